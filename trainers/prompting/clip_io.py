@@ -1,0 +1,184 @@
+"""Fetch CLIP weights, and decide the compute precision: the only place that casts CLIP.
+
+Backbones are OpenAI's by name, any checkpoint in OpenAI's state-dict layout by path, or `tiny`, the small CLIP that
+ships with this project.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from clip import clip
+from clip.model import build_model
+from torch import Tensor, nn
+
+from .errors import InputError
+
+TINY = Path(__file__).parent / "weights" / "tiny_clip.npz"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What the frozen towers compute in. Trainable tensors are fp32 in all of them.
+
+    Attributes:
+        matmul: storage type of the weights of matrix products; under autocast this is what they would be cast to in
+            every step.
+        stream: type of the residual stream between the blocks.
+        autocast_to: autocast type, None without autocast.
+        scale_gradients: the loss needs a gradient scaler.
+    """
+
+    matmul: torch.dtype
+    stream: torch.dtype
+    autocast_to: torch.dtype | None = None
+    scale_gradients: bool = False
+
+    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
+        """Context to run the towers in."""
+        if self.autocast_to is None:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, dtype=self.autocast_to)
+
+
+PRECISIONS = {
+    "fp32": Precision(torch.float32, torch.float32),
+    "bf16": Precision(torch.bfloat16, torch.float32, torch.bfloat16),
+    "fp16": Precision(torch.float16, torch.float16),
+    "amp": Precision(torch.float16, torch.float32, torch.float16, scale_gradients=True),
+}
+
+
+def get_precision(name: str, key: str = "PREC") -> Precision:
+    """Look up a precision by name; `key` is what an error message calls the setting."""
+    if name not in PRECISIONS:
+        raise InputError(f"{key} is {name!r}; set it to one of {', '.join(PRECISIONS)}.")
+    return PRECISIONS[name]
+
+
+def image_resolution(model: nn.Module) -> int:
+    """Side length in pixels of the images that a CLIP expects."""
+    return model.visual.input_resolution
+
+
+def tower_depth(model: nn.Module) -> int:
+    """Layers that prompts can enter in both towers: those of the shallower one."""
+    return min(len(model.transformer.resblocks), len(model.visual.transformer.resblocks))
+
+
+def tower_widths(model: nn.Module) -> tuple[int, int]:
+    """Widths of the text and the vision transformer: d_l, d_v."""
+    return model.ln_final.weight.shape[0], model.visual.ln_post.weight.shape[0]
+
+
+def load_clip(name: str, precision: Precision = PRECISIONS["fp32"]) -> nn.Module:
+    """Load a CLIP with a ViT on the CPU, frozen, in evaluation mode, weights stored for `precision`.
+
+    Args:
+        name: OpenAI's name (downloaded and checksummed by `clip` into ~/.cache/clip), a path to a checkpoint in
+            OpenAI's state-dict layout (.npz, .safetensors, .pt), or "tiny".
+
+    Raises:
+        InputError: unknown name, unreadable file, a ResNet, or no network and no file.
+    """
+    if name == "tiny":
+        state = _read_state(TINY)
+    elif name in clip.available_models():
+        _refuse_resnet(name, name.startswith("RN"))
+        state = _download(name)
+    elif Path(name).expanduser().is_file():
+        state = _read_state(Path(name).expanduser())
+    else:
+        raise InputError(
+            f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor one of tiny, "
+            f"{', '.join(model for model in clip.available_models() if not model.startswith('RN'))}."
+        )
+    _refuse_resnet(name, "visual.layer1.0.conv1.weight" in state)
+    model = _build(name, {key: value.float() for key, value in state.items()})
+    _cast_matmul_weights(model, precision.matmul)
+    return model.eval().requires_grad_(False)
+
+
+def _refuse_resnet(name: str, is_resnet: bool) -> None:
+    if is_resnet:
+        raise InputError(
+            f"MODEL.BACKBONE.NAME is {name!r}, a ResNet: it has no token sequence for prompts to enter. "
+            "Set it to a ViT such as ViT-B/16."
+        )
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    try:
+        return clip.load(name, device="cpu", jit=False)[0].state_dict()
+    except (OSError, RuntimeError) as error:
+        url = clip._MODELS[name]
+        raise InputError(
+            f"MODEL.BACKBONE.NAME is {name!r}, whose weights are not in ~/.cache/clip and could not be downloaded "
+            f"({error}). Put {url} there as {url.rsplit('/', 1)[1]}, give a path to a checkpoint, or use tiny."
+        ) from error
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict without executing code from the file."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if _is_torchscript(path):
+            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"MODEL.BACKBONE.NAME is {str(path)!r}, which cannot be read as a checkpoint ({error}). "
+            "Give a state dict in OpenAI's CLIP layout: .npz, .safetensors, or .pt of tensors only."
+        ) from error
+    return state.get("state_dict", state)
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive, the form in which OpenAI distributes its weights."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
+    """OpenAI's model of the sizes that a state dict implies, in fp32."""
+    state = {key: value for key, value in state.items() if key not in _NOT_WEIGHTS}
+    try:
+        # build_model rounds the weights to fp16, so they are loaded again in fp32.
+        model = build_model(dict(state)).float()
+        model.load_state_dict(state)
+    except (KeyError, RuntimeError, ZeroDivisionError) as error:
+        raise InputError(
+            f"MODEL.BACKBONE.NAME is {name!r}, which is no checkpoint in OpenAI's CLIP layout ({error})."
+        ) from error
+    return model
+
+
+_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+
+
+def _cast_matmul_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Store the weights of matrix products in `dtype`; LayerNorm, embeddings and logit scale stay fp32.
+
+    The same split as OpenAI's mixed storage (`clip.model.convert_weights`), for any type.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.to(dtype)
+        elif isinstance(module, nn.MultiheadAttention):
+            module.in_proj_weight.data = module.in_proj_weight.data.to(dtype)
+            module.in_proj_bias.data = module.in_proj_bias.data.to(dtype)
+    for parameter in (model.text_projection, model.visual.proj):
+        parameter.data = parameter.data.to(dtype)
