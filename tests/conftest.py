@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 import torch
 from clip.model import CLIP
@@ -49,3 +55,64 @@ CLASSNAMES = ["cat", "striped_dog", "Boeing 707-320 of the early series", "sea o
 @pytest.fixture
 def classnames() -> list[str]:
     return list(CLASSNAMES)
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory) -> str:
+    """A folder that the built-in data sets are written to, once for all tests."""
+    return str(tmp_path_factory.mktemp("data"))
+
+
+@dataclass
+class Outcome:
+    """What a call of train.py came to."""
+
+    status: int
+    output: str
+    errors: str
+    folder: Path
+
+    @property
+    def result(self) -> dict:
+        return json.loads((self.folder / "result.json").read_text())
+
+    def losses(self) -> list[str]:
+        """The loss of each logged batch as printed, whatever the times around it."""
+        return re.findall(r"loss (\S+ \(\S+\)) acc", self.output)
+
+    def checkpoint(self, epoch: int) -> dict:
+        file = self.folder / "MultiModalPromptLearner" / f"model.pth.tar-{epoch}"
+        return torch.load(file, weights_only=True)
+
+
+@pytest.fixture
+def run_train(tmp_path, data_root, capsys, monkeypatch):
+    """Call train.py in this process on Digits with the tiny CLIP: a few images, two epochs."""
+    import train
+
+    def call(*arguments: str, trainer: str = "BMIP", folder: Path | str = tmp_path / "run", options=()) -> Outcome:
+        # Logging replaces stdout for the rest of a process; here it must not outlive the call.
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", sys.stdout)
+            status = train.main(
+                [
+                    *("--root", data_root),
+                    *("--seed", "1"),
+                    *("--trainer", trainer),
+                    *("--dataset-config-file", "configs/datasets/digits.yaml"),
+                    *("--config-file", f"configs/trainers/{trainer}/tiny.yaml"),
+                    *("--output-dir", str(folder)),
+                    *arguments,
+                    *("DATASET.NUM_SHOTS", "2"),
+                    *("DATASET.SUBSAMPLE_CLASSES", "base"),
+                    *("OPTIM.MAX_EPOCH", "2"),
+                    *("DATALOADER.TEST.BATCH_SIZE", "500"),
+                    *("TRAIN.PRINT_FREQ", "1"),
+                    *options,
+                ]
+            )
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err, Path(folder))
+
+    monkeypatch.chdir(Path(__file__).parents[1])
+    return call

@@ -52,6 +52,7 @@ def main(checkout: str, source: str, target: str) -> None:
     without_half_precision()
     stub_dassl()
     from clip.model import build_model
+
     from trainers.bmip import CustomCLIP
 
     given = torch.load(source, weights_only=True)

@@ -1,0 +1,117 @@
+"""Registers every data set of `table.py` with Dassl, under CoOp's names.
+
+A data set is built as `CLASS(cfg)` and reads `DATASET.ROOT`, `NUM_SHOTS`, `SUBSAMPLE_CLASSES`, `USE_RATIO`,
+`SUBSAMPLE_RATIO` and `SEED`. All checks of the data on disk happen there, before any training.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import minidassl  # noqa: F401  (first: makes `dassl` importable where upstream is not installed)
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+
+from trainers.prompting.errors import InputError
+
+from . import fewshot
+from .builtin.files import write_once
+from .fewshot import Item
+from .readers import GUIDE, Splits, check_images, missing_image, read_class_folders, read_split_json
+from .table import ROWS, Row
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class TableDataset(DatasetBase):
+    """The data set of one row: splits, then shots, then classes, as CoOp does it."""
+
+    row: Row
+
+    def __init__(self, cfg: Any):
+        folder = locate(self.row, cfg.DATASET.ROOT)
+        self.dataset_dir = str(folder)
+        self.image_dir = str(folder / self.row.images)
+        self.split_path = str(folder / self.row.split_file)
+        splits = read_splits(self.row, folder, cfg.SEED)
+        splits = select(splits, cfg)
+        train, val, test = ([_datum(item, self.row.name) for item in items] for items in splits)
+        super().__init__(train_x=train, val=val, test=test)
+
+
+def locate(row: Row, root: str) -> Path:
+    """The data set's folder; a built-in set is written if it is not there, any other must be.
+
+    An empty root means `data` in this repository for built-in sets, so that they work without any argument.
+    """
+    if not root and row.write is None:
+        raise InputError(
+            f"DATASET.ROOT is empty, but {row.name} is not built in; set --root to the folder that contains "
+            f"{row.folder}/, see {GUIDE}"
+        )
+    base = Path(root).expanduser().absolute() if root else REPOSITORY / "data"
+    folder = base / row.folder
+    if row.write is not None:
+        write_once(folder, row.split_file, row.write)
+    elif not folder.is_dir():
+        hint = f"; did you mean --root {base.parent}?" if base.name == row.folder else f", see {GUIDE}"
+        raise InputError(f"DATASET.ROOT is {root!r}, but {row.name} needs the folder {folder}, which is not there{hint}")
+    return folder
+
+
+def read_splits(row: Row, folder: Path, seed: int) -> Splits:
+    """All images of a data set, from its split JSON or, where the row allows it, from its class folders."""
+    images, split_path = folder / row.images, folder / row.split_file
+    if not images.is_dir():
+        raise InputError(f"{row.name} needs its images in {images}, which is not there, see {GUIDE}")
+    if split_path.is_file():
+        print(f"Reading split from {split_path}")
+        splits = read_split_json(split_path, images)
+    elif row.class_folders:
+        # Unseeded runs must agree on what is held out, so a negative seed still cuts in one fixed way.
+        splits = read_class_folders(images, random.Random(max(seed, 0)), row.ignored, row.renames)
+    else:
+        raise InputError(
+            f"{row.name} needs the split file {split_path}, which is not there; download {row.split_file} and put "
+            f"it into {folder}, see {GUIDE}"
+        )
+    check_images(splits, str(split_path))
+    return splits
+
+
+def select(splits: Splits, cfg: Any) -> Splits:
+    """The shots and classes that a run asks for. The test split is never sampled, only cut to its classes."""
+    train, val, test = splits
+    shots = cfg.DATASET.NUM_SHOTS
+    if shots >= 1:
+        print(f"Creating a {shots}-shot dataset")
+        print(f"Creating a {min(shots, fewshot.MAX_VAL_SHOTS)}-shot dataset")
+        train, val = fewshot.sample_train_val(train, val, shots, fewshot.generator(cfg.SEED))
+
+    # Read with defaults, as only this project's train.py declares all three keys: CoOp's knows the first alone.
+    subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
+    if cfg.DATASET.get("USE_RATIO", False):
+        print("USE RATIO TO SUBSAMPLE CLASSES!")
+        ratio = cfg.DATASET.get("SUBSAMPLE_RATIO", 100)
+        chosen = fewshot.subsample_classes_ratio((train, val, test), subset, ratio, fewshot.generator(cfg.SEED))
+    else:
+        chosen = fewshot.subsample_classes((train, val, test), subset)
+    if subset != "all":
+        print(f"SUBSAMPLE {subset.upper()} CLASSES!")
+    return Splits(*chosen)
+
+
+def _datum(item: Item, source: str) -> Datum:
+    try:
+        return Datum(impath=item.path, label=item.label, classname=item.name)
+    except AssertionError as error:  # upstream's check that the file exists, which has no message
+        raise missing_image(item.path, source) from error
+
+
+for _row in ROWS:
+    # Inside a CoOp checkout its own classes may have registered first; they read the same files.
+    if _row.name not in DATASET_REGISTRY.registered_names():
+        DATASET_REGISTRY.register(
+            type(_row.name, (TableDataset,), {"row": _row, "dataset_dir": _row.folder, "__module__": __name__})
+        )

@@ -1,0 +1,41 @@
+"""`Digits`: scikit-learn's 1,797 handwritten digits, 8 × 8 pixels, light on dark.
+
+Source: the test part of E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning
+Repository (1998), as shipped by `sklearn.datasets.load_digits`.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..readers import cut_class
+from .files import save_image, save_split
+from .glyphs import DIGITS
+
+SPLIT_SEED = 1
+LEVELS = 16  # grey values of the original run from 0 to 16
+
+
+def write(folder: Path, split_file: str) -> None:
+    """Write `images/<class>/NNNN.png`, numbered by position in scikit-learn's order, and the 50/20/30 split."""
+    # Imported here: only the first use of this data set needs scikit-learn.
+    from sklearn.datasets import load_digits
+
+    source = load_digits()
+    names = list(DIGITS)
+    files: list[list[str]] = [[] for _ in names]
+    for index, (pixels, label) in enumerate(zip(source.images, source.target)):
+        file = f"{names[label]}/{index:04d}.png"
+        save_image(Image.fromarray((pixels * 255 / LEVELS).round().astype(np.uint8)), folder / "images" / file)
+        files[label].append(file)
+
+    rng = random.Random(SPLIT_SEED)
+    splits: dict[str, list[tuple[str, int, str]]] = {"train": [], "val": [], "test": []}
+    for label, name in enumerate(names):
+        for rows, part in zip(splits.values(), cut_class(files[label], rng)):
+            rows.extend((file, label, name) for file in part)
+    save_split(splits, folder / split_file)

@@ -1,0 +1,251 @@
+"""Drawing glyphs of the DejaVu fonts in named styles: numpy and Pillow only, no torch.
+
+Two users share this code: the drawn data sets (`symbols.py`) and the pre-training of the tiny CLIP
+(`scripts/pretrain_tiny_clip.py`). A picture is a pure function of (character, style, random generator), and all
+randomness comes from the generator handed in, a `numpy.random.RandomState`: its stream is frozen by numpy, while
+`default_rng` may change between numpy versions.
+
+A style is one row of `STYLES`. Its order of work: glyph mask, stroke, affine and elastic warp, blur, low resolution,
+colours and noise.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+
+SANS = ("DejaVuSans", "DejaVuSans-Bold")
+ALL_FONTS = (
+    "DejaVuSans",
+    "DejaVuSans-Bold",
+    "DejaVuSans-Oblique",
+    "DejaVuSans-BoldOblique",
+    "DejaVuSansMono",
+    "DejaVuSansMono-Bold",
+    "DejaVuSansMono-Oblique",
+    "DejaVuSerif",
+    "DejaVuSerif-Bold",
+    "DejaVuSerif-Italic",
+    "DejaVuSerif-BoldItalic",
+)
+
+CANVAS = 64  # side of the working mask; twice the picture's side, so that the last step always averages
+PICTURE = 32  # side of a finished picture: the tiny CLIP's input resolution
+GRID = 4  # the warp moves the corners of GRID x GRID cells
+_STEPS = [CANVAS * i // GRID for i in range(GRID + 1)]
+NODES = np.stack(np.meshgrid(_STEPS, _STEPS), axis=-1)  # [row, column, (x, y)] of the cells' corners
+CELLS = [(x, y, x + CANVAS // GRID, y + CANVAS // GRID) for y in _STEPS[:-1] for x in _STEPS[:-1]]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a glyph becomes a picture. Pairs are ranges of a uniform draw; `*_odds` are probabilities.
+
+    Lengths are fractions of the picture's side, angles are degrees, grey levels run from 0 to 1.
+    """
+
+    fonts: tuple[str, ...] = SANS
+    rotation: tuple[float, float] = (0.0, 0.0)
+    shear: tuple[float, float] = (0.0, 0.0)
+    height: tuple[float, float] = (0.8, 0.9)  # the glyph's larger side
+    squeeze: tuple[float, float] = (1.0, 1.0)  # width over height, relative to the font's
+    shift: float = 0.0  # largest offset of the centre, to either side
+    elastic: float = 0.0  # standard deviation of the warp
+    thin_odds: float = 0.0  # strokes made thinner
+    thick_odds: float = 0.0  # strokes made thicker
+    hollow_odds: float = 0.0  # only the outline remains
+    blur: tuple[float, float] = (0.0, 0.0)  # Gaussian radius
+    low_res_odds: float = 0.0  # shrunk and enlarged again
+    low_res: tuple[int, int] = (8, 24)  # side it is shrunk to
+    colour_odds: float = 0.0  # coloured rather than grey
+    inverse_odds: float = 0.0  # light on dark rather than dark on light
+    contrast: tuple[float, float] = (0.9, 1.0)  # grey distance of ink and paper
+    gradient: tuple[float, float] = (0.0, 0.0)  # grey distance of two opposite edges of the paper
+    noise: tuple[float, float] = (0.0, 0.0)  # standard deviation of pixel noise
+    strokes: tuple[int, int] = (0, 0)  # stray lines drawn across, in ink
+
+    def draw(self, char: str, rng: np.random.RandomState) -> Image.Image:
+        """One RGB picture of `char`, `PICTURE` pixels a side."""
+        mask = self._warped(glyph_mask(char, _pick(fonts_with(char, self.fonts), rng)), rng)
+        mask = self._stray_strokes(mask, rng)
+        mask = self._resampled(mask, rng)
+        return Image.fromarray(self._coloured(np.asarray(mask, dtype=np.float32) / 255.0, rng))
+
+    def _warped(self, mask: Image.Image, rng: np.random.RandomState) -> Image.Image:
+        """Stroke changes, then rotation, shear, scale, shift and elastic noise in a single resampling."""
+        draw = rng.random_sample()
+        if draw < self.thin_odds:
+            mask = mask.filter(ImageFilter.MinFilter(3))
+        elif draw < self.thin_odds + self.thick_odds:
+            mask = mask.filter(ImageFilter.MaxFilter(5))
+        if rng.random_sample() < self.hollow_odds:
+            mask = ImageChops.subtract(mask.filter(ImageFilter.MaxFilter(3)), mask.filter(ImageFilter.MinFilter(5)))
+
+        angle = np.deg2rad(rng.uniform(*self.rotation))
+        shear = np.tan(np.deg2rad(rng.uniform(*self.shear)))
+        height, squeeze = rng.uniform(*self.height), rng.uniform(*self.squeeze)
+        forward = (
+            np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+            @ np.array([[1.0, shear], [0.0, 1.0]])
+            @ np.diag([height * squeeze, height])
+        )
+        centre = CANVAS * (0.5 + rng.uniform(-self.shift, self.shift, 2))
+        source = (NODES - centre) @ np.linalg.inv(forward).T + CANVAS / 2
+        source += rng.standard_normal(source.shape) * (self.elastic * CANVAS)
+        # Pillow wants each cell's source corners from the top left, anticlockwise.
+        corners = np.stack([source[:-1, :-1], source[1:, :-1], source[1:, 1:], source[:-1, 1:]], axis=2)
+        mesh = list(zip(CELLS, corners.reshape(len(CELLS), 8).tolist()))
+        return mask.transform(mask.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
+
+    def _stray_strokes(self, mask: Image.Image, rng: np.random.RandomState) -> Image.Image:
+        if self.strokes[1]:
+            mask = mask.copy()
+            pen = ImageDraw.Draw(mask)
+            for _ in range(rng.randint(self.strokes[0], self.strokes[1] + 1)):
+                pen.line([float(v) for v in rng.uniform(0, CANVAS, 4)], fill=int(rng.randint(128, 256)), width=2)
+        return mask
+
+    def _resampled(self, mask: Image.Image, rng: np.random.RandomState) -> Image.Image:
+        radius = rng.uniform(*self.blur) * CANVAS
+        if radius > 0:
+            mask = mask.filter(ImageFilter.GaussianBlur(radius))
+        if rng.random_sample() < self.low_res_odds:
+            side = rng.randint(self.low_res[0], self.low_res[1] + 1)
+            mask = mask.resize((side, side), Image.Resampling.BOX)
+            return mask.resize((PICTURE, PICTURE), Image.Resampling.BICUBIC)
+        return mask.resize((PICTURE, PICTURE), Image.Resampling.BOX)
+
+    def _coloured(self, mask: np.ndarray, rng: np.random.RandomState) -> np.ndarray:
+        """Mask [side, side] in 0..1 to an image [side, side, 3] of bytes, ink where the mask is 1."""
+        contrast = rng.uniform(*self.contrast)
+        dark = rng.uniform(0.0, 1.0 - contrast)
+        paper, ink = np.full(3, dark + contrast), np.full(3, dark)
+        if rng.random_sample() < self.colour_odds:
+            paper, ink = paper - rng.uniform(0, 0.2, 3), ink + rng.uniform(0, 0.2, 3)
+        if rng.random_sample() < self.inverse_odds:
+            paper, ink = ink, paper
+        image = paper + mask[:, :, None] * (ink - paper)
+        slope = rng.uniform(*self.gradient)
+        if slope > 0:
+            angle = rng.uniform(0, 2 * np.pi)
+            steps = np.linspace(-0.5, 0.5, len(mask))
+            ramp = np.cos(angle) * steps[None, :] + np.sin(angle) * steps[:, None]
+            image = image + slope * ramp[:, :, None]
+        sigma = rng.uniform(*self.noise)
+        if sigma > 0:
+            image = image + sigma * rng.standard_normal(mask.shape)[:, :, None]
+        return (np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+
+
+def _pick(options: tuple, rng: np.random.RandomState):
+    return options[rng.randint(len(options))]
+
+
+def _font_file(font: str) -> str:
+    # Imported here: only drawing needs matplotlib, and only for the fonts that it ships.
+    import matplotlib
+
+    return os.path.join(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
+
+
+@lru_cache(maxsize=None)
+def _characters_of(font: str) -> frozenset[int]:
+    from matplotlib.ft2font import FT2Font
+
+    return frozenset(FT2Font(_font_file(font)).get_charmap())
+
+
+@lru_cache(maxsize=None)
+def fonts_with(char: str, fonts: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of `fonts` that have a glyph for `char`; none is an error, as the font's empty box would be drawn."""
+    found = tuple(font for font in fonts if ord(char) in _characters_of(font))
+    if not found:
+        raise ValueError(f"no font of {', '.join(fonts)} has a glyph for {char!r} (U+{ord(char):04X})")
+    return found
+
+
+@lru_cache(maxsize=None)
+def glyph_mask(char: str, font: str) -> Image.Image:
+    """Grey mask, `CANVAS` a side, of the glyph centred and enlarged until its larger side fills the mask."""
+    face = ImageFont.truetype(_font_file(font), 4 * CANVAS)
+    left, top, right, bottom = face.getbbox(char)
+    side = max(right - left, bottom - top)
+    big = Image.new("L", (side, side))
+    origin = ((side - (right - left)) // 2 - left, (side - (bottom - top)) // 2 - top)
+    ImageDraw.Draw(big).text(origin, char, fill=255, font=face)
+    return big.resize((CANVAS, CANVAS), Image.Resampling.BOX)
+
+
+STYLES = {
+    # What the tiny CLIP is pre-trained on. Low resolutions go down to 8, the side of scikit-learn's digits.
+    "pretraining": Style(
+        fonts=ALL_FONTS,
+        rotation=(-12, 12),
+        shear=(-12, 12),
+        height=(0.75, 1.05),
+        squeeze=(0.65, 1.1),
+        shift=0.06,
+        elastic=0.03,
+        thin_odds=0.1,
+        thick_odds=0.2,
+        blur=(0.0, 0.03),
+        low_res_odds=0.5,
+        low_res=(8, 24),
+        colour_odds=0.5,
+        inverse_odds=0.5,
+        contrast=(0.6, 1.0),
+        noise=(0.0, 0.04),
+    ),
+    # The styles of the drawn data sets, each outside of what pre-training shows in another way.
+    "marker": Style(
+        rotation=(8, 38),
+        shear=(-5, 20),
+        height=(0.55, 0.85),
+        squeeze=(0.8, 1.2),
+        shift=0.1,
+        elastic=0.02,
+        thick_odds=0.3,
+        hollow_odds=0.5,
+        colour_odds=1.0,
+        inverse_odds=0.3,
+        contrast=(0.5, 0.9),
+        gradient=(0.2, 0.6),
+        noise=(0.0, 0.03),
+        strokes=(1, 3),
+    ),
+    "sketch": Style(
+        rotation=(-12, 12),
+        height=(0.75, 0.95),
+        shift=0.03,
+        elastic=0.06,
+        hollow_odds=1.0,
+        contrast=(0.8, 1.0),
+        noise=(0.0, 0.05),
+    ),
+    "inverse": Style(
+        rotation=(-25, 5),
+        height=(0.7, 0.95),
+        shift=0.05,
+        thick_odds=1.0,
+        colour_odds=1.0,
+        inverse_odds=1.0,
+        contrast=(0.6, 0.9),
+        gradient=(0.1, 0.4),
+    ),
+    "noise": Style(
+        rotation=(-12, 12),
+        height=(0.75, 0.95),
+        shift=0.05,
+        elastic=0.02,
+        blur=(0.0, 0.02),
+        low_res_odds=0.5,
+        low_res=(12, 20),
+        inverse_odds=0.3,
+        contrast=(0.5, 0.8),
+        noise=(0.15, 0.3),
+    ),
+}

@@ -1,0 +1,60 @@
+"""Writing a built-in data set to disk, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Callable
+
+from PIL import Image
+
+from trainers.prompting.errors import InputError
+
+
+def write_once(folder: Path, split_file: str, write: Callable[[Path, str], None]) -> None:
+    """Let `write` fill `folder`, unless that has been done.
+
+    The files go to a temporary neighbour that is renamed when it is complete. Two runs may do this at once: one of
+    them renames first, the other throws its copy away.
+    """
+    if (folder / split_file).is_file():
+        return
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(
+            f"{folder} holds no {split_file}, so it is not the complete built-in data set; remove the folder and it "
+            "will be written again, or set --root (DATASET.ROOT) to another place"
+        )
+    print(f"Writing built-in data set to {folder}")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error}); set --root (DATASET.ROOT) to a writable folder"
+        ) from error
+    try:
+        write(partial, split_file)
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o777 & ~umask)  # mkdtemp makes folders that only their owner can read
+        os.rename(partial, folder)
+    except OSError as error:
+        if not (folder / split_file).is_file():
+            raise InputError(
+                f"{folder} cannot be written ({error}); make room, or set --root (DATASET.ROOT) to another place"
+            ) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def save_split(splits: dict[str, list[tuple[str, int, str]]], path: Path) -> None:
+    """Write rows (path below the image folder, label, class name) in the format of CoOp's split files."""
+    path.write_text(json.dumps(splits, indent=4) + "\n", encoding="utf-8")

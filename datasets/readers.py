@@ -1,0 +1,137 @@
+"""From files to splits: CoOp's split JSON, or class folders cut into 50/20/30. Every check comes before training.
+
+Differences from CoOp: nothing is written (CoOp saves a derived split, and creates empty folders below a wrong root);
+files of a class are sorted, so a derived split does not depend on the file system; a derived split has a generator of
+its own, so the shots drawn later are those that a JSON with the same content gives. What CoOp reports as an empty
+AssertionError, KeyError or JSONDecodeError names the file and the remedy here.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from trainers.prompting.errors import InputError
+
+from .fewshot import Item
+
+SPLITS = ("train", "val", "test")
+GUIDE = "docs/DATASETS.md"
+SAMPLED_PER_SPLIT = 100
+
+
+class Splits(NamedTuple):
+    train: list[Item]
+    val: list[Item]
+    test: list[Item]
+
+
+def read_split_json(path: Path, image_dir: Path) -> Splits:
+    """Read `{"train": [[path below image_dir, label, class name], …], "val": …, "test": …}` in file order."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        start = text.lstrip()[:40]
+        kind = "an HTML page, perhaps the download service's error message" if start[:1] == "<" else "no valid JSON"
+        raise InputError(
+            f"{path} is {kind} ({error}; it starts with {start!r}). Download the file again, see {GUIDE}"
+        ) from error
+    splits = []
+    for split in SPLITS:
+        rows = content.get(split) if isinstance(content, dict) else None
+        if not isinstance(rows, list) or not rows:
+            state = "is empty" if rows == [] else "is missing or no list"
+            raise InputError(
+                f"{path}: {split!r} {state}; the file needs non-empty lists train, val and test. "
+                f"Download it again, see {GUIDE}"
+            )
+        splits.append([_item(row, index, split, path, image_dir) for index, row in enumerate(rows)])
+    return _checked(Splits(*splits), f"{path}")
+
+
+def _item(row: object, index: int, split: str, path: Path, image_dir: Path) -> Item:
+    try:
+        image, label, name = row
+        return Item(str(image_dir / image), int(label), str(name))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: row {index} of {split!r} is {row!r}; a row is [image path, label, class name]"
+        ) from error
+
+
+def read_class_folders(
+    image_dir: Path, rng: random.Random, ignored: tuple[str, ...] = (), renames: Mapping[str, str] | None = None
+) -> Splits:
+    """Cut every class folder of `image_dir` into 50% train, 20% val and 30% test.
+
+    Labels follow the sorted folder names, before `renames` turns a folder name into a class name. Hidden entries and
+    `ignored` folders do not count, nor do stray files beside the class folders.
+    """
+    print("Splitting into 50% train, 20% val, and 30% test")
+    splits = Splits([], [], [])
+    folders = [name for name in _visible(image_dir) if name not in ignored and (image_dir / name).is_dir()]
+    if not folders:
+        raise InputError(f"{image_dir} has no class folders; unpack the images into it, see {GUIDE}")
+    for label, folder in enumerate(folders):
+        files = _visible(image_dir / folder)
+        name = (renames or {}).get(folder, folder)
+        for split, part in zip(splits, cut_class(files, rng)):
+            if not part:
+                raise InputError(
+                    f"{image_dir / folder} has {len(files)} images, too few for 50% train, 20% val and 30% test; "
+                    f"complete the class, or remove its folder, see {GUIDE}"
+                )
+            split.extend(Item(str(image_dir / folder / file), label, name) for file in part)
+    return splits
+
+
+def cut_class(files: list[str], rng: random.Random) -> tuple[list[str], list[str], list[str]]:
+    """Shuffle one class and cut it at 50% and 70%; Python's `round`, half to even, decides the counts."""
+    files = list(files)
+    rng.shuffle(files)
+    n_train, n_val = round(len(files) * 0.5), round(len(files) * 0.2)
+    return files[:n_train], files[n_train : n_train + n_val], files[n_train + n_val :]
+
+
+def _visible(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _checked(splits: Splits, source: str) -> Splits:
+    """Labels run from 0 without gaps, and one label has one name in all three splits."""
+    names: dict[int, str] = {}
+    for item in splits.train:
+        names.setdefault(item.label, item.name)
+    missing = sorted(set(range(max(names) + 1)) - set(names))
+    if missing or min(names) < 0:
+        raise InputError(
+            f"{source}: the labels of 'train' must run from 0 without gaps, but {missing or min(names)} is out of "
+            f"line; use the complete file, see {GUIDE}"
+        )
+    for split, items in zip(SPLITS, splits):
+        for item in items:
+            if names.get(item.label) != item.name:
+                known = f"is {names[item.label]!r}" if item.label in names else "does not occur"
+                raise InputError(
+                    f"{source}: label {item.label} is {item.name!r} in {split!r} but {known} in 'train'; the three "
+                    f"splits must share their classes, see {GUIDE}"
+                )
+    return splits
+
+
+def check_images(splits: Splits, source: str) -> None:
+    """Look for a sample of the images, evenly spread: all of them would cost a disk access each."""
+    for split, items in zip(SPLITS, splits):
+        for item in items[:: max(1, len(items) // SAMPLED_PER_SPLIT)]:
+            if not Path(item.path).is_file():
+                raise missing_image(item.path, f"{split!r} of {source}")
+
+
+def missing_image(path: str, listed_in: str) -> InputError:
+    return InputError(
+        f"{path} does not exist, though {listed_in} lists it; unpack the images so that this path exists, see {GUIDE}"
+    )

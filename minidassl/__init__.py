@@ -1,0 +1,13 @@
+"""A small stand-in for Dassl 0.6.3, for machines where the real one is not installed.
+
+Importing this package decides, once per process, who answers to the name ``dassl``: upstream if it can be imported,
+else this package, module by module and without loading anything twice. ``CHOICE`` says which, in words for the log.
+"""
+
+from __future__ import annotations
+
+from . import _alias
+
+__version__ = "0.6.3+minidassl"  # the version whose surface it follows
+
+CHOICE: str = _alias.choose()

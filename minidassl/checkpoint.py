@@ -1,0 +1,380 @@
+"""Checkpoint files: written atomically, plain data only, read without executing anything.
+
+One file is a dict with ``state_dict``, ``epoch`` (finished epochs), ``optimizer``, ``scheduler`` and ``val_result``,
+and whatever plain data the trainer adds. File and folder names are upstream's::
+
+    <output_dir>/<registered name>/model.pth.tar-<epoch>
+                                   model-best.pth.tar
+                                   checkpoint              one line: the file saved last
+
+Differences from upstream: a file is complete or absent, never half-written; it holds tensors and plain values only,
+so that ``torch.load(weights_only=True)`` reads it; a run is resumed from the newest ``model.pth.tar-<epoch>`` and not
+from whatever ``checkpoint`` names, which may be the best file of a much earlier epoch. Older files with pickled
+schedulers can still be read (:mod:`minidassl.legacy_pickle`).
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import shutil
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+import torch
+from torch import nn
+
+from . import legacy_pickle
+
+BEST_FILE = "model-best.pth.tar"
+POINTER_FILE = "checkpoint"
+
+_EPOCH_FILE = re.compile(r"model\.pth\.tar-(\d+)")
+_KEYS = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file, what is wrong with it, and the remedy."""
+
+
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """There is no checkpoint where one is needed."""
+
+
+def epoch_file(epoch: int) -> str:
+    """Base name of the checkpoint written after ``epoch`` (1-based) epochs."""
+    return f"model.pth.tar-{epoch}"
+
+
+def saved_epochs(fdir: str | os.PathLike[str]) -> list[int]:
+    """Ascending numbers of the ``model.pth.tar-<epoch>`` files in a folder; empty if there is no such folder."""
+    if not os.path.isdir(fdir):
+        return []
+    return sorted(int(match.group(1)) for match in map(_EPOCH_FILE.fullmatch, os.listdir(fdir)) if match)
+
+
+# --------------------------------------------------------------------------------------------------------- writing
+
+
+def save_checkpoint(
+    state: Mapping[str, Any],
+    save_dir: str | os.PathLike[str],
+    is_best: bool = False,
+    remove_module_from_keys: bool = True,
+    model_name: str = "",
+) -> None:
+    """Write ``state`` to ``<save_dir>/model.pth.tar-<epoch>`` and its name to ``<save_dir>/checkpoint``.
+
+    Both appear under their names only when they are complete and on the disk, the pointer after the file.
+
+    Args:
+        state: needs ``state_dict`` and ``epoch``. NumPy scalars become Python numbers, subclasses of ``dict`` plain
+            dicts.
+        save_dir: created if missing.
+        is_best: also write a copy called ``model-best.pth.tar``.
+        remove_module_from_keys: strip the leading ``module.`` that ``DataParallel`` puts before names in
+            ``state_dict``.
+        model_name: file name to use instead.
+
+    Raises:
+        CheckpointError: ``state`` holds something other than tensors and plain values. Nothing has been written then.
+    """
+    plain = _plain(state, "state")
+    if remove_module_from_keys:
+        plain["state_dict"] = OrderedDict(
+            (key[len("module.") :] if key.startswith("module.") else key, value)
+            for key, value in plain["state_dict"].items()
+        )
+    os.makedirs(save_dir, exist_ok=True)
+    name = model_name or epoch_file(plain["epoch"])
+    path = os.path.join(save_dir, name)
+    _write_atomically(path, lambda file: torch.save(plain, file))
+    _write_atomically(os.path.join(save_dir, POINTER_FILE), lambda file: file.write(f"{name}\n".encode()))
+    print(f"Checkpoint saved to {path}")
+    if is_best:
+        best = os.path.join(save_dir, BEST_FILE)
+        copy_checkpoint(path, best)
+        print(f'Best checkpoint saved to "{best}"')
+
+
+def copy_checkpoint(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a file so that ``target`` is complete or as it was."""
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    with open(source, "rb") as original:
+        _write_atomically(target, lambda file: shutil.copyfileobj(original, file))
+
+
+def _write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+    # In the same folder, because a rename is atomic only within one file system.
+    partial = f"{os.fspath(path)}.partial"
+    try:
+        with open(partial, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            os.remove(partial)
+        raise
+    _sync_folder(os.path.dirname(path) or ".")
+
+
+def _sync_folder(folder: str) -> None:
+    # The new name itself must survive a power cut too. Not every system can open a folder; the file is safe anyway.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _plain(value: Any, where: str) -> Any:
+    """Copy nested containers, turning near-plain values into plain ones; refuse the rest, naming where it sits."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    for kind in (int, float, str, bytes):
+        if isinstance(value, kind):
+            return kind(value)  # np.float64 is a float, but pickles as an object
+    if isinstance(value, Mapping):
+        kind = OrderedDict if type(value) is OrderedDict else dict
+        return kind(
+            (_plain(key, f"key {key!r} of {where}"), _plain(v, f"{where}[{key!r}]")) for key, v in value.items()
+        )
+    if isinstance(value, (list, tuple)):
+        kind = list if isinstance(value, list) else tuple
+        return kind(_plain(item, f"{where}[{index}]") for index, item in enumerate(value))
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()
+    raise CheckpointError(
+        f"{where} is a {type(value).__module__}.{type(value).__qualname__}; a checkpoint holds tensors, numbers, "
+        "strings, None, and dicts, lists and tuples of these, so that it can be read safely. Save the object's "
+        "state_dict() instead"
+    )
+
+
+# --------------------------------------------------------------------------------------------------------- reading
+
+
+def read_file(fpath: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a dict that ``torch.save`` wrote, on the CPU, without executing anything the file names.
+
+    Raises:
+        ValueError: ``fpath`` is ``None``.
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, of another kind, or names code that no checkpoint needs.
+    """
+    if fpath is None:
+        raise ValueError("the path of the checkpoint is None")
+    if not os.path.exists(fpath):
+        raise MissingCheckpointError(f'No checkpoint at "{fpath}"')
+    try:
+        content = torch.load(fpath, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises almost anything here, depending on what the bytes look like
+        content = _read_legacy(fpath, error)
+    if not isinstance(content, dict):
+        raise CheckpointError(f'"{fpath}" holds a {type(content).__name__} where a dict of tensors is expected')
+    return content
+
+
+def _read_legacy(fpath: str | os.PathLike[str], why: Exception) -> dict[str, Any]:
+    """Read a file that ``weights_only=True`` refused; ``why`` is what it said."""
+    if not isinstance(why, pickle.UnpicklingError) or not zipfile.is_zipfile(fpath):
+        raise CheckpointError(
+            f'"{fpath}" is no checkpoint, or a damaged one ({_first_line(why)}); delete it or copy it again'
+        ) from why
+    try:
+        content = torch.load(fpath, map_location="cpu", weights_only=False, pickle_module=legacy_pickle.PICKLE_MODULE)
+    except Exception as error:
+        raise CheckpointError(
+            f'"{fpath}" is damaged, or holds objects that may run code when they are read ({_first_line(error)}); it '
+            "has not been executed. Ask its author for a file that torch.load(weights_only=True) reads"
+        ) from error
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(f'"{fpath}" holds pickled objects but no state_dict; it is no checkpoint')
+    print(f'Note: "{fpath}" holds pickled optimizer or scheduler objects; only its weights and epoch are used')
+    kept = {key: content.get(key) for key in ("state_dict", "epoch", "val_result")}
+    return {**kept, "optimizer": None, "scheduler": None}
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
+
+
+def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint on the CPU.
+
+    Of a file with pickled schedulers (Dassl up to 0.6.3 with warm-up) only ``state_dict``, ``epoch`` and
+    ``val_result`` are kept, and a note is printed.
+
+    Returns:
+        The file's dict; ``epoch``, ``optimizer``, ``scheduler`` and ``val_result`` are ``None`` where it lacks them.
+
+    Raises:
+        ValueError: ``fpath`` is ``None``.
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, malicious, or not a checkpoint.
+    """
+    content = read_file(fpath)
+    state_dict = content.get("state_dict")
+    if not isinstance(state_dict, dict):
+        raise CheckpointError(
+            f'"{fpath}" is not a checkpoint: it has no state_dict, its keys are {_shorten(list(content))}'
+        )
+    strangers = [key for key, value in state_dict.items() if not isinstance(value, torch.Tensor)]
+    if strangers:
+        raise CheckpointError(f'"{fpath}" is not a checkpoint: not tensors in its state_dict: {_shorten(strangers)}')
+    checkpoint = {**dict.fromkeys(_KEYS), **content}
+    if checkpoint["epoch"] is not None and not isinstance(checkpoint["epoch"], int):
+        raise CheckpointError(f'"{fpath}" is not a checkpoint: its epoch is {checkpoint["epoch"]!r}, not a number')
+    return checkpoint
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], fpath: str | os.PathLike[str]) -> None:
+    """Load ``state_dict`` strictly.
+
+    Args:
+        model: changed in place; may be partly overwritten when this raises.
+        state_dict: one tensor for every entry of ``model.state_dict()``, and nothing else.
+        fpath: where it comes from, for the message.
+
+    Raises:
+        CheckpointError: names are missing or left over, or shapes differ; the message lists them.
+    """
+    try:
+        model.load_state_dict(state_dict)
+    except RuntimeError as error:
+        details = "; ".join(_shorten(line.strip()) for line in str(error).splitlines()[1:])
+        raise CheckpointError(
+            f'"{fpath}" does not fit {type(model).__name__}: {details} It was written with another method, backbone, '
+            "prompt length or depth; use the --trainer, --config-file and options it was trained with"
+        ) from error
+
+
+def _shorten(value: Any, limit: int = 400) -> str:
+    text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} more characters)"
+
+
+# -------------------------------------------------------------------------------------------------------- resuming
+
+
+def resume_from_checkpoint(
+    fdir: str | os.PathLike[str],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
+) -> int:
+    """Restore the newest checkpoint of one model's folder.
+
+    Returns:
+        The number of finished epochs, which is the 0-based index of the next one.
+
+    Raises:
+        FileNotFoundError: the folder holds no checkpoint.
+        CheckpointError: the checkpoint does not fit.
+    """
+    epochs = saved_epochs(fdir)
+    if not epochs:
+        raise MissingCheckpointError(f'No model.pth.tar-<epoch> in "{fdir}"')
+    return restore(os.path.join(fdir, epoch_file(epochs[-1])), model, optimizer, scheduler)["epoch"]
+
+
+def restore(
+    fpath: str | os.PathLike[str],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
+    max_epoch: int | None = None,
+) -> dict[str, Any]:
+    """Put model, optimiser and scheduler where they were when ``fpath`` was written.
+
+    If the file has no scheduler state, or was written by a run of another length, the schedule is computed anew up to
+    the file's epoch, so that the learning rate is what a run of ``max_epoch`` epochs would have at this point.
+
+    Args:
+        fpath: checkpoint.
+        model: loaded strictly.
+        optimizer: left as it is if the file has no state for it.
+        scheduler: must be fresh, that is, not stepped yet.
+        max_epoch: length of this run in epochs, compared with the ``max_epoch`` the file carries.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        CheckpointError: the file does not fit.
+    """
+    print(f'Loading checkpoint from "{fpath}"')
+    checkpoint = load_checkpoint(fpath)
+    epoch = checkpoint["epoch"]
+    if epoch is None:
+        raise CheckpointError(
+            f'"{fpath}" does not say after which epoch it was written; it can be evaluated, not resumed'
+        )
+    load_weights(model, checkpoint["state_dict"], fpath)
+    print("Loaded model weights")
+
+    written_for = checkpoint.get("max_epoch")
+    length_changed = None not in (written_for, max_epoch) and written_for != max_epoch
+    recompute = scheduler is not None and (checkpoint["scheduler"] is None or length_changed)
+    if recompute:
+        _advance(scheduler, epoch)
+        learning_rates = [group["lr"] for group in scheduler.optimizer.param_groups]
+    if optimizer is not None and checkpoint["optimizer"] is not None:
+        _load_optimizer(optimizer, checkpoint["optimizer"], fpath)
+        print("Loaded optimizer")
+    if recompute:
+        for group, learning_rate in zip(scheduler.optimizer.param_groups, learning_rates):
+            group["lr"] = learning_rate
+        print(f"Note: the learning rate schedule is computed anew for epoch {epoch + 1}")
+    elif scheduler is not None:
+        _load_scheduler(scheduler, checkpoint["scheduler"], fpath)
+        print("Loaded scheduler")
+    print(f"Previous epoch: {epoch}")
+    return checkpoint
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: Any, fpath: str | os.PathLike[str]) -> None:
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = _first_line(error)
+    else:
+        lacking = {key for group in optimizer.param_groups for key in optimizer.defaults if key not in group}
+        reason = f"it lacks {sorted(lacking)}" if lacking else None
+    if reason:
+        raise CheckpointError(
+            f'the optimizer state in "{fpath}" does not fit {type(optimizer).__name__}: {reason}; resume with the '
+            "OPTIM settings and the trainer it was written with, or start in an empty OUTPUT_DIR"
+        )
+
+
+def _load_scheduler(scheduler: Any, state: Any, fpath: str | os.PathLike[str]) -> None:
+    # Names with an underscore, and `verbose`, come and go with torch's versions.
+    public = {key for key in scheduler.state_dict() if not key.startswith("_") and key != "verbose"}
+    lacking = sorted(public - set(state))
+    if lacking:
+        raise CheckpointError(
+            f'the scheduler state in "{fpath}" does not fit {type(scheduler).__name__}: it lacks {lacking}; '
+            "resume with the OPTIM.LR_SCHEDULER and OPTIM.WARMUP_* settings it was written with, or start in an empty "
+            "OUTPUT_DIR"
+        )
+    scheduler.load_state_dict(state)
+
+
+def _advance(scheduler: Any, epochs: int) -> None:
+    with warnings.catch_warnings():
+        # torch reminds of the order of optimizer.step() and scheduler.step(); no optimiser step belongs here.
+        warnings.simplefilter("ignore", UserWarning)
+        for _ in range(epochs):
+            scheduler.step()

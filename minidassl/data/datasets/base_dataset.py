@@ -1,0 +1,202 @@
+"""What a dataset is to the rest of the code: three or four lists of :class:`Datum` and the class names.
+
+Differences from upstream: a :class:`Datum` does not look whether its file exists (upstream stats every image at every
+start and fails without a message); a missing image is reported with its path when it is read. The label-to-name map is
+sorted by label, where upstream's order changes from process to process. There is no downloader.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+
+
+class Datum:
+    """One labelled image on disk.
+
+    The four attributes are stored under a leading underscore, as in upstream, because few-shot caches that upstream
+    pickled carry those names.
+
+    Args:
+        impath: path of the image file; not checked here.
+        label: class index, 0-based.
+        domain: domain index, 0-based.
+        classname: class name in words.
+    """
+
+    def __init__(
+        self, impath: str | os.PathLike[str] = "", label: int = 0, domain: int = 0, classname: str = ""
+    ) -> None:
+        self._impath = os.fspath(impath)
+        self._label = label
+        self._domain = domain
+        self._classname = classname
+
+    @property
+    def impath(self) -> str:
+        return self._impath
+
+    @property
+    def label(self) -> int:
+        return self._label
+
+    @property
+    def domain(self) -> int:
+        return self._domain
+
+    @property
+    def classname(self) -> str:
+        return self._classname
+
+    def __repr__(self) -> str:
+        return f"Datum({self.impath!r}, label={self.label}, domain={self.domain}, classname={self.classname!r})"
+
+
+class DatasetBase:
+    """Base class of all datasets.
+
+    A subclass takes ``cfg`` and ends its constructor with ``super().__init__(train_x=..., val=..., test=...)``.
+    Subclasses usually shadow ``dataset_dir`` with an instance attribute that holds the absolute path.
+
+    Args:
+        train_x: labelled training images; class names and their number are read from these alone.
+        train_u: unlabelled training images, if any.
+        val: validation images, if any.
+        test: test images.
+
+    Raises:
+        ValueError: ``train_x`` is empty, or one label carries two class names.
+    """
+
+    dataset_dir: str = ""  # folder name below the data root
+    domains: Sequence[str] = []
+
+    def __init__(
+        self,
+        train_x: list[Datum] | None = None,
+        train_u: list[Datum] | None = None,
+        val: list[Datum] | None = None,
+        test: list[Datum] | None = None,
+    ) -> None:
+        if not train_x:
+            raise ValueError(f"{type(self).__name__}: there is no training image (train_x is empty)")
+        self._train_x = train_x
+        self._train_u = train_u
+        self._val = val
+        self._test = test
+        self._num_classes = self.get_num_classes(train_x)
+        self._lab2cname, self._classnames = self.get_lab2cname(train_x)
+
+    @property
+    def train_x(self) -> list[Datum]:
+        return self._train_x
+
+    @property
+    def train_u(self) -> list[Datum] | None:
+        return self._train_u
+
+    @property
+    def val(self) -> list[Datum] | None:
+        return self._val
+
+    @property
+    def test(self) -> list[Datum] | None:
+        return self._test
+
+    @property
+    def lab2cname(self) -> dict[int, str]:
+        return self._lab2cname
+
+    @property
+    def classnames(self) -> list[str]:
+        return self._classnames
+
+    @property
+    def num_classes(self) -> int:
+        return self._num_classes
+
+    @staticmethod
+    def get_num_classes(data_source: Sequence[Datum]) -> int:
+        """Largest label plus one, which exceeds the number of distinct labels where there are gaps."""
+        return max(item.label for item in data_source) + 1
+
+    @staticmethod
+    def get_lab2cname(data_source: Sequence[Datum]) -> tuple[dict[int, str], list[str]]:
+        """Return the map from label to class name, and the names by ascending label with gaps closed.
+
+        Raises:
+            ValueError: one label carries two class names.
+        """
+        names: dict[int, str] = {}
+        for item in data_source:
+            known = names.setdefault(item.label, item.classname)
+            if known != item.classname:
+                raise ValueError(f"label {item.label} is called both {known!r} and {item.classname!r}")
+        lab2cname = {label: names[label] for label in sorted(names)}
+        return lab2cname, list(lab2cname.values())
+
+    def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
+        """Raise a ``ValueError`` unless both lists are non-empty and name known domains."""
+        for key, chosen in (("SOURCE_DOMAINS", source_domains), ("TARGET_DOMAINS", target_domains)):
+            if not chosen:
+                raise ValueError(f"DATASET.{key} is empty, choose from {list(self.domains)}")
+            self.is_input_domain_valid(chosen)
+
+    def is_input_domain_valid(self, input_domains: Sequence[str]) -> None:
+        """Raise a ``ValueError`` if a domain is not one of ``self.domains``."""
+        for domain in input_domains:
+            if domain not in self.domains:
+                raise ValueError(f"domain {domain!r} is not available, choose from {list(self.domains)}")
+
+    def generate_fewshot_dataset(
+        self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False
+    ) -> list[Datum] | list[list[Datum]] | tuple[list[Datum], ...]:
+        """Sample ``num_shots`` images of every class from each list.
+
+        Draws from Python's global generator, classes in order of first appearance and one draw per class, which is
+        what makes few-shot subsets equal to those of published runs.
+
+        Args:
+            data_sources: one or more lists.
+            num_shots: images per class; below 1 the input comes back unchanged.
+            repeat: fill classes that are too small by drawing with replacement. Otherwise they are taken whole, which
+                draws nothing.
+
+        Returns:
+            One list if there is one source, else a list of lists (the tuple of sources where nothing is sampled).
+        """
+        if num_shots < 1:
+            return data_sources[0] if len(data_sources) == 1 else data_sources
+        print(f"Creating a {num_shots}-shot dataset")
+        sampled = [
+            [
+                item
+                for group in self.split_dataset_by_label(source).values()
+                for item in _sample_shots(group, num_shots, repeat)
+            ]
+            for source in data_sources
+        ]
+        return sampled[0] if len(sampled) == 1 else sampled
+
+    def split_dataset_by_label(self, data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
+        """Group images by label, labels in order of first appearance."""
+        return _group_by(data_source, "label")
+
+    def split_dataset_by_domain(self, data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
+        """Group images by domain, domains in order of first appearance."""
+        return _group_by(data_source, "domain")
+
+
+def _sample_shots(group: list[Datum], num_shots: int, repeat: bool) -> list[Datum]:
+    if len(group) >= num_shots:
+        return random.sample(group, num_shots)
+    return random.choices(group, k=num_shots) if repeat else group
+
+
+def _group_by(data_source: Sequence[Datum], attribute: str) -> dict[int, list[Datum]]:
+    groups: dict[int, list[Datum]] = defaultdict(list)
+    for item in data_source:
+        groups[getattr(item, attribute)].append(item)
+    return groups

@@ -1,0 +1,358 @@
+"""The life cycle of a training run.
+
+Construction: ``check_cfg`` → device → ``build_data_loader`` → ``build_model`` → evaluator. ``train()``: resume or
+start → for every epoch ``before_epoch``, ``run_epoch``, ``after_epoch`` → final test. A method overrides
+``build_model`` and ``forward_backward``, and often ``check_cfg`` and ``parse_batch_train``.
+
+Differences from upstream: checkpoints (:mod:`.checkpointing`); there is no default model, because there are no
+backbones; a training that fails does not lose what it wrote to TensorBoard; training goes on without TensorBoard where
+it is not installed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..data import DataManager
+from ..evaluation import build_evaluator
+from ..utils import AverageMeter, MetricMeter, mkdir_if_missing, tolist_if_not
+from .checkpointing import Checkpointing
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
+__all__ = ["SimpleTrainer", "TrainerBase", "TrainerX"]
+
+
+class TrainerBase(Checkpointing):
+    """Registered models with their optimisers and schedules, the epoch loop, and the TensorBoard writer."""
+
+    def __init__(self) -> None:
+        self._models: OrderedDict[str, nn.Module] = OrderedDict()
+        self._optims: OrderedDict[str, torch.optim.Optimizer | None] = OrderedDict()
+        self._scheds: OrderedDict[str, Any] = OrderedDict()
+        self._writer = None
+
+    # --------------------------------------------------------------------------------------------------- models
+
+    def register_model(
+        self,
+        name: str = "model",
+        model: nn.Module | None = None,
+        optim: torch.optim.Optimizer | None = None,
+        sched: Any = None,
+    ) -> None:
+        """Put a model under the trainer's care: only registered ones are saved, loaded and switched between modes.
+
+        Args:
+            name: also the name of its folder of checkpoints.
+            model: the module.
+            optim: stepped by ``model_update``.
+            sched: stepped by ``update_lr``.
+
+        Raises:
+            AttributeError: the trainer's constructor has not run.
+            ValueError: the name is taken.
+        """
+        if "_models" not in self.__dict__:
+            raise AttributeError("register_model needs super().__init__() to be called first")
+        if name in self._models:
+            raise ValueError(f"Found duplicate model names: {name!r} is already registered")
+        self._models[name] = model
+        self._optims[name] = optim
+        self._scheds[name] = sched
+
+    def get_model_names(self, names: str | list[str] | None = None) -> list[str]:
+        """All registered names, or ``names`` as a list once they are known to be registered (else ``ValueError``)."""
+        if names is None:
+            return list(self._models)
+        names = tolist_if_not(names)
+        unknown = [name for name in names if name not in self._models]
+        if unknown:
+            raise ValueError(f"no model is registered as {unknown}, choose from {list(self._models)}")
+        return names
+
+    def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
+        """Switch registered models to ``train``, or to ``eval`` (also called ``test``)."""
+        if mode not in ("train", "eval", "test"):
+            raise KeyError(f"the mode of a model is train, eval or test, not {mode!r}")
+        for name in self.get_model_names(names):
+            self._models[name].train(mode == "train")
+
+    # ------------------------------------------------------------------------------------------------- updating
+
+    def update_lr(self, names: str | list[str] | None = None) -> None:
+        """Step the schedules; to be called once per epoch, in its last batch."""
+        for name in self.get_model_names(names):
+            if self._scheds[name] is not None:
+                self._scheds[name].step()
+
+    def get_current_lr(self, names: str | list[str] | None = None) -> float:
+        """Learning rate of the first parameter group of the first model."""
+        return self._optims[self.get_model_names(names)[0]].param_groups[0]["lr"]
+
+    def detect_anomaly(self, loss: torch.Tensor) -> None:
+        """Raise a ``FloatingPointError`` unless the loss is finite."""
+        if not torch.isfinite(loss).all():
+            raise FloatingPointError("Loss is infinite or NaN!")
+
+    def model_zero_grad(self, names: str | list[str] | None = None) -> None:
+        """Clear the gradients of the named models, all by default."""
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].zero_grad()
+
+    def model_backward(self, loss: torch.Tensor) -> None:
+        """Backpropagate a finite loss."""
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names: str | list[str] | None = None) -> None:
+        """Step the optimisers of the named models, all by default."""
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].step()
+
+    def model_backward_and_update(self, loss: torch.Tensor, names: str | list[str] | None = None) -> None:
+        """Clear gradients, backpropagate, step."""
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)
+
+    # ---------------------------------------------------------------------------------------------- TensorBoard
+
+    def init_writer(self, log_dir: str) -> None:
+        """Open the TensorBoard writer, once."""
+        if self._writer is not None:
+            return
+        try:
+            # Imported here: slow to load, and evaluation never writes.
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            print("Note: TensorBoard is not installed, no scalars are written")
+            return
+        print(f"Initialize tensorboard (log_dir={log_dir})")
+        self._writer = SummaryWriter(log_dir=log_dir)
+
+    def close_writer(self) -> None:
+        """Close the TensorBoard writer, if there is one."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
+        """Write one value to TensorBoard; does nothing without a writer, that is, outside training."""
+        if self._writer is not None:
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    # --------------------------------------------------------------------------------------------------- epochs
+
+    def train(self, start_epoch: int, max_epoch: int) -> None:
+        """Run the epochs ``start_epoch`` … ``max_epoch - 1`` (0-based), with the hooks around them.
+
+        ``before_train`` may set ``self.start_epoch``, which is how a resumed run skips finished epochs.
+        """
+        self.start_epoch = start_epoch
+        self.max_epoch = max_epoch
+        try:
+            self.before_train()
+            for epoch in range(self.start_epoch, self.max_epoch):
+                self.epoch = epoch
+                self.before_epoch()
+                self.run_epoch()
+                self.after_epoch()
+            self.after_train()
+        finally:
+            # Flushed, not closed: a trainer that leaves the loop by an exception may still test and write.
+            if self._writer is not None:
+                self._writer.flush()
+
+    def before_train(self) -> None:
+        """Hook."""
+
+    def after_train(self) -> None:
+        """Hook."""
+
+    def before_epoch(self) -> None:
+        """Hook."""
+
+    def run_epoch(self) -> None:
+        """Train for one epoch."""
+        raise NotImplementedError
+
+    def test(self, split: str | None = None) -> float:
+        """Evaluate and return the result that decides which model is best."""
+        raise NotImplementedError
+
+    def parse_batch_train(self, batch: Mapping[str, Any]) -> Any:
+        """Take from a training batch what ``forward_backward`` needs, on the device."""
+        raise NotImplementedError
+
+    def parse_batch_test(self, batch: Mapping[str, Any]) -> Any:
+        """Take input and label from an evaluation batch, on the device."""
+        raise NotImplementedError
+
+    def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, float] | None:
+        """Train on one batch; see :class:`TrainerX`."""
+        raise NotImplementedError
+
+    def model_inference(self, input: torch.Tensor) -> torch.Tensor:
+        """Map inputs to scores."""
+        raise NotImplementedError
+
+
+class SimpleTrainer(TrainerBase):
+    """A trainer with configuration, data, evaluator and final test.
+
+    Args:
+        cfg: frozen configuration.
+
+    Attributes:
+        dm: data manager; its loaders are attributes of the trainer, too.
+        device: ``cuda`` if there is one and ``USE_CUDA`` allows it, else ``cpu``.
+        epoch: 0-based index of the running epoch.
+        best_result: greatest validation result so far, in percent.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.check_cfg(cfg)
+        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.start_epoch = self.epoch = 0
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.output_dir = cfg.OUTPUT_DIR
+        self.cfg = cfg
+        self.build_data_loader()
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        self.best_result = float("-inf")
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Hook: raise a ``ValueError`` that names the key if the configuration does not suit the trainer."""
+
+    def build_data_loader(self) -> None:
+        """Build the loaders. An override sets the same attributes, except ``dm``."""
+        self.dm = DataManager(self.cfg)
+        self.train_loader_x = self.dm.train_loader_x
+        self.train_loader_u = self.dm.train_loader_u
+        self.val_loader = self.dm.val_loader
+        self.test_loader = self.dm.test_loader
+        self.num_classes = self.dm.num_classes
+        self.num_source_domains = self.dm.num_source_domains
+        self.lab2cname = self.dm.lab2cname
+
+    def build_model(self) -> None:
+        """Build and register the model; every trainer defines it."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define build_model: the built-in stand-in for Dassl has no backbones"
+        )
+
+    def train(self) -> None:
+        """Train from the newest checkpoint, or from scratch, to ``OPTIM.MAX_EPOCH``, and test."""
+        super().train(self.start_epoch, self.max_epoch)
+
+    def before_train(self) -> None:
+        """Resume from ``RESUME``, else from the output folder; open the writer; start the clock."""
+        self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.cfg.OUTPUT_DIR)
+        writer_dir = os.path.join(self.output_dir, "tensorboard")
+        mkdir_if_missing(writer_dir)
+        self.init_writer(writer_dir)
+        self.time_start = time.time()
+
+    def after_train(self) -> None:
+        """Test the model that ``TEST.FINAL_MODEL`` names, unless ``TEST.NO_TEST``."""
+        print("Finish training")
+        if not self.cfg.TEST.NO_TEST:
+            if self.cfg.TEST.FINAL_MODEL == "best_val":
+                print("Deploy the model with the best val performance")
+                self.load_model(self.output_dir)
+            else:
+                print("Deploy the last-epoch model")
+            self.test()
+        elapsed = datetime.timedelta(seconds=round(time.time() - self.time_start))
+        print(f"Elapsed: {elapsed}")
+        self.close_writer()
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Evaluate the model as it is.
+
+        Args:
+            split: ``val``, which falls back to the test images where there are no others, or ``test``; by default
+                ``TEST.SPLIT``.
+
+        Returns:
+            The evaluator's first result: the accuracy in percent.
+        """
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        on_val = (split or self.cfg.TEST.SPLIT) == "val" and self.val_loader is not None
+        split, loader = ("val", self.val_loader) if on_val else ("test", self.test_loader)
+        print(f"Evaluate on the *{split}* set")
+        for batch in tqdm(loader):
+            input, label = self.parse_batch_test(batch)
+            self.evaluator.process(self.model_inference(input), label)
+        results = self.evaluator.evaluate()
+        for key, value in results.items():
+            self.write_scalar(f"{split}/{key}", value, self.epoch)
+        return next(iter(results.values()))
+
+    def model_inference(self, input: torch.Tensor) -> torch.Tensor:
+        return self.model(input)
+
+    def parse_batch_test(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return images [batch, 3, height, width] and labels [batch]."""
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+
+class TrainerX(SimpleTrainer):
+    """Trains on labelled images.
+
+    A subclass defines ``forward_backward(batch)``: forward, backward, step, and ``self.update_lr()`` in the epoch's
+    last batch (``self.batch_idx + 1 == self.num_batches``). It returns a dict of numbers for the log, or ``None``.
+    Because the schedule is stepped inside the last batch, that batch's log line shows the next epoch's learning rate.
+    """
+
+    def run_epoch(self) -> None:
+        self.set_model_mode("train")
+        self.num_batches = len(self.train_loader_x)
+        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        start = time.time()
+        for batch_idx, batch in enumerate(self.train_loader_x):
+            self.batch_idx = batch_idx
+            data_time.update(time.time() - start)
+            losses.update(self.forward_backward(batch))
+            batch_time.update(time.time() - start)
+            if self._is_logged():
+                print(self._log_line(losses, batch_time, data_time))
+            step = self.epoch * self.num_batches + self.batch_idx
+            for name, meter in losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, step)
+            self.write_scalar("train/lr", self.get_current_lr(), step)
+            start = time.time()
+
+    def _is_logged(self) -> bool:
+        frequency = self.cfg.TRAIN.PRINT_FREQ
+        return (self.batch_idx + 1) % frequency == 0 or self.num_batches < frequency
+
+    def _log_line(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> str:
+        done = self.epoch * self.num_batches + self.batch_idx + 1
+        seconds = batch_time.avg * (self.max_epoch * self.num_batches - done)
+        return (
+            f"epoch [{self.epoch + 1}/{self.max_epoch}] batch [{self.batch_idx + 1}/{self.num_batches}] "
+            f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) data {data_time.val:.3f} ({data_time.avg:.3f}) "
+            f"{losses} lr {self.get_current_lr():.4e} eta {datetime.timedelta(seconds=int(seconds))}"
+        )
+
+    def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return images [batch, 3, height, width], labels [batch] and domains [batch]."""
+        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)

@@ -1,0 +1,28 @@
+"""Accuracy of one batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+def compute_accuracy(
+    output: torch.Tensor | Sequence[torch.Tensor], target: torch.Tensor, topk: Sequence[int] = (1,)
+) -> list[torch.Tensor]:
+    """Share of samples whose label is among the k highest scores.
+
+    Upstream fails for k above 1 on current torch.
+
+    Args:
+        output: scores [batch, num_classes]; of a tuple or list the first entry counts.
+        target: labels [batch].
+        topk: values of k, each at most ``num_classes``.
+
+    Returns:
+        One tensor [1] in percent for every k.
+    """
+    scores = output[0] if isinstance(output, (tuple, list)) else output
+    best = scores.topk(max(topk), dim=1).indices
+    hits = best.eq(target.reshape(-1, 1))
+    return [hits[:, :k].any(dim=1).float().mean().mul(100.0).reshape(1) for k in topk]

@@ -1,0 +1,44 @@
+"""Small helpers that CoOp-family code imports from one place."""
+
+from ..checkpoint import CheckpointError, load_checkpoint, resume_from_checkpoint, save_checkpoint
+from .logger import Logger, setup_logger
+from .meters import AverageMeter, MetricMeter
+from .registry import Registry, check_availability
+from .tools import (
+    check_isfile,
+    collect_env_info,
+    listdir_nohidden,
+    mkdir_if_missing,
+    read_image,
+    read_json,
+    set_random_seed,
+    tolist_if_not,
+    write_json,
+)
+from .torchtools import count_num_param, load_pretrained_weights, open_all_layers, open_specified_layers
+
+__all__ = [
+    "AverageMeter",
+    "CheckpointError",
+    "Logger",
+    "MetricMeter",
+    "Registry",
+    "check_availability",
+    "check_isfile",
+    "collect_env_info",
+    "count_num_param",
+    "listdir_nohidden",
+    "load_checkpoint",
+    "load_pretrained_weights",
+    "mkdir_if_missing",
+    "open_all_layers",
+    "open_specified_layers",
+    "read_image",
+    "read_json",
+    "resume_from_checkpoint",
+    "save_checkpoint",
+    "set_random_seed",
+    "setup_logger",
+    "tolist_if_not",
+    "write_json",
+]

@@ -1,0 +1,36 @@
+# Sourced by the scripts: go to the repository's root, and find or make the Python to run with, $PYTHON.
+#
+# An active environment that has the packages is used as it is. Otherwise .venv is made from the requirements file
+# named in $REQUIREMENTS (requirements.txt), which is noted there only when the installation came to its end.
+
+[ -z "${DATA:-}" ] || DATA=$(cd "$DATA" && pwd) || exit 2
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
+REQUIREMENTS=${REQUIREMENTS:-requirements.txt}
+PYTHON=${PYTHON:-python3}
+
+_has_packages() {
+    "$1" - "$REQUIREMENTS" <<'PYTHON' 2>/dev/null
+import sys
+from importlib.util import find_spec
+wanted = ["torch", "torchvision", "clip", "clip.model", "pkg_resources", "yacs", "tabulate", "tqdm", "sklearn"]
+wanted += ["tensorboard", "matplotlib"] + (["pytest", "ruff"] if "dev" in sys.argv[1] else [])
+sys.exit(any(find_spec(name) is None for name in wanted))
+PYTHON
+}
+
+_installed() {
+    [ -f ".venv/$1" ] && cat requirements.txt "$1" | cmp -s - ".venv/$1"
+}
+
+if ! _installed "$REQUIREMENTS" && ! _installed requirements-dev.txt; then
+    if ! _has_packages "$PYTHON"; then
+        echo "Preparing .venv from $REQUIREMENTS (several GB with PyTorch; a few minutes) ..."
+        [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv || exit 2
+        .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$REQUIREMENTS" || exit 2
+        cat requirements.txt "$REQUIREMENTS" > ".venv/$REQUIREMENTS"
+        PYTHON=.venv/bin/python
+    fi
+else
+    PYTHON=.venv/bin/python
+fi
+export DATA PYTHON

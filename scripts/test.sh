@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# The whole test suite, formatter and linter included. Arguments go to pytest.
+set -euo pipefail
+REQUIREMENTS=requirements-dev.txt
+source "$(dirname "$0")/env.sh"
+"$PYTHON" -m ruff format --check .
+"$PYTHON" -m ruff check .
+"$PYTHON" -m pytest -q "$@"

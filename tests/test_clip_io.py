@@ -1,0 +1,94 @@
+"""Backbones come by path in any plain format, unchanged, and never execute code."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip
+
+from trainers.prompting import clip_io
+from trainers.prompting.clip_io import PRECISIONS, TINY, image_resolution, load_clip, tower_depth, tower_widths
+from trainers.prompting.errors import InputError
+
+
+def save_npz(path, state):
+    np.savez_compressed(path, **{key: value.numpy() for key, value in state.items()})
+
+
+WRITERS = {
+    "npz": save_npz,
+    "pt": lambda path, state: torch.save(state, path),
+    "pth": lambda path, state: torch.save({"state_dict": state}, path),
+}
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_checkpoint_by_path_loads_to_the_bit(tmp_path, suffix):
+    model = make_clip(vision_layers=4)
+    path = tmp_path / f"clip.{suffix}"
+    WRITERS[suffix](path, model.state_dict())
+    loaded = load_clip(str(path))
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value), key
+    assert (image_resolution(loaded), tower_depth(loaded), tower_widths(loaded)) == (32, 3, (64, 128))
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+def test_a_torchscript_archive_loads(tmp_path):
+    class Holder(torch.nn.Module):
+        """A module with a CLIP's parameters, in the form in which OpenAI distributes its weights."""
+
+        def __init__(self, model):
+            super().__init__()
+            self.logit_scale = model.logit_scale
+            for name, child in model.named_children():
+                setattr(self, name, child)
+            self.text_projection, self.positional_embedding = model.text_projection, model.positional_embedding
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.logit_scale
+
+    model = make_clip()
+    torch.jit.save(torch.jit.trace(Holder(model), torch.zeros(1)), str(tmp_path / "clip.pt"))
+    loaded = load_clip(str(tmp_path / "clip.pt"))
+    assert torch.equal(loaded.text_projection, model.text_projection)
+
+
+def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "executed"), "w"))
+
+    with open(tmp_path / "clip.pt", "wb") as file:
+        pickle.dump({"state_dict": Payload()}, file)
+    with pytest.raises(InputError, match="MODEL.BACKBONE.NAME"):
+        load_clip(str(tmp_path / "clip.pt"))
+    assert not (tmp_path / "executed").exists()
+
+
+def test_an_openai_name_without_network_says_where_to_put_the_file(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(clip_io.clip, "load", refuse)
+    with pytest.raises(InputError, match=r"ViT-B/16.*~/\.cache/clip.*no network.*ViT-B-16\.pt"):
+        load_clip("ViT-B/16")
+
+
+def test_the_tiny_clip_is_small_and_differs_in_width_between_its_towers():
+    assert TINY.stat().st_size <= 4 * 2**20
+    text_width, vision_width = tower_widths(load_clip("tiny"))
+    assert text_width != vision_width
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_a_precision_stores_matrix_weights_in_its_type_and_the_rest_in_fp32(name):
+    model = load_clip("tiny", PRECISIONS[name])
+    block = model.visual.transformer.resblocks[0]
+    for weight in (block.attn.in_proj_weight, block.mlp.c_fc.weight, model.text_projection, model.visual.proj):
+        assert weight.dtype == PRECISIONS[name].matmul
+    for weight in (block.ln_1.weight, model.token_embedding.weight, model.logit_scale, model.positional_embedding):
+        assert weight.dtype == torch.float32

@@ -1,0 +1,179 @@
+"""The registered data sets, built from a configuration as a trainer builds them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+from yacs.config import CfgNode
+
+import datasets
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.table import ROWS, Row
+from trainers.prompting.errors import InputError
+
+CONFIGS = Path(__file__).parent.parent / "configs" / "datasets"
+REAL = [row for row in ROWS if row.write is None]
+FOLDERED = [row for row in REAL if row.class_folders]
+JSON_ONLY = [row for row in REAL if not row.class_folders]
+
+
+def config(name: str, root: object, **keys: object) -> CfgNode:
+    defaults = {"NUM_SHOTS": -1, "SUBSAMPLE_CLASSES": "all", "USE_RATIO": False, "SUBSAMPLE_RATIO": 100}
+    dataset = {"NAME": name, "ROOT": str(root), **defaults, **keys}
+    return CfgNode({"SEED": dataset.pop("SEED", 1), "DATASET": CfgNode(dataset)})
+
+
+def build(name: str, root: object, **keys: object):
+    return DATASET_REGISTRY.get(name)(config(name, root, **keys))
+
+
+def write_tree(root: Path, row: Row, classes: int = 4, per_class: int = 40, split_file: bool = True) -> None:
+    """A data set of empty image files with class folders c0, c1, …, in the layout of `row`."""
+    images = root / row.folder / row.images
+    rng = random.Random(9)
+    splits: dict[str, list] = {"train": [], "val": [], "test": []}
+    for label in range(classes):
+        (images / f"c{label}").mkdir(parents=True)
+        files = [f"c{label}/{index:03d}.jpg" for index in range(per_class)]
+        for file in files:
+            (images / file).touch()
+        rng.shuffle(files)
+        for rows, part in zip(splits.values(), (files[:20], files[20:30], files[30:])):
+            rows.extend([file, label, f"class_{label}"] for file in part)
+    if split_file:
+        (root / row.folder / row.split_file).write_text(json.dumps(splits))
+
+
+def facts(items) -> list[tuple[str, int, str]]:
+    return [(item.impath, item.label, item.classname) for item in items]
+
+
+def everything(dataset) -> list[list[tuple[str, int, str]]]:
+    return [facts(items) for items in (dataset.train_x, dataset.val, dataset.test)]
+
+
+@pytest.mark.parametrize("row", REAL, ids=lambda row: row.name)
+def test_a_split_file_in_coops_layout_is_enough(row, tmp_path):
+    write_tree(tmp_path, row)
+    dataset = build(row.name, tmp_path)
+    assert [len(items) for items in (dataset.train_x, dataset.val, dataset.test)] == [80, 40, 40]
+    assert dataset.classnames == ["class_0", "class_1", "class_2", "class_3"]
+    assert Path(dataset.train_x[0].impath).is_file()
+
+
+@pytest.mark.parametrize("row", FOLDERED, ids=lambda row: row.name)
+def test_class_folders_are_enough_where_coop_cuts_them(row, tmp_path):
+    write_tree(tmp_path, row, split_file=False)
+    dataset = build(row.name, tmp_path)
+    assert [len(items) for items in (dataset.train_x, dataset.val, dataset.test)] == [80, 32, 48]
+
+
+@pytest.mark.parametrize("row", JSON_ONLY, ids=lambda row: row.name)
+def test_a_missing_split_file_is_asked_for_where_it_belongs(row, tmp_path):
+    write_tree(tmp_path, row, split_file=False)
+    with pytest.raises(InputError, match=f"{row.folder}/{row.split_file}.*put it into"):
+        build(row.name, tmp_path)
+
+
+@pytest.mark.parametrize("split_file", [True, False], ids=["with split file", "from class folders"])
+def test_shots_do_not_depend_on_how_the_split_came_about(split_file, tmp_path):
+    """The draws of the shots start anew at the seed, whatever cutting the class folders has drawn before."""
+    row = FOLDERED[0]
+    write_tree(tmp_path, row, split_file=split_file)
+    whole = build(row.name, tmp_path)
+    rng = random.Random(1)
+    expected = [item for c in range(4) for item in rng.sample([x for x in whole.train_x if x.label == c], 2)]
+    shots = build(row.name, tmp_path, NUM_SHOTS=2)
+    assert facts(shots.train_x) == facts(expected)
+    assert facts(shots.test) == facts(whole.test)
+
+
+def test_an_unseeded_run_still_holds_out_the_same_images(tmp_path):
+    row = FOLDERED[0]
+    write_tree(tmp_path, row, split_file=False)
+    assert everything(build(row.name, tmp_path, SEED=-1)) == everything(build(row.name, tmp_path, SEED=-1))
+
+
+def test_base_shots_are_the_same_images_as_among_all(tmp_path):
+    write_tree(tmp_path, ROWS[1])
+    of_all, of_base = (build(ROWS[1].name, tmp_path, NUM_SHOTS=3, SUBSAMPLE_CLASSES=s) for s in ("all", "base"))
+    assert facts(of_base.train_x) == [fact for fact in facts(of_all.train_x) if fact[1] < 2]
+    assert of_base.num_classes == 2
+
+
+def test_mixed_classes_do_not_depend_on_the_shots(tmp_path):
+    write_tree(tmp_path, ROWS[1], classes=9)
+    keys = {"SUBSAMPLE_CLASSES": "new", "USE_RATIO": True, "SUBSAMPLE_RATIO": 40}
+    a, b = (build(ROWS[1].name, tmp_path, NUM_SHOTS=shots, **keys) for shots in (-1, 4))
+    assert facts(a.test) == facts(b.test)
+    assert sorted(a.classnames) != sorted(build(ROWS[1].name, tmp_path, SUBSAMPLE_CLASSES="new").classnames)
+
+
+def test_a_data_folder_stays_as_it_was(tmp_path):
+    row = FOLDERED[0]
+    write_tree(tmp_path, row, split_file=False)
+    before = sorted(tmp_path.rglob("*"))
+    build(row.name, tmp_path, NUM_SHOTS=1)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_wrong_root_is_named_and_left_empty(tmp_path):
+    with pytest.raises(InputError, match=f"DATASET.ROOT is '{tmp_path}'.*{tmp_path / 'dtd'}.*docs/DATASETS.md"):
+        build("DescribableTextures", tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_folder_itself_as_root_gets_a_hint(tmp_path):
+    (tmp_path / "dtd").mkdir()
+    with pytest.raises(InputError, match=f"did you mean --root {tmp_path}"):
+        build("DescribableTextures", tmp_path / "dtd")
+
+
+def test_an_empty_root_asks_for_the_flag():
+    with pytest.raises(InputError, match="--root"):
+        build("EuroSAT", "")
+
+
+def test_a_missing_image_folder_is_named(tmp_path):
+    (tmp_path / "eurosat").mkdir()
+    with pytest.raises(InputError, match="eurosat/2750"):
+        build("EuroSAT", tmp_path)
+
+
+def test_the_console_says_what_is_read_and_sampled(tmp_path, capsys):
+    write_tree(tmp_path, ROWS[1])
+    build(ROWS[1].name, tmp_path, NUM_SHOTS=16, SUBSAMPLE_CLASSES="base")
+    assert capsys.readouterr().out.splitlines() == [
+        f"Reading split from {tmp_path / ROWS[1].folder / ROWS[1].split_file}",
+        "Creating a 16-shot dataset",
+        "Creating a 4-shot dataset",
+        "SUBSAMPLE BASE CLASSES!",
+    ]
+
+
+def test_a_config_without_our_keys_means_all_classes(tmp_path):
+    """CoOp's own train.py declares SUBSAMPLE_CLASSES only, and some of its tools not even that."""
+    write_tree(tmp_path, ROWS[1])
+    cfg = config(ROWS[1].name, tmp_path)
+    for key in ("SUBSAMPLE_CLASSES", "USE_RATIO", "SUBSAMPLE_RATIO"):
+        del cfg.DATASET[key]
+    assert DATASET_REGISTRY.get(ROWS[1].name)(cfg).num_classes == 4
+
+
+def test_every_row_is_registered_and_has_a_yaml():
+    registered = {row.name for row in ROWS}
+    assert registered <= set(DATASET_REGISTRY.registered_names())
+    named = [yaml.safe_load(path.read_text()) for path in CONFIGS.glob("*.yaml")]
+    assert registered <= {content["DATASET"]["NAME"] for content in named}
+
+
+def test_importing_again_registers_nothing_twice():
+    """A second import under another name, as in a CoOp checkout that registered its own classes before."""
+    before = {name: DATASET_REGISTRY.get(name) for name in DATASET_REGISTRY.registered_names()}
+    source = Path(datasets.__file__)
+    exec(compile(source.read_text(), str(source), "exec"), {**vars(datasets)})
+    assert {name: DATASET_REGISTRY.get(name) for name in DATASET_REGISTRY.registered_names()} == before

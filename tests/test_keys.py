@@ -1,0 +1,86 @@
+"""Every key of BMIP has an effect: changing it alone changes the trainable tensors or what the model computes."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+import torch
+from test_bmip_equals_naive import make_learner
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+import trainers
+from trainers.bmip import BMIP, CONNECT_METHODS, config_from_cfg
+from trainers.config import build_cfg
+from trainers.prompting.clip_io import PRECISIONS
+from trainers.prompting.prompted_clip import PromptedCLIP
+
+trainers.register_all()
+
+ON = ["TRAINER.BMIP.PROMPT_DEPTH", "3"]
+CHANGES = {
+    "TRAINER.BMIP.VARIANT": "released",
+    "TRAINER.BMIP.N_CTX": "3",
+    "TRAINER.BMIP.CTX_INIT": "",
+    "TRAINER.BMIP.PROMPT_DEPTH": "2",
+    "TRAINER.BMIP.AGGREGATION": "addition",
+    "TRAINER.BMIP.GATE.DETACH": "False",
+    "TRAINER.BMIP.GATE.RELATIVE": "True",
+    "TRAINER.BMIP.CONNECT_METHOD": "joint",
+    "SHARE.SHARE_PARAMETER_VISUAL": "False",
+    "SHARE.SHARE_PARAMETER_TEXT": "False",
+}
+# Tested elsewhere: PREC in test_trainable_tensors.py, WEIGHT_THRESHOLD is refused (test_bad_input.py).
+ELSEWHERE = {"TRAINER.BMIP.PREC", "TRAINER.BMIP.WEIGHT_THRESHOLD"}
+
+
+def make_cfg(*options: str) -> CfgNode:
+    arguments = argparse.Namespace(dataset_config_file="", config_file="", opts=[*ON, *options])
+    for flag in ("root", "output_dir", "resume", "seed", "source_domains", "target_domains", "transforms", "head"):
+        setattr(arguments, flag, None)
+    arguments.trainer, arguments.backbone = "BMIP", "tiny"
+    arguments.opts += ["DATASET.NAME", "Digits"]
+    return build_cfg(arguments)
+
+
+def fingerprint(clip_model, images, classnames, *options: str) -> list[torch.Tensor]:
+    """Trainable tensors, logits and gradients of a configuration, at given values of the tensors."""
+    config = config_from_cfg(make_cfg(*options))
+    learner = make_learner(clip_model, **vars(config))
+    logits = PromptedCLIP(clip_model, learner, classnames)(images)
+    F.cross_entropy(logits, torch.tensor([0, 1, 2, 3])).backward()
+    return [logits.detach(), *(tensor for p in learner.parameters() for tensor in (p.detach(), p.grad))]
+
+
+def keys_of(defaults: dict, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in defaults.items():
+        keys += keys_of(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
+    return keys
+
+
+def test_every_declared_key_is_tested():
+    assert set(keys_of(BMIP.defaults)) == CHANGES.keys() | ELSEWHERE
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_changing_a_key_changes_the_model(small_clip, images, classnames, key):
+    before = fingerprint(small_clip, images, classnames)
+    same = fingerprint(small_clip, images, classnames)
+    after = fingerprint(small_clip, images, classnames, key, CHANGES[key])
+    assert all(torch.equal(a, b) for a, b in zip(before, same))
+    assert len(before) != len(after) or any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(before, after))
+
+
+def test_the_authors_connect_method_joint_is_the_aggregation_joint():
+    assert config_from_cfg(make_cfg("TRAINER.BMIP.CONNECT_METHOD", "joint")).aggregation == "joint"
+    assert set(CONNECT_METHODS) == {"None", "joint"}
+
+
+@pytest.mark.parametrize("name", PRECISIONS)
+def test_the_precision_of_the_configuration_is_used(run_train, tmp_path, name):
+    run = run_train(folder=tmp_path / name, options=["TRAINER.BMIP.PREC", name, "OPTIM.MAX_EPOCH", "1"])
+    assert run.status == 0, run.errors
+    assert f"precision: {name}" in run.output
+    assert all(value.dtype == torch.float32 for value in run.checkpoint(1)["state_dict"].values())

@@ -1,0 +1,229 @@
+"""Loaders, items and samplers."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from minidassl.config import get_cfg_default
+from minidassl.data import DatasetWrapper, build_data_loader
+from minidassl.data.data_manager import DataManager
+from minidassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from minidassl.data.samplers import build_sampler
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+
+def make_cfg(**options):
+    cfg = get_cfg_default()
+    cfg.DATASET.NAME = "ColouredTiles"
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.INPUT.SIZE = (6, 4)
+    cfg.USE_CUDA = False
+    cfg.merge_from_list([part for key, value in options.items() for part in (key.replace("__", "."), value)])
+    return cfg
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory) -> list[Datum]:
+    """Seven one-colour images in three classes and two domains."""
+    folder = tmp_path_factory.mktemp("tiles")
+    data = []
+    for number, label in enumerate([0, 1, 2, 0, 1, 2, 0]):
+        path = folder / f"{number}.png"
+        Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(path)
+        data.append(Datum(path, label, domain=number % 2, classname=f"colour {label}"))
+    return data
+
+
+@pytest.fixture
+def registered(tiles, monkeypatch):
+    class ColouredTiles(DatasetBase):
+        def __init__(self, cfg):
+            super().__init__(train_x=tiles, val=tiles[:3], test=tiles * 200)
+
+    monkeypatch.setattr(DATASET_REGISTRY, "_objects", {})
+    DATASET_REGISTRY.register(ColouredTiles)
+
+
+def red(image: torch.Tensor) -> int:
+    """Number of the tile that an image [3, height, width] shows."""
+    return round(image[0].mean().item() * 255 / 30)
+
+
+# ------------------------------------------------------------------------------------------------------------ items
+
+
+def test_an_item_carries_label_domain_path_index_and_image_in_this_order(tiles):
+    item = DatasetWrapper(make_cfg(), tiles, transform=lambda image: "tensor")[4]
+    assert list(item.items()) == [
+        ("label", 1),
+        ("domain", 0),
+        ("impath", tiles[4].impath),
+        ("index", 4),
+        ("img", "tensor"),
+    ]
+
+
+def test_several_transforms_give_several_images(tiles):
+    wrapper = DatasetWrapper(make_cfg(), tiles, transform=[lambda image: "weak", lambda image: "strong"])
+    item = wrapper[0]
+    assert (item["img"], item["img2"]) == ("weak", "strong")
+
+
+def test_a_training_image_can_be_augmented_k_times(tiles):
+    cfg = make_cfg(DATALOADER__K_TRANSFORMS=3)
+    counter = iter(range(10))
+    assert DatasetWrapper(cfg, tiles, lambda image: next(counter), is_train=True)[0]["img"] == [0, 1, 2]
+    assert DatasetWrapper(cfg, tiles, lambda image: next(counter), is_train=False)[0]["img"] == 3
+    with pytest.raises(ValueError, match="K_TRANSFORMS is 3"):
+        DatasetWrapper(cfg, tiles, None, is_train=True)
+
+
+def test_the_image_without_augmentation_is_resized_and_normalised_on_request(tiles):
+    plain = make_cfg(DATALOADER__RETURN_IMG0=True)
+    img0 = DatasetWrapper(plain, tiles, transform=lambda image: 0)[5]["img0"]
+    assert img0.shape == (3, 6, 4) and red(img0) == 5
+    normalised = make_cfg(DATALOADER__RETURN_IMG0=True, INPUT__TRANSFORMS=("normalize",))
+    other = DatasetWrapper(normalised, tiles, transform=lambda image: 0)[5]["img0"]
+    torch.testing.assert_close(other[1], torch.full((6, 4), -0.456 / 0.224))
+
+
+def test_a_missing_image_is_reported_with_its_path(tiles):
+    loader = build_data_loader(make_cfg(), data_source=[Datum("/no/such/cat.jpg")], tfm=lambda image: 0)
+    with pytest.raises(FileNotFoundError, match='No image at "/no/such/cat.jpg"; check DATASET.ROOT'):
+        next(iter(loader))
+
+
+# ---------------------------------------------------------------------------------------------------------- loaders
+
+
+def to_array(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+
+
+def test_a_batch_is_collated_into_tensors_and_a_list_of_paths(tiles):
+    batch = next(iter(build_data_loader(make_cfg(), data_source=tiles, batch_size=3, tfm=to_array)))
+    assert batch["img"].shape == (3, 3, 8, 8)
+    assert all(batch[key].dtype == torch.int64 and batch[key].shape == (3,) for key in ("label", "domain", "index"))
+    assert batch["impath"] == [tile.impath for tile in tiles[:3]]
+    assert [red(image) for image in batch["img"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "n_images, batch_size, is_train, batches",
+    [(7, 4, True, 1), (7, 4, False, 2), (3, 4, True, 1), (3, 4, False, 1), (4, 4, True, 1)],
+)
+def test_training_drops_an_incomplete_batch_unless_it_is_the_only_one(tiles, n_images, batch_size, is_train, batches):
+    loader = build_data_loader(
+        make_cfg(), data_source=tiles[:n_images], batch_size=batch_size, tfm=to_array, is_train=is_train
+    )
+    assert len(loader) == batches == len(list(loader))
+
+
+@pytest.mark.parametrize("is_train, purpose", [(True, "training"), (False, "evaluation")])
+@pytest.mark.parametrize("data_source", [None, []])
+def test_a_loader_without_images_says_so(is_train, purpose, data_source):
+    with pytest.raises(ValueError, match=f"'ColouredTiles' has no image for {purpose}"):
+        build_data_loader(make_cfg(), data_source=data_source, is_train=is_train)
+
+
+def test_the_manager_builds_all_loaders_and_prints_a_summary(registered, capsys):
+    cfg = make_cfg(DATALOADER__TRAIN_X__BATCH_SIZE=2, DATALOADER__TEST__BATCH_SIZE=5)
+    manager = DataManager(cfg)
+    assert (len(manager.train_loader_x), manager.train_loader_u) == (3, None)
+    assert (len(manager.val_loader), len(manager.test_loader)) == (1, 280)
+    assert (manager.num_classes, manager.num_source_domains) == (3, 0)
+    assert manager.lab2cname == {0: "colour 0", 1: "colour 1", 2: "colour 2"}
+    out = capsys.readouterr().out
+    assert out.index("Loading dataset") < out.index("transform_train") < out.index("transform_test")
+    summary = [line.split(maxsplit=2) for line in out.splitlines() if line.startswith(("Dataset", "#"))]
+    assert summary == [
+        ["Dataset", "ColouredTiles"],
+        ["#", "classes", "3"],
+        ["#", "train_x", "7"],
+        ["#", "val", "3"],
+        ["#", "test", "1,400"],
+    ]
+
+
+def test_custom_transforms_take_the_place_of_the_configured_ones(registered, capsys):
+    manager = DataManager(make_cfg(), custom_tfm_train=to_array, custom_tfm_test=to_array)
+    out = capsys.readouterr().out
+    assert "* Using custom transform for training\n* Using custom transform for testing\n" in out
+    assert next(iter(manager.test_loader))["img"].shape == (32, 3, 8, 8)
+
+
+def test_unlabelled_images_get_their_own_settings_only_if_asked(tiles, monkeypatch):
+    class ColouredTiles(DatasetBase):
+        def __init__(self, cfg):
+            super().__init__(train_x=tiles, train_u=tiles, test=tiles)
+
+    monkeypatch.setattr(DATASET_REGISTRY, "_objects", {"ColouredTiles": ColouredTiles})
+    sizes = dict(DATALOADER__TRAIN_X__BATCH_SIZE=2, DATALOADER__TRAIN_U__BATCH_SIZE=3)
+    assert DataManager(make_cfg(**sizes)).train_loader_u.batch_size == 2
+    manager = DataManager(make_cfg(**sizes, DATALOADER__TRAIN_U__SAME_AS_X=False))
+    assert manager.train_loader_u.batch_size == 3
+    assert manager.val_loader is None
+
+
+# --------------------------------------------------------------------------------------------------------- samplers
+
+
+def test_the_order_of_training_images_comes_from_torchs_generator(tiles):
+    torch.manual_seed(7)
+    first = list(build_sampler("RandomSampler", data_source=tiles))
+    torch.manual_seed(7)
+    assert list(build_sampler("RandomSampler", data_source=tiles)) == first
+    assert sorted(first) == list(range(7)) == list(build_sampler("SequentialSampler", data_source=tiles))
+
+
+@pytest.mark.parametrize(
+    "name, options, group, groups_per_batch, per_group",
+    [
+        ("RandomClassSampler", dict(batch_size=4, n_ins=2), "label", 2, 2),
+        ("RandomClassSampler", dict(batch_size=6, n_ins=3), "label", 2, 3),  # classes 1 and 2 have 2 images only
+        ("RandomDomainSampler", dict(batch_size=4, n_domain=0), "domain", 2, 2),
+        ("RandomDomainSampler", dict(batch_size=2, n_domain=1), "domain", 1, 2),
+    ],
+)
+def test_batches_hold_equal_shares_of_their_groups(tiles, name, options, group, groups_per_batch, per_group):
+    sampler = build_sampler(name, data_source=tiles, **options)
+    size = options["batch_size"]
+    for _ in range(20):
+        indices = list(sampler)
+        assert len(indices) == len(sampler) == 7 // size * size
+        for start in range(0, len(indices), size):
+            groups = Counter(getattr(tiles[index], group) for index in indices[start : start + size])
+            assert sorted(groups.values()) == [per_group] * groups_per_batch
+
+
+def test_a_group_repeats_no_image_before_all_of_its_images_had_a_turn():
+    data = [Datum(str(number), label=0) for number in range(8)]
+    indices = list(build_sampler("RandomClassSampler", data_source=data, batch_size=2, n_ins=2))
+    assert sorted(indices) == list(range(8))
+
+
+def test_a_sampler_draws_nothing_before_it_is_iterated(tiles):
+    random.seed(0)
+    state = random.getstate()
+    len(build_sampler("RandomClassSampler", data_source=tiles, batch_size=4, n_ins=2))
+    assert random.getstate() == state
+
+
+@pytest.mark.parametrize(
+    "name, options, message",
+    [
+        ("RandomClassSampler", dict(batch_size=5, n_ins=2), "BATCH_SIZE is 5 and N_INS is 2"),
+        ("RandomClassSampler", dict(batch_size=8, n_ins=2), "at most the number of classes, 3"),
+        ("RandomDomainSampler", dict(batch_size=3, n_domain=2), "BATCH_SIZE is 3 and N_DOMAIN is 2"),
+        ("RandomDomainSampler", dict(batch_size=3, n_domain=3), "at most the number of domains, 2"),
+        ("SeqDomainSampler", {}, r"Unknown sampler type: SeqDomainSampler.*'RandomSampler'"),
+    ],
+)
+def test_impossible_samplers_name_what_does_not_fit(tiles, name, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_sampler(name, data_source=tiles, **options)

@@ -1,0 +1,116 @@
+"""Who answers to the name ``dassl``: an importable upstream always, else the stand-in, and never both."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_python(code: str, *search_paths: Path) -> str:
+    """Run ``code`` in a fresh interpreter that finds the repository, then ``search_paths``, and no other ``dassl``."""
+    setup = (
+        "import sys\n"
+        "sys.path[:] = [p for p in sys.path if not p.rstrip('/').lower().endswith('dassl.pytorch')]\n"
+        f"sys.path[:0] = {[str(ROOT), *map(str, search_paths)]}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", setup + code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def facts() -> dict:
+    """What one interpreter without upstream says about the stand-in; one, because each takes seconds to start."""
+    if run_python("import importlib.util; print(importlib.util.find_spec('dassl') is not None)") == "True":
+        pytest.skip("upstream Dassl is installed in this interpreter")
+    code = """
+import importlib, json, pkgutil, sys
+import minidassl
+facts = {"choice": minidassl.CHOICE, "loaded by the choice": "torch" in sys.modules}
+from dassl.engine import TrainerX
+import dassl.data.datasets.base_dataset
+import minidassl.engine
+facts["version"] = dassl.__version__
+facts["alias first"] = TrainerX is minidassl.engine.TrainerX
+facts["modules"], facts["doubled"] = [], []
+for module in pkgutil.walk_packages(minidassl.__path__, "minidassl."):
+    alias = importlib.import_module(module.name.replace("minidassl", "dassl", 1))
+    facts["modules"].append(module.name)
+    if alias is not importlib.import_module(module.name) or alias.__spec__.name != module.name:
+        facts["doubled"].append(module.name)
+try:
+    import dassl.modeling
+except ImportError as error:
+    facts["missing part"] = str(error)
+print(json.dumps(facts))
+"""
+    return json.loads(run_python(code))
+
+
+def fake_upstream(folder: Path, engine: str) -> Path:
+    package = folder / "dassl"
+    (package / "engine").mkdir(parents=True)
+    (package / "__init__.py").write_text("__version__ = '0.6.3'\n")
+    (package / "utils.py").write_text("ORIGIN = 'upstream'\n")
+    (package / "engine" / "__init__.py").write_text(engine)
+    return folder
+
+
+def test_the_stand_in_answers_where_there_is_no_upstream(facts):
+    assert facts["choice"] == "Dassl: built-in stand-in"
+    assert facts["version"] == "0.6.3+minidassl"
+
+
+def test_every_module_of_the_stand_in_has_one_object_under_both_names(facts):
+    assert {"minidassl.engine.trainer", "minidassl.data.datasets.base_dataset"} <= set(facts["modules"])
+    assert facts["doubled"] == []
+    assert facts["alias first"]
+
+
+def test_the_choice_alone_loads_nothing_heavy(facts):
+    assert not facts["loaded by the choice"]
+
+
+def test_a_part_that_the_stand_in_lacks_is_an_import_error_with_the_remedy(facts):
+    assert "'dassl.modeling'" in facts["missing part"] and "upstream Dassl 0.6.3" in facts["missing part"]
+
+
+def test_an_importable_upstream_is_left_alone(tmp_path):
+    upstream = fake_upstream(tmp_path, "class TrainerX: pass\n")
+    code = "import minidassl, dassl.utils; print(minidassl.CHOICE, dassl.utils.ORIGIN)"
+    assert run_python(code, upstream) == f"Dassl: upstream 0.6.3 at {tmp_path / 'dassl'} upstream"
+
+
+def test_the_parts_our_trainers_use_work_beside_upstream(tmp_path):
+    upstream = fake_upstream(tmp_path, "class TrainerX: pass\n")
+    code = """
+from dassl.engine import TrainerX
+from minidassl.checkpoint import save_checkpoint
+from minidassl.engine import Checkpointing
+from minidassl.optim import build_optimizer
+import dassl.utils
+class PromptTrainer(Checkpointing, TrainerX): pass
+print(TrainerX.__module__, dassl.utils.ORIGIN)
+"""
+    assert run_python(code, upstream) == "dassl.engine upstream"
+
+
+def test_a_broken_upstream_gives_way_and_the_reason_is_told(tmp_path):
+    upstream = fake_upstream(tmp_path, "import dassl.utils\nimport a_package_that_is_missing\n")
+    code = "import minidassl, dassl.utils; print(minidassl.CHOICE); print(hasattr(dassl.utils, 'ORIGIN'))"
+    choice, mixed = run_python(code, upstream).splitlines()
+    assert choice == (
+        f"Dassl: built-in stand-in (upstream at {tmp_path / 'dassl'} cannot be imported: "
+        "No module named 'a_package_that_is_missing')"
+    )
+    assert mixed == "False", "modules of the broken upstream must not stay behind"
+
+
+def test_importing_the_package_prints_nothing():
+    assert run_python("import minidassl") == ""

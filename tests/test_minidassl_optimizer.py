@@ -1,0 +1,106 @@
+"""Optimisers get the settings of the OPTIM section."""
+
+from __future__ import annotations
+
+from minidassl.config import get_cfg_default
+from minidassl.optim import AVAI_OPTIMS, build_optimizer
+
+import pytest
+import torch
+from torch import nn
+
+
+def optim_cfg(**options):
+    cfg = get_cfg_default().OPTIM
+    cfg.merge_from_list([part for item in options.items() for part in item])
+    return cfg
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Linear(2, 2)
+        self.neck = nn.Linear(2, 2)
+        self.head = nn.Linear(2, 3)
+        self.scale = nn.Parameter(torch.ones(1))
+
+
+COMMON = dict(lr=0.01, weight_decay=0.2)
+SETTINGS = dict(LR=0.01, WEIGHT_DECAY=0.2, MOMENTUM=0.8, ADAM_BETA1=0.7, ADAM_BETA2=0.95, RMSPROP_ALPHA=0.6)
+
+
+@pytest.mark.parametrize(
+    "name, kind, expected",
+    [
+        ("adam", torch.optim.Adam, dict(betas=(0.7, 0.95), amsgrad=False)),
+        ("amsgrad", torch.optim.Adam, dict(betas=(0.7, 0.95), amsgrad=True)),
+        ("adamw", torch.optim.AdamW, dict(betas=(0.7, 0.95))),
+        ("radam", torch.optim.RAdam, dict(betas=(0.7, 0.95), decoupled_weight_decay=True)),
+        ("rmsprop", torch.optim.RMSprop, dict(momentum=0.8, alpha=0.6)),
+        ("sgd", torch.optim.SGD, dict(momentum=0.8, dampening=0, nesterov=True)),
+    ],
+)
+def test_every_name_builds_its_optimiser_with_its_settings(name, kind, expected):
+    optimizer = build_optimizer(nn.Linear(2, 2), optim_cfg(NAME=name, SGD_NESTEROV=True, **SETTINGS))
+    assert type(optimizer) is kind
+    group = optimizer.param_groups[0]
+    wanted = {**COMMON, **expected}
+    assert {key: group[key] for key in wanted} == wanted
+
+
+def test_dampening_reaches_sgd():
+    assert build_optimizer(Net(), optim_cfg(NAME="sgd", SGD_DAMPNING=1)).defaults["dampening"] == 1
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"optim must be one of \['adam', .*'adamw'\], but got lion"):
+        build_optimizer(Net(), optim_cfg(NAME="lion"))
+    assert len(AVAI_OPTIMS) == 6
+
+
+def test_frozen_parameters_keep_their_place_and_their_value():
+    net = Net()
+    net.backbone.requires_grad_(False)
+    before = net.backbone.weight.clone()
+    optimizer = build_optimizer(net, optim_cfg(NAME="sgd", LR=0.1))
+    assert [id(p) for p in optimizer.param_groups[0]["params"]] == [id(p) for p in net.parameters()]
+    net.head(net.neck(net.backbone(torch.ones(1, 2)))).sum().backward()
+    optimizer.step()
+    assert torch.equal(net.backbone.weight, before)
+
+
+def test_parameters_and_groups_may_be_given_in_place_of_a_module():
+    net = Net()
+    cfg = optim_cfg(NAME="sgd", LR=0.1)
+    assert len(build_optimizer(list(net.head.parameters()), cfg).param_groups[0]["params"]) == 2
+    groups = [{"params": [net.scale], "lr": 0.5}, {"params": net.head.parameters()}]
+    assert [group["lr"] for group in build_optimizer(net, cfg, param_groups=groups).param_groups] == [0.5, 0.1]
+
+
+@pytest.mark.parametrize("new_layers", ["head", ["head"], ("head",)])
+@pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel])
+def test_staged_learning_rates_split_the_children(new_layers, wrap):
+    net = Net()
+    cfg = optim_cfg(NAME="sgd", LR=0.1, STAGED_LR=True, BASE_LR_MULT=0.5)
+    cfg.NEW_LAYERS = new_layers
+    small, full = build_optimizer(wrap(net), cfg).param_groups
+    assert (small["lr"], full["lr"]) == (0.05, 0.1)
+    names = {id(p): name.split(".")[0] for name, p in net.named_parameters()}
+    assert {names[id(p)] for p in small["params"]} == {"backbone", "neck"}
+    assert {names[id(p)] for p in full["params"]} == {"head"}
+
+
+@pytest.mark.parametrize("new_layers", [(), ("haed",)])
+def test_staged_learning_rates_need_layers_that_exist(new_layers):
+    cfg = optim_cfg(STAGED_LR=True)
+    cfg.NEW_LAYERS = new_layers
+    with pytest.raises(ValueError, match=r"OPTIM.NEW_LAYERS.*\['backbone', 'neck', 'head'\]"):
+        build_optimizer(Net(), cfg)
+
+
+def test_staged_learning_rates_need_a_module_and_yield_to_explicit_groups():
+    cfg = optim_cfg(STAGED_LR=True)
+    with pytest.raises(TypeError, match="OPTIM.STAGED_LR needs a module"):
+        build_optimizer(list(Net().parameters()), cfg)
+    with pytest.warns(UserWarning, match="STAGED_LR is ignored"):
+        build_optimizer(Net(), cfg, param_groups=Net().parameters())

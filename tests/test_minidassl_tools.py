@@ -1,0 +1,152 @@
+"""Small helpers: seeds, files, images, meters, parameters."""
+
+from __future__ import annotations
+
+import random
+
+from minidassl import utils
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+
+def draw() -> tuple[float, float, float]:
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+def test_one_seed_fixes_all_three_generators():
+    utils.set_random_seed(3)
+    first = draw()
+    utils.set_random_seed(3)
+    again = draw()
+    utils.set_random_seed(4)
+    other = draw()
+    assert first == again
+    assert all(a != b for a, b in zip(first, other))
+
+
+def test_json_goes_around_and_creates_the_folder(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "split.json"
+    utils.write_json({"train": [["a/é.jpg", 0, "cat"]]}, str(path))
+    assert utils.read_json(path) == {"train": [["a/é.jpg", 0, "cat"]]}
+    assert '\n    "train": [' in path.read_text()
+    monkeypatch.chdir(tmp_path)
+    utils.write_json([1], "bare_name.json")
+    assert utils.read_json("bare_name.json") == [1]
+
+
+def test_hidden_names_are_not_listed(tmp_path):
+    for name in ("b", ".hidden", "a"):
+        (tmp_path / name).touch()
+    assert utils.listdir_nohidden(tmp_path, sort=True) == ["a", "b"]
+    assert sorted(utils.listdir_nohidden(tmp_path)) == ["a", "b"]
+
+
+def test_a_missing_file_is_warned_about(tmp_path):
+    with pytest.warns(UserWarning, match=f'No file found at "{tmp_path}'):
+        assert utils.check_isfile(str(tmp_path / "none")) is False
+
+
+def test_images_are_read_as_rgb(tmp_path):
+    Image.new("L", (4, 3), 200).save(tmp_path / "grey.png")
+    image = utils.read_image(str(tmp_path / "grey.png"))
+    assert image.mode == "RGB" and image.size == (4, 3) and image.getpixel((0, 0)) == (200, 200, 200)
+
+
+@pytest.mark.parametrize(
+    "content, error", [(None, FileNotFoundError), (b"no image", OSError), ("truncated", OSError), (b"", OSError)]
+)
+def test_an_image_that_cannot_be_read_is_named(tmp_path, content, error):
+    path = tmp_path / "broken.png"
+    if content == "truncated":
+        Image.effect_noise((64, 64), 50).save(path)
+        content = path.read_bytes()[:500]
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(error, match="broken.png"):
+        utils.read_image(str(path))
+
+
+def test_env_info_ends_with_the_version_of_pillow(monkeypatch):
+    import PIL
+    import torch.utils.collect_env
+
+    monkeypatch.setattr(torch.utils.collect_env, "get_pretty_env_info", lambda: "PyTorch version: x")
+    assert utils.collect_env_info() == f"PyTorch version: x\n        Pillow ({PIL.__version__})"
+
+
+def test_tolist_if_not_wraps_everything_but_lists():
+    given = [1]
+    assert utils.tolist_if_not(given) is given
+    assert utils.tolist_if_not("ab") == ["ab"] and utils.tolist_if_not((1, 2)) == [(1, 2)]
+
+
+def test_meters_average_and_print_in_order_of_first_use():
+    meter = utils.MetricMeter()
+    meter.update({"loss": torch.tensor(2.0), "acc": 50})
+    meter.update(None)
+    meter.update({"loss": 1.0, "acc": 25})
+    assert str(meter) == "loss 1.0000 (1.5000) acc 25.0000 (37.5000)"
+    assert meter.meters["loss"].count == 2
+    with pytest.raises(TypeError, match="takes a dict"):
+        meter.update([1.0])
+
+
+def test_an_average_can_be_weighted_or_exponential():
+    weighted, smooth = utils.AverageMeter(), utils.AverageMeter(ema=True)
+    weighted.update(1.0, n=3)
+    weighted.update(5.0)
+    smooth.update(1.0)
+    smooth.update(2.0)
+    assert weighted.avg == 2.0 and weighted.val == 5.0
+    assert smooth.avg == pytest.approx(0.9 * 0.1 + 0.2)
+
+
+def test_parameters_are_counted_frozen_ones_included():
+    model = nn.Linear(4, 3)
+    model.bias.requires_grad_(False)
+    assert utils.count_num_param(model) == 15
+    assert utils.count_num_param(params=model.parameters()) == 15
+    assert utils.count_num_param(params=[{"params": [model.weight]}, {"params": model.bias}]) == 15
+    with pytest.raises(ValueError):
+        utils.count_num_param()
+
+
+def make_net() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
+
+
+def test_layers_are_opened_by_name():
+    model = make_net()
+    utils.open_specified_layers(model, "2")
+    assert [p.requires_grad for p in model.parameters()] == [False] * 4 + [True] * 2
+    assert not model[1].training and model[2].training
+    utils.open_all_layers(model)
+    assert all(p.requires_grad for p in model.parameters()) and model[1].training
+    with pytest.raises(ValueError, match=r"\['classifier'\], choose from \['0', '1', '2'\]"):
+        utils.open_specified_layers(model, ["classifier"])
+
+
+def test_pretrained_weights_are_taken_where_name_and_shape_fit(tmp_path, capsys):
+    model = nn.Linear(2, 2)
+    weight = torch.full((2, 2), 7.0)
+    path = tmp_path / "w.pth"
+    state = {"module.weight": weight, "bias": torch.zeros(5), "head": torch.zeros(1)}
+    torch.save({"state_dict": state}, path)
+    utils.load_pretrained_weights(model, path)
+    assert torch.equal(model.weight, weight)
+    out = capsys.readouterr().out
+    assert f"Successfully loaded pretrained weights from {path}" in out
+    assert "Layers discarded due to unmatched keys or size: ['bias', 'head']" in out
+
+
+def test_pretrained_weights_of_which_none_fits_are_warned_about(tmp_path):
+    model = nn.Linear(2, 2)
+    before = model.weight.clone()
+    torch.save({"other": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.warns(UserWarning, match="check the key names manually"):
+        utils.load_pretrained_weights(model, tmp_path / "w.pth")
+    assert torch.equal(model.weight, before)

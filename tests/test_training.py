@@ -1,0 +1,165 @@
+"""A run from start to end: it learns, repeats to the bit, goes on after a stop, and knows when it is done."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import train
+
+CHANGES = {"OPTIM.LR": "0.01", "TRAINER.BMIP.N_CTX": "1", "SEED": "2"}
+
+
+def assert_same_state(first, second):
+    """Equal to the bit, through nested mappings and lists."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same_state(first[key], second[key])
+    elif isinstance(first, (list, tuple)):
+        assert len(first) == len(second)
+        for one, other in zip(first, second):
+            assert_same_state(one, other)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second
+
+
+def interrupt_in(monkeypatch, epoch: int) -> None:
+    """Stop the next run in the second batch of an epoch, as Ctrl-C does."""
+    from trainers.base import PromptTrainer
+
+    step = PromptTrainer.forward_backward
+
+    def forward_backward(trainer, batch):
+        if (trainer.epoch, trainer.batch_idx) == (epoch, 1):
+            monkeypatch.setattr(PromptTrainer, "forward_backward", step)
+            raise KeyboardInterrupt
+        return step(trainer, batch)
+
+    monkeypatch.setattr(PromptTrainer, "forward_backward", forward_backward)
+
+
+def test_a_run_trains_tests_and_leaves_its_record(run_train):
+    run = run_train()
+    assert run.status == 0, run.errors
+    assert "Finish training" in run.output and "* accuracy:" in run.output
+    assert run.result["trained"] and 0 <= run.result["accuracy"] <= 100
+    assert (run.folder / "log.txt").read_text().count("epoch [") == 4
+    state = run.checkpoint(2)["state_dict"]
+    assert {key.split(".")[0] for key in state} == {
+        *("text_prompts", "vision_prompts", "text_to_vision", "vision_to_text", "text_gate", "vision_gate")
+    }
+
+
+def test_training_beats_zero_shot_on_the_training_classes(run_train, tmp_path):
+    zero_shot = run_train("--eval-only", trainer="ZeroshotCLIP", folder=tmp_path / "zero")
+    trained = run_train(options=["DATASET.NUM_SHOTS", "16", "OPTIM.MAX_EPOCH", "6"])
+    assert trained.result["accuracy"] > zero_shot.result["accuracy"] + 5
+
+
+def test_the_same_seed_gives_the_same_run_to_the_bit(run_train, tmp_path):
+    first, second = run_train(folder=tmp_path / "1"), run_train(folder=tmp_path / "2")
+    assert first.losses() == second.losses() and len(first.losses()) == 4
+    assert_same_state(first.checkpoint(2), second.checkpoint(2))
+    other = run_train(folder=tmp_path / "3", options=["SEED", "2"])
+    assert other.losses() != first.losses()
+
+
+@pytest.mark.parametrize("options", [(), ("TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST_EARLY", "False")], ids=str)
+def test_an_interrupted_run_ends_as_the_uninterrupted_one_to_the_bit(run_train, tmp_path, monkeypatch, options):
+    options = [*options, "OPTIM.MAX_EPOCH", "4"]
+    whole = run_train(folder=tmp_path / "whole", options=options)
+    interrupt_in(monkeypatch, epoch=2)
+    stopped = run_train(folder=tmp_path / "stopped", options=options)
+    assert stopped.status == 130 and "goes on from the last finished epoch" in stopped.errors
+    resumed = run_train(folder=tmp_path / "stopped", options=options)
+    assert "epoch [3/4]" in resumed.output and "epoch [2/4]" not in resumed.output
+    assert resumed.losses() == whole.losses()[-4:]
+    assert_same_state(resumed.checkpoint(4), whole.checkpoint(4))
+    assert resumed.result == whole.result
+
+
+def test_a_finished_run_is_recognised_and_force_trains_it_again(run_train):
+    first = run_train()
+    again = run_train()
+    assert again.status == 0 and "Already trained" in again.output and "epoch [" not in again.output
+    forced = run_train("--force")
+    assert forced.losses() == first.losses()
+
+
+def test_the_newest_log_is_log_txt(run_train):
+    run_train()
+    run = run_train("--force")
+    assert len(list(run.folder.glob("log.txt*"))) == 2
+    assert run.losses()[0] in (run.folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_a_run_is_not_continued_with_other_settings(run_train, monkeypatch, key):
+    interrupt_in(monkeypatch, epoch=1)
+    run_train()
+    other = run_train(options=[key, CHANGES[key]])
+    assert other.status == 2
+    assert key in other.errors and "--output-dir" in other.errors and "--force" in other.errors
+
+
+def test_a_model_of_base_classes_is_tested_on_new_ones(run_train, tmp_path):
+    run = run_train()
+    new = run_train(
+        *("--eval-only", "--model-dir", str(run.folder)),
+        folder=tmp_path / "new",
+        options=["DATASET.SUBSAMPLE_CLASSES", "new"],
+    )
+    assert new.status == 0 and new.result["classes"] == "new" and not new.result["trained"]
+    base = run_train("--eval-only", "--model-dir", str(run.folder), folder=tmp_path / "base")
+    assert base.result["accuracy"] == run.result["accuracy"] != new.result["accuracy"]
+
+
+def test_early_stopping_ends_training_and_tests(run_train, monkeypatch):
+    monkeypatch.setattr("trainers.base.EARLIEST_STOP", 1)
+    options = ["OPTIM.MAX_EPOCH", "9", "OPTIM.LR", "1e-9", "TEST.NO_TEST_EARLY", "False", "TRAIN.PATIENT_COUNT", "1"]
+    run = run_train(options=options)
+    assert run.status == 0 and "Early stopping" in run.output and "epoch [3/9]" not in run.output
+    assert run.result["trained"] and "Finish training" in run.output
+    assert "Already trained" in run_train(options=options).output
+
+
+def test_without_validation_there_is_no_early_stopping(run_train, monkeypatch):
+    monkeypatch.setattr("trainers.base.EARLIEST_STOP", 1)
+    run = run_train(options=["OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "1e-9", "TRAIN.PATIENT_COUNT", "1"])
+    assert "epoch [4/4]" in run.output and "*val*" not in run.output
+
+
+def test_init_seed_fixes_the_initial_prompts_apart_from_the_seed(run_train, tmp_path):
+    def state(name, *options):
+        options = ["OPTIM.LR", "0.0", "OPTIM.WARMUP_EPOCH", "0", "OPTIM.MAX_EPOCH", "1", *options]
+        return run_train(folder=tmp_path / name, options=options).checkpoint(1)["state_dict"]
+
+    one, two = (state(seed, "SEED", seed, "MODEL.INIT_SEED", "48") for seed in "12")
+    assert_same_state(one, two)
+    assert not torch.equal(state("3", "SEED", "2")["text_prompts.1"], one["text_prompts.1"])
+
+
+def test_init_weights_start_from_another_run(run_train, tmp_path):
+    first = run_train(folder=tmp_path / "first")
+    file = first.folder / "MultiModalPromptLearner" / "model.pth.tar-2"
+    options = ["MODEL.INIT_WEIGHTS", str(file), "OPTIM.LR", "0.0", "OPTIM.WARMUP_EPOCH", "0"]
+    second = run_train(folder=tmp_path / "second", options=options)
+    assert_same_state(second.checkpoint(2)["state_dict"], first.checkpoint(2)["state_dict"])
+
+
+def test_a_loss_that_is_not_finite_ends_in_an_error_with_a_remedy(run_train, monkeypatch):
+    monkeypatch.setattr("trainers.base.F.cross_entropy", lambda logits, labels: logits.sum() * float("nan"))
+    run = run_train()
+    assert run.status == 2 and "OPTIM.LR" in run.errors and "PREC" in run.errors
+
+
+def test_the_seed_zero_is_a_seed():
+    arguments = train.parse_args(["--seed", "0", "--trainer", "BMIP", "DATASET.NAME", "Digits"])
+    from trainers import register_all
+    from trainers.config import build_cfg
+
+    register_all()
+    assert build_cfg(arguments).SEED == 0

@@ -1,0 +1,106 @@
+"""Train or evaluate one run, with CoOp's command line: flags, then KEY VALUE pairs that overrule every file."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+
+import minidassl
+from minidassl.checkpoint import CheckpointError
+
+import torch
+import torchvision
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed, setup_logger
+from yacs.config import CfgNode
+
+import datasets  # noqa: F401  (registers the data sets)
+import trainers
+from trainers.config import build_cfg
+from trainers.prompting.errors import InputError
+from trainers.records import clear_run, is_trained, set_log_aside
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """CoOp's flags, and `--force`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--root", help="folder of the data sets (DATASET.ROOT)")
+    add("--output-dir", help="folder of logs, checkpoints and results (OUTPUT_DIR)")
+    add("--resume", help="folder of a stopped run to go on from (RESUME); a run goes on from its own folder anyway")
+    add("--seed", type=int, help="seed of everything random (SEED); 0 is a seed, -1 leaves it unseeded")
+    add("--source-domains", nargs="+", help="DATASET.SOURCE_DOMAINS, for trainers that use it")
+    add("--target-domains", nargs="+", help="DATASET.TARGET_DOMAINS, for trainers that use it")
+    add("--transforms", nargs="+", help="INPUT.TRANSFORMS")
+    add("--config-file", default="", help="YAML of the method")
+    add("--dataset-config-file", default="", help="YAML of the data set")
+    add("--trainer", help="TRAINER.NAME")
+    add("--backbone", help="MODEL.BACKBONE.NAME: OpenAI's name, a path to a checkpoint, or tiny")
+    add("--head", help="MODEL.HEAD.NAME, for trainers that use it")
+    add("--eval-only", action="store_true", help="load a model from --model-dir and test it")
+    add("--model-dir", default="", help="output folder of the run to load for --eval-only")
+    add("--load-epoch", type=int, help="epoch to load; the best on validation if there is one, else the last")
+    add("--no-train", action="store_true", help="build everything, and stop")
+    add("--force", action="store_true", help="delete the run in --output-dir and train from scratch")
+    add("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
+    return parser.parse_args(argv)
+
+
+def describe(args: argparse.Namespace, cfg: CfgNode) -> None:
+    """Print what runs, in upstream's blocks."""
+    rule = "*" * 15
+    print(f"{rule}\n** Arguments **\n{rule}")
+    for key, value in sorted(vars(args).items()):
+        print(f"{key}: {value}")
+    print(f"{rule}\n** Config **\n{rule}\n{cfg}")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    print(f"{rule}\n** System info **\n{rule}")
+    print(
+        f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
+        f"{device}, {torch.get_num_threads()} threads"
+    )
+    print(minidassl.CHOICE)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, or evaluate with `--eval-only`."""
+    trainers.register_all()
+    cfg = build_cfg(args)
+    trains = not (args.eval_only or args.no_train)
+    if trains and args.force:
+        clear_run(cfg.OUTPUT_DIR)
+    elif trains and is_trained(cfg.OUTPUT_DIR):
+        print(f"Already trained: {cfg.OUTPUT_DIR} (its result is in result.json; --force trains it again)")
+        return
+    if cfg.SEED >= 0:
+        set_random_seed(cfg.SEED)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+    set_log_aside(cfg.OUTPUT_DIR)
+    setup_logger(cfg.OUTPUT_DIR)
+    describe(args, cfg)
+
+    trainer = build_trainer(cfg)
+    if args.eval_only:
+        trainer.load_model(args.model_dir, epoch=args.load_epoch)
+        trainer.test()
+    elif not args.no_train:
+        trainer.train()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 wrong input, 130 interrupted."""
+    try:
+        run(parse_args(argv))
+    except (InputError, CheckpointError, FileNotFoundError, FloatingPointError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command goes on from the last finished epoch.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,208 @@
+"""What all prompt-learning trainers share: build, freeze, step, save, load, evaluate, stop early, leave a record.
+
+A method's trainer says which learner it trains and which configuration keys it declares, and little else. Schedules,
+optimisers and checkpoints are this project's own even on upstream Dassl, whose own break on current PyTorch or do
+not resume exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
+from minidassl.checkpoint import load_checkpoint, load_weights
+from minidassl.engine import Checkpointing
+from minidassl.metrics import compute_accuracy
+from minidassl.optim import build_lr_scheduler, build_optimizer
+
+import torch
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from torch import Tensor, nn
+from torch.nn import functional as F
+from yacs.config import CfgNode
+
+from .prompting.clip_io import get_precision, image_resolution, load_clip
+from .prompting.errors import InputError
+from .prompting.learner import PromptLearner
+from .prompting.prompted_clip import PromptedCLIP
+from .records import keep_settings, write_result
+
+__all__ = ["TRAINER_REGISTRY", "PromptTrainer"]
+
+# The authors' early stopping counts from the sixth epoch on.
+EARLIEST_STOP = 5
+
+
+class EndOfTraining(Exception):
+    """Leaves Dassl's loop over the epochs, which has no other way out."""
+
+
+class _Resumable(Checkpointing):
+    """Puts checkpointing in front of upstream's trainer; on the stand-in, whose trainer has it, this changes nothing."""
+
+
+class PromptTrainer(_Resumable, TrainerX):
+    """Trains a learner's prompts in a frozen CLIP by cross-entropy.
+
+    Attributes of a method:
+        node: its configuration node, `cfg.TRAINER.<node>`, which has at least PREC.
+        registered_name: name of the learner in Dassl's registry of models, hence of its checkpoint folder.
+        defaults: nested mapping of the configuration keys that the method adds, with their defaults.
+    """
+
+    node: str
+    registered_name = "prompt_learner"
+    defaults: Mapping[str, Any] = {}
+
+    trained = False  # this run came to the end of its training
+    best_validation = -math.inf
+    epochs_without_gain = 0
+
+    def build_learner(self, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
+        """The method's learner, from its configuration node."""
+        raise NotImplementedError
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Refuse what cannot be trained. Dassl calls this first, so nothing is read from the data set before it."""
+        prec = cfg.TRAINER[self.node].PREC
+        self.precision = get_precision(prec, f"TRAINER.{self.node}.PREC")
+        if cfg.TEST.FINAL_MODEL not in ("last_step", "best_val"):
+            raise InputError(f"TEST.FINAL_MODEL is {cfg.TEST.FINAL_MODEL!r}; set it to last_step or best_val.")
+        print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME}, precision: {prec})")
+        self.clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.precision)
+        side = image_resolution(self.clip_model)
+        if tuple(cfg.INPUT.SIZE) != (side, side):
+            raise InputError(
+                f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, but {cfg.MODEL.BACKBONE.NAME} (MODEL.BACKBONE.NAME) takes "
+                f"images of {side} x {side} pixels; set INPUT.SIZE to ({side}, {side})."
+            )
+        with torch.random.fork_rng(enabled=cfg.MODEL.INIT_SEED >= 0):
+            if cfg.MODEL.INIT_SEED >= 0:
+                torch.manual_seed(cfg.MODEL.INIT_SEED)
+            self.learner = self.build_learner(cfg, self.clip_model)
+
+    def build_model(self) -> None:
+        cfg, classnames = self.cfg, self.dm.dataset.classnames
+        if len(classnames) != self.num_classes:
+            raise InputError(
+                f"{cfg.DATASET.NAME} has labels up to {self.num_classes - 1}, but {len(classnames)} class names: some "
+                "labels have no training image. Check the data set's folder and its split file."
+            )
+        print(f"Building {type(self).__name__} on {len(classnames)} classes: {self.learner.template!r}")
+        self.model = PromptedCLIP(self.clip_model, self.learner, classnames, self.precision).to(self.device)
+        self.scaler = None
+        trained = sum(parameter.numel() for parameter in self.learner.parameters())
+        print(f"Trainable parameters: {trained:,}")
+        if not trained:
+            return
+        if cfg.MODEL.INIT_WEIGHTS:
+            weights = load_checkpoint(cfg.MODEL.INIT_WEIGHTS)["state_dict"]
+            weights = self.convert_state_dict(self.registered_name, weights)
+            load_weights(self.learner, weights, cfg.MODEL.INIT_WEIGHTS)
+            print(f"Initial weights: {cfg.MODEL.INIT_WEIGHTS}")
+        self.optim = build_optimizer(self.learner, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model(self.registered_name, self.learner, self.optim, self.sched)
+        if self.precision.scale_gradients:
+            self.scaler = torch.amp.GradScaler(self.device.type)
+
+    def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Images `[batch, 3, height, width]` and labels `[batch]`, on the device."""
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, float]:
+        """One training step; the schedule moves on in the last batch of an epoch, as everywhere in the field."""
+        images, labels = self.parse_batch_train(batch)
+        logits = self.model(images)
+        loss = F.cross_entropy(logits, labels)
+        self._step(loss)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+
+    def _step(self, loss: Tensor) -> None:
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(
+                f"The loss is {loss.item()} in epoch {self.epoch + 1}, batch {self.batch_idx + 1}. "
+                f"Lower OPTIM.LR ({self.cfg.OPTIM.LR}), or set TRAINER.{self.node}.PREC to fp32."
+            )
+        self.optim.zero_grad()
+        if self.scaler is None:
+            loss.backward()
+            self.optim.step()
+        else:
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optim)
+            self.scaler.update()
+
+    def train(self) -> None:
+        """Train from the last saved epoch on, test, and leave `result.json`."""
+        if not self._models:
+            print(f"{type(self).__name__} has nothing to train")
+            self.test()
+            return
+        keep_settings(self.cfg, self.output_dir)
+        try:
+            super().train()
+        except EndOfTraining:
+            self.after_train()
+
+    def validates(self) -> bool:
+        test, train = self.cfg.TEST, self.cfg.TRAIN
+        wanted = test.FINAL_MODEL == "best_val" or train.EARLY_STOPPING
+        return wanted and not test.NO_TEST_EARLY and not test.NO_TEST
+
+    def validated(self, result: float) -> None:
+        self.epochs_without_gain = 0 if result > self.best_validation else self.epochs_without_gain + 1
+        self.best_validation = max(result, self.best_validation)
+        if self.cfg.TEST.FINAL_MODEL == "best_val":
+            super().validated(result)
+
+    def after_epoch(self) -> None:
+        super().after_epoch()
+        train = self.cfg.TRAIN
+        waited = self.epochs_without_gain >= train.PATIENT_COUNT and self.epoch >= EARLIEST_STOP
+        if train.EARLY_STOPPING and self.validates() and waited:
+            print(f"Early stopping: no better validation result for {self.epochs_without_gain} epochs")
+            raise EndOfTraining
+
+    def training_state(self) -> dict[str, Any]:
+        return {"epochs_without_gain": self.epochs_without_gain, "best_validation": self.best_validation}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        self.epochs_without_gain = state["epochs_without_gain"]
+        self.best_validation = state["best_validation"]
+
+    def after_train(self) -> None:
+        self.trained = True
+        super().after_train()
+        if self.cfg.TEST.NO_TEST:
+            self._write_result(accuracy=None)
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Evaluate, print Dassl's result block, and record the result; gives the accuracy in per cent."""
+        accuracy = super().test(split)
+        if split in (None, self.cfg.TEST.SPLIT):
+            self._write_result(accuracy)
+        return accuracy
+
+    def _write_result(self, accuracy: float | None) -> None:
+        cfg = self.cfg
+        write_result(
+            self.output_dir,
+            {
+                "trainer": cfg.TRAINER.NAME,
+                "dataset": cfg.DATASET.NAME,
+                "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+                "split": cfg.TEST.SPLIT,
+                "seed": cfg.SEED,
+                "shots": cfg.DATASET.NUM_SHOTS,
+                "backbone": cfg.MODEL.BACKBONE.NAME,
+                "num_classes": self.num_classes,
+                "accuracy": accuracy,
+                "trained": self.trained,
+            },
+        )

@@ -1,0 +1,123 @@
+"""BMIP: bi-directional modality interaction prompts (IJCAI 2025, arXiv 2501.07769)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from tabulate import tabulate
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from .base import TRAINER_REGISTRY, PromptTrainer
+from .prompting.bmip import BMIPConfig, BMIPLearner, from_released_layout, is_released_layout
+from .prompting.errors import InputError
+
+WEIGHT_THRESHOLD = 0.0025
+# The authors' CONNECT_METHOD, and the aggregation that it stands for.
+CONNECT_METHODS = {"None": None, "joint": "joint"}
+
+
+def config_from_cfg(cfg: CfgNode) -> BMIPConfig:
+    """Read TRAINER.BMIP and SHARE into the learner's settings.
+
+    Raises:
+        InputError: a value that is not allowed, two keys at odds, or a key that cannot have an effect.
+    """
+    node = cfg.TRAINER.BMIP
+    if node.WEIGHT_THRESHOLD != WEIGHT_THRESHOLD:
+        raise InputError(
+            f"TRAINER.BMIP.WEIGHT_THRESHOLD is {node.WEIGHT_THRESHOLD}, but the method has no threshold: the authors' "
+            "code reads this key only in a part that is switched off. Remove it; the gate is learned."
+        )
+    if node.CONNECT_METHOD not in CONNECT_METHODS:
+        raise InputError(
+            f"TRAINER.BMIP.CONNECT_METHOD is {node.CONNECT_METHOD!r}; set it to one of {', '.join(CONNECT_METHODS)}, "
+            "or leave it and choose TRAINER.BMIP.AGGREGATION."
+        )
+    connected = CONNECT_METHODS[node.CONNECT_METHOD]
+    if connected and node.AGGREGATION not in ("bmip", connected):
+        raise InputError(
+            f"TRAINER.BMIP.CONNECT_METHOD is {node.CONNECT_METHOD!r} and TRAINER.BMIP.AGGREGATION is "
+            f"{node.AGGREGATION!r}, which are two aggregations; set one of them only."
+        )
+    return BMIPConfig(
+        variant=node.VARIANT,
+        aggregation=connected or node.AGGREGATION,
+        length=node.N_CTX,
+        depth=node.PROMPT_DEPTH,
+        context=node.CTX_INIT,
+        share_text=cfg.SHARE.SHARE_PARAMETER_TEXT,
+        share_vision=cfg.SHARE.SHARE_PARAMETER_VISUAL,
+        detach=node.GATE.DETACH,
+        relative=node.GATE.RELATIVE,
+    )
+
+
+@TRAINER_REGISTRY.register()
+class BMIP(PromptTrainer):
+    """Trains BMIP's prompts, projection heads and gates; see `prompting/bmip.py` for the method."""
+
+    node = "BMIP"
+    registered_name = "MultiModalPromptLearner"  # the authors' name, hence the checkpoint folder
+    defaults = {
+        "TRAINER": {
+            "BMIP": {
+                "VARIANT": "paper",  # paper, or released: what the authors' code does
+                "N_CTX": 2,  # prompt tokens per layer and modality
+                "CTX_INIT": "a photo of a",  # initial words; empty: random prompts
+                "PREC": "fp16",  # fp16, fp32, bf16 or amp
+                "PROMPT_DEPTH": 9,  # layers that prompts enter
+                "AGGREGATION": "bmip",  # bmip, addition, attention, joint, none, l2v or v2l
+                "GATE": {
+                    "DETACH": True,  # no gradient through the attention readout
+                    "RELATIVE": False,  # uniform attention reads as 1 instead of 1 / tokens
+                },
+                "CONNECT_METHOD": "None",  # the authors' key: joint stands for AGGREGATION joint
+                "WEIGHT_THRESHOLD": WEIGHT_THRESHOLD,  # the authors' key, without effect: any other value is refused
+            }
+        },
+        "SHARE": {
+            "SHARE_PARAMETER_VISUAL": True,  # one head from vision to text for all deep layers
+            "SHARE_PARAMETER_TEXT": True,  # one head from text to vision for all deep layers
+        },
+    }
+
+    def build_learner(self, cfg: CfgNode, clip_model: nn.Module) -> BMIPLearner:
+        return BMIPLearner(config_from_cfg(cfg), clip_model)
+
+    def convert_state_dict(self, name: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Accept the authors' checkpoints beside our own."""
+        if not is_released_layout(state_dict):
+            return state_dict
+        print("This is a checkpoint of the authors' code: its prompts, heads and gates are taken, its CLIP is not")
+        return from_released_layout(state_dict, self.learner)
+
+    def test(self, split: str | None = None) -> float:
+        """Evaluate, and print how the gates behave: mean and standard deviation over images or classes."""
+        self.gate_samples: dict[tuple[str, int], list[Tensor]] = {}
+        accuracy = super().test(split)
+        if self.gate_samples:
+            self._report_gates(split or self.cfg.TEST.SPLIT)
+        return accuracy
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        logits = super().model_inference(images)
+        for tower, layers in self.learner.last_gates.items():
+            for layer, weights in layers.items():
+                samples = self.gate_samples.setdefault((tower, layer), [])
+                # Class features are kept over the batches, so their gates are those of the first.
+                if tower == "vision" or not samples:
+                    samples.append(weights.reshape(-1, weights.shape[-1]).float().cpu())
+        return logits
+
+    def _report_gates(self, split: str) -> None:
+        rows = []
+        for (tower, layer), samples in sorted(self.gate_samples.items()):
+            weights = torch.cat(samples)
+            mean, spread = weights.mean().item(), weights.std(dim=0, unbiased=False).mean().item()
+            rows.append([tower, layer, mean, spread, weights.min().item(), weights.max().item()])
+            self.write_scalar(f"{split}/{tower}_gate_{layer}_mean", mean, self.epoch)
+            self.write_scalar(f"{split}/{tower}_gate_{layer}_std", spread, self.epoch)
+        print("=> gates (weight of a layer's own prompts; std over images or classes)")
+        print(tabulate(rows, headers=["tower", "layer", "mean", "std", "min", "max"], floatfmt=".4f"))

@@ -1,0 +1,152 @@
+"""Build the configuration of a run: Dassl's defaults, the methods' own, YAML files with bases, flags, options."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
+
+from dassl.config import get_cfg_default
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import Registry
+from yacs.config import CfgNode
+
+from .prompting.errors import InputError
+
+# What all methods share and Dassl does not have; CoOp, MaPLe and BMIP declare these in their train.py.
+COMMON_DEFAULTS: dict[str, Any] = {
+    "DATASET": {
+        "SUBSAMPLE_CLASSES": "all",  # all, base or new
+        "USE_RATIO": False,  # let SUBSAMPLE_RATIO mix base classes into "new"
+        "SUBSAMPLE_RATIO": 100,  # per cent of base classes
+    },
+    "MODEL": {"INIT_SEED": -1},  # seeds the prompts' initial values apart from SEED; -1: SEED does
+    "TRAIN": {
+        "EARLY_STOPPING": True,  # stop when validation has not improved for PATIENT_COUNT epochs
+        "PATIENT_COUNT": 3,
+    },
+    "TEST": {"NO_TEST_EARLY": True},  # no validation during training: no early stopping, no best-on-validation model
+}
+
+# Flags of CoOp's command line and the keys that they set.
+FLAG_KEYS = {
+    "root": "DATASET.ROOT",
+    "output_dir": "OUTPUT_DIR",
+    "resume": "RESUME",
+    "seed": "SEED",
+    "source_domains": "DATASET.SOURCE_DOMAINS",
+    "target_domains": "DATASET.TARGET_DOMAINS",
+    "transforms": "INPUT.TRANSFORMS",
+    "trainer": "TRAINER.NAME",
+    "backbone": "MODEL.BACKBONE.NAME",
+    "head": "MODEL.HEAD.NAME",
+}
+
+
+def default_cfg() -> CfgNode:
+    """Dassl's defaults, those that all methods share, and those of every registered method."""
+    cfg = get_cfg_default()
+    _declare(cfg, COMMON_DEFAULTS)
+    for name in TRAINER_REGISTRY.registered_names():
+        _declare(cfg, getattr(TRAINER_REGISTRY.get(name), "defaults", {}))
+    return cfg
+
+
+def _declare(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
+    for key, value in defaults.items():
+        if isinstance(value, Mapping):
+            if key not in cfg:
+                cfg[key] = CfgNode()
+            _declare(cfg[key], value)
+        else:
+            cfg[key] = value
+
+
+def read_yaml(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, CfgNode]]:
+    """Read a YAML file and the files that its `_BASE_` names, in the order in which they are to be merged.
+
+    `_BASE_` is a path, or a list of paths, relative to the file that names it; bases come first, so that a file
+    overrules its bases.
+
+    Raises:
+        InputError: a file that does not exist, is no YAML mapping, or is its own base.
+    """
+    path = Path(path)
+    if path.resolve() in seen:
+        raise InputError(f"{path} is its own _BASE_: {' -> '.join(str(file) for file in (*seen, path.resolve()))}.")
+    if not path.is_file():
+        raise InputError(f"There is no configuration file {path}{_neighbours(path)}.")
+    try:
+        with path.open() as file:
+            node = CfgNode.load_cfg(file)
+    except Exception as error:
+        raise InputError(f"{path} is not a YAML mapping of configuration keys: {error}") from error
+    bases = node.pop("_BASE_", [])
+    files = []
+    for base in [bases] if isinstance(bases, str) else bases:
+        files += read_yaml(path.parent / base, (*seen, path.resolve()))
+    return [*files, (path, node)]
+
+
+def _neighbours(path: Path) -> str:
+    there = sorted(file.name for file in path.parent.glob("*.yaml"))
+    return f"; {path.parent} has {', '.join(there)}" if there else ""
+
+
+def build_cfg(args: argparse.Namespace) -> CfgNode:
+    """Merge in CoOp's order, later ones overruling: defaults, data set, method, flags, trailing options.
+
+    Args:
+        args: the flags of `FLAG_KEYS` (None or empty where not given), `dataset_config_file`, `config_file`, `opts`.
+
+    Returns:
+        The frozen configuration.
+
+    Raises:
+        InputError: an unknown key, trainer or data set, a value of the wrong type, an unreadable file.
+    """
+    cfg = default_cfg()
+    for name in (args.dataset_config_file, args.config_file):
+        for path, node in read_yaml(name) if name else []:
+            try:
+                cfg.merge_from_other_cfg(node)
+            except (KeyError, ValueError, AssertionError) as error:
+                raise InputError(f"{path}: {_explain(error)}") from error
+    # Unlike upstream's flags, which count only when true, 0 is a seed.
+    flags = {key: getattr(args, flag) for flag, key in FLAG_KEYS.items() if getattr(args, flag) not in (None, "", [])}
+    options = [part for pair in flags.items() for part in pair] + list(args.opts)
+    if len(options) % 2:
+        raise InputError(f"Options behind the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
+    for key, value in zip(options[::2], options[1::2]):
+        try:
+            cfg.merge_from_list([key, value])
+        except (KeyError, ValueError, AssertionError) as error:
+            raise InputError(f"{key} {value}: {_explain(error)}") from error
+    _check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, TRAINER_REGISTRY)
+    _check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, DATASET_REGISTRY)
+    cfg.freeze()
+    return cfg
+
+
+def _check_name(key: str, name: str, registry: Registry) -> None:
+    known = registry.registered_names()
+    if name not in known:
+        guess = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        raise InputError(
+            f"{key} is {name!r}; set it to one of {', '.join(sorted(known))}."
+            + (f" Do you mean {guess[0]}?" if guess else "")
+        )
+
+
+def _explain(error: Exception) -> str:
+    message = str(error.args[0] if error.args else error)
+    if "Non-existent" in message:
+        return f"{message}. The trainers' keys are listed in trainers/*.py (defaults), Dassl's in its documentation."
+    if "Type mismatch" in message:
+        return f"{message}. A float key needs a decimal point (1.0, not 1)."
+    return message

@@ -1,0 +1,125 @@
+"""What a run leaves in its output folder beside Dassl's log and checkpoints, and how a later start recognises it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from yacs.config import CfgNode
+
+from .prompting.errors import InputError
+
+RESULT = "result.json"
+SETTINGS = "settings.yaml"
+LOG = "log.txt"
+# Keys that may differ between a run and its continuation: they say where and how fast, or concern testing alone.
+_FREE = (
+    "OUTPUT_DIR",
+    "RESUME",
+    "VERBOSE",
+    "USE_CUDA",
+    "DATASET.ROOT",
+    "DATALOADER.NUM_WORKERS",
+    "DATALOADER.TEST",
+    "TRAIN.PRINT_FREQ",
+    "TRAIN.CHECKPOINT_FREQ",
+    "TEST",
+)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file that is either whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def write_result(folder: str | Path, result: dict[str, Any]) -> None:
+    """Write the record of a finished run or evaluation, `result.json`."""
+    write_atomically(Path(folder) / RESULT, json.dumps(result, indent=2) + "\n")
+
+
+def read_result(folder: str | Path) -> dict[str, Any] | None:
+    """The record of a finished run or evaluation; None where there is none.
+
+    Raises:
+        InputError: the file is there, but is no record.
+    """
+    path = Path(folder) / RESULT
+    if not path.is_file():
+        return None
+    try:
+        result = json.loads(path.read_text())
+        result["accuracy"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not the record of a run; delete it and start the run again.") from error
+    return result
+
+
+def is_trained(folder: str | Path) -> bool:
+    """Whether a training run in this folder came to its end."""
+    result = read_result(folder)
+    return result is not None and result["trained"]
+
+
+def keep_settings(cfg: CfgNode, folder: str | Path) -> None:
+    """Remember the configuration of a training run, or check that a continued run has the same.
+
+    Raises:
+        InputError: a key that shapes the training differs from the run in this folder.
+    """
+    path = Path(folder) / SETTINGS
+    now = _flatten(yaml.safe_load(cfg.dump()))
+    if not path.is_file():
+        write_atomically(path, cfg.dump())
+        return
+    before = _flatten(yaml.safe_load(path.read_text()))
+    changed = [
+        f"{key} was {before[key]!r} and is now {now[key]!r}"
+        for key in sorted(before.keys() & now.keys())
+        if before[key] != now[key] and not any(key == free or key.startswith(free + ".") for free in _FREE)
+    ]
+    if changed:
+        raise InputError(
+            f"{folder} holds a run with other settings ({'; '.join(changed)}), which this run would continue. "
+            "Choose another --output-dir, or give --force to delete that run and train from scratch."
+        )
+
+
+def _flatten(node: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in node.items():
+        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def clear_run(folder: str | Path) -> None:
+    """Delete what a training run left (checkpoints, record, settings); its logs stay."""
+    folder = Path(folder)
+    for name in (RESULT, SETTINGS):
+        (folder / name).unlink(missing_ok=True)
+    for checkpoints in folder.glob("*/checkpoint"):
+        shutil.rmtree(checkpoints.parent)
+
+
+def set_log_aside(folder: str | Path) -> None:
+    """Rename an earlier `log.txt` by its time, so that `log.txt` is the newest log.
+
+    Upstream gives the time to the newer one instead, and the field's result parsers, which read `log.txt` only, go
+    on reporting the older run.
+    """
+    log = Path(folder) / LOG
+    if log.is_file():
+        stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(log.stat().st_mtime))
+        target = log.with_name(f"{LOG}-{stamp}")
+        count = 1
+        while target.exists():
+            count += 1
+            target = log.with_name(f"{LOG}-{stamp}-{count}")
+        log.rename(target)

@@ -1,0 +1,32 @@
+"""Zero-shot CLIP: one sentence per class, nothing trained."""
+
+from __future__ import annotations
+
+from torch import nn
+from yacs.config import CfgNode
+
+from .base import TRAINER_REGISTRY, PromptTrainer
+from .prompting.learner import FixedSentence, PromptLearner
+
+# CoOp's sentences by registered data-set name; every other data set gets the first.
+DEFAULT_TEMPLATE = "a photo of a {}."
+TEMPLATES = {
+    "OxfordPets": "a photo of a {}, a type of pet.",
+    "OxfordFlowers": "a photo of a {}, a type of flower.",
+    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
+    "DescribableTextures": "{} texture.",
+    "EuroSAT": "a centered satellite photo of {}.",
+    "Food101": "a photo of {}, a type of food.",
+    "UCF101": "a photo of a person doing {}.",
+}
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP(PromptTrainer):
+    """CLIP as it is, with the data set's sentence (Radford et al., arXiv 2103.00020)."""
+
+    node = "ZEROSHOTCLIP"
+    defaults = {"TRAINER": {"ZEROSHOTCLIP": {"PREC": "fp32"}}}
+
+    def build_learner(self, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
+        return FixedSentence(TEMPLATES.get(cfg.DATASET.NAME, DEFAULT_TEMPLATE))
