@@ -7,10 +7,11 @@ A data set is built as `CLASS(cfg)` and reads `DATASET.ROOT`, `NUM_SHOTS`, `SUBS
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import minidassl  # noqa: F401  (first: makes `dassl` importable where upstream is not installed)
+import minidassl  # noqa: F401  # isort: skip  (first: makes `dassl` importable where upstream is not installed)
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 
 from trainers.prompting.errors import InputError
@@ -48,15 +49,17 @@ def locate(row: Row, root: str) -> Path:
     if not root and row.write is None:
         raise InputError(
             f"DATASET.ROOT is empty, but {row.name} is not built in; set --root to the folder that contains "
-            f"{row.folder}/, see {GUIDE}"
+            f"{row.folder}/, see {GUIDE}."
         )
     base = Path(root).expanduser().absolute() if root else REPOSITORY / "data"
     folder = base / row.folder
     if row.write is not None:
         write_once(folder, row.split_file, row.write)
     elif not folder.is_dir():
-        hint = f"; did you mean --root {base.parent}?" if base.name == row.folder else f", see {GUIDE}"
-        raise InputError(f"DATASET.ROOT is {root!r}, but {row.name} needs the folder {folder}, which is not there{hint}")
+        hint = f"; did you mean --root {base.parent}?" if base.name == row.folder else f", see {GUIDE}."
+        raise InputError(
+            f"DATASET.ROOT is {root!r}, but {row.name} needs the folder {folder}, which is not there{hint}"
+        )
     return folder
 
 
@@ -64,7 +67,7 @@ def read_splits(row: Row, folder: Path, seed: int) -> Splits:
     """All images of a data set, from its split JSON or, where the row allows it, from its class folders."""
     images, split_path = folder / row.images, folder / row.split_file
     if not images.is_dir():
-        raise InputError(f"{row.name} needs its images in {images}, which is not there, see {GUIDE}")
+        raise InputError(f"{row.name} needs its images in {images}, which is not there, see {GUIDE}.")
     if split_path.is_file():
         print(f"Reading split from {split_path}")
         splits = read_split_json(split_path, images)
@@ -74,7 +77,7 @@ def read_splits(row: Row, folder: Path, seed: int) -> Splits:
     else:
         raise InputError(
             f"{row.name} needs the split file {split_path}, which is not there; download {row.split_file} and put "
-            f"it into {folder}, see {GUIDE}"
+            f"it into {folder}, see {GUIDE}."
         )
     check_images(splits, str(split_path))
     return splits
@@ -109,9 +112,15 @@ def _datum(item: Item, source: str) -> Datum:
         raise missing_image(item.path, source) from error
 
 
-for _row in ROWS:
-    # Inside a CoOp checkout its own classes may have registered first; they read the same files.
-    if _row.name not in DATASET_REGISTRY.registered_names():
-        DATASET_REGISTRY.register(
-            type(_row.name, (TableDataset,), {"row": _row, "dataset_dir": _row.folder, "__module__": __name__})
-        )
+def register(rows: Iterable[Row]) -> None:
+    """Register a class per row, unless its name is taken.
+
+    Inside a CoOp checkout its own classes may have registered before; they read the same files.
+    """
+    for row in rows:
+        if row.name not in DATASET_REGISTRY.registered_names():
+            attributes = {"row": row, "dataset_dir": row.folder, "__module__": __name__}
+            DATASET_REGISTRY.register(type(row.name, (TableDataset,), attributes))
+
+
+register(ROWS)

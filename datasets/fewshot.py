@@ -82,7 +82,7 @@ def subsample_classes_ratio(
     if not 0 <= ratio <= 100:
         raise InputError(
             f"DATASET.SUBSAMPLE_RATIO is {ratio}; set it to 0..100, the percentage of base classes that are kept "
-            "among the classes to evaluate"
+            "among the classes to evaluate."
         )
     if subset != "new":
         return subsample_classes(lists, subset)
@@ -95,7 +95,7 @@ def subsample_classes_ratio(
 
 def _halves(lists: tuple[list[Item], ...], subset: str) -> tuple[list[int], list[int]]:
     if subset not in SUBSETS:
-        raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {subset!r}; set it to one of {', '.join(SUBSETS)}")
+        raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {subset!r}; set it to one of {', '.join(SUBSETS)}.")
     labels = sorted({item.label for item in lists[0]})
     middle = math.ceil(len(labels) / 2)
     return labels[:middle], labels[middle:]

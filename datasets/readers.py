@@ -38,7 +38,7 @@ def read_split_json(path: Path, image_dir: Path) -> Splits:
         start = text.lstrip()[:40]
         kind = "an HTML page, perhaps the download service's error message" if start[:1] == "<" else "no valid JSON"
         raise InputError(
-            f"{path} is {kind} ({error}; it starts with {start!r}). Download the file again, see {GUIDE}"
+            f"{path} is {kind} ({error}; it starts with {start!r}). Download the file again, see {GUIDE}."
         ) from error
     splits = []
     for split in SPLITS:
@@ -47,7 +47,7 @@ def read_split_json(path: Path, image_dir: Path) -> Splits:
             state = "is empty" if rows == [] else "is missing or no list"
             raise InputError(
                 f"{path}: {split!r} {state}; the file needs non-empty lists train, val and test. "
-                f"Download it again, see {GUIDE}"
+                f"Download it again, see {GUIDE}."
             )
         splits.append([_item(row, index, split, path, image_dir) for index, row in enumerate(rows)])
     return _checked(Splits(*splits), f"{path}")
@@ -59,7 +59,7 @@ def _item(row: object, index: int, split: str, path: Path, image_dir: Path) -> I
         return Item(str(image_dir / image), int(label), str(name))
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: row {index} of {split!r} is {row!r}; a row is [image path, label, class name]"
+            f"{path}: row {index} of {split!r} is {row!r}; a row is [image path, label, class name]."
         ) from error
 
 
@@ -75,7 +75,7 @@ def read_class_folders(
     splits = Splits([], [], [])
     folders = [name for name in _visible(image_dir) if name not in ignored and (image_dir / name).is_dir()]
     if not folders:
-        raise InputError(f"{image_dir} has no class folders; unpack the images into it, see {GUIDE}")
+        raise InputError(f"{image_dir} has no class folders; unpack the images into it, see {GUIDE}.")
     for label, folder in enumerate(folders):
         files = _visible(image_dir / folder)
         name = (renames or {}).get(folder, folder)
@@ -83,7 +83,7 @@ def read_class_folders(
             if not part:
                 raise InputError(
                     f"{image_dir / folder} has {len(files)} images, too few for 50% train, 20% val and 30% test; "
-                    f"complete the class, or remove its folder, see {GUIDE}"
+                    f"complete the class, or remove its folder, see {GUIDE}."
                 )
             split.extend(Item(str(image_dir / folder / file), label, name) for file in part)
     return splits
@@ -110,7 +110,7 @@ def _checked(splits: Splits, source: str) -> Splits:
     if missing or min(names) < 0:
         raise InputError(
             f"{source}: the labels of 'train' must run from 0 without gaps, but {missing or min(names)} is out of "
-            f"line; use the complete file, see {GUIDE}"
+            f"line; use the complete file, see {GUIDE}."
         )
     for split, items in zip(SPLITS, splits):
         for item in items:
@@ -118,7 +118,7 @@ def _checked(splits: Splits, source: str) -> Splits:
                 known = f"is {names[item.label]!r}" if item.label in names else "does not occur"
                 raise InputError(
                     f"{source}: label {item.label} is {item.name!r} in {split!r} but {known} in 'train'; the three "
-                    f"splits must share their classes, see {GUIDE}"
+                    f"splits must share their classes, see {GUIDE}."
                 )
     return splits
 
@@ -133,5 +133,5 @@ def check_images(splits: Splits, source: str) -> None:
 
 def missing_image(path: str, listed_in: str) -> InputError:
     return InputError(
-        f"{path} does not exist, though {listed_in} lists it; unpack the images so that this path exists, see {GUIDE}"
+        f"{path} does not exist, though {listed_in} lists it; unpack the images so that this path exists, see {GUIDE}."
     )

@@ -347,15 +347,16 @@ def restore(
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: Any, fpath: str | os.PathLike[str]) -> None:
     try:
         optimizer.load_state_dict(state)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = _first_line(error)
-    else:
+        # Only now: torch has filled in settings that its older versions did not have.
         lacking = {key for group in optimizer.param_groups for key in optimizer.defaults if key not in group}
-        reason = f"it lacks {sorted(lacking)}" if lacking else None
+        reason = f"it lacks the settings {sorted(lacking)}" if lacking else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {_first_line(error)}"
     if reason:
         raise CheckpointError(
-            f'the optimizer state in "{fpath}" does not fit {type(optimizer).__name__}: {reason}; resume with the '
-            "OPTIM settings and the trainer it was written with, or start in an empty OUTPUT_DIR"
+            f'the optimizer state in "{fpath}" is not one of {type(optimizer).__name__} for these parameters '
+            f"({reason}); resume with the OPTIM settings and the trainer it was written with, or start in an empty "
+            "OUTPUT_DIR"
         )
 
 

@@ -19,7 +19,9 @@ def names(items: list[Item]) -> list[str]:
     return [by_label[label] for label in range(len(by_label))]
 
 
-@pytest.mark.parametrize("classes, base, new", [(37, 19, 18), (101, 51, 50), (47, 24, 23), (397, 199, 198), (10, 5, 5)])
+@pytest.mark.parametrize(
+    "classes, base, new", [(37, 19, 18), (101, 51, 50), (47, 24, 23), (397, 199, 198), (10, 5, 5)]
+)
 def test_base_is_the_larger_half(classes, base, new):
     lists = (split(classes), split(classes, 1))
     assert [len(names(items)) for items in subsample_classes(lists, "base")] == [base, base]

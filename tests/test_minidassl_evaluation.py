@@ -10,7 +10,7 @@ import pytest
 import torch
 
 NAMES = {0: "cat", 1: "dog", 2: "sea lion", 3: "never seen"}
-# True and predicted labels: class 0 has 2 of 3 right, class 1 has 1 of 1, class 2 has 0 of 1; 3 occurs as a prediction.
+# Class 0 has 2 of 3 right, class 1 has 1 of 1, class 2 has 0 of 1; 3 occurs as a prediction only.
 TRUE = [0, 0, 0, 1, 2]
 PREDICTED = [0, 0, 1, 1, 3]
 

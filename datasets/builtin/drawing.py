@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
@@ -34,6 +34,7 @@ ALL_FONTS = (
 )
 
 CANVAS = 64  # side of the working mask; twice the picture's side, so that the last step always averages
+MARGIN = 4  # of the working mask, all around: room for strokes that are made thicker or hollow
 PICTURE = 32  # side of a finished picture: the tiny CLIP's input resolution
 GRID = 4  # the warp moves the corners of GRID x GRID cells
 _STEPS = [CANVAS * i // GRID for i in range(GRID + 1)]
@@ -94,7 +95,8 @@ class Style:
             @ np.diag([height * squeeze, height])
         )
         centre = CANVAS * (0.5 + rng.uniform(-self.shift, self.shift, 2))
-        source = (NODES - centre) @ np.linalg.inv(forward).T + CANVAS / 2
+        ink = (CANVAS - 2 * MARGIN) / CANVAS  # what a glyph fills of its mask
+        source = ink * (NODES - centre) @ np.linalg.inv(forward).T + CANVAS / 2
         source += rng.standard_normal(source.shape) * (self.elastic * CANVAS)
         # Pillow wants each cell's source corners from the top left, anticlockwise.
         corners = np.stack([source[:-1, :-1], source[1:, :-1], source[1:, 1:], source[:-1, 1:]], axis=2)
@@ -152,14 +154,14 @@ def _font_file(font: str) -> str:
     return os.path.join(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _characters_of(font: str) -> frozenset[int]:
     from matplotlib.ft2font import FT2Font
 
     return frozenset(FT2Font(_font_file(font)).get_charmap())
 
 
-@lru_cache(maxsize=None)
+@cache
 def fonts_with(char: str, fonts: tuple[str, ...]) -> tuple[str, ...]:
     """Those of `fonts` that have a glyph for `char`; none is an error, as the font's empty box would be drawn."""
     found = tuple(font for font in fonts if ord(char) in _characters_of(font))
@@ -168,16 +170,20 @@ def fonts_with(char: str, fonts: tuple[str, ...]) -> tuple[str, ...]:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def glyph_mask(char: str, font: str) -> Image.Image:
-    """Grey mask, `CANVAS` a side, of the glyph centred and enlarged until its larger side fills the mask."""
+    """Grey mask, `CANVAS` a side, of the glyph centred and enlarged until its larger side reaches the margins."""
     face = ImageFont.truetype(_font_file(font), 4 * CANVAS)
-    left, top, right, bottom = face.getbbox(char)
-    side = max(right - left, bottom - top)
-    big = Image.new("L", (side, side))
-    origin = ((side - (right - left)) // 2 - left, (side - (bottom - top)) // 2 - top)
-    ImageDraw.Draw(big).text(origin, char, fill=255, font=face)
-    return big.resize((CANVAS, CANVAS), Image.Resampling.BOX)
+    sheet = Image.new("L", (12 * CANVAS, 12 * CANVAS))
+    ImageDraw.Draw(sheet).text((4 * CANVAS, 4 * CANVAS), char, fill=255, font=face)
+    ink = sheet.crop(sheet.getbbox())  # the font's own box counts the space beside the glyph
+    side = max(ink.size)
+    square = Image.new("L", (side, side))
+    square.paste(ink, ((side - ink.width) // 2, (side - ink.height) // 2))
+    mask = Image.new("L", (CANVAS, CANVAS))
+    inner = CANVAS - 2 * MARGIN
+    mask.paste(square.resize((inner, inner), Image.Resampling.BOX), (MARGIN, MARGIN))
+    return mask
 
 
 STYLES = {

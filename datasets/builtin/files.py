@@ -25,7 +25,7 @@ def write_once(folder: Path, split_file: str, write: Callable[[Path, str], None]
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(
             f"{folder} holds no {split_file}, so it is not the complete built-in data set; remove the folder and it "
-            "will be written again, or set --root (DATASET.ROOT) to another place"
+            "will be written again, or set --root (DATASET.ROOT) to another place."
         )
     print(f"Writing built-in data set to {folder}")
     try:
@@ -33,7 +33,7 @@ def write_once(folder: Path, split_file: str, write: Callable[[Path, str], None]
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be written ({error}); set --root (DATASET.ROOT) to a writable folder"
+            f"{folder} cannot be written ({error}); set --root (DATASET.ROOT) to a writable folder."
         ) from error
     try:
         write(partial, split_file)
@@ -44,7 +44,7 @@ def write_once(folder: Path, split_file: str, write: Callable[[Path, str], None]
     except OSError as error:
         if not (folder / split_file).is_file():
             raise InputError(
-                f"{folder} cannot be written ({error}); make room, or set --root (DATASET.ROOT) to another place"
+                f"{folder} cannot be written ({error}); make room, or set --root (DATASET.ROOT) to another place."
             ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

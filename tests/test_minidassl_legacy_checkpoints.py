@@ -1,0 +1,179 @@
+"""Files with pickled schedulers are read; nothing that a file names is ever executed."""
+
+from __future__ import annotations
+
+import collections
+import io
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+from minidassl.checkpoint import CheckpointError, load_checkpoint, resume_from_checkpoint
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, StepLR
+
+SUCCESSORS = {
+    "cosine": lambda optimizer: CosineAnnealingLR(optimizer, 10.0),
+    "multi-step": lambda optimizer: MultiStepLR(optimizer, [3, 6]),
+    "single step": lambda optimizer: StepLR(optimizer, 4),
+}
+OPTIMISERS = {
+    "sgd": lambda params: torch.optim.SGD(params, lr=0.1, momentum=0.9),
+    "adamw": lambda params: torch.optim.AdamW(params, lr=0.1),
+}
+
+
+def write_legacy(path: Path, optimizer="sgd", successor="cosine", val_result=None, epoch=5) -> nn.Module:
+    """What Dassl's warm-up leaves behind: a live scheduler inside the scheduler's state, and with it the optimiser."""
+    model = nn.Linear(3, 2)
+    optimizer = OPTIMISERS[optimizer](model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    assert isinstance(optimizer.state, collections.defaultdict)
+    scheduler = {"successor": SUCCESSORS[successor](optimizer), "warmup_epoch": 1, "cons_lr": 1e-5, "last_epoch": 1}
+    torch.save(
+        {
+            "state_dict": model.state_dict(),
+            "epoch": epoch,
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler,
+            "val_result": val_result,
+        },
+        path,
+    )
+    return model
+
+
+@pytest.mark.parametrize("successor", SUCCESSORS)
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_weights_and_epoch_of_a_legacy_file_are_read(tmp_path, capsys, optimizer, successor):
+    path = tmp_path / "model.pth.tar-5"
+    model = write_legacy(path, optimizer, successor)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+    loaded = load_checkpoint(path)
+    assert sorted(loaded) == ["epoch", "optimizer", "scheduler", "state_dict", "val_result"]
+    assert loaded["epoch"] == 5
+    assert loaded["optimizer"] is None and loaded["scheduler"] is None
+    assert {key: value.tolist() for key, value in loaded["state_dict"].items()} == {
+        key: value.tolist() for key, value in model.state_dict().items()
+    }
+    assert "only its weights and epoch are used" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [81.25, np.float64(81.25), np.float32(81.25), np.float64(-1e300)])
+def test_a_validation_result_survives_as_a_plain_number(tmp_path, value):
+    write_legacy(tmp_path / "model-best.pth.tar", val_result=value)
+    result = load_checkpoint(tmp_path / "model-best.pth.tar")["val_result"]
+    assert type(result) is float and result == float(value)
+
+
+def test_a_legacy_run_is_resumed_with_its_schedule_computed_anew(tmp_path):
+    saved = write_legacy(tmp_path / "model.pth.tar-5")
+    model = nn.Linear(3, 2)
+    optimizer = OPTIMISERS["sgd"](model.parameters())
+    scheduler = SUCCESSORS["cosine"](optimizer)
+    assert resume_from_checkpoint(tmp_path, model, optimizer, scheduler) == 5
+    assert torch.equal(model.weight, saved.weight)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+# ----------------------------------------------------------------------------------------------------------- attacks
+
+
+class Call:
+    """Pickles as a call of ``function(*args)``."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+def attacks(target: str) -> dict[str, object]:
+    command = f"open({target!r}, 'w').close()"
+    return {
+        "os.system": Call(os.system, f"touch {target}"),
+        "exec": Call(exec, command),
+        "eval": Call(eval, command),
+        "open": Call(open, target, "w"),
+        "getattr": Call(getattr, "text", "__class__"),
+        "os.mkdir": Call(os.mkdir, target),
+        "torch.load, unsafe inside": Call(torch.storage._load_from_bytes, nested_attack(command)),
+        "inside a tensor hook": Call(torch._utils._rebuild_parameter, torch.ones(1), True, Call(exec, command)),
+    }
+
+
+def nested_attack(command: str) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(Call(exec, command), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("old_format", [False, True], ids=["zip", "before torch 1.6"])
+@pytest.mark.parametrize("name", attacks("x"))
+def test_a_malicious_file_creates_nothing_and_is_an_error(tmp_path, name, old_format):
+    target = tmp_path / "executed"
+    path = tmp_path / "model.pth.tar-1"
+    content = {"state_dict": nn.Linear(1, 1).state_dict(), "epoch": 1, "scheduler": attacks(str(target))[name]}
+    torch.save(content, path, _use_new_zipfile_serialization=not old_format)
+    with pytest.raises(CheckpointError, match="model.pth.tar-1"):
+        load_checkpoint(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["os.system", "exec", "open", "os.mkdir"])
+def test_the_attacks_do_work_where_pickle_is_trusted(tmp_path, name):
+    """Otherwise the test above would show nothing."""
+    target = tmp_path / "executed"
+    pickle.loads(pickle.dumps(attacks(str(target))[name]))
+    assert target.exists()
+
+
+def write_pickle(path: Path, program: bytes) -> None:
+    """A torch zip file around a hand-written pickle program."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", program)
+        archive.writestr("archive/version", "3\n")
+        archive.writestr("archive/byteorder", "little")
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        b"ctorch.optim.lr_scheduler\nos.system\n.",
+        b"ctorch.optim.sgd\nSGD\n.",
+        b"cos\nsystem\n(S'exit 1'\ntR.",
+        b"c__builtin__\neval\n.",
+        b"ctorch._utils\n_rebuild_tensor_v2\n}S'__defaults__'\nNsb.",
+        b"cnumpy\ndtype\n(S'O8'\ntR.",
+        b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\ntRS'x'\ntR.",
+        b"c_codecs\nencode\n(S'x'\nS'rot13'\ntR.",
+        b"\x80\x02}q\x00.\x00",
+        b"",
+    ],
+)
+def test_hand_written_pickles_end_in_an_error_and_change_nothing(tmp_path, program):
+    path = tmp_path / "model.pth.tar-1"
+    write_pickle(path, program)
+    defaults = torch._utils._rebuild_tensor_v2.__defaults__
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+    assert torch._utils._rebuild_tensor_v2.__defaults__ == defaults
+
+
+def test_torchs_optimisers_are_never_built_from_a_file(tmp_path, monkeypatch):
+    write_legacy(tmp_path / "model.pth.tar-5")
+
+    def refuse(self, state):
+        raise AssertionError("a class of torch.optim was revived")
+
+    monkeypatch.setattr(torch.optim.Optimizer, "__setstate__", refuse)
+    monkeypatch.setattr(CosineAnnealingLR, "__setstate__", refuse, raising=False)
+    load_checkpoint(tmp_path / "model.pth.tar-5")

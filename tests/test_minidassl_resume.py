@@ -1,0 +1,426 @@
+"""A run that was stopped and resumed equals one that was not, to the bit."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+
+from minidassl.checkpoint import CheckpointError, load_checkpoint
+from minidassl.engine import Checkpointing
+from minidassl.utils import set_random_seed
+
+import numpy as np
+import pytest
+import torch
+from test_minidassl_training import BATCHES, EPOCHS, ToyTrainer, make_toy
+from torch import nn
+
+
+class Killed(Exception): ...
+
+
+class KilledTrainer(ToyTrainer):
+    """Dies in the middle of epoch ``kill_at`` (0-based)."""
+
+    kill_at = None
+
+    def forward_backward(self, batch):
+        if (self.epoch, self.batch_idx) == (self.kill_at, 1):
+            raise Killed
+        return super().forward_backward(batch)
+
+
+def kill(folder, options, epoch, **kwargs) -> ToyTrainer:
+    trainer = make_toy(folder, *options, kind=KilledTrainer, **kwargs)
+    trainer.kill_at = epoch
+    with pytest.raises(Killed):
+        trainer.train()
+    return trainer
+
+
+def plain(value):
+    """Tensors as lists, so that nested states compare with ==."""
+    if isinstance(value, torch.Tensor):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def end_state(trainer: ToyTrainer) -> dict:
+    file = load_checkpoint(os.path.join(trainer.output_dir, "head", f"model.pth.tar-{EPOCHS}"))
+    return {
+        "weights": plain(trainer.model.state_dict()),
+        "optimiser": plain(trainer.optim.state_dict()),
+        "schedule": plain(trainer.sched.state_dict()),
+        "best": trainer.best_result,
+        "generators after": (random.random(), np.random.rand(), torch.rand(1).item()),
+        "last file": plain(file),
+    }
+
+
+SETTINGS = {
+    "plain": [],
+    "constant warm-up": ["OPTIM.WARMUP_EPOCH", 1, "OPTIM.WARMUP_TYPE", "constant"],
+    "stopped inside a linear warm-up": ["OPTIM.WARMUP_EPOCH", 3, "OPTIM.WARMUP_TYPE", "linear"],
+    "warm-up that counts": ["OPTIM.WARMUP_EPOCH", 1, "OPTIM.WARMUP_TYPE", "constant", "OPTIM.WARMUP_RECOUNT", False],
+    "multi-step": ["OPTIM.LR_SCHEDULER", "multi_step", "OPTIM.STEPSIZE", (2, 3), "OPTIM.WARMUP_EPOCH", 1],
+    "single step, adamw": ["OPTIM.LR_SCHEDULER", "single_step", "OPTIM.STEPSIZE", (2,), "OPTIM.NAME", "adamw"],
+    "best_val": ["TEST.FINAL_MODEL", "best_val"],
+    "best_val, warm-up, adam": ["TEST.FINAL_MODEL", "best_val", "OPTIM.WARMUP_EPOCH", 2, "OPTIM.NAME", "adam"],
+    "class sampler": ["DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler", "DATALOADER.TRAIN_X.N_INS", 2],
+}
+
+
+@pytest.mark.filterwarnings("error:.*lr_scheduler.*")
+@pytest.mark.parametrize("epoch", [1, 3])
+@pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS)
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, capsys, options, epoch):
+    whole = make_toy(tmp_path, *options, name="whole")
+    whole.train()
+    result = [line for line in capsys.readouterr().out.splitlines() if line.startswith("*")][-5:]
+    expected = end_state(whole)
+
+    first = kill(tmp_path, options, epoch, name="parts")
+    second = make_toy(tmp_path, *options, name="parts", seed=99)  # other initial weights, other generators
+    capsys.readouterr()
+    second.train()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("*")][-5:] == result
+    assert f"Previous epoch: {epoch}" in lines and "Loaded scheduler" in lines
+    assert list(second.logged) == [(e, b) for e in range(epoch, EPOCHS) for b in range(BATCHES)]
+    assert {**first.logged, **second.logged} == whole.logged
+    assert end_state(second) == expected
+
+
+def test_worker_processes_do_not_change_that(tmp_path):
+    options = ["DATALOADER.NUM_WORKERS", 1, "OPTIM.MAX_EPOCH", 2]
+    whole = make_toy(tmp_path, *options, name="whole")
+    whole.train()
+    kill(tmp_path, options, 1, name="parts")
+    second = make_toy(tmp_path, *options, name="parts", seed=99)
+    second.train()
+    assert plain(second.model.state_dict()) == plain(whole.model.state_dict())
+
+
+def test_a_run_may_be_stopped_any_number_of_times_even_before_its_first_checkpoint(tmp_path):
+    whole = make_toy(tmp_path, name="whole")
+    whole.train()
+    kill(tmp_path, [], 0, name="parts")
+    for epoch in (1, 2):
+        kill(tmp_path, [], epoch, name="parts")
+    last = make_toy(tmp_path, name="parts")
+    last.train()
+    assert end_state(last) == end_state_of_files(whole)
+
+
+def end_state_of_files(trainer: ToyTrainer) -> dict:
+    set_generators_from(trainer)
+    return end_state(trainer)
+
+
+def set_generators_from(trainer: ToyTrainer) -> None:
+    """Where the run ended: the state in its last file, then the final test, which draws once."""
+    from minidassl.engine.checkpointing import _set_rng_state
+
+    file = load_checkpoint(os.path.join(trainer.output_dir, "head", f"model.pth.tar-{EPOCHS}"))
+    _set_rng_state(file["rng"])
+    iter(trainer.test_loader)
+
+
+# ---------------------------------------------------------------------------------------------- which file, which run
+
+
+def files(trainer: ToyTrainer, name: str = "head") -> list[str]:
+    return sorted(os.listdir(os.path.join(trainer.output_dir, name)))
+
+
+@pytest.mark.parametrize(
+    "options, kept",
+    [
+        ([], ["checkpoint", "model.pth.tar-4"]),
+        (["TRAIN.CHECKPOINT_FREQ", 2], ["checkpoint", "model.pth.tar-2", "model.pth.tar-4"]),
+        (["TRAIN.CHECKPOINT_FREQ", 3], ["checkpoint", "model.pth.tar-3", "model.pth.tar-4"]),
+        (["TEST.FINAL_MODEL", "best_val"], ["checkpoint", "model-best.pth.tar", "model.pth.tar-4"]),
+    ],
+)
+@pytest.mark.parametrize("stop", [None, 2, 3])
+def test_only_the_files_asked_for_are_left(tmp_path, options, kept, stop):
+    if stop is not None:
+        kill(tmp_path, options, stop)
+    trainer = make_toy(tmp_path, *options)
+    trainer.train()
+    assert files(trainer) == kept
+    pointer = os.path.join(trainer.output_dir, "head", "checkpoint")
+    with open(pointer) as file:
+        assert file.read() == "model.pth.tar-4\n"
+
+
+def test_an_old_file_goes_only_after_the_new_one_is_written(tmp_path, monkeypatch):
+    import minidassl.engine.checkpointing as checkpointing
+
+    trainer = make_toy(tmp_path)
+    real = checkpointing.save_checkpoint
+
+    def fail_in_third(state, *args, **kwargs):
+        if state["epoch"] == 3:
+            raise OSError("disk full")
+        real(state, *args, **kwargs)
+
+    monkeypatch.setattr(checkpointing, "save_checkpoint", fail_in_third)
+    with pytest.raises(OSError):
+        trainer.train()
+    assert files(trainer) == ["checkpoint", "model.pth.tar-2"]
+
+
+def test_the_best_file_is_replaced_by_a_strictly_better_result_only(tmp_path, monkeypatch):
+    results = iter([50.0, 50.0, 60.0, 55.0, 0.0])
+    trainer = make_toy(tmp_path, "TEST.FINAL_MODEL", "best_val")
+    monkeypatch.setattr(trainer, "test", lambda split=None: next(results))
+    saved = []
+    original = trainer.save_model
+    monkeypatch.setattr(
+        trainer, "save_model", lambda *a, **k: (saved.append((a[0] + 1, k.get("val_result"))), original(*a, **k))
+    )
+    trainer.train()
+    assert saved == [(1, 50.0), (1, None), (2, None), (3, 60.0), (3, None), (4, None)]
+    best = load_checkpoint(os.path.join(trainer.output_dir, "head", "model-best.pth.tar"))
+    assert (best["epoch"], best["val_result"], trainer.best_result) == (3, 60.0, 60.0)
+
+
+def test_a_pointer_to_an_older_best_file_does_not_rewind_the_run(tmp_path, capsys):
+    kill(tmp_path, ["TEST.FINAL_MODEL", "best_val"], 3)
+    trainer = make_toy(tmp_path, "TEST.FINAL_MODEL", "best_val")
+    folder = os.path.join(trainer.output_dir, "head")
+    best = load_checkpoint(os.path.join(folder, "model-best.pth.tar"))
+    torch.save({**best, "epoch": 1}, os.path.join(folder, "model-best.pth.tar"))
+    with open(os.path.join(folder, "checkpoint"), "w") as file:
+        file.write("model-best.pth.tar\n")
+    trainer.train()
+    assert "Previous epoch: 3" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_not_trained_again_but_tested(tmp_path, capsys):
+    make_toy(tmp_path).train()
+    trainer = make_toy(tmp_path)
+    capsys.readouterr()
+    trainer.train()
+    out = capsys.readouterr().out
+    assert trainer.logged == {}
+    assert f"Previous epoch: {EPOCHS}" in out and "=> result" in out
+    assert files(trainer) == ["checkpoint", "model.pth.tar-4"]
+
+
+@pytest.mark.parametrize("content", ["nothing", "empty folder", "half a file"])
+def test_asking_to_resume_from_nothing_is_an_error_that_names_the_folder(tmp_path, content):
+    earlier = tmp_path / "earlier"
+    if content != "nothing":
+        (earlier / "head").mkdir(parents=True)
+    if content == "half a file":
+        (earlier / "head" / "model.pth.tar-1.partial").touch()
+    trainer = make_toy(tmp_path, "RESUME", str(earlier))
+    with pytest.raises(FileNotFoundError, match=f'"{earlier}".*--resume'):
+        trainer.train()
+
+
+@pytest.mark.parametrize("options", [[], ["TEST.FINAL_MODEL", "best_val"]], ids=["last_step", "best_val"])
+def test_a_run_can_go_on_in_another_folder(tmp_path, options):
+    whole = make_toy(tmp_path, *options, name="whole")
+    whole.train()
+    expected = end_state(whole)
+    first = kill(tmp_path, options, 3, name="first")
+    before = files(first)
+    second = make_toy(tmp_path, *options, "RESUME", first.output_dir, name="second", seed=99)
+    second.train()
+    assert end_state(second) == expected
+    assert files(first) == before, "the earlier run's folder stays as it is"
+
+
+def test_the_best_model_of_the_earlier_folder_is_deployed_if_it_stays_the_best(tmp_path, capsys):
+    options = ["TEST.FINAL_MODEL", "best_val"]
+    first = kill(tmp_path, options, 2, name="first")
+    for name in files(first)[1:]:
+        path = os.path.join(first.output_dir, "head", name)
+        torch.save({**load_checkpoint(path), "best_result": 101.0}, path)
+    second = make_toy(tmp_path, *options, "RESUME", first.output_dir, name="second")
+    second.train()
+    best = load_checkpoint(os.path.join(second.output_dir, "head", "model-best.pth.tar"))
+    assert plain(second.model.state_dict()) == plain(best["state_dict"]) and best["epoch"] <= 2
+
+
+def test_with_several_models_the_newest_epoch_that_all_have_is_taken(tmp_path, capsys):
+    class Two(KilledTrainer):
+        def build_model(self):
+            super().build_model()
+            self.other = nn.Linear(1, 1)
+            self.register_model("other", self.other)
+
+    trainer = make_toy(tmp_path, "TRAIN.CHECKPOINT_FREQ", 1, kind=Two)
+    trainer.kill_at = 3
+    with pytest.raises(Killed):
+        trainer.train()
+    os.remove(os.path.join(trainer.output_dir, "other", "model.pth.tar-3"))
+    make_toy(tmp_path, kind=Two).train()
+    out = capsys.readouterr().out
+    assert "Previous epoch: 2" in out and "Previous epoch: 3" not in out
+
+
+def test_a_folder_with_only_a_best_file_is_resumed_from_that(tmp_path, capsys):
+    kill(tmp_path, ["TEST.FINAL_MODEL", "best_val"], 1)
+    trainer = make_toy(tmp_path, "TEST.FINAL_MODEL", "best_val")
+    os.remove(os.path.join(trainer.output_dir, "head", "model.pth.tar-1"))
+    trainer.train()
+    assert "Previous epoch: 1" in capsys.readouterr().out
+
+
+def test_the_folder_of_another_method_is_refused(tmp_path):
+    kill(tmp_path, [], 2)
+
+    class Other(ToyTrainer):
+        def build_model(self):
+            super().build_model()
+            self._models["head"] = nn.Linear(5, 5)
+
+    with pytest.raises(CheckpointError, match="does not fit Linear: Missing key.*another method"):
+        make_toy(tmp_path, kind=Other).train()
+
+
+def test_a_longer_run_takes_up_the_schedule_of_its_own_length(tmp_path, capsys):
+    make_toy(tmp_path).train()
+    trainer = make_toy(tmp_path, "OPTIM.MAX_EPOCH", 8)
+    trainer.train()
+    assert "computed anew for epoch 5" in capsys.readouterr().out
+    assert trainer.optim.param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-12)
+    assert files(trainer) == ["checkpoint", "model.pth.tar-4", "model.pth.tar-8"], "a finished run's file stays"
+
+
+def test_a_file_without_generators_is_resumed_with_a_note(tmp_path, capsys):
+    kill(tmp_path, [], 2)
+    trainer = make_toy(tmp_path)
+    path = os.path.join(trainer.output_dir, "head", "model.pth.tar-2")
+    upstreams = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
+    torch.save({key: load_checkpoint(path)[key] for key in upstreams}, path)
+    trainer.train()
+    assert "holds no random state" in capsys.readouterr().out
+    assert files(trainer) == ["checkpoint", "model.pth.tar-2", "model.pth.tar-4"], "upstream meant it to stay"
+
+
+# -------------------------------------------------------------------------------------------- what a file remembers
+
+
+def test_further_state_of_a_trainer_is_saved_and_restored(tmp_path):
+    class Averaging(KilledTrainer):
+        def build_model(self):
+            super().build_model()
+            self.average = torch.zeros(3, 192)
+
+        def after_epoch(self):
+            self.average += self.model[2].weight.detach()
+            super().after_epoch()
+
+        def training_state(self):
+            return {"average": self.average}
+
+        def load_training_state(self, state):
+            self.average = state["average"]
+
+    averages = []
+    for stop in (None, 2):
+        name = f"stop {stop}"
+        if stop is not None:
+            trainer = make_toy(tmp_path, kind=Averaging, name=name)
+            trainer.kill_at = stop
+            with pytest.raises(Killed):
+                trainer.train()
+        trainer = make_toy(tmp_path, kind=Averaging, name=name)
+        trainer.train()
+        averages.append(trainer.average)
+    assert torch.equal(*averages)
+
+
+class CountingScaler:
+    """Looks like a gradient scaler."""
+
+    def __init__(self):
+        self.scale = 1.0
+
+    def state_dict(self):
+        return {"scale": self.scale}
+
+    def load_state_dict(self, state):
+        self.scale = state["scale"]
+
+
+def test_the_gradient_scaler_is_saved_and_restored(tmp_path):
+    first = make_toy(tmp_path)
+    first.scaler = CountingScaler()
+    first.scaler.scale = 4096.0
+    first.train()
+    second = make_toy(tmp_path)
+    second.scaler = CountingScaler()
+    second.train()
+    assert second.scaler.scale == 4096.0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_generators_of_all_cuda_devices_are_saved_and_restored():
+    from minidassl.engine.checkpointing import _rng_state, _set_rng_state
+
+    def draw():
+        return [torch.rand(3, device=f"cuda:{index}").tolist() for index in range(torch.cuda.device_count())]
+
+    draw()
+    state = _rng_state()
+    first = draw()
+    _set_rng_state(state)
+    assert draw() == first
+
+
+def test_every_file_of_a_run_loads_under_torchs_safe_default(tmp_path):
+    trainer = make_toy(tmp_path, *SETTINGS["multi-step"], "TEST.FINAL_MODEL", "best_val")
+    trainer.train()
+    for name in files(trainer)[1:]:
+        content = torch.load(os.path.join(trainer.output_dir, "head", name), weights_only=True)
+        assert {"state_dict", "epoch", "optimizer", "scheduler", "val_result", "rng", "scaler", "best_result"} <= set(
+            content
+        )
+
+
+class ForeignTrainer:
+    """The attributes of upstream's trainer that the mix-in may rely on, and a method that it has to replace."""
+
+    def __init__(self, cfg, model):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        self._models, self._optims, self._scheds = {"m": model}, {"m": optimizer}, {"m": None}
+        self.cfg, self.output_dir, self.max_epoch, self.device = cfg, cfg.OUTPUT_DIR, 3, torch.device("cpu")
+        self.epoch, self.best_result = 0, -np.inf
+
+    def get_model_names(self, names=None):
+        return list(self._models)
+
+    def after_epoch(self):
+        raise AssertionError("the mix-in's after_epoch has to come first")
+
+
+class Mixed(Checkpointing, ForeignTrainer): ...
+
+
+def test_the_mix_in_works_in_front_of_a_foreign_trainer(tmp_path):
+    from test_minidassl_training import toy_cfg
+
+    cfg = toy_cfg(tmp_path)
+    trainer = Mixed(cfg, nn.Linear(2, 2))
+    for trainer.epoch in range(2):
+        trainer.after_epoch()
+    state = random.getstate()
+    again = Mixed(cfg, nn.Linear(2, 2))
+    random.seed(0)
+    assert again.resume_model_if_exist(cfg.OUTPUT_DIR) == 2
+    assert plain(again._models["m"].state_dict()) == plain(trainer._models["m"].state_dict())
+    assert random.getstate() == state
+    shutil.rmtree(cfg.OUTPUT_DIR)
+    set_random_seed(0)
+    assert again.resume_model_if_exist(cfg.OUTPUT_DIR) == 0

@@ -1,0 +1,295 @@
+"""The life cycle of a run: order of events, log lines, TensorBoard. The toy trainer here serves other files too."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from minidassl.config import get_cfg_default
+from minidassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from minidassl.engine import TRAINER_REGISTRY, SimpleTrainer, TrainerX, build_trainer
+from minidassl.metrics import compute_accuracy
+from minidassl.optim import build_lr_scheduler, build_optimizer
+from minidassl.utils import set_random_seed
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+EPOCHS = 4
+BATCHES = 3
+
+
+@DATASET_REGISTRY.register()
+class ToyTiles(DatasetBase):
+    """Three classes of noisy 8 x 8 images: 12 for training, 6 for validation, 6 for testing."""
+
+    def __init__(self, cfg):
+        root = Path(cfg.DATASET.ROOT) / "toy_tiles"
+        noise = np.random.default_rng(0)
+        items = []
+        for number in range(24):
+            path, label = root / f"{number}.png", number % 3
+            if not path.exists():
+                root.mkdir(parents=True, exist_ok=True)
+                pixels = noise.integers(0, 120, size=(8, 8, 3)) + 60 * np.eye(3)[label]
+                Image.fromarray(pixels.astype(np.uint8)).save(path)
+            items.append(Datum(path, label, classname=f"colour {label}"))
+        super().__init__(train_x=items[:12], val=items[12:18], test=items[18:])
+
+
+@TRAINER_REGISTRY.register()
+class ToyTrainer(TrainerX):
+    """A linear head with dropout; keeps what it logged."""
+
+    def build_model(self):
+        self.events = ["build_model"]
+        self.model = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(192, self.num_classes)).to(self.device)
+        self.optim = build_optimizer(self.model, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model("head", self.model, self.optim, self.sched)
+        self.logged = {}
+
+    def forward_backward(self, batch):
+        image, label, _ = self.parse_batch_train(batch)
+        output = self.model(image)
+        loss = F.cross_entropy(output, label)
+        self.model_backward_and_update(loss)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        self.logged[self.epoch, self.batch_idx] = loss.item()
+        return {"loss": loss.item(), "acc": compute_accuracy(output, label)[0].item()}
+
+
+def toy_cfg(folder: Path, *options, name: str = "out"):
+    cfg = get_cfg_default()
+    cfg.merge_from_list(
+        ["OUTPUT_DIR", str(folder / name), "DATASET.ROOT", str(folder), "DATASET.NAME", "ToyTiles"]
+        + ["TRAINER.NAME", "ToyTrainer", "USE_CUDA", False, "DATALOADER.NUM_WORKERS", 0, "INPUT.SIZE", (8, 8)]
+        + ["INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "cutout", "normalize", "gaussian_noise")]
+        + ["INPUT.CUTOUT_LEN", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 4, "OPTIM.NAME", "sgd", "OPTIM.LR", 0.02]
+        + ["OPTIM.LR_SCHEDULER", "cosine", "OPTIM.MAX_EPOCH", EPOCHS, "TRAIN.PRINT_FREQ", 2, *options]
+    )
+    cfg.freeze()
+    return cfg
+
+
+def make_toy(folder: Path, *options, kind=ToyTrainer, seed: int = 1, name: str = "out") -> ToyTrainer:
+    set_random_seed(seed)
+    return kind(toy_cfg(folder, *options, name=name))
+
+
+LINE = re.compile(
+    r"epoch \[(\d)/4\] batch \[(\d)/3\] time \d\.\d{3} \(\d\.\d{3}\) data \d\.\d{3} \(\d\.\d{3}\) "
+    r"loss \d+\.\d{4} \(\d+\.\d{4}\) acc \d+\.\d{4} \(\d+\.\d{4}\) lr (\d\.\d{4}e-\d\d) eta \d:\d\d:\d\d"
+)
+
+
+def lines_of(capsys) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_run_prints_upstreams_lines_in_order(tmp_path, capsys):
+    trainer = make_toy(tmp_path, "OPTIM.WARMUP_EPOCH", 1, "OPTIM.WARMUP_TYPE", "constant")
+    capsys.readouterr()
+    trainer.train()
+    lines = lines_of(capsys)
+    out = trainer.output_dir
+    fixed = [line for line in lines if not LINE.fullmatch(line) and not line.startswith(("* ", "Elapsed"))]
+    assert fixed == [
+        "No checkpoint found, train from scratch",
+        f"Initialize tensorboard (log_dir={out}/tensorboard)",
+        *(f"Checkpoint saved to {out}/head/model.pth.tar-{epoch}" for epoch in range(1, EPOCHS + 1)),
+        "Finish training",
+        "Deploy the last-epoch model",
+        "Evaluate on the *test* set",
+        "=> result",
+    ]
+    assert re.fullmatch(r"Elapsed: 0:00:\d\d", lines[-1])
+    logged = [LINE.fullmatch(line).groups() for line in lines if line.startswith("epoch")]
+    # One line every second batch. The schedule is stepped in the third, so each line shows its own epoch's rate.
+    assert logged == [
+        ("1", "2", "1.0000e-05"),
+        ("2", "2", "2.0000e-02"),
+        ("3", "2", "1.7071e-02"),
+        ("4", "2", "1.0000e-02"),
+    ]
+
+
+def test_few_batches_are_all_logged_and_the_last_shows_the_next_rate(tmp_path, capsys):
+    make_toy(tmp_path, "TRAIN.PRINT_FREQ", 5, "OPTIM.MAX_EPOCH", 4).train()
+    rates = [LINE.fullmatch(line).groups() for line in lines_of(capsys) if line.startswith("epoch")]
+    assert [(epoch, batch) for epoch, batch, _ in rates] == [(str(e), str(b)) for e in (1, 2, 3, 4) for b in (1, 2, 3)]
+    assert [rate for epoch, _, rate in rates if epoch == "1"] == ["2.0000e-02", "2.0000e-02", "1.7071e-02"]
+
+
+@pytest.mark.parametrize(
+    "seconds, epoch, batch, eta",
+    [(1.0, 0, 0, "0:00:11"), (3600.0, 2, 2, "3:00:00"), (90000.0, 1, 0, "8 days, 8:00:00"), (9.9, 3, 2, "0:00:00")],
+)
+def test_the_remaining_time_counts_the_batches_of_all_epochs(tmp_path, seconds, epoch, batch, eta):
+    from minidassl.utils import AverageMeter, MetricMeter
+
+    trainer = make_toy(tmp_path)
+    trainer.epoch, trainer.batch_idx, trainer.num_batches = epoch, batch, BATCHES
+    meter = AverageMeter()
+    meter.update(seconds)
+    line = trainer._log_line(MetricMeter(), meter, meter)
+    assert line.endswith(f" eta {eta}")
+
+
+def test_construction_goes_through_its_steps_in_order(tmp_path, monkeypatch):
+    order = []
+    for step in ("check_cfg", "build_data_loader", "build_model"):
+        original = getattr(ToyTrainer, step)
+
+        def record(self, *args, step=step, original=original):
+            order.append((step, hasattr(self, "evaluator"), hasattr(self, "num_classes")))
+            return original(self, *args)
+
+        monkeypatch.setattr(ToyTrainer, step, record)
+    trainer = make_toy(tmp_path)
+    assert order == [
+        ("check_cfg", False, False),
+        ("build_data_loader", False, False),
+        ("build_model", False, True),
+    ]
+    assert trainer.best_result == float("-inf") and trainer.device.type == "cpu"
+    assert (trainer.epoch, trainer.start_epoch, trainer.max_epoch) == (0, 0, EPOCHS)
+    assert trainer.dm.dataset.classnames == ["colour 0", "colour 1", "colour 2"]
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        (["TEST.NO_TEST", True], []),
+        (["TEST.FINAL_MODEL", "last_step"], ["test"]),
+        (["TEST.SPLIT", "val"], ["val"]),
+        (["TEST.FINAL_MODEL", "best_val"], ["val"] * EPOCHS + ["test"]),
+        (["TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST", True], []),
+    ],
+)
+def test_what_is_evaluated_and_when(tmp_path, capsys, options, expected):
+    make_toy(tmp_path, *options).train()
+    found = re.findall(r"Evaluate on the \*(\w+)\* set", capsys.readouterr().out)
+    assert found == expected
+
+
+def test_validation_falls_back_to_test_images(tmp_path, capsys):
+    trainer = make_toy(tmp_path)
+    trainer.val_loader = None
+    trainer.test(split="val")
+    assert "Evaluate on the *test* set" in capsys.readouterr().out
+
+
+def test_test_returns_the_accuracy_of_the_model_in_evaluation_mode(tmp_path):
+    trainer = make_toy(tmp_path)
+    with torch.no_grad():
+        for parameter in trainer.model.parameters():
+            parameter.zero_()
+        trainer.model[2].bias[1] = 1.0  # every image is called class 1: two of six
+    accuracy = trainer.test()
+    assert accuracy == pytest.approx(100 / 3)
+    assert not trainer.model.training
+
+
+def test_a_registered_model_changes_mode_and_others_do_not(tmp_path):
+    trainer = make_toy(tmp_path)
+    bystander = nn.Dropout().eval()
+    trainer.bystander = bystander
+    for mode, training in (("train", True), ("eval", False), ("train", True), ("test", False)):
+        trainer.set_model_mode(mode)
+        assert trainer.model.training is training and not bystander.training
+    with pytest.raises(KeyError, match="'evaluate'"):
+        trainer.set_model_mode("evaluate")
+
+
+def test_models_are_registered_once_and_known_by_name(tmp_path):
+    trainer = make_toy(tmp_path)
+    with pytest.raises(ValueError, match="duplicate model names: 'head'"):
+        trainer.register_model("head", nn.Linear(1, 1))
+    with pytest.raises(ValueError, match=r"\['tail'\], choose from \['head'\]"):
+        trainer.get_model_names("tail")
+    assert trainer.get_model_names("head") == trainer.get_model_names() == ["head"]
+    with pytest.raises(AttributeError, match="super"):
+        ToyTrainer.__new__(ToyTrainer).register_model("head")
+
+
+def test_a_model_without_optimiser_is_left_alone(tmp_path):
+    trainer = make_toy(tmp_path)
+    teacher = nn.Linear(1, 1)
+    trainer.register_model("teacher", teacher)
+    before = [parameter.clone() for parameter in teacher.parameters()]
+    trainer.train()
+    assert all(torch.equal(a, b) for a, b in zip(before, teacher.parameters()))
+    assert os.path.exists(os.path.join(trainer.output_dir, "teacher", f"model.pth.tar-{EPOCHS}"))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_reaches_the_weights(tmp_path):
+    trainer = make_toy(tmp_path)
+    before = trainer.model[2].weight.clone()
+    with pytest.raises(FloatingPointError, match="Loss is infinite or NaN!"):
+        trainer.model_backward_and_update(trainer.model[2].weight.sum() * float("nan"))
+    assert torch.equal(trainer.model[2].weight, before)
+
+
+def test_tensorboard_gets_averages_rates_and_results(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = make_toy(tmp_path, "TEST.FINAL_MODEL", "best_val", "TEST.PER_CLASS_RESULT", True)
+    trainer.train()
+    events = EventAccumulator(os.path.join(trainer.output_dir, "tensorboard"))
+    events.Reload()
+    results = ("accuracy", "error_rate", "macro_f1", "perclass_accuracy")
+    assert sorted(events.Tags()["scalars"]) == sorted(
+        ["train/loss", "train/acc", "train/lr", *(f"{s}/{r}" for s in ("val", "test") for r in results)]
+    )
+    loss = events.Scalars("train/loss")
+    assert [event.step for event in loss] == list(range(EPOCHS * BATCHES))
+    average = sum(trainer.logged[1, batch] for batch in range(3)) / 3
+    assert loss[5].value == pytest.approx(average, rel=1e-6)
+    assert events.Scalars("train/lr")[2].value == pytest.approx(0.02 * (1 + 0.5**0.5) / 2)
+    assert [event.step for event in events.Scalars("val/accuracy")] == list(range(EPOCHS))
+    assert [event.step for event in events.Scalars("test/accuracy")] == [EPOCHS - 1]
+
+
+def test_evaluation_alone_writes_no_scalars_and_no_files(tmp_path):
+    trainer = make_toy(tmp_path)
+    trainer.test()
+    assert not os.path.exists(trainer.output_dir)
+
+
+def test_training_goes_on_without_tensorboard(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    make_toy(tmp_path, "OPTIM.MAX_EPOCH", 1).train()
+    assert "TensorBoard is not installed" in capsys.readouterr().out
+
+
+def test_hooks_run_around_every_epoch(tmp_path):
+    class Hooked(ToyTrainer):
+        def before_epoch(self):
+            self.events.append(("before", self.epoch))
+
+        def after_epoch(self):
+            super().after_epoch()
+            self.events.append(("after", self.epoch))
+
+    trainer = make_toy(tmp_path, kind=Hooked)
+    trainer.train()
+    assert trainer.events[1:] == [(when, epoch) for epoch in range(EPOCHS) for when in ("before", "after")]
+
+
+def test_a_trainer_is_built_by_its_registered_name(tmp_path, capsys):
+    assert isinstance(build_trainer(toy_cfg(tmp_path)), ToyTrainer)
+    assert capsys.readouterr().out.startswith("Loading trainer: ToyTrainer\n")
+    with pytest.raises(ValueError, match="did you mean 'ToyTrainer'"):
+        build_trainer(toy_cfg(tmp_path, "TRAINER.NAME", "ToyTrianer"))
+
+
+def test_a_trainer_without_a_model_says_what_to_define(tmp_path):
+    with pytest.raises(NotImplementedError, match="SimpleTrainer must define build_model"):
+        SimpleTrainer(toy_cfg(tmp_path))
