@@ -81,7 +81,11 @@ def run(args: argparse.Namespace) -> None:
     setup_logger(cfg.OUTPUT_DIR)
     describe(args, cfg)
 
-    trainer = build_trainer(cfg)
+    try:
+        trainer = build_trainer(cfg)
+    except ValueError as error:
+        # Dassl, upstream or stand-in, refuses values by a plain ValueError while it builds loaders and optimiser.
+        raise InputError(str(error)) from error
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test()

@@ -23,6 +23,7 @@ def compute_accuracy(
         One tensor [1] in percent for every k.
     """
     scores = output[0] if isinstance(output, (tuple, list)) else output
-    best = scores.topk(max(topk), dim=1).indices
+    # In fp32, because older torch versions cannot sort fp16 on a CPU; the order stays the same.
+    best = scores.float().topk(max(topk), dim=1).indices
     hits = best.eq(target.reshape(-1, 1))
     return [hits[:, :k].any(dim=1).float().mean().mul(100.0).reshape(1) for k in topk]

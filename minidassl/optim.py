@@ -8,6 +8,7 @@ own, with decoupled weight decay as in upstream's, and needs torch 2.2; an empty
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,8 @@ def build_optimizer(
         param_groups: used instead of ``model`` if given.
 
     Raises:
-        ValueError: unknown ``NAME``, or ``STAGED_LR`` with ``NEW_LAYERS`` that the model does not have.
+        ValueError: unknown ``NAME``, ``radam`` before torch 2.2, or ``STAGED_LR`` with ``NEW_LAYERS`` that the model
+            does not have.
         TypeError: ``STAGED_LR`` without a module.
     """
     name = optim_cfg.NAME
@@ -66,6 +68,8 @@ def build_optimizer(
         return torch.optim.RMSprop(params, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common)
     betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
     if name == "radam":
+        if "decoupled_weight_decay" not in inspect.signature(torch.optim.RAdam).parameters:
+            raise ValueError(f"OPTIM.NAME radam needs torch 2.2, but this is {torch.__version__}; take adamw")
         return torch.optim.RAdam(params, betas=betas, decoupled_weight_decay=True, **common)
     if name == "adamw":
         return torch.optim.AdamW(params, betas=betas, **common)

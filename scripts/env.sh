@@ -3,7 +3,10 @@
 # An active environment that has the packages is used as it is. Otherwise .venv is made from the requirements file
 # named in $REQUIREMENTS (requirements.txt), which is noted there only when the installation came to its end.
 
-[ -z "${DATA:-}" ] || DATA=$(cd "$DATA" && pwd) || exit 2
+if [ -n "${DATA:-}" ]; then
+    [ -d "$DATA" ] || { echo "error: DATA is $DATA, which is no folder" >&2; exit 2; }
+    DATA=$(cd "$DATA" && pwd)
+fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 REQUIREMENTS=${REQUIREMENTS:-requirements.txt}
 PYTHON=${PYTHON:-python3}

@@ -1,10 +1,11 @@
 """Pre-train the embedded `tiny` CLIP on drawn glyphs and save it as a plain state dict.
 
     python scripts/pretrain_tiny_clip.py                 # rewrites trainers/prompting/weights/tiny_clip.npz
+    python scripts/pretrain_tiny_clip.py --evaluate      # only measures it on the built-in data sets
 
 The network is OpenAI's `clip.model.CLIP` at a small size, trained with CLIP's contrastive objective. Its images are
 drawn, from the DejaVu fonts that matplotlib ships (`datasets/builtin/drawing.py`, style "pretraining"); it never sees
-a real photograph or a handwritten digit. Same seed, threads, precision and machine give the same file, to the bit.
+a photograph or a handwritten digit. Same seed, threads, precision and machine give the same file, to the bit.
 
 Differences from CLIP's own training: a caption is shared by all images of its class in a batch, so the text side of
 the loss has several positives per row; token embeddings start as random signs and are not decayed, so the rows of
@@ -14,6 +15,8 @@ words that no caption uses stay two-valued and cost about two bits a number in t
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import math
 import os
 import sys
@@ -25,15 +28,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from clip.model import CLIP
+from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
+from datasets import DATASET_REGISTRY, DatasetBase, Datum  # noqa: E402
 from datasets.builtin.drawing import PICTURE, STYLES  # noqa: E402
 from datasets.builtin.glyphs import DIGITS, OTHERS, SYMBOLS  # noqa: E402
+from trainers.prompting.clip_io import load_clip  # noqa: E402
 
 ARCHITECTURE = {
     "embed_dim": 64,
@@ -157,11 +164,16 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 
 
 @torch.no_grad()
-def zero_shot_accuracy(model: CLIP, images: torch.Tensor, labels: torch.Tensor, names: list[str]) -> float:
-    """Share of images [n, 3, side, side] (bytes) whose nearest caption "a photo of a {}." is the right one."""
+def image_features(model: CLIP, images: torch.Tensor) -> torch.Tensor:
+    """Unit features [n, embed_dim] of images [n, 3, side, side] in bytes."""
+    return F.normalize(torch.cat([model.encode_image(normalised(part)) for part in images.split(500)]), dim=-1)
+
+
+@torch.no_grad()
+def zero_shot_accuracy(model: CLIP, features: torch.Tensor, labels: torch.Tensor, names: list[str]) -> float:
+    """Percentage of image features whose nearest caption "a photo of a {}." is the right one."""
     text = F.normalize(model.encode_text(clip.tokenize([EVALUATED.format(name) for name in names])), dim=-1)
-    image = torch.cat([model.encode_image(normalised(part)) for part in images.split(500)])
-    return (F.normalize(image, dim=-1) @ text.T).argmax(dim=-1).eq(labels).float().mean().item()
+    return 100 * (features @ text.T).argmax(dim=-1).eq(labels).float().mean().item()
 
 
 def held_out_report(model: CLIP, seed: int, per_class: int = 10) -> str:
@@ -171,7 +183,8 @@ def held_out_report(model: CLIP, seed: int, per_class: int = 10) -> str:
         labels = torch.arange(len(group)).repeat_interleave(per_class)
         chars = list(group.values())
         images = draw_batch([chars[i] for i in labels], "pretraining", np.random.RandomState([seed, HELD_OUT_STREAM]))
-        parts.append(f"{name} {100 * zero_shot_accuracy(model, images, labels, list(group)):.1f}%")
+        accuracy = zero_shot_accuracy(model, image_features(model, images), labels, list(group))
+        parts.append(f"{name} {accuracy:.1f}%")
     return "drawn and held out: " + ", ".join(parts)
 
 
@@ -219,6 +232,37 @@ def save(model: CLIP, path: Path) -> None:
     os.replace(partial, path)
 
 
+def evaluate(path: Path, root: str, seed: int, shots: int = 16) -> None:
+    """Print zero-shot accuracies on the built-in data sets, and what a linear probe learns from a few base shots."""
+    from sklearn.linear_model import LogisticRegression
+
+    model = load_clip(str(path))
+    for name in ("Digits", "Symbols", "SymbolsSketch", "SymbolsInverse", "SymbolsNoise"):
+        results = []
+        for subset in ("base", "new", "all"):
+            data = built_in(name, root, subset, shots, seed)
+            features, labels = features_of(model, data.test)
+            results.append(f"{subset} {zero_shot_accuracy(model, features, labels, data.classnames):.1f}%")
+            if subset == "base":
+                probe = LogisticRegression(C=100.0, max_iter=2000).fit(*features_of(model, data.train_x))
+                probe_accuracy = 100 * probe.score(features, labels)
+        print(f"{name}: zero-shot {', '.join(results)}; {shots}-shot linear probe on base {probe_accuracy:.1f}%")
+
+
+def built_in(name: str, root: str, subset: str, shots: int = -1, seed: int = 1) -> DatasetBase:
+    options = {"ROOT": root, "NUM_SHOTS": shots, "SUBSAMPLE_CLASSES": subset}
+    with contextlib.redirect_stdout(io.StringIO()):  # its lines on what it reads would tear the report apart
+        return DATASET_REGISTRY.get(name)(CfgNode({"SEED": seed, "DATASET": CfgNode(options)}))
+
+
+def features_of(model: CLIP, items: list[Datum]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image features [n, embed_dim] and labels [n]; images are resized as CLIP's preprocessing does it."""
+    size = (PICTURE, PICTURE)
+    images = [Image.open(item.impath).convert("RGB").resize(size, Image.Resampling.BICUBIC) for item in items]
+    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
+    return image_features(model, pixels), torch.tensor([item.label for item in items])
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=1400)
@@ -231,15 +275,18 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--report-every", type=int, default=200, help="steps between zero-shot reports")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "trainers/prompting/weights/tiny_clip.npz")
+    parser.add_argument("--evaluate", action="store_true", help="do not train, measure the file given as --out")
+    parser.add_argument("--root", default="", help="where the built-in data sets are, or will be written")
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    start = time.time()
-    model = pretrain(args)
-    save(model, args.out)
-    print(f"{args.out}: {args.out.stat().st_size / 2**20:.2f} MiB after {(time.time() - start) / 60:.1f} minutes")
+    if not args.evaluate:
+        start = time.time()
+        save(pretrain(args), args.out)
+        print(f"{args.out}: {args.out.stat().st_size / 2**20:.2f} MiB after {(time.time() - start) / 60:.1f} minutes")
+    evaluate(args.out, args.root, args.seed)
 
 
 if __name__ == "__main__":

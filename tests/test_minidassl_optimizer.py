@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 from minidassl.config import get_cfg_default
 from minidassl.optim import AVAI_OPTIMS, build_optimizer
 
@@ -25,6 +27,8 @@ class Net(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
 
 
+HAS_RADAM = "decoupled_weight_decay" in inspect.signature(torch.optim.RAdam).parameters
+
 COMMON = dict(lr=0.01, weight_decay=0.2)
 SETTINGS = dict(LR=0.01, WEIGHT_DECAY=0.2, MOMENTUM=0.8, ADAM_BETA1=0.7, ADAM_BETA2=0.95, RMSPROP_ALPHA=0.6)
 
@@ -35,7 +39,10 @@ SETTINGS = dict(LR=0.01, WEIGHT_DECAY=0.2, MOMENTUM=0.8, ADAM_BETA1=0.7, ADAM_BE
         ("adam", torch.optim.Adam, dict(betas=(0.7, 0.95), amsgrad=False)),
         ("amsgrad", torch.optim.Adam, dict(betas=(0.7, 0.95), amsgrad=True)),
         ("adamw", torch.optim.AdamW, dict(betas=(0.7, 0.95))),
-        ("radam", torch.optim.RAdam, dict(betas=(0.7, 0.95), decoupled_weight_decay=True)),
+        pytest.param(
+            *("radam", torch.optim.RAdam, dict(betas=(0.7, 0.95), decoupled_weight_decay=True)),
+            marks=pytest.mark.skipif(not HAS_RADAM, reason="RAdam gained decoupled weight decay in 2.2"),
+        ),
         ("rmsprop", torch.optim.RMSprop, dict(momentum=0.8, alpha=0.6)),
         ("sgd", torch.optim.SGD, dict(momentum=0.8, dampening=0, nesterov=True)),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from minidassl.config import get_cfg_default
@@ -11,7 +12,7 @@ from minidassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from minidassl.engine import TRAINER_REGISTRY, SimpleTrainer, TrainerX, build_trainer
 from minidassl.metrics import compute_accuracy
 from minidassl.optim import build_lr_scheduler, build_optimizer
-from minidassl.utils import set_random_seed
+from minidassl.utils import AverageMeter, MetricMeter, set_random_seed
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def make_toy(folder: Path, *options, kind=ToyTrainer, seed: int = 1, name: str =
 
 LINE = re.compile(
     r"epoch \[(\d)/4\] batch \[(\d)/3\] time \d\.\d{3} \(\d\.\d{3}\) data \d\.\d{3} \(\d\.\d{3}\) "
-    r"loss \d+\.\d{4} \(\d+\.\d{4}\) acc \d+\.\d{4} \(\d+\.\d{4}\) lr (\d\.\d{4}e-\d\d) eta \d:\d\d:\d\d"
+    r"loss \d+\.\d{4} \(\d+\.\d{4}\) acc \d+\.\d{4} \(\d+\.\d{4}\) lr (\d\.\d{4}e[-+]\d\d) eta \d:\d\d:\d\d"
 )
 
 
@@ -132,8 +133,6 @@ def test_few_batches_are_all_logged_and_the_last_shows_the_next_rate(tmp_path, c
     [(1.0, 0, 0, "0:00:11"), (3600.0, 2, 2, "3:00:00"), (90000.0, 1, 0, "8 days, 8:00:00"), (9.9, 3, 2, "0:00:00")],
 )
 def test_the_remaining_time_counts_the_batches_of_all_epochs(tmp_path, seconds, epoch, batch, eta):
-    from minidassl.utils import AverageMeter, MetricMeter
-
     trainer = make_toy(tmp_path)
     trainer.epoch, trainer.batch_idx, trainer.num_batches = epoch, batch, BATCHES
     meter = AverageMeter()
@@ -264,7 +263,7 @@ def test_evaluation_alone_writes_no_scalars_and_no_files(tmp_path):
 
 
 def test_training_goes_on_without_tensorboard(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     make_toy(tmp_path, "OPTIM.MAX_EPOCH", 1).train()
     assert "TensorBoard is not installed" in capsys.readouterr().out
 

@@ -100,12 +100,12 @@ def _flatten(node: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def clear_run(folder: str | Path) -> None:
-    """Delete what a training run left (checkpoints, record, settings); its logs stay."""
+    """Delete what a training run left (checkpoints, TensorBoard events, record, settings); its logs stay."""
     folder = Path(folder)
     for name in (RESULT, SETTINGS):
         (folder / name).unlink(missing_ok=True)
-    for checkpoints in folder.glob("*/checkpoint"):
-        shutil.rmtree(checkpoints.parent)
+    for checkpoints in {file.parent for file in folder.glob("*/model*.pth.tar*")} | {folder / "tensorboard"}:
+        shutil.rmtree(checkpoints, ignore_errors=True)
 
 
 def set_log_aside(folder: str | Path) -> None:

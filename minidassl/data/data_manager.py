@@ -58,12 +58,19 @@ def build_data_loader(
     wrapper = DatasetWrapper if dataset_wrapper is None else dataset_wrapper
     return DataLoader(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
-        batch_size=batch_size,
         sampler=sampler,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        batch_size=batch_size,
         drop_last=is_train and len(data_source) >= batch_size,
-        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        pin_memory=cfg.USE_CUDA and torch.cuda.is_available(),
     )
+
+
+def _choose_transform(cfg: CfgNode, custom: Any, is_train: bool) -> Any:
+    if custom is None:
+        return build_transform(cfg, is_train=is_train)
+    print(f"* Using custom transform for {'training' if is_train else 'testing'}")
+    return custom
 
 
 class DataManager:
@@ -91,16 +98,8 @@ class DataManager:
         dataset_wrapper: type[Dataset] | None = None,
     ) -> None:
         self.dataset = build_dataset(cfg)
-        if custom_tfm_train is None:
-            tfm_train = build_transform(cfg, is_train=True)
-        else:
-            print("* Using custom transform for training")
-            tfm_train = custom_tfm_train
-        if custom_tfm_test is None:
-            tfm_test = build_transform(cfg, is_train=False)
-        else:
-            print("* Using custom transform for testing")
-            tfm_test = custom_tfm_test
+        tfm_train = _choose_transform(cfg, custom_tfm_train, is_train=True)
+        tfm_test = _choose_transform(cfg, custom_tfm_test, is_train=False)
 
         def train_loader(images: list[Datum], opts: CfgNode) -> DataLoader:
             return build_data_loader(

@@ -31,8 +31,8 @@ from ..checkpoint import (
 __all__ = ["Checkpointing"]
 
 
-class Checkpointing:
-    """Mix-in for trainers; also fits in front of upstream Dassl's ``TrainerX``, whose methods it then replaces.
+class CheckpointingMethods:
+    """What :class:`Checkpointing` and this package's ``TrainerBase`` have in common.
 
     It relies on ``_models``, ``_optims``, ``_scheds``, ``get_model_names``, ``test``, ``epoch``, ``max_epoch``,
     ``output_dir``, ``best_result`` and ``cfg``, and uses ``scaler`` where there is one.
@@ -170,7 +170,8 @@ class Checkpointing:
             checkpoint = restore(path, self._models[name], self._optims[name], self._scheds[name], self.max_epoch)
         self._restore_common(checkpoint)
         if os.path.abspath(directory) != os.path.abspath(self.output_dir):
-            self._bring_best_files(directory)
+            if self.cfg.TEST.FINAL_MODEL == "best_val":
+                self._bring_best_files(directory)
         elif "max_epoch" in checkpoint:  # else upstream wrote it, and upstream writes only what is to stay
             self._set_replaceable(checkpoint["epoch"], checkpoint["max_epoch"])
         return checkpoint["epoch"]
@@ -248,6 +249,13 @@ class Checkpointing:
             f'Model not found at "{wanted}"; epochs saved there: {epochs or "none"}. Check --model-dir and '
             "--load-epoch"
         )
+
+
+class Checkpointing(CheckpointingMethods):
+    """Mix-in to put in front of any ``TrainerX``, upstream's included, whose methods it then replaces.
+
+    A class of its own, because Python refuses a base class that stands both in front of ``TrainerX`` and behind it.
+    """
 
 
 def _rng_state() -> dict[str, Any]:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from ..data import DataManager
 from ..evaluation import build_evaluator
 from ..utils import AverageMeter, MetricMeter, mkdir_if_missing, tolist_if_not
-from .checkpointing import Checkpointing
+from .checkpointing import CheckpointingMethods
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["SimpleTrainer", "TrainerBase", "TrainerX"]
 
 
-class TrainerBase(Checkpointing):
+class TrainerBase(CheckpointingMethods):
     """Registered models with their optimisers and schedules, the epoch loop, and the TensorBoard writer."""
 
     def __init__(self) -> None:
@@ -226,29 +226,26 @@ class SimpleTrainer(TrainerBase):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         self.check_cfg(cfg)
-        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-        self.start_epoch = self.epoch = 0
-        self.max_epoch = cfg.OPTIM.MAX_EPOCH
-        self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
+        self.output_dir = cfg.OUTPUT_DIR
+        self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
+        self.epoch = self.start_epoch = 0
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.build_data_loader()
         self.build_model()
-        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
         self.best_result = float("-inf")
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Hook: raise a ``ValueError`` that names the key if the configuration does not suit the trainer."""
 
     def build_data_loader(self) -> None:
         """Build the loaders. An override sets the same attributes, except ``dm``."""
-        self.dm = DataManager(self.cfg)
-        self.train_loader_x = self.dm.train_loader_x
-        self.train_loader_u = self.dm.train_loader_u
-        self.val_loader = self.dm.val_loader
-        self.test_loader = self.dm.test_loader
-        self.num_classes = self.dm.num_classes
-        self.num_source_domains = self.dm.num_source_domains
-        self.lab2cname = self.dm.lab2cname
+        dm = self.dm = DataManager(self.cfg)
+        self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
+        self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
+        self.num_classes, self.num_source_domains = dm.num_classes, dm.num_source_domains
+        self.lab2cname = dm.lab2cname
 
     def build_model(self) -> None:
         """Build and register the model; every trainer defines it."""
@@ -272,11 +269,10 @@ class SimpleTrainer(TrainerBase):
         """Test the model that ``TEST.FINAL_MODEL`` names, unless ``TEST.NO_TEST``."""
         print("Finish training")
         if not self.cfg.TEST.NO_TEST:
-            if self.cfg.TEST.FINAL_MODEL == "best_val":
-                print("Deploy the model with the best val performance")
+            takes_best = self.cfg.TEST.FINAL_MODEL == "best_val"
+            print(f"Deploy the {'model with the best val performance' if takes_best else 'last-epoch model'}")
+            if takes_best:
                 self.load_model(self.output_dir)
-            else:
-                print("Deploy the last-epoch model")
             self.test()
         elapsed = datetime.timedelta(seconds=round(time.time() - self.time_start))
         print(f"Elapsed: {elapsed}")
