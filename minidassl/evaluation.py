@@ -24,7 +24,7 @@ EVALUATOR_REGISTRY = Registry("EVALUATOR")
 def build_evaluator(cfg: CfgNode, **kwargs: Any) -> EvaluatorBase:
     """Build the evaluator that ``cfg.TEST.EVALUATOR`` names; ``kwargs`` (``lab2cname``) go to its constructor."""
     name = cfg.TEST.EVALUATOR
-    check_availability(name, EVALUATOR_REGISTRY.registered_names())
+    check_availability(name, EVALUATOR_REGISTRY.registered_names(), "TEST.EVALUATOR")
     if cfg.VERBOSE:
         print(f"Loading evaluator: {name}")
     return EVALUATOR_REGISTRY.get(name)(cfg, **kwargs)

@@ -45,7 +45,7 @@ def build_optimizer(
     """
     name = optim_cfg.NAME
     if name not in AVAI_OPTIMS:
-        raise ValueError(f"optim must be one of {AVAI_OPTIMS}, but got {name}")
+        raise ValueError(f"optim must be one of {AVAI_OPTIMS}, but got {name} (OPTIM.NAME)")
     if param_groups is not None:
         if optim_cfg.STAGED_LR:
             warnings.warn("OPTIM.STAGED_LR is ignored, because param_groups are given", stacklevel=2)
@@ -122,7 +122,7 @@ def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: CfgNode) -> 
 def _base_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: CfgNode) -> LRScheduler:
     name, step = optim_cfg.LR_SCHEDULER, optim_cfg.STEPSIZE
     if name not in AVAI_SCHEDS:
-        raise ValueError(f"scheduler must be one of {AVAI_SCHEDS}, but got {name}")
+        raise ValueError(f"scheduler must be one of {AVAI_SCHEDS}, but got {name} (OPTIM.LR_SCHEDULER)")
     if name == "cosine":
         return CosineAnnealingLR(optimizer, float(optim_cfg.MAX_EPOCH))
     is_sequence = isinstance(step, (list, tuple))

@@ -51,7 +51,7 @@ def build_sampler(
         return RandomClassSampler(data_source, batch_size, n_ins)
     if sampler_type == "RandomDomainSampler":
         return RandomDomainSampler(data_source, batch_size, n_domain)
-    raise ValueError(f"Unknown sampler type: {sampler_type}; choose one of {AVAI_SAMPLERS}")
+    raise ValueError(f"Unknown sampler type: {sampler_type}; choose one of {AVAI_SAMPLERS} (DATALOADER.*.SAMPLER)")
 
 
 class _GroupSampler(Sampler):

@@ -21,7 +21,7 @@ def build_trainer(cfg: CfgNode) -> TrainerBase:
         ValueError: no such trainer is registered; a trainer registers when its module is imported.
     """
     name = cfg.TRAINER.NAME
-    check_availability(name, TRAINER_REGISTRY.registered_names())
+    check_availability(name, TRAINER_REGISTRY.registered_names(), "TRAINER.NAME")
     if cfg.VERBOSE:
         print(f"Loading trainer: {name}")
     return TRAINER_REGISTRY.get(name)(cfg)

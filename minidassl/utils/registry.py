@@ -55,11 +55,15 @@ class Registry:
         return name in self._objects
 
 
-def check_availability(requested: str, available: Iterable[str]) -> None:
-    """Raise a ``ValueError`` that lists ``available`` and guesses the nearest name, unless ``requested`` is in it."""
+def check_availability(requested: str, available: Iterable[str], key: str = "") -> None:
+    """Raise a ``ValueError`` that lists ``available`` and guesses the nearest name, unless ``requested`` is in it.
+
+    ``key`` is the configuration key that ``requested`` is the value of.
+    """
     names = list(available)
     if requested in names:
         return
     close = difflib.get_close_matches(str(requested), names, n=1, cutoff=0.3)
     guess = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{requested!r} is not available, choose one of {names}{guess}")
+    where = f"{key}: " if key else ""
+    raise ValueError(f"{where}{requested!r} is not available, choose one of {names}{guess}")

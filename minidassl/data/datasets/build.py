@@ -21,7 +21,7 @@ def build_dataset(cfg: CfgNode) -> DatasetBase:
         ValueError: no such dataset is registered; a dataset registers when its module is imported.
     """
     name = cfg.DATASET.NAME
-    check_availability(name, DATASET_REGISTRY.registered_names())
+    check_availability(name, DATASET_REGISTRY.registered_names(), "DATASET.NAME")
     if cfg.VERBOSE:
         print(f"Loading dataset: {name}")
     return DATASET_REGISTRY.get(name)(cfg)
