@@ -92,6 +92,12 @@ def test_a_file_that_is_no_clip_is_refused(run_train, no_data, tmp_path):
     assert run.status == 2 and "MODEL.BACKBONE.NAME" in run.errors and "OpenAI's CLIP layout" in run.errors
 
 
+def test_a_resnet_by_path_is_refused(run_train, no_data, tmp_path):
+    torch.save({"visual.layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "rn.pt")
+    run = run_train("--backbone", str(tmp_path / "rn.pt"))
+    assert run.status == 2 and "MODEL.BACKBONE.NAME" in run.errors and "a ResNet" in run.errors
+
+
 CORRUPTIONS = {
     "truncated": lambda file: file.write_bytes(file.read_bytes()[:500]),
     "not a checkpoint": lambda file: file.write_text("<html>quota exceeded</html>"),

@@ -82,7 +82,7 @@ def assert_equal_to_naive(clip_model, images, classnames, **settings):
 @pytest.mark.parametrize("variant", ["paper", "released"])
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("length", [1, 2, 4, 6])
+@pytest.mark.parametrize("length", [1, 2, 4, 5])
 def test_variants_equal_the_equations(small_clip, images, classnames, variant, share, depth, length):
     settings = dict(variant=variant, depth=depth, length=length, share_text=share, share_vision=share)
     assert_equal_to_naive(small_clip, images, classnames, **settings)

@@ -10,6 +10,7 @@ from test_bmip_equals_naive import make_learner
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+import datasets  # noqa: F401  (registers the data set that the configuration names)
 import trainers
 from trainers.bmip import BMIP, CONNECT_METHODS, config_from_cfg
 from trainers.config import build_cfg
@@ -80,7 +81,13 @@ def test_the_authors_connect_method_joint_is_the_aggregation_joint():
 
 @pytest.mark.parametrize("name", PRECISIONS)
 def test_the_precision_of_the_configuration_is_used(run_train, tmp_path, name):
-    run = run_train(folder=tmp_path / name, options=["TRAINER.BMIP.PREC", name, "OPTIM.MAX_EPOCH", "1"])
+    exact, run = (
+        run_train(folder=tmp_path / prec, options=["TRAINER.BMIP.PREC", prec, "OPTIM.MAX_EPOCH", "1", "OPTIM.LR", lr])
+        for prec, lr in (("fp32", "0.01"), (name, "0.010"))
+    )
     assert run.status == 0, run.errors
-    assert f"precision: {name}" in run.output
-    assert all(value.dtype == torch.float32 for value in run.checkpoint(1)["state_dict"].values())
+    saved, reference = run.checkpoint(1), exact.checkpoint(1)
+    assert all(value.dtype == torch.float32 for value in saved["state_dict"].values())
+    equal = all(torch.equal(saved["state_dict"][key], value) for key, value in reference["state_dict"].items())
+    assert equal is (name == "fp32")
+    assert (saved["scaler"] is not None) is (name == "amp")

@@ -56,6 +56,19 @@ def test_reduced_precision_agrees_with_fp32_and_is_really_used(images, classname
     assert 0 < (exact - reduced).abs().max() < tolerance * exact.abs().max()
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_products_and_residual_stream_have_the_types_of_the_precision(images, classnames, precision):
+    model = train_step(precision, classnames, images)
+    seen = set()
+    for tower in (model.clip_model.transformer, model.clip_model.visual.transformer):
+        for block in tower.resblocks:
+            block.mlp.c_fc.register_forward_hook(lambda _, args, output: seen.add(("product", output.dtype)))
+            block.ln_2.register_forward_hook(lambda _, args, output: seen.add(("stream", args[0].dtype)))
+    model(images)
+    expected = PRECISIONS[precision]
+    assert seen == {("product", expected.matmul), ("stream", expected.stream)}
+
+
 def test_clip_is_bit_identical_after_training(images, classnames):
     clip_model = make_clip()
     before = copy.deepcopy(clip_model.state_dict())

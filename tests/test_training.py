@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -55,7 +57,8 @@ def test_a_run_trains_tests_and_leaves_its_record(run_train):
 
 def test_training_beats_zero_shot_on_the_training_classes(run_train, tmp_path):
     zero_shot = run_train("--eval-only", trainer="ZeroshotCLIP", folder=tmp_path / "zero")
-    trained = run_train(options=["DATASET.NUM_SHOTS", "16", "OPTIM.MAX_EPOCH", "6"])
+    options = ["DATASET.NUM_SHOTS", "16", "DATALOADER.TRAIN_X.BATCH_SIZE", "16", "OPTIM.MAX_EPOCH", "25"]
+    trained = run_train(options=[*options, "OPTIM.LR", "0.01"])
     assert trained.result["accuracy"] > zero_shot.result["accuracy"] + 5
 
 
@@ -117,29 +120,87 @@ def test_a_model_of_base_classes_is_tested_on_new_ones(run_train, tmp_path):
     assert base.result["accuracy"] == run.result["accuracy"] != new.result["accuracy"]
 
 
-def test_early_stopping_ends_training_and_tests(run_train, monkeypatch):
-    monkeypatch.setattr("trainers.base.EARLIEST_STOP", 1)
-    options = ["OPTIM.MAX_EPOCH", "9", "OPTIM.LR", "1e-9", "TEST.NO_TEST_EARLY", "False", "TRAIN.PATIENT_COUNT", "1"]
+# Nothing changes at this rate: the first validation is the best, and the e-th epoch is e - 1 without gain.
+FLAT = ["OPTIM.LR", "1e-12", "OPTIM.WARMUP_EPOCH", "0", "TEST.NO_TEST_EARLY", "False", "OPTIM.MAX_EPOCH", "10"]
+
+
+@pytest.mark.parametrize("patience, last", [("1", 6), ("4", 6), ("7", 8)])
+def test_early_stopping_waits_for_its_patience_and_for_the_sixth_epoch(run_train, patience, last):
+    options = [*FLAT, "TRAIN.PATIENT_COUNT", patience]
     run = run_train(options=options)
-    assert run.status == 0 and "Early stopping" in run.output and "epoch [3/9]" not in run.output
+    assert run.status == 0 and "Early stopping" in run.output
+    assert f"epoch [{last}/10]" in run.output and f"epoch [{last + 1}/10]" not in run.output
     assert run.result["trained"] and "Finish training" in run.output
     assert "Already trained" in run_train(options=options).output
 
 
-def test_without_validation_there_is_no_early_stopping(run_train, monkeypatch):
-    monkeypatch.setattr("trainers.base.EARLIEST_STOP", 1)
-    run = run_train(options=["OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "1e-9", "TRAIN.PATIENT_COUNT", "1"])
-    assert "epoch [4/4]" in run.output and "*val*" not in run.output
+def test_early_stopping_remembers_its_count_over_an_interruption(run_train, monkeypatch):
+    interrupt_in(monkeypatch, epoch=3)
+    options = [*FLAT, "TRAIN.PATIENT_COUNT", "5"]
+    run_train(options=options)
+    resumed = run_train(options=options)
+    assert "epoch [6/10]" in resumed.output and "epoch [7/10]" not in resumed.output
+
+
+def test_early_stopping_can_be_switched_off(run_train):
+    options = [*FLAT, "TRAIN.PATIENT_COUNT", "1", "TRAIN.EARLY_STOPPING", "False", "TEST.FINAL_MODEL", "best_val"]
+    run = run_train(options=options)
+    assert "epoch [10/10]" in run.output and "*val*" in run.output
+
+
+def test_patience_starts_anew_with_every_gain_and_the_best_model_is_deployed(run_train, monkeypatch):
+    from trainers.base import PromptTrainer
+
+    scripted, counts = iter([50.0, 40.0, 60.0, 30.0]), []
+    test = PromptTrainer.test
+
+    def test_split(trainer, split=None):
+        if split != "val":
+            return test(trainer, split)
+        counts.append(trainer.epochs_without_gain)
+        return next(scripted)
+
+    monkeypatch.setattr(PromptTrainer, "test", test_split)
+    options = ["OPTIM.MAX_EPOCH", "4", "TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST_EARLY", "False"]
+    run = run_train(options=options)
+    assert counts == [0, 0, 1, 0]
+    best = torch.load(run.folder / "MultiModalPromptLearner" / "model-best.pth.tar", weights_only=True)
+    assert (best["epoch"], best["val_result"]) == (3, 60.0)
+    assert "(epoch = 3)" in run.output
+
+
+def test_the_learning_rate_follows_the_schedule(run_train):
+    run = run_train(options=["OPTIM.MAX_EPOCH", "4"])
+    # Each epoch's last line shows the next epoch's rate: one epoch of constant warm-up, then the cosine.
+    assert re.findall(r"batch \[2/2\] .* lr (\S+)", run.output) == [
+        "2.0000e-03",
+        "1.7071e-03",
+        "1.0000e-03",
+        "2.9289e-04",
+    ]
+
+
+def test_an_epoch_can_be_chosen_for_evaluation(run_train, tmp_path):
+    run = run_train(options=["TRAIN.CHECKPOINT_FREQ", "1"])
+    arguments = ["--eval-only", "--model-dir", str(run.folder), "--load-epoch", "1"]
+    assert "(epoch = 1)" in run_train(*arguments, folder=tmp_path / "eval").output
+
+
+def test_without_validation_there_is_no_early_stopping(run_train):
+    run = run_train(options=[*FLAT, "TEST.NO_TEST_EARLY", "True", "TRAIN.PATIENT_COUNT", "1"])
+    assert "epoch [10/10]" in run.output and "*val*" not in run.output
 
 
 def test_init_seed_fixes_the_initial_prompts_apart_from_the_seed(run_train, tmp_path):
     def state(name, *options):
         options = ["OPTIM.LR", "0.0", "OPTIM.WARMUP_EPOCH", "0", "OPTIM.MAX_EPOCH", "1", *options]
-        return run_train(folder=tmp_path / name, options=options).checkpoint(1)["state_dict"]
+        return run_train(folder=tmp_path / name, options=options).checkpoint(1)
 
     one, two = (state(seed, "SEED", seed, "MODEL.INIT_SEED", "48") for seed in "12")
-    assert_same_state(one, two)
-    assert not torch.equal(state("3", "SEED", "2")["text_prompts.1"], one["text_prompts.1"])
+    assert_same_state(one["state_dict"], two["state_dict"])
+    assert not torch.equal(one["rng"]["torch"], two["rng"]["torch"])
+    other = state("3", "SEED", "2")
+    assert not torch.equal(other["state_dict"]["text_prompts.1"], one["state_dict"]["text_prompts.1"])
 
 
 def test_init_weights_start_from_another_run(run_train, tmp_path):

@@ -40,7 +40,7 @@ class EndOfTraining(Exception):
 
 
 class _Resumable(Checkpointing):
-    """Puts checkpointing in front of upstream's trainer; on the stand-in, whose trainer has it, this changes nothing."""
+    """Puts checkpointing in front of upstream's trainer; the stand-in's has it already."""
 
 
 class PromptTrainer(_Resumable, TrainerX):

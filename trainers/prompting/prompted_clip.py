@@ -197,12 +197,12 @@ class PromptedCLIP(nn.Module):
     def class_features(self) -> Tensor:
         """Normalised features of all classes, `[classes, embed]` in fp32.
 
-        Without gradients they are computed once per state of the parameters: an in-place change (an optimiser step,
-        a loaded state dict) raises the tensors' version counters, and moving them changes their storage.
+        Without gradients they are computed once per state of the learner: an in-place change (an optimiser step, a
+        loaded state dict) raises its tensors' version counters, and moving the model changes where they lie.
         """
         if torch.is_grad_enabled():
             return F.normalize(self.encode_text().float(), dim=-1)
-        tensors = [*self.learner.parameters(), *self.clip_model.parameters(), self.ids]
+        tensors = [*self.learner.parameters(), self.ids]
         state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
         if self._kept is None or self._kept[0] != state:
             self._kept = state, F.normalize(self.encode_text().float(), dim=-1)
