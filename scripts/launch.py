@@ -108,14 +108,18 @@ def check_files(runs: list[Run]) -> None:
                 raise InputError(f"There is no {folder}/{name}.yaml; choose one of {', '.join(there)}.")
 
 
-def execute(command: list[str], quiet: bool) -> int:
-    """Run a command from the repository's root; `quiet` shows the lines of `SHOWN`, and the last ones on failure."""
+def execute(command: list[str], quiet: bool, small: bool = False) -> int:
+    """Run a command from the repository's root; `quiet` shows the lines of `SHOWN`, and the last ones on failure.
+
+    `small` is the small CLIP, whose matrix products gain nothing from several threads, and lose much where another
+    process wants the cores.
+    """
+    environment = {"OMP_NUM_THREADS": "1", **os.environ} if small else None
     if not quiet:
-        return subprocess.call(command, cwd=ROOT)
+        return subprocess.call(command, cwd=ROOT, env=environment)
     last = deque(maxlen=20)
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
     for line in process.stdout:
         last.append(line)
         if line.startswith(SHOWN):
@@ -178,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
             continue
         if quiet:
             print(f"[{number}/{len(runs)}] {run.trainer}, {run.dataset}, {run.classes} classes -> {run.output}")
-        status = execute(command, quiet)
+        status = execute(command, quiet, small=run.cfg == BUILTIN_CFG)
         if status:
             return status
     if quiet and not args.dry_run:

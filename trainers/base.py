@@ -39,11 +39,7 @@ class EndOfTraining(Exception):
     """Leaves Dassl's loop over the epochs, which has no other way out."""
 
 
-class _Resumable(Checkpointing):
-    """Puts checkpointing in front of upstream's trainer; the stand-in's has it already."""
-
-
-class PromptTrainer(_Resumable, TrainerX):
+class PromptTrainer(Checkpointing, TrainerX):
     """Trains a learner's prompts in a frozen CLIP by cross-entropy.
 
     Attributes of a method:
