@@ -30,7 +30,7 @@ from trainers.records import read_result  # noqa: E402
 # The configuration of a method where none is named; built-in data sets go with the small CLIP's.
 DEFAULT_CFG = {"BMIP": "vit_b16_c2_ep10_batch4_2ctx", "ZeroshotCLIP": "vit_b16"}
 BUILTIN_CFG = "tiny"
-BUILTIN_DATASETS = ("digits", "symbols", "symbols_inverse", "symbols_noise", "symbols_sketch")
+BUILTIN_DATASETS = ("digits", "symbols", "symbols_inverse", "symbols_noise", "symbols_sketch", "symbols_tilt")
 BASELINE = "ZeroshotCLIP"
 # Lines of a run that a table's reader wants to see passing by; everything is in the run's log.txt.
 SHOWN = ("epoch [", "* accuracy", "Already trained", "Found checkpoint")

@@ -40,6 +40,7 @@ sys.path.insert(0, str(REPOSITORY))
 from datasets import DATASET_REGISTRY, DatasetBase, Datum  # noqa: E402
 from datasets.builtin.drawing import PICTURE, STYLES  # noqa: E402
 from datasets.builtin.glyphs import DIGITS, OTHERS, SYMBOLS  # noqa: E402
+from datasets.builtin.symbols import VARIANTS  # noqa: E402
 from trainers.prompting.clip_io import load_clip  # noqa: E402
 
 ARCHITECTURE = {
@@ -237,7 +238,7 @@ def evaluate(path: Path, root: str, seed: int, shots: int = 16) -> None:
     from sklearn.linear_model import LogisticRegression
 
     model = load_clip(str(path))
-    for name in ("Digits", "Symbols", "SymbolsSketch", "SymbolsInverse", "SymbolsNoise"):
+    for name in ("Digits", *(variant for variant, _, _ in VARIANTS)):
         results = []
         for subset in ("base", "new", "all"):
             data = built_in(name, root, subset, shots, seed)

@@ -36,8 +36,9 @@ def write(folder: Path, split_file: str, style: str) -> None:
 
 # Registered name, folder, writer. A further domain shift is a style in `drawing.py` and a line here.
 VARIANTS = (
-    ("Symbols", "symbols", partial(write, style="marker")),
+    ("Symbols", "symbols", partial(write, style="outline")),
     ("SymbolsSketch", "symbols-sketch", partial(write, style="sketch")),
     ("SymbolsInverse", "symbols-inverse", partial(write, style="inverse")),
     ("SymbolsNoise", "symbols-noise", partial(write, style="noise")),
+    ("SymbolsTilt", "symbols-tilt", partial(write, style="tilt")),
 )
