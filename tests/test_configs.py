@@ -98,6 +98,21 @@ def test_the_authors_yaml_is_accepted_unchanged(tmp_path):
         assert theirs[node] == ours[node]
 
 
+def test_the_published_recipe_is_in_the_shipped_files():
+    ours = load("BMIP", CONFIGS / "trainers/BMIP/vit_b16_c2_ep10_batch4_2ctx.yaml")
+    theirs = load("BMIP", CONFIGS / "trainers/BMIP/BMIP_ctx2_dp9_lr2.yaml")
+    remote_sensing = load("BMIP", CONFIGS / "trainers/BMIP/BMIP_rs_default.yaml")
+    for cfg in (ours, theirs, remote_sensing):
+        assert (cfg.OPTIM.NAME, cfg.OPTIM.LR, cfg.OPTIM.WEIGHT_DECAY) == ("adam", 0.002, 5e-4)
+        assert (cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.DATALOADER.TEST.BATCH_SIZE) == (4, 100)
+        assert (cfg.OPTIM.LR_SCHEDULER, cfg.OPTIM.WARMUP_EPOCH, cfg.OPTIM.WARMUP_CONS_LR) == ("cosine", 1, 1e-5)
+        bmip = cfg.TRAINER.BMIP
+        assert (bmip.N_CTX, bmip.PROMPT_DEPTH, bmip.CTX_INIT, bmip.PREC) == (2, 9, "a photo of a", "fp16")
+    assert (ours.TRAINER.BMIP.VARIANT, theirs.TRAINER.BMIP.VARIANT) == ("paper", "released")
+    assert (ours.OPTIM.MAX_EPOCH, theirs.OPTIM.MAX_EPOCH, remote_sensing.OPTIM.MAX_EPOCH) == (10, 10, 20)
+    assert (theirs.MODEL.INIT_SEED, theirs.TRAIN.PATIENT_COUNT, theirs.TEST.NO_TEST_EARLY) == (48, 4, True)
+
+
 def test_sources_overrule_in_coops_order(tmp_path):
     (tmp_path / "base.yaml").write_text("OPTIM:\n  LR: 0.1\n  MAX_EPOCH: 1\nSEED: 1\n")
     (tmp_path / "method.yaml").write_text("_BASE_: base.yaml\nOPTIM:\n  LR: 0.2\nDATASET:\n  NUM_SHOTS: 4\n")

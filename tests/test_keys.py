@@ -74,6 +74,18 @@ def test_changing_a_key_changes_the_model(small_clip, images, classnames, key):
     assert len(before) != len(after) or any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(before, after))
 
 
+@pytest.mark.parametrize(
+    "key, unshared, shared",
+    [
+        ("SHARE.SHARE_PARAMETER_TEXT", "text_to_vision", "vision_to_text"),
+        ("SHARE.SHARE_PARAMETER_VISUAL", "vision_to_text", "text_to_vision"),
+    ],
+)
+def test_sharing_is_named_after_the_modality_that_is_projected(small_clip, key, unshared, shared):
+    learner = make_learner(small_clip, **vars(config_from_cfg(make_cfg(key, "False"))))
+    assert set(getattr(learner, unshared)) == {"0", "1", "2"} and set(getattr(learner, shared)) == {"0", "deep"}
+
+
 def test_the_authors_connect_method_joint_is_the_aggregation_joint():
     assert config_from_cfg(make_cfg("TRAINER.BMIP.CONNECT_METHOD", "joint")).aggregation == "joint"
     assert set(CONNECT_METHODS) == {"None", "joint"}

@@ -57,6 +57,11 @@ def test_the_whole_protocol_has_the_baseline_and_all_three_class_sets(capsys):
         assert (ROOT / run.config_file).is_file() and (ROOT / run.dataset_config_file).is_file()
 
 
+def test_force_trains_again_and_leaves_evaluations_as_they_are(capsys):
+    runs = [train.parse_args(command) for command in commands(["base2new", "BMIP", "digits", "--force"], capsys)]
+    assert [run.force for run in runs] == [not run.eval_only for run in runs]
+
+
 def test_options_behind_the_arguments_go_to_train_py(capsys):
     (command,) = commands(["base2new_train", "BMIP", "digits", "1", "--resume", "/r"], capsys)
     assert train.parse_args(command).resume == "/r"

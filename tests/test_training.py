@@ -55,6 +55,21 @@ def test_a_run_trains_tests_and_leaves_its_record(run_train):
     }
 
 
+def test_prompts_heads_and_gates_all_move(run_train, tmp_path):
+    still = ["OPTIM.LR", "0.0", "OPTIM.WARMUP_EPOCH", "0"]
+    first = run_train(folder=tmp_path / "still", options=still).checkpoint(2)["state_dict"]
+    last = run_train(folder=tmp_path / "moved").checkpoint(2)["state_dict"]
+    assert len(first) == 26
+    for key, value in first.items():
+        assert not torch.equal(value, last[key]), key
+
+
+def test_without_a_test_a_run_still_knows_that_it_is_trained(run_train):
+    run = run_train(options=["TEST.NO_TEST", "True"])
+    assert run.result["trained"] and run.result["accuracy"] is None and "Evaluate" not in run.output
+    assert "Already trained" in run_train(options=["TEST.NO_TEST", "True"]).output
+
+
 def test_training_beats_zero_shot_on_the_training_classes(run_train, tmp_path):
     zero_shot = run_train("--eval-only", trainer="ZeroshotCLIP", folder=tmp_path / "zero")
     options = ["DATASET.NUM_SHOTS", "16", "DATALOADER.TRAIN_X.BATCH_SIZE", "16", "OPTIM.MAX_EPOCH", "25"]
