@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import sys
 
@@ -19,7 +20,7 @@ import datasets  # noqa: F401  (registers the data sets)
 import trainers
 from trainers.config import build_cfg
 from trainers.prompting.errors import InputError
-from trainers.records import clear_run, is_trained, set_log_aside
+from trainers.records import check_settings, clear_run, is_trained, set_log_aside
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -54,7 +55,8 @@ def describe(args: argparse.Namespace, cfg: CfgNode) -> None:
     for key, value in sorted(vars(args).items()):
         print(f"{key}: {value}")
     print(f"{rule}\n** Config **\n{rule}\n{cfg}")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    on_gpu = torch.cuda.is_available() and cfg.USE_CUDA
+    device = torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine()
     print(f"{rule}\n** System info **\n{rule}")
     print(
         f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
@@ -68,15 +70,20 @@ def run(args: argparse.Namespace) -> None:
     trainers.register_all()
     cfg = build_cfg(args)
     trains = not (args.eval_only or args.no_train)
-    if trains and args.force:
-        clear_run(cfg.OUTPUT_DIR)
-    elif trains and is_trained(cfg.OUTPUT_DIR):
-        print(f"Already trained: {cfg.OUTPUT_DIR} (its result is in result.json; --force trains it again)")
-        return
+    if args.force and cfg.RESUME:
+        raise InputError("--force trains from scratch and --resume goes on from a run; give one of them.")
+    if trains and not args.force:
+        for folder in filter(None, (cfg.OUTPUT_DIR, cfg.RESUME)):
+            check_settings(cfg, folder)
+        if is_trained(cfg.OUTPUT_DIR):
+            print(f"Already trained: {cfg.OUTPUT_DIR} (its result is in result.json; --force trains it again)")
+            return
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
+    if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
     set_log_aside(cfg.OUTPUT_DIR)
     setup_logger(cfg.OUTPUT_DIR)
     describe(args, cfg)
@@ -89,7 +96,9 @@ def run(args: argparse.Namespace) -> None:
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         trainer.test()
-    elif not args.no_train:
+    elif trains:
+        if args.force:
+            clear_run(cfg.OUTPUT_DIR)
         trainer.train()
 
 

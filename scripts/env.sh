@@ -1,6 +1,6 @@
 # Sourced by the scripts: go to the repository's root, and find or make the Python to run with, $PYTHON.
 #
-# An active environment that has the packages is used as it is. Otherwise .venv is made from the requirements file
+# A complete .venv comes first, then $PYTHON (python3) if it has the packages. Otherwise .venv is made from the file
 # named in $REQUIREMENTS (requirements.txt), which is noted there only when the installation came to its end.
 
 if [ -n "${DATA:-}" ]; then

@@ -63,7 +63,7 @@ class Run:
     def output(self) -> str:
         return self.folder(f"{'train' if self.trains else 'test'}_{self.classes}")
 
-    def command(self, data: str | None, extra: list[str]) -> list[str]:
+    def command(self, data: str | None, extra: list[str], force: bool = False) -> list[str]:
         """The command line, from the repository's root."""
         evaluates = [] if self.trains else ["--eval-only"]
         if not self.trains and self.trainer != BASELINE:
@@ -77,6 +77,7 @@ class Run:
             *("--config-file", f"configs/trainers/{self.trainer}/{self.cfg}.yaml"),
             *("--output-dir", self.output),
             *evaluates,
+            *(["--force"] if force and self.trains else []),
             *extra,
             *("DATASET.NUM_SHOTS", str(self.shots)),
             *("DATASET.SUBSAMPLE_CLASSES", self.classes),
@@ -91,7 +92,9 @@ def plan(protocol: str, trainer: str, dataset: str, seed: int, cfg: str | None, 
         return Run(trainer, dataset, seed, cfg or default, shots, classes, trains)
 
     train, new, every = run(trainer, cfg, "base", True), run(trainer, cfg, "new"), run(trainer, cfg, "all")
-    baseline = [run(BASELINE, None, classes) for classes in ("base", "new", "all")]
+    # On the same backbone as the method.
+    baseline_cfg = BUILTIN_CFG if train.cfg == BUILTIN_CFG else None
+    baseline = [run(BASELINE, baseline_cfg, classes) for classes in ("base", "new", "all")]
     return {
         "base2new_train": [train],
         "base2new_test": [new],
@@ -138,7 +141,10 @@ def table(runs: list[Run]) -> str:
     """Accuracies in per cent, from the runs' records; open-world: base and new images told apart among all classes."""
     accuracies: dict[str, dict[str, float]] = {}
     for run in runs:
-        accuracies.setdefault(run.trainer, {})[run.classes] = read_result(ROOT / run.output)["accuracy"]
+        result = read_result(ROOT / run.output)
+        if result is None or result["accuracy"] is None:
+            raise InputError(f"{run.output} has no tested result; was it run with TEST.NO_TEST or --no-train?")
+        accuracies.setdefault(run.trainer, {})[run.classes] = result["accuracy"]
     rows = []
     for trainer, found in accuracies.items():
         numbers = found["base"], found["new"], harmonic_mean(found["base"], found["new"]), found["all"]
@@ -163,20 +169,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit status: that of the first run that fails, else 0."""
-    args = parse_args(argv)
-    try:
-        runs = plan(args.protocol, args.trainer, args.dataset, args.seed, args.cfg, args.shots)
-        check_files(runs)
-        if not args.data and args.dataset not in BUILTIN_DATASETS:
-            raise InputError(f"{args.dataset} needs a data folder: set DATA=/path/to/datasets, or give --data.")
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def launch(args: argparse.Namespace) -> int:
+    """Exit status of the first run that fails, else 0.
+
+    Raises:
+        InputError: a data set, configuration or data folder that is not there.
+    """
+    runs = plan(args.protocol, args.trainer, args.dataset, args.seed, args.cfg, args.shots)
+    check_files(runs)
+    if not args.data and args.dataset not in BUILTIN_DATASETS:
+        raise InputError(f"{args.dataset} needs a data folder: set DATA=/path/to/datasets, or give --data.")
     quiet = len(runs) > 1
     for number, run in enumerate(runs, 1):
-        command = run.command(args.data, args.extra + ["--force"] * (args.force and run.trains))
+        command = run.command(args.data, args.extra, args.force)
         if args.dry_run:
             print(shlex.join(command))
             continue
@@ -188,6 +193,17 @@ def main(argv: list[str] | None = None) -> int:
     if quiet and not args.dry_run:
         print(f"\n{args.dataset}, {args.shots} shots, seed {args.seed}: accuracy in per cent\n{table(runs)}")
     return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: of the first run that fails, 2 for wrong input, 130 when interrupted, else 0."""
+    try:
+        return launch(parse_args(argv))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

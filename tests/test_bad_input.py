@@ -27,6 +27,11 @@ BAD_VALUES = [
         [f"{PAPER}CONNECT_METHOD", f"{PAPER}AGGREGATION", "one of them"],
     ),
     ([f"{PAPER}CTX_INIT", "photo"], ["CTX_INIT", "photo", "N_CTX"]),
+    # The prompts would replace the class name: 4 slots, and a side without words to start from.
+    ([f"{PAPER}CTX_INIT", "a photo", f"{PAPER}AGGREGATION", "joint"], ["CTX_INIT", "a photo", "N_CTX", "4"]),
+    ([f"{PAPER}CTX_INIT", "photo", f"{PAPER}AGGREGATION", "v2l"], ["CTX_INIT", "photo", "N_CTX"]),
+    (["TRAIN.PATIENT_COUNT", "0"], ["TRAIN.PATIENT_COUNT", "0", "1 or more"]),
+    (["SEED.X", "1"], ["SEED.X"]),
     ([f"{PAPER}N_CONTEXT", "2"], [f"{PAPER}N_CONTEXT", "Non-existent"]),
     (["OPTIM.LR", "1"], ["OPTIM.LR", "float", "1.0"]),
     (["OPTIM.LR"], ["OPTIM.LR", "KEY VALUE"]),
@@ -90,6 +95,11 @@ def test_a_file_that_is_no_clip_is_refused(run_train, no_data, tmp_path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "model.pt")
     run = run_train("--backbone", str(tmp_path / "model.pt"))
     assert run.status == 2 and "MODEL.BACKBONE.NAME" in run.errors and "OpenAI's CLIP layout" in run.errors
+
+
+def test_an_unknown_precision_of_zero_shot_clip_is_refused(run_train, no_data):
+    run = run_train(trainer="ZeroshotCLIP", options=["TRAINER.ZEROSHOTCLIP.PREC", "fp8"])
+    assert run.status == 2 and "TRAINER.ZEROSHOTCLIP.PREC" in run.errors and "fp8" in run.errors
 
 
 def test_a_resnet_by_path_is_refused(run_train, no_data, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 import train
 import trainers
+from trainers.bmip import config_from_cfg
 from trainers.config import build_cfg, read_yaml
 from trainers.prompting.errors import InputError
 
@@ -96,6 +97,7 @@ def test_the_authors_yaml_is_accepted_unchanged(tmp_path):
     ours = load("BMIP", CONFIGS / "trainers/BMIP/BMIP_ctx2_dp9_lr2.yaml")
     for node in ("INPUT", "OPTIM", "TRAIN", "SHARE", "MODEL"):
         assert theirs[node] == ours[node]
+    assert config_from_cfg(theirs).aggregation == "bmip"
 
 
 def test_the_published_recipe_is_in_the_shipped_files():

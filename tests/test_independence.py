@@ -36,6 +36,15 @@ def test_the_feature_of_a_class_does_not_depend_on_the_label_set(small_clip, cla
     torch.testing.assert_close(together, alone, **CLOSE)
 
 
+def test_gates_are_those_of_the_last_forward_pass(small_clip, images, classnames):
+    learner = make_learner(small_clip, variant="paper", depth=3)
+    model = PromptedCLIP(small_clip, learner, classnames)
+    model(images[:1])
+    first = learner.last_gates["vision"][1]
+    model(images[1:])
+    assert not torch.equal(learner.last_gates["vision"][1][:1], first)
+
+
 def test_paper_gates_differ_between_images_and_between_classes(small_clip, images, classnames):
     learner = make_learner(small_clip, variant="paper", depth=3)
     PromptedCLIP(small_clip, learner, classnames)(images)

@@ -44,6 +44,7 @@ def test_testing_loads_what_training_wrote(capsys):
     trained, tested = train.parse_args(trained), train.parse_args(tested)
     assert tested.eval_only and tested.model_dir == trained.output_dir
     assert tested.output_dir == "output/base2new/test_new/dtd/shots_4/BMIP/tiny/seed3"
+    assert tested.opts[:2] == trained.opts[:2] == ["DATASET.NUM_SHOTS", "4"]
     assert tested.opts[-1] == "new"
 
 
@@ -58,8 +59,21 @@ def test_the_whole_protocol_has_the_baseline_and_all_three_class_sets(capsys):
 
 
 def test_force_trains_again_and_leaves_evaluations_as_they_are(capsys):
-    runs = [train.parse_args(command) for command in commands(["base2new", "BMIP", "digits", "--force"], capsys)]
+    arguments = ["base2new", "BMIP", "digits", "1", "tiny", "OPTIM.MAX_EPOCH", "3", "--force"]
+    runs = [train.parse_args(command) for command in commands(arguments, capsys)]
+    assert all("OPTIM.MAX_EPOCH" in run.opts for run in runs)
     assert [run.force for run in runs] == [not run.eval_only for run in runs]
+
+
+def test_the_baseline_has_the_backbone_of_the_method(capsys):
+    runs = commands(["base2new", "BMIP", "eurosat", "1", "tiny", "--data", "/d"], capsys)
+    assert all(train.parse_args(run).config_file.endswith("/tiny.yaml") for run in runs)
+
+
+def test_a_run_without_a_test_has_no_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "ROOT", tmp_path)
+    with pytest.raises(launch.InputError, match="no tested result"):
+        launch.table(launch.plan("base2new", "BMIP", "digits", 1, None, 16))
 
 
 def test_options_behind_the_arguments_go_to_train_py(capsys):

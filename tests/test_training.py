@@ -114,6 +114,48 @@ def test_the_newest_log_is_log_txt(run_train):
     assert run.losses()[0] in (run.folder / "log.txt").read_text()
 
 
+def test_a_finished_run_is_not_taken_for_one_with_other_settings(run_train):
+    run_train()
+    other = run_train(options=["TRAINER.BMIP.GATE.RELATIVE", "True"])
+    assert other.status == 2 and "TRAINER.BMIP.GATE.RELATIVE" in other.errors
+
+
+def test_force_deletes_nothing_before_the_new_run_is_known_to_work(run_train, tmp_path):
+    run = run_train()
+    assert run_train("--force", options=["INPUT.SIZE", "(64, 64)"]).status == 2
+    assert run_train("--force", "--resume", str(tmp_path / "run")).status == 2
+    assert run.result["trained"] and run.checkpoint(2)
+
+
+def test_a_run_goes_on_from_another_folder_and_then_from_its_own(run_train, tmp_path, monkeypatch):
+    options = ["OPTIM.MAX_EPOCH", "4"]
+    whole = run_train(folder=tmp_path / "whole", options=options)
+    interrupt_in(monkeypatch, epoch=1)
+    run_train(folder=tmp_path / "first", options=options)
+    resume = ("--resume", str(tmp_path / "first"))
+    interrupt_in(monkeypatch, epoch=3)
+    run_train(*resume, folder=tmp_path / "second", options=options)
+    last = run_train(*resume, folder=tmp_path / "second", options=options)
+    assert last.losses() == whole.losses()[-2:]
+    assert_same_state(last.checkpoint(4), whole.checkpoint(4))
+    changed = run_train(*resume, folder=tmp_path / "third", options=[*options, "SEED", "2"])
+    assert changed.status == 2 and "SEED" in changed.errors
+
+
+def test_the_gates_of_every_layer_are_reported_over_all_images(run_train):
+    report = run_train().output.split("=> gates")[1]
+    rows = [line.split() for line in report.splitlines() if line.startswith(("text", "vision"))]
+    assert [row[:2] for row in rows] == [[tower, layer] for tower in ("text", "vision") for layer in "012"]
+    for _, _, mean, std, low, high in rows:
+        assert 0 < float(low) <= float(mean) <= float(high) < 1 and float(std) >= 0
+
+
+def test_no_train_builds_and_stops(run_train):
+    run = run_train("--no-train")
+    assert run.status == 0 and "Trainable parameters" in run.output and "epoch [" not in run.output
+    assert not (run.folder / "result.json").exists()
+
+
 @pytest.mark.parametrize("key", CHANGES)
 def test_a_run_is_not_continued_with_other_settings(run_train, monkeypatch, key):
     interrupt_in(monkeypatch, epoch=1)
@@ -155,6 +197,14 @@ def test_early_stopping_remembers_its_count_over_an_interruption(run_train, monk
     run_train(options=options)
     resumed = run_train(options=options)
     assert "epoch [6/10]" in resumed.output and "epoch [7/10]" not in resumed.output
+
+
+def test_a_run_stopped_early_is_not_trained_on_when_only_its_test_was_interrupted(run_train):
+    options = [*FLAT, "TRAIN.PATIENT_COUNT", "1"]
+    run = run_train(options=options)
+    (run.folder / "result.json").unlink()
+    again = run_train(options=options)
+    assert "epoch [" not in again.output and again.result["trained"]
 
 
 def test_early_stopping_can_be_switched_off(run_train):
@@ -226,10 +276,12 @@ def test_init_weights_start_from_another_run(run_train, tmp_path):
     assert_same_state(second.checkpoint(2)["state_dict"], first.checkpoint(2)["state_dict"])
 
 
-def test_a_loss_that_is_not_finite_ends_in_an_error_with_a_remedy(run_train, monkeypatch):
-    monkeypatch.setattr("trainers.base.F.cross_entropy", lambda logits, labels: logits.sum() * float("nan"))
-    run = run_train()
+def test_a_loss_that_is_not_finite_ends_in_an_error_whose_remedy_works(run_train, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("trainers.base.F.cross_entropy", lambda logits, labels: logits.sum() * float("nan"))
+        run = run_train()
     assert run.status == 2 and "OPTIM.LR" in run.errors and "PREC" in run.errors
+    assert run_train(options=["OPTIM.LR", "0.001"]).status == 0
 
 
 def test_the_seed_zero_is_a_seed():

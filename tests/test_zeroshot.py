@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from clip import clip
 
+from trainers.config import default_cfg
 from trainers.prompting.clip_io import load_clip
 from trainers.zsclip import ZeroshotCLIP
 
@@ -22,6 +23,12 @@ def test_its_logits_are_those_of_the_unmodified_clip(run_train, monkeypatch):
     tokens = clip.tokenize([f"a photo of a {name}." for name in ("zero", "one", "two", "three", "four")])
     with torch.no_grad():
         torch.testing.assert_close(logits, load_clip("tiny")(images, tokens)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_data_set_has_its_own_sentence():
+    cfg = default_cfg()
+    cfg.DATASET.NAME = "EuroSAT"
+    assert ZeroshotCLIP.build_learner(None, cfg, None).template == "a centered satellite photo of {}."
 
 
 def test_training_it_only_tests(run_train):

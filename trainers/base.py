@@ -31,8 +31,9 @@ from .records import keep_settings, write_result
 
 __all__ = ["TRAINER_REGISTRY", "PromptTrainer"]
 
-# The authors' early stopping counts from the sixth epoch on.
+# The authors' early stopping: not before the end of the sixth epoch, and never with this patience.
 EARLIEST_STOP = 5
+NO_PATIENCE = -1
 
 
 class EndOfTraining(Exception):
@@ -74,9 +75,15 @@ class PromptTrainer(Checkpointing, TrainerX):
                 f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, but {cfg.MODEL.BACKBONE.NAME} (MODEL.BACKBONE.NAME) takes "
                 f"images of {side} x {side} pixels; set INPUT.SIZE to ({side}, {side})."
             )
-        with torch.random.fork_rng(enabled=cfg.MODEL.INIT_SEED >= 0):
+        patience = cfg.TRAIN.PATIENT_COUNT
+        if patience < 1 and patience != NO_PATIENCE:
+            raise InputError(
+                f"TRAIN.PATIENT_COUNT is {patience}; set it to 1 or more, or {NO_PATIENCE} for no stopping."
+            )
+        # Prompts are initialised on the CPU, from its generator alone.
+        with torch.random.fork_rng(devices=[], enabled=cfg.MODEL.INIT_SEED >= 0):
             if cfg.MODEL.INIT_SEED >= 0:
-                torch.manual_seed(cfg.MODEL.INIT_SEED)
+                torch.random.default_generator.manual_seed(cfg.MODEL.INIT_SEED)
             self.learner = self.build_learner(cfg, self.clip_model)
 
     def build_model(self) -> None:
@@ -147,7 +154,7 @@ class PromptTrainer(Checkpointing, TrainerX):
 
     def validates(self) -> bool:
         test, train = self.cfg.TEST, self.cfg.TRAIN
-        wanted = test.FINAL_MODEL == "best_val" or train.EARLY_STOPPING
+        wanted = test.FINAL_MODEL == "best_val" or (train.EARLY_STOPPING and train.PATIENT_COUNT != NO_PATIENCE)
         return wanted and not test.NO_TEST_EARLY and not test.NO_TEST
 
     def validated(self, result: float) -> None:
@@ -156,11 +163,23 @@ class PromptTrainer(Checkpointing, TrainerX):
         if self.cfg.TEST.FINAL_MODEL == "best_val":
             super().validated(result)
 
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Go on from this run's own checkpoints where it has some, even if RESUME names another run's."""
+        own = self._newest_file(self.output_dir) is not None
+        return super().resume_model_if_exist(self.output_dir if own else directory)
+
+    def before_train(self) -> None:
+        super().before_train()
+        self._stop_early_after(self.start_epoch - 1)
+
     def after_epoch(self) -> None:
         super().after_epoch()
+        self._stop_early_after(self.epoch)
+
+    def _stop_early_after(self, epoch: int) -> None:
         train = self.cfg.TRAIN
-        waited = self.epochs_without_gain >= train.PATIENT_COUNT and self.epoch >= EARLIEST_STOP
-        if train.EARLY_STOPPING and self.validates() and waited:
+        impatient = train.EARLY_STOPPING and train.PATIENT_COUNT != NO_PATIENCE and self.validates()
+        if impatient and epoch >= EARLIEST_STOP and self.epochs_without_gain >= train.PATIENT_COUNT:
             print(f"Early stopping: no better validation result for {self.epochs_without_gain} epochs")
             raise EndOfTraining
 

@@ -30,15 +30,17 @@ def config_from_cfg(cfg: CfgNode) -> BMIPConfig:
             f"TRAINER.BMIP.WEIGHT_THRESHOLD is {node.WEIGHT_THRESHOLD}, but the method has no threshold: the authors' "
             "code reads this key only in a part that is switched off. Remove it; the gate is learned."
         )
-    if node.CONNECT_METHOD not in CONNECT_METHODS:
+    # yacs reads the authors' "None" as None.
+    connect_method = str(node.CONNECT_METHOD)
+    if connect_method not in CONNECT_METHODS:
         raise InputError(
-            f"TRAINER.BMIP.CONNECT_METHOD is {node.CONNECT_METHOD!r}; set it to one of {', '.join(CONNECT_METHODS)}, "
+            f"TRAINER.BMIP.CONNECT_METHOD is {connect_method!r}; set it to one of {', '.join(CONNECT_METHODS)}, "
             "or leave it and choose TRAINER.BMIP.AGGREGATION."
         )
-    connected = CONNECT_METHODS[node.CONNECT_METHOD]
+    connected = CONNECT_METHODS[connect_method]
     if connected and node.AGGREGATION not in ("bmip", connected):
         raise InputError(
-            f"TRAINER.BMIP.CONNECT_METHOD is {node.CONNECT_METHOD!r} and TRAINER.BMIP.AGGREGATION is "
+            f"TRAINER.BMIP.CONNECT_METHOD is {connect_method!r} and TRAINER.BMIP.AGGREGATION is "
             f"{node.AGGREGATION!r}, which are two aggregations; set one of them only."
         )
     return BMIPConfig(
@@ -90,12 +92,23 @@ class BMIP(PromptTrainer):
         """Accept the authors' checkpoints beside our own."""
         if not is_released_layout(state_dict):
             return state_dict
+        theirs = state_dict.get("image_encoder.conv1.weight")
+        ours = self.clip_model.visual.conv1.weight
+        if theirs is not None and theirs.shape != ours.shape:
+            raise InputError(
+                f"MODEL.BACKBONE.NAME is {self.cfg.MODEL.BACKBONE.NAME!r}, with patches {tuple(ours.shape)}, but the "
+                f"checkpoint was trained on a CLIP with {tuple(theirs.shape)}; set MODEL.BACKBONE.NAME to that one."
+            )
         print("This is a checkpoint of the authors' code: its prompts, heads and gates are taken, its CLIP is not")
         return from_released_layout(state_dict, self.learner)
 
+    def build_model(self) -> None:
+        self.gate_samples: dict[tuple[str, int], list[Tensor]] = {}
+        super().build_model()
+
     def test(self, split: str | None = None) -> float:
         """Evaluate, and print how the gates behave: mean and standard deviation over images or classes."""
-        self.gate_samples: dict[tuple[str, int], list[Tensor]] = {}
+        self.gate_samples = {}
         accuracy = super().test(split)
         if self.gate_samples:
             self._report_gates(split or self.cfg.TEST.SPLIT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -115,17 +116,20 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
         for path, node in read_yaml(name) if name else []:
             try:
                 cfg.merge_from_other_cfg(node)
-            except (KeyError, ValueError, AssertionError) as error:
+            except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
                 raise InputError(f"{path}: {_explain(error)}") from error
-    # Unlike upstream's flags, which count only when true, 0 is a seed.
-    flags = {key: getattr(args, flag) for flag, key in FLAG_KEYS.items() if getattr(args, flag) not in (None, "", [])}
-    options = [part for pair in flags.items() for part in pair] + list(args.opts)
+    for flag, key in FLAG_KEYS.items():
+        # Unlike upstream's flags, which count only when true, 0 is a seed.
+        if getattr(args, flag) not in (None, "", []):
+            *path, name = key.split(".")
+            functools.reduce(getattr, path, cfg)[name] = getattr(args, flag)
+    options = list(args.opts)
     if len(options) % 2:
         raise InputError(f"Options behind the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
     for key, value in zip(options[::2], options[1::2]):
         try:
             cfg.merge_from_list([key, value])
-        except (KeyError, ValueError, AssertionError) as error:
+        except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
             raise InputError(f"{key} {value}: {_explain(error)}") from error
     _check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     _check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, DATASET_REGISTRY)
@@ -147,6 +151,6 @@ def _explain(error: Exception) -> str:
     message = str(error.args[0] if error.args else error)
     if "Non-existent" in message:
         return f"{message}. The trainers' keys are listed in trainers/*.py (defaults), Dassl's in its documentation."
-    if "Type mismatch" in message:
+    if "Type mismatch" in message and "'float'" in message and "'int'" in message:
         return f"{message}. A float key needs a decimal point (1.0, not 1)."
     return message

@@ -17,7 +17,8 @@ from .prompting.errors import InputError
 RESULT = "result.json"
 SETTINGS = "settings.yaml"
 LOG = "log.txt"
-# Keys that may differ between a run and its continuation: they say where and how fast, or concern testing alone.
+# Keys that may differ between a run and its continuation: they say where and how fast, or concern the last test alone.
+# Another number of workers draws other augmentations, which is left to the user: machines differ in cores.
 _FREE = (
     "OUTPUT_DIR",
     "RESUME",
@@ -28,7 +29,10 @@ _FREE = (
     "DATALOADER.TEST",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
-    "TEST",
+    "TEST.EVALUATOR",
+    "TEST.PER_CLASS_RESULT",
+    "TEST.COMPUTE_CMAT",
+    "TEST.SPLIT",
 )
 
 
@@ -69,17 +73,20 @@ def is_trained(folder: str | Path) -> bool:
 
 
 def keep_settings(cfg: CfgNode, folder: str | Path) -> None:
-    """Remember the configuration of a training run, or check that a continued run has the same.
+    """Remember the configuration of a training run."""
+    write_atomically(Path(folder) / SETTINGS, cfg.dump())
+
+
+def check_settings(cfg: CfgNode, folder: str | Path) -> None:
+    """Check that a run in this folder, if there is one, has the same configuration.
 
     Raises:
-        InputError: a key that shapes the training differs from the run in this folder.
+        InputError: a key that shapes the training differs.
     """
     path = Path(folder) / SETTINGS
-    now = _flatten(yaml.safe_load(cfg.dump()))
-    if not path.is_file():
-        write_atomically(path, cfg.dump())
+    if not path.is_file() or not (_checkpoint_folders(folder) or is_trained(folder)):
         return
-    before = _flatten(yaml.safe_load(path.read_text()))
+    before, now = (_flatten(yaml.safe_load(text)) for text in (path.read_text(), cfg.dump()))
     changed = [
         f"{key} was {before[key]!r} and is now {now[key]!r}"
         for key in sorted(before.keys() & now.keys())
@@ -87,9 +94,13 @@ def keep_settings(cfg: CfgNode, folder: str | Path) -> None:
     ]
     if changed:
         raise InputError(
-            f"{folder} holds a run with other settings ({'; '.join(changed)}), which this run would continue. "
+            f"{folder} holds a run with other settings: {'; '.join(changed)}. "
             "Choose another --output-dir, or give --force to delete that run and train from scratch."
         )
+
+
+def _checkpoint_folders(folder: str | Path) -> set[Path]:
+    return {file.parent for file in Path(folder).glob("*/model*.pth.tar*")}
 
 
 def _flatten(node: dict, prefix: str = "") -> dict[str, Any]:
@@ -104,8 +115,9 @@ def clear_run(folder: str | Path) -> None:
     folder = Path(folder)
     for name in (RESULT, SETTINGS):
         (folder / name).unlink(missing_ok=True)
-    for checkpoints in {file.parent for file in folder.glob("*/model*.pth.tar*")} | {folder / "tensorboard"}:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    for part in (*_checkpoint_folders(folder), folder / "tensorboard"):
+        if part.is_dir():
+            shutil.rmtree(part)
 
 
 def set_log_aside(folder: str | Path) -> None:

@@ -148,10 +148,12 @@ class BMIPLearner(PromptLearner):
         self.vision_to_text = self._make_heads(TEXT, width, config.share_vision)
         self.text_gate = self._make_gates(TEXT)
         self.vision_gate = self._make_gates(VISION)
-        if use_words and "0" in self.text_prompts:
-            with torch.no_grad():
-                words = context_vectors(clip_model.token_embedding, config.context, config.length)
-                self.text_prompts["0"].copy_(words)
+        if use_words:
+            # Also where no prompt starts from them: with fewer words than slots, prompts would replace class names.
+            words = context_vectors(clip_model.token_embedding, config.context, config.slots)
+            if "0" in self.text_prompts:
+                with torch.no_grad():
+                    self.text_prompts["0"].copy_(words[: config.length])
 
     def _layers(self, tower: str, *rules: str | None) -> list[int]:
         return [layer for layer, rule in enumerate(self.plan[tower]) if rule in rules]
@@ -263,6 +265,11 @@ _RELEASED_KEYS = (
         lambda i, kind: f"text_gate.{i}.{kind}",
     ),
 )
+# What takes no part in the released forward pass, or is rebuilt: frozen CLIP, gates of the wrong tower, class tokens.
+_RELEASED_UNUSED = (
+    r"(image_encoder|text_encoder)\..+|logit_scale"
+    r"|prompt_learner\.(ctx_v|proj_v\..+|exchange_layer_.+|compound_exchange_.+|token_prefix|token_suffix)"
+)
 
 
 def is_released_layout(state_dict: Mapping[str, Tensor]) -> bool:
@@ -277,7 +284,7 @@ def from_released_layout(state_dict: Mapping[str, Tensor], learner: BMIPLearner)
     and the frozen CLIP weights are left out; class-dependent buffers are rebuilt from the class names.
 
     Raises:
-        InputError: the learner is of the other variant, or its depth is not the checkpoint's.
+        InputError: the learner is of the other variant, its depth is not the checkpoint's, or a key is unknown.
     """
     if learner.config.variant != "released":
         raise InputError(
@@ -290,10 +297,22 @@ def from_released_layout(state_dict: Mapping[str, Tensor], learner: BMIPLearner)
             f"TRAINER.BMIP.PROMPT_DEPTH is {learner.config.depth}, but the checkpoint has prompts for "
             f"{len(deep) + 1} layers; set it to {len(deep) + 1}."
         )
-    wanted, translated = learner.state_dict(), {}
+    wanted, translated, unknown = learner.state_dict(), {}, []
     for key, value in state_dict.items():
-        for pattern, rename in _RELEASED_KEYS:
-            match = re.fullmatch(pattern, key)
-            if match and rename(*match.groups()) in wanted:
-                translated[rename(*match.groups())] = value.float()
+        new_key = _translated_key(key)
+        if new_key in wanted:
+            translated[new_key] = value.float()
+        elif new_key is None and not re.fullmatch(_RELEASED_UNUSED, key):
+            unknown.append(key)
+    if unknown:
+        raise InputError(f"The checkpoint has tensors that the released BMIP does not have: {', '.join(unknown)}.")
     return translated
+
+
+def _translated_key(key: str) -> str | None:
+    """The learner's name of a tensor that can act, None for others."""
+    for pattern, rename in _RELEASED_KEYS:
+        match = re.fullmatch(pattern, key)
+        if match:
+            return rename(*match.groups())
+    return None

@@ -81,8 +81,8 @@ def context_vectors(token_embedding: torch.nn.Embedding, context: str, length: i
     words = int(ids.argmax()) - 1
     if words < length:
         raise InputError(
-            f"CTX_INIT is {context!r}, which has {words} tokens, but {length} prompt tokens (N_CTX) are to be "
-            "initialised from it; use a longer CTX_INIT, a smaller N_CTX, or an empty CTX_INIT."
+            f"CTX_INIT is {context!r}, which has {words} tokens, but prompts (N_CTX) replace its first {length}; "
+            "use a longer CTX_INIT, a smaller N_CTX, or an empty CTX_INIT."
         )
     with torch.no_grad():
         ids = ids[1 : 1 + length].to(token_embedding.weight.device)

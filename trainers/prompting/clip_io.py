@@ -81,7 +81,7 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"]) -> nn.Module
 
     Args:
         name: OpenAI's name (downloaded and checksummed by `clip` into ~/.cache/clip), a path to a checkpoint in
-            OpenAI's state-dict layout (.npz, .safetensors, .pt), or "tiny".
+            OpenAI's state-dict layout (.npz, .pt), or "tiny".
 
     Raises:
         InputError: unknown name, unreadable file, a ResNet, or no network and no file.
@@ -124,22 +124,18 @@ def _download(name: str) -> dict[str, Tensor]:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without executing code from the file."""
+    """Read a state dict; of a TorchScript archive only the tensors are used, pickles are limited to tensors."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
                 return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
         if _is_torchscript(path):
             return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(
             f"MODEL.BACKBONE.NAME is {str(path)!r}, which cannot be read as a checkpoint ({error}). "
-            "Give a state dict in OpenAI's CLIP layout: .npz, .safetensors, or .pt of tensors only."
+            "Give a state dict in OpenAI's CLIP layout: .npz, or .pt of tensors only."
         ) from error
     return state.get("state_dict", state)
 

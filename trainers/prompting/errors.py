@@ -5,5 +5,6 @@ class InputError(ValueError):
     """A configuration value, file or folder that cannot be used.
 
     The message names the key or path, the value found, what is allowed, and the remedy. ``train.py`` prints it
-    without a traceback; everything else is a defect of this project and keeps its traceback.
+    without a traceback, as it does what Dassl refuses while a run is built; what goes wrong later is a defect and
+    keeps its traceback.
     """

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 
 def attention_readout(
@@ -23,9 +22,6 @@ def attention_readout(
 ) -> Tensor:
     """How much attention each prompt slot receives, averaged over heads and over the reading tokens.
 
-    The softmax weights of a slot are its share of the attention output, so attending to one-hot values gives them
-    through the fused kernel, without a `[batch, heads, tokens, tokens]` map.
-
     Args:
         query, key: `[batch, heads, tokens, head_width]`, prompt slots included.
         slots: positions of the `b` prompt tokens.
@@ -39,17 +35,13 @@ def attention_readout(
     Returns:
         `[batch, b]` in fp32: `a` of the method's step 2.
     """
-    tokens, device = key.shape[-2], key.device
-    values = F.one_hot(torch.arange(tokens, device=device), tokens)[:, slots].to(key.dtype)
-    visible = torch.ones(tokens, tokens, dtype=torch.bool, device=device)
+    tokens = key.shape[-2]
+    visible = torch.ones(tokens, tokens, dtype=torch.bool, device=key.device)
     visible = (visible.tril() if causal else visible)[readers]
-    received = F.scaled_dot_product_attention(
-        query[:, :, readers],
-        key,
-        values.expand(*key.shape[:2], -1, -1),
-        attn_mask=visible if causal else None,
-    )
-    received = received.float().mean(dim=1)
+    scores = query[:, :, readers] @ key.transpose(-1, -2) / key.shape[-1] ** 0.5
+    if causal:
+        scores = scores.masked_fill(~visible, float("-inf"))
+    received = torch.softmax(scores, dim=-1, dtype=torch.float32)[..., slots].mean(dim=1)
     if relative:
         received = received * visible.sum(dim=-1, keepdim=True)
     if counted is None:

@@ -41,6 +41,10 @@ class TowerPrompts:
     depth: int
     at: Callable[[int, Readout], Tensor | None]
 
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.depth < 1:
+            raise ValueError(f"{self.length} slots in {self.depth} layers; a tower without prompts is None")
+
 
 class PromptLearner(nn.Module):
     """Base of all methods' learners. Its parameters are all that trains, and all that a checkpoint holds.

@@ -92,6 +92,8 @@ def _prompted_block(
 
     new = prompts.at(layer, readout)
     filled = current if new is None else placed(new)
+    if filled.shape[1] != prompts.length:
+        raise ValueError(f"The learner gave {filled.shape[1]} prompts for {prompts.length} slots in layer {layer}")
     return _finish(block, _insert(rest, filled, layout.position), heads_with(filled), layout.causal)
 
 
