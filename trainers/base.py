@@ -95,6 +95,8 @@ class PromptTrainer(Checkpointing, TrainerX):
             )
         print(f"Building {type(self).__name__} on {len(classnames)} classes: {self.learner.template!r}")
         self.model = PromptedCLIP(self.clip_model, self.learner, classnames, self.precision).to(self.device)
+        if self.device.type == "cpu" and self.precision.matmul == torch.float16:
+            print(f"Note: half precision is slow on a CPU; TRAINER.{self.node}.PREC bf16 or fp32 is faster")
         self.scaler = None
         trained = sum(parameter.numel() for parameter in self.learner.parameters())
         print(f"Trainable parameters: {trained:,}")
