@@ -226,10 +226,19 @@ class BMIPLearner(PromptLearner):
                 return UNGATED[rule](own, projected)
             received = self._read(tower, own if layer == 0 else None, readout)
             weights = interaction.gate(received, gates[key].weight[0, 0], gates[key].bias[0])
-            self.last_gates[tower][layer] = weights.detach()
+            self._keep_gates(tower, layer, weights.detach(), readout)
             return interaction.substitute(own, projected, weights)
 
         return TowerPrompts(length=self.text_slots, depth=len(rules), at=at)
+
+    def _keep_gates(self, tower: str, layer: int, weights: Tensor, readout: Readout) -> None:
+        kept = self.last_gates[tower]
+        if readout.samples is None or weights.dim() == 1:
+            kept[layer] = weights
+            return
+        if layer not in kept or len(kept[layer]) != readout.total:
+            kept[layer] = weights.new_empty(readout.total, weights.shape[-1])
+        kept[layer][readout.samples] = weights
 
     def _read(self, tower: str, tokens: Tensor | None, readout: Readout) -> Tensor:
         """The readout that the variant gates by: `[batch, b]`, or `[b]` for all in the released code."""

@@ -6,7 +6,6 @@ ships with this project.
 
 from __future__ import annotations
 
-import contextlib
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,30 +26,21 @@ class Precision:
     """What the frozen towers compute in. Trainable tensors are fp32 in all of them.
 
     Attributes:
-        matmul: storage type of the weights of matrix products; under autocast this is what they would be cast to in
-            every step.
-        stream: type of the residual stream between the blocks.
-        autocast_to: autocast type, None without autocast.
+        matmul: type of matrix products. Frozen weights are stored in it: autocast would cast them in every step.
+        stream: type of the residual stream between the blocks, and of what is added to it.
         scale_gradients: the loss needs a gradient scaler.
     """
 
     matmul: torch.dtype
     stream: torch.dtype
-    autocast_to: torch.dtype | None = None
     scale_gradients: bool = False
-
-    def autocast(self, device: torch.device) -> contextlib.AbstractContextManager:
-        """Context to run the towers in."""
-        if self.autocast_to is None:
-            return contextlib.nullcontext()
-        return torch.autocast(device.type, dtype=self.autocast_to)
 
 
 PRECISIONS = {
     "fp32": Precision(torch.float32, torch.float32),
-    "bf16": Precision(torch.bfloat16, torch.float32, torch.bfloat16),
+    "bf16": Precision(torch.bfloat16, torch.float32),
     "fp16": Precision(torch.float16, torch.float16),
-    "amp": Precision(torch.float16, torch.float32, torch.float16, scale_gradients=True),
+    "amp": Precision(torch.float16, torch.float32, scale_gradients=True),
 }
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .attention import attention_to, visible_from
+
 
 def attention_readout(
     query: Tensor,
     key: Tensor,
     slots: slice,
-    readers: slice,
     counted: Tensor | None,
     *,
     causal: bool,
@@ -23,10 +24,10 @@ def attention_readout(
     """How much attention each prompt slot receives, averaged over heads and over the reading tokens.
 
     Args:
-        query, key: `[batch, heads, tokens, head_width]`, prompt slots included.
-        slots: positions of the `b` prompt tokens.
-        readers: positions of the tokens whose attention is read: CLS and patches in the vision tower, the tokens
-            behind the prompts in the text tower.
+        query: `[batch, heads, readers, head_width]` of the tokens whose attention is read: CLS and patches in the
+            vision tower, the tokens behind the prompts in the text tower. They stand at the end of the keys.
+        key: `[batch, heads, tokens, head_width]`, prompt slots included.
+        slots: positions of the `b` prompt tokens among the keys.
         counted: `[batch, readers]` bool, False for readers that do not count (padding behind EOT); None counts all.
         causal: a token sees only itself and what stands before it (text tower).
         relative: multiply each reader's attention by the number of tokens it sees, so that uniform attention reads
@@ -35,15 +36,12 @@ def attention_readout(
     Returns:
         `[batch, b]` in fp32: `a` of the method's step 2.
     """
-    tokens = key.shape[-2]
-    visible = torch.ones(tokens, tokens, dtype=torch.bool, device=key.device)
-    visible = (visible.tril() if causal else visible)[readers]
-    scores = query[:, :, readers] @ key.transpose(-1, -2) / key.shape[-1] ** 0.5
-    if causal:
-        scores = scores.masked_fill(~visible, float("-inf"))
-    received = torch.softmax(scores, dim=-1, dtype=torch.float32)[..., slots].mean(dim=1)
+    readers, tokens = query.shape[2], key.shape[2]
+    visible = visible_from(readers, tokens, key.device) if causal else None
+    received = attention_to(query, key, slots, visible).float().mean(dim=1)
     if relative:
-        received = received * visible.sum(dim=-1, keepdim=True)
+        seen = torch.full((readers,), tokens, device=key.device) if visible is None else visible.sum(dim=-1)
+        received = received * seen[:, None]
     if counted is None:
         return received.mean(dim=1)
     weights = counted.unsqueeze(-1).float()

@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 
 class Readout(Protocol):
-    """The attention that the prompt slots of the current layer receive, asked of the core by a learner."""
+    """The attention that the prompt slots of the current layer receive, asked of the core by a learner.
+
+    Attributes:
+        samples: `[batch]`, which of all classes the batch holds; None for all of them, in their order. Classes may
+            come in several batches, and the same batch again when activations are recomputed.
+        total: number of all classes or images.
+    """
+
+    samples: Tensor | None
+    total: int
 
     def __call__(self, tokens: Tensor | None = None, *, relative: bool = False) -> Tensor:
         """Read before the slots are replaced.

@@ -1,0 +1,62 @@
+"""Attention as pure functions: fused where that is the faster way, and how much of it single tokens receive.
+
+Shapes: queries `[batch, heads, queries, head_width]`, keys and values `[batch, heads, keys, head_width]`; a batch of 1
+is the same for all.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
+    """Softmax attention, `[batch, heads, queries, head_width]`.
+
+    Args:
+        query, key, value: see above.
+        visible: bool, broadcast to `[batch, heads, queries, keys]`: who sees whom; None: everyone sees everyone.
+    """
+    batch = max(len(query), len(key))
+    query, key, value = (part.expand(batch, -1, -1, -1) for part in (query, key, value))
+    if _is_fused(query):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+    return _weights(query, key, visible) @ value
+
+
+def attention_to(query: Tensor, key: Tensor, slots: slice, visible: Tensor | None) -> Tensor:
+    """The attention weights that the keys at `slots` receive from each query, `[batch, heads, queries, slots]`.
+
+    A fused kernel gives them too, without a map in memory, as attention over values that are 1 at one slot each and 0
+    elsewhere.
+    """
+    batch = max(len(query), len(key))
+    query, key = query.expand(batch, -1, -1, -1), key.expand(batch, -1, -1, -1)
+    if not _is_fused(query):
+        return _weights(query, key, visible)[..., slots]
+    number = slots.stop - slots.start
+    # As wide as the keys, which is what the fused kernels take.
+    indicator = key.new_zeros(key.shape[-2], max(number, key.shape[-1]))
+    indicator[slots, :number].fill_diagonal_(1)
+    indicator = indicator.expand(*key.shape[:2], -1, -1)
+    return F.scaled_dot_product_attention(query, key, indicator, attn_mask=visible)[..., :number]
+
+
+def _is_fused(query: Tensor) -> bool:
+    # The fused CPU kernels are several times slower than the plain product in types that they convert.
+    return query.is_cuda or query.dtype == torch.float32
+
+
+def _weights(query: Tensor, key: Tensor, visible: Tensor | None) -> Tensor:
+    scores = query * key.shape[-1] ** -0.5 @ key.transpose(-1, -2)
+    if visible is not None:
+        scores = scores.masked_fill(~visible, float("-inf"))
+    return torch.softmax(scores, dim=-1)
+
+
+def visible_from(queries: int, keys: int, device: torch.device) -> Tensor | None:
+    """The causal mask `[queries, keys]` of queries that stand at the end of the keys; None where they see them all."""
+    if queries == 1:
+        return None
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)

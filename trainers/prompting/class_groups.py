@@ -1,0 +1,97 @@
+"""Which classes the text tower encodes together: of similar length, and no more at once than memory allows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+# What one more group costs, in tokens of the text tower that could be computed in the same time: the work that does
+# not grow with the group, which on a GPU is the launching of kernels.
+GROUP_COST = {"cpu": 64, "cuda": 4096}
+# Tokens of a group. On a CPU larger activations than a few dozen MB come fresh from the operating system every time.
+LARGEST_GROUP = {"cpu": 4096, "cuda": 65536}
+# Automatic share of the memory for activations: this part of what is free, and no more bytes than that.
+FREE_SHARE = 0.25
+MOST_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class ClassGroup:
+    """Classes that are encoded together.
+
+    Attributes:
+        classes: their labels.
+        length: tokens of the longest sentence.
+        recompute: their activations are not kept for the gradient, but computed again.
+    """
+
+    classes: tuple[int, ...]
+    length: int
+    recompute: bool
+
+
+def group_classes(lengths: Sequence[int], device: torch.device, held: int) -> list[ClassGroup]:
+    """Sort classes by length and cut them where that saves more padding than a further group costs.
+
+    Args:
+        lengths: tokens of each class's sentence, in label order.
+        device: that encodes.
+        held: classes whose activations may be held at once. They are the last that are encoded, hence the first
+            whose gradient is computed; all others are computed again when their turn comes.
+    """
+    order = sorted(range(len(lengths)), key=lambda label: lengths[label])
+    most_tokens = LARGEST_GROUP.get(device.type, LARGEST_GROUP["cuda"])
+    pieces = []
+    for classes in _by_length(order, lengths, GROUP_COST.get(device.type, GROUP_COST["cuda"])):
+        length = lengths[classes[-1]]
+        number = -(-len(classes) // min(held, max(1, most_tokens // length)))
+        pieces += [
+            classes[piece * len(classes) // number : (piece + 1) * len(classes) // number] for piece in range(number)
+        ]
+    groups, free = [], held
+    for classes in reversed(pieces):
+        free -= len(classes)
+        groups.append(ClassGroup(tuple(sorted(classes)), lengths[classes[-1]], recompute=free < 0))
+    return groups[::-1]
+
+
+def _by_length(order: list[int], lengths: Sequence[int], group_cost: int) -> list[list[int]]:
+    """The cut of `order`, ascending in length, with the least cost: padded tokens, plus a fixed cost per group."""
+    ends = [
+        end for end in range(1, len(order) + 1) if end == len(order) or lengths[order[end - 1]] < lengths[order[end]]
+    ]
+    best = {0: (0, 0)}  # end of a group: cost of all up to it, start of that group
+    for end in [*ends, len(order)]:
+        length = lengths[order[end - 1]]
+        best[end] = min((best[start][0] + group_cost + (end - start) * length, start) for start in best)
+    groups, end = [], len(order)
+    while end:
+        start = best[end][1]
+        groups.append(order[start:end])
+        end = start
+    return groups[::-1]
+
+
+def _even_pieces(classes: list[int], most: int) -> list[list[int]]:
+    number = -(-len(classes) // most)
+    bounds = [piece * len(classes) // number for piece in range(number + 1)]
+    return [classes[start:end] for start, end in zip(bounds, bounds[1:])]
+
+
+def automatic_held(lengths: Sequence[int], bytes_per_token: int, device: torch.device) -> int:
+    """How many of the classes with the longest sentences fit into free memory with their activations; at least 1."""
+    tokens = min(MOST_BYTES, FREE_SHARE * free_memory(device)) / bytes_per_token
+    sums = itertools.accumulate(sorted(lengths, reverse=True))
+    return max(1, sum(1 for total in sums if total <= tokens))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated on a device now."""
+    if device.type == "cuda":
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reusable
+    return psutil.virtual_memory().available
