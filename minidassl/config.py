@@ -1,7 +1,7 @@
 """Default configuration: the keys, values and types that CoOp-family YAML files rely on.
 
 Differences from upstream Dassl: the ``TRAINER`` nodes of its domain-adaptation, domain-generalisation and
-semi-supervised methods are absent, because those methods are.
+semi-supervised methods are absent, because those methods are. ``DATALOADER.CACHE_GB`` is this project's own.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ _DEFAULTS = {
         "NUM_WORKERS": 4,
         "K_TRANSFORMS": 1,
         "RETURN_IMG0": False,
+        "CACHE_GB": 2.0,  # decoded training images are kept in memory if all fit into this many GiB; 0: never
         "TRAIN_X": {"SAMPLER": "RandomSampler", "BATCH_SIZE": 32, "N_DOMAIN": 0, "N_INS": 16},
         "TRAIN_U": {
             "SAME_AS_X": True,

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from tabulate import tabulate
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data._utils.worker import _generate_state
 from torchvision import transforms as T
 
 from ..utils import read_image
 from .datasets import build_dataset
+from .image_cache import ImageCache
 from .samplers import build_sampler
 from .transforms import build_transform, interpolation_mode
 
@@ -56,14 +60,35 @@ def build_data_loader(
         sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
     )
     wrapper = DatasetWrapper if dataset_wrapper is None else dataset_wrapper
-    return DataLoader(
+    # A wrapper that reads items in its own way would not reseed its workers.
+    keeps_workers = is_train and _reads_as_usual(wrapper) and cfg.DATALOADER.NUM_WORKERS > 0
+    return (PersistentLoader if keeps_workers else DataLoader)(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
         sampler=sampler,
         batch_size=batch_size,
         drop_last=is_train and len(data_source) >= batch_size,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         pin_memory=cfg.USE_CUDA and torch.cuda.is_available(),
+        persistent_workers=keeps_workers,
     )
+
+
+def _reads_as_usual(wrapper: type[Dataset]) -> bool:
+    return wrapper.__getitem__ is DatasetWrapper.__getitem__
+
+
+class PersistentLoader(DataLoader):
+    """A loader whose workers live on from epoch to epoch, and draw the random numbers that fresh ones would.
+
+    Starting workers takes longer than many a few-shot epoch. Workers that are merely kept draw numbers that depend on
+    how many epochs they have lived, so that a resumed run would go on with other augmentations.
+    """
+
+    def __iter__(self) -> Iterator[Any]:
+        if self._iterator is not None:
+            # The draw with which DataLoader seeds fresh workers, here for those that are there.
+            self.dataset.worker_seed.random_()
+        return super().__iter__()
 
 
 def _choose_transform(cfg: CfgNode, custom: Any, is_train: bool) -> Any:
@@ -194,6 +219,11 @@ class DatasetWrapper(Dataset):
         self.is_train = is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        self.worker_seed = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._seeded_with = 0
+        self.cache = None
+        if is_train and cfg.DATALOADER.CACHE_GB > 0 and _reads_as_usual(type(self)):
+            self.cache = ImageCache.that_fits([datum.impath for datum in data_source], cfg.DATALOADER.CACHE_GB * 2**30)
         if self.k_tfm > 1 and transform is None:
             raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform to apply")
         steps = [T.Resize(cfg.INPUT.SIZE, interpolation=interpolation_mode(cfg)), T.ToTensor()]
@@ -211,8 +241,9 @@ class DatasetWrapper(Dataset):
             FileNotFoundError: the image is missing.
             OSError: it cannot be read. Both name its path.
         """
+        self._reseed_worker()
         datum = self.data_source[idx]
-        image = read_image(datum.impath)
+        image = read_image(datum.impath) if self.cache is None else self.cache.read(idx)
         item = {"label": datum.label, "domain": datum.domain, "impath": datum.impath, "index": idx}
         if self.transform is None:
             item["img"] = image
@@ -224,6 +255,16 @@ class DatasetWrapper(Dataset):
         if self.return_img0:
             item["img0"] = self.to_tensor(image)
         return item
+
+    def _reseed_worker(self) -> None:
+        """In the first item of an epoch, seed a kept worker as DataLoader seeds a fresh one."""
+        worker, base = get_worker_info(), int(self.worker_seed)
+        if worker is None or base == self._seeded_with:
+            return
+        self._seeded_with = base
+        random.seed(base + worker.id)
+        torch.manual_seed(base + worker.id)
+        np.random.seed(_generate_state(base, worker.id))
 
     def _augment(self, transform: Callable, image: Image) -> Any:
         if self.k_tfm == 1:

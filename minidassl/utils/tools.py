@@ -75,8 +75,8 @@ def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[s
     return sorted(names) if sort else names
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Read an image as RGB.
+def read_image(path: str | os.PathLike[str], size_only: bool = False) -> Image.Image | tuple[int, int]:
+    """Read an image as RGB, or only its width and height in pixels.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -84,7 +84,7 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     """
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            return image.size if size_only else image.convert("RGB")
     except FileNotFoundError:
         raise FileNotFoundError(
             f'No image at "{path}"; check DATASET.ROOT and that the download is complete'

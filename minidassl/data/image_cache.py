@@ -1,0 +1,70 @@
+"""Decoded images in memory, shared by the worker processes of a loader.
+
+Upstream has nothing like it: there every epoch reads and decodes every file again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+from PIL import Image
+
+from ..utils import read_image
+
+CHANNELS = 3
+MOST_OF_FREE = 0.5
+
+
+class ImageCache:
+    """RGB images that are decoded when they are first read, by whichever process, and then kept.
+
+    The memory is an anonymous shared mapping, which forked workers fill for each other, and which does not count
+    towards a container's ``/dev/shm``. A process that is not forked reads the files.
+
+    Args:
+        paths: the images.
+        sizes: width and height of each, in pixels.
+    """
+
+    def __init__(self, paths: Sequence[str], sizes: Sequence[tuple[int, int]]) -> None:
+        self.paths = list(paths)
+        self.sizes = list(sizes)
+        self.starts = [0, *itertools.accumulate(CHANNELS * width * height for width, height in sizes)]
+        self.buffer: mmap.mmap | None = mmap.mmap(-1, self.starts[-1] + len(self.paths))
+
+    @classmethod
+    def that_fits(cls, paths: Sequence[str], most_bytes: float) -> ImageCache | None:
+        """A cache for all of ``paths``, or ``None`` if they need more than ``most_bytes``, or half the free memory.
+
+        Raises:
+            FileNotFoundError, OSError: an image is missing or none; see :func:`read_image`.
+        """
+        most_bytes = min(most_bytes, MOST_OF_FREE * psutil.virtual_memory().available)
+        sizes, needed = [], 0
+        for path in paths:
+            sizes.append(read_image(path, size_only=True))
+            needed += CHANNELS * sizes[-1][0] * sizes[-1][1]
+            if needed > most_bytes:
+                return None
+        return cls(paths, sizes)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "buffer": None}
+
+    def read(self, index: int) -> Image.Image:
+        """The image at ``index`` of ``paths``, as :func:`read_image` gives it."""
+        if self.buffer is None:
+            return read_image(self.paths[index])
+        start, end, filled = self.starts[index], self.starts[index + 1], self.starts[-1] + index
+        if self.buffer[filled]:
+            return Image.frombytes("RGB", self.sizes[index], self.buffer[start:end])
+        image = read_image(self.paths[index])
+        if image.size == self.sizes[index]:
+            self.buffer[start:end] = image.tobytes()
+            # Last, so that another process never sees half an image.
+            self.buffer[filled] = 1
+        return image
