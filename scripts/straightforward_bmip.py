@@ -24,7 +24,7 @@ class StraightforwardBMIP(nn.Module):
     """A frozen CLIP with BMIP's prompts, aggregation "bmip", variants "paper" and "released".
 
     Args:
-        clip_model: OpenAI's CLIP with a ViT, unmodified.
+        clip_model: OpenAI's CLIP with a ViT, unmodified; everything is computed in the type of its matrices.
         learner: gives the trained tensors and the settings; its own methods are not used.
         classnames: in label order.
     """
@@ -34,6 +34,7 @@ class StraightforwardBMIP(nn.Module):
         self.clip_model = clip_model
         self.learner = learner
         self.released = learner.config.variant == "released"
+        self.dtype = clip_model.visual.conv1.weight.dtype
         sentences = [learner.template.format(name.replace("_", " ")) for name in classnames]
         ids = clip.tokenize(sentences, clip_model.context_length)
         self.register_buffer("ids", ids.to(clip_model.logit_scale.device), persistent=False)
@@ -47,7 +48,8 @@ class StraightforwardBMIP(nn.Module):
     def encode_text(self) -> Tensor:
         """Features of all classes, `[classes, embed]`, not normalised."""
         model, slots = self.clip_model, slice(1, 1 + self.learner.config.length)
-        embedded, positions = model.token_embedding(self.ids), model.positional_embedding
+        embedded = model.token_embedding(self.ids).to(self.dtype)
+        positions = model.positional_embedding.to(self.dtype)
         eot = self.ids.argmax(dim=-1)
         order = torch.arange(embedded.shape[1], device=eot.device)
         readers = ((order >= slots.stop) & (order <= eot[:, None])).to(embedded.dtype)
@@ -78,9 +80,9 @@ class StraightforwardBMIP(nn.Module):
     def encode_image(self, images: Tensor) -> Tensor:
         """Features `[batch, embed]`, not normalised."""
         visual, length = self.clip_model.visual, self.learner.config.length
-        patches = visual.conv1(images).flatten(2).transpose(1, 2)
+        patches = visual.conv1(images.to(self.dtype)).flatten(2).transpose(1, 2)
         cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-        embedded = torch.cat([cls, patches], dim=1) + visual.positional_embedding
+        embedded = torch.cat([cls, patches], dim=1) + visual.positional_embedding.to(self.dtype)
         slots = slice(embedded.shape[1], embedded.shape[1] + length)
 
         def put_in(x: Tensor, prompts: Tensor) -> Tensor:
@@ -112,7 +114,7 @@ class StraightforwardBMIP(nn.Module):
             "vision": (learner.vision_prompts, learner.text_prompts, learner.text_to_vision, learner.vision_gate),
         }[tower]
         projected = heads[key if key in heads else "deep"](other[key])
-        weights = torch.sigmoid(gates[key](readout[..., None]))
+        weights = torch.sigmoid(gates[key](readout[..., None].float()))
         return weights * own[key] + (1 - weights) * projected
 
 

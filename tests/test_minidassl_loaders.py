@@ -93,9 +93,8 @@ def test_the_image_without_augmentation_is_resized_and_normalised_on_request(til
 
 
 def test_a_missing_image_is_reported_with_its_path(tiles):
-    loader = build_data_loader(
-        make_cfg(), data_source=[Datum("/no/such/cat.jpg")], tfm=lambda image: 0, is_train=False
-    )
+    data = [Datum("/no/such/cat.jpg")]
+    loader = build_data_loader(make_cfg(), data_source=data, tfm=lambda image: 0, is_train=False)
     with pytest.raises(FileNotFoundError, match='No image at "/no/such/cat.jpg"; check DATASET.ROOT'):
         next(iter(loader))
 

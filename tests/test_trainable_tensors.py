@@ -10,7 +10,7 @@ from conftest import make_clip
 from torch.nn import functional as F
 
 from trainers.prompting.bmip import AGGREGATIONS, BMIPConfig, BMIPLearner
-from trainers.prompting.clip_io import PRECISIONS, _cast_matmul_weights
+from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
 from trainers.prompting.prompted_clip import PromptedCLIP
 
 PREFIXES = ("text_prompts", "vision_prompts", "text_to_vision", "vision_to_text", "text_gate", "vision_gate")
@@ -20,7 +20,7 @@ SETTINGS = [dict(aggregation=name) for name in AGGREGATIONS] + [dict(variant="re
 
 def train_step(precision: str, classnames, images, **settings) -> PromptedCLIP:
     clip_model = make_clip()
-    _cast_matmul_weights(clip_model, PRECISIONS[precision].matmul)
+    cast_matmul_weights(clip_model, PRECISIONS[precision].matmul)
     torch.manual_seed(0)
     learner = BMIPLearner(BMIPConfig(depth=3, **settings), clip_model)
     model = PromptedCLIP(clip_model, learner, classnames, PRECISIONS[precision])

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
-from .prompting.clip_io import get_precision, image_resolution, load_clip
+from .prompting.clip_io import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.errors import InputError
 from .prompting.learner import PromptLearner
-from .prompting.prompted_clip import PromptedCLIP
+from .prompting.prompted_clip import AUTOMATIC, PromptedCLIP
 from .records import keep_settings, write_result
 
 __all__ = ["TRAINER_REGISTRY", "PromptTrainer"]
@@ -67,6 +67,11 @@ class PromptTrainer(Checkpointing, TrainerX):
         self.precision = get_precision(prec, f"TRAINER.{self.node}.PREC")
         if cfg.TEST.FINAL_MODEL not in ("last_step", "best_val"):
             raise InputError(f"TEST.FINAL_MODEL is {cfg.TEST.FINAL_MODEL!r}; set it to last_step or best_val.")
+        if cfg.MODEL.CLASS_CHUNK < 0:
+            raise InputError(
+                f"MODEL.CLASS_CHUNK is {cfg.MODEL.CLASS_CHUNK}; set it to a number of classes, or to {AUTOMATIC} to "
+                "let the free memory decide."
+            )
         print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME}, precision: {prec})")
         self.clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.precision)
         side = image_resolution(self.clip_model)
@@ -94,7 +99,10 @@ class PromptTrainer(Checkpointing, TrainerX):
                 "labels have no training image. Check the data set's folder and its split file."
             )
         print(f"Building {type(self).__name__} on {len(classnames)} classes: {self.learner.template!r}")
-        self.model = PromptedCLIP(self.clip_model, self.learner, classnames, self.precision).to(self.device)
+        use_tf32(cfg.MODEL.TF32)
+        self.model = PromptedCLIP(self.clip_model, self.learner, classnames, self.precision, cfg.MODEL.CLASS_CHUNK).to(
+            self.device
+        )
         if self.device.type == "cpu" and self.precision.matmul == torch.float16:
             print(f"Note: half precision is slow on a CPU; TRAINER.{self.node}.PREC bf16 or fp32 is faster")
         self.scaler = None
@@ -115,7 +123,7 @@ class PromptTrainer(Checkpointing, TrainerX):
 
     def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Images `[batch, 3, height, width]` and labels `[batch]`, on the device."""
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device, non_blocking=True)
 
     def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """One training step; the schedule moves on in the last batch of an epoch, as everywhere in the field."""
@@ -123,16 +131,18 @@ class PromptTrainer(Checkpointing, TrainerX):
         logits = self.model(images)
         loss = F.cross_entropy(logits, labels)
         self._step(loss)
-        if self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
-        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
-
-    def _step(self, loss: Tensor) -> None:
-        if not math.isfinite(loss.item()):
+        # The host waits for the device here only, when all work of the step is under way.
+        value, accuracy = torch.stack([loss.detach(), compute_accuracy(logits, labels)[0]]).tolist()
+        if not math.isfinite(value):
             raise FloatingPointError(
-                f"The loss is {loss.item()} in epoch {self.epoch + 1}, batch {self.batch_idx + 1}. "
+                f"The loss is {value} in epoch {self.epoch + 1}, batch {self.batch_idx + 1}. "
                 f"Lower OPTIM.LR ({self.cfg.OPTIM.LR}), or set TRAINER.{self.node}.PREC to fp32."
             )
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": value, "acc": accuracy}
+
+    def _step(self, loss: Tensor) -> None:
         self.optim.zero_grad()
         if self.scaler is None:
             loss.backward()

@@ -18,6 +18,7 @@ from dassl.utils import Registry
 from yacs.config import CfgNode
 
 from .prompting.errors import InputError
+from .prompting.prompted_clip import AUTOMATIC
 
 # What all methods share and Dassl does not have; CoOp, MaPLe and BMIP declare these in their train.py.
 COMMON_DEFAULTS: dict[str, Any] = {
@@ -26,7 +27,11 @@ COMMON_DEFAULTS: dict[str, Any] = {
         "USE_RATIO": False,  # let SUBSAMPLE_RATIO mix base classes into "new"
         "SUBSAMPLE_RATIO": 100,  # per cent of base classes
     },
-    "MODEL": {"INIT_SEED": -1},  # seeds the prompts' initial values apart from SEED; -1: SEED does
+    "MODEL": {
+        "INIT_SEED": -1,  # seeds the prompts' initial values apart from SEED; -1: SEED does
+        "CLASS_CHUNK": AUTOMATIC,  # classes whose activations a training step holds at once; 0: as memory allows
+        "TF32": False,  # fp32 products on CUDA's tensor cores: faster, with 10 bits of mantissa
+    },
     "TRAIN": {
         "EARLY_STOPPING": True,  # stop when validation has not improved for PATIENT_COUNT epochs
         "PATIENT_COUNT": 3,

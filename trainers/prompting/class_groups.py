@@ -12,8 +12,8 @@ import torch
 # What one more group costs, in tokens of the text tower that could be computed in the same time: the work that does
 # not grow with the group, which on a GPU is the launching of kernels.
 GROUP_COST = {"cpu": 64, "cuda": 4096}
-# Tokens of a group. On a CPU larger activations than a few dozen MB come fresh from the operating system every time.
-LARGEST_GROUP = {"cpu": 4096, "cuda": 65536}
+# Most tokens of a group. On a CPU larger activations come fresh from the operating system every time.
+LARGEST_GROUP = {"cpu": 2048, "cuda": 8192}
 # Automatic share of the memory for activations: this part of what is free, and no more bytes than that.
 FREE_SHARE = 0.25
 MOST_BYTES = 2 * 2**30
@@ -26,37 +26,40 @@ class ClassGroup:
     Attributes:
         classes: their labels.
         length: tokens of the longest sentence.
-        recompute: their activations are not kept for the gradient, but computed again.
     """
 
     classes: tuple[int, ...]
     length: int
-    recompute: bool
 
 
-def group_classes(lengths: Sequence[int], device: torch.device, held: int) -> list[ClassGroup]:
+def group_classes(lengths: Sequence[int], device: torch.device, chunk: int | None = None) -> list[ClassGroup]:
     """Sort classes by length and cut them where that saves more padding than a further group costs.
+
+    The groups do not depend on the memory that happens to be free: another cut may change the last bit of a result.
 
     Args:
         lengths: tokens of each class's sentence, in label order.
         device: that encodes.
-        held: classes whose activations may be held at once. They are the last that are encoded, hence the first
-            whose gradient is computed; all others are computed again when their turn comes.
+        chunk: most classes in a group; None leaves it to the number of tokens.
     """
+    kind = "cpu" if device.type == "cpu" else "cuda"
     order = sorted(range(len(lengths)), key=lambda label: lengths[label])
-    most_tokens = LARGEST_GROUP.get(device.type, LARGEST_GROUP["cuda"])
-    pieces = []
-    for classes in _by_length(order, lengths, GROUP_COST.get(device.type, GROUP_COST["cuda"])):
-        length = lengths[classes[-1]]
-        number = -(-len(classes) // min(held, max(1, most_tokens // length)))
-        pieces += [
-            classes[piece * len(classes) // number : (piece + 1) * len(classes) // number] for piece in range(number)
-        ]
-    groups, free = [], held
-    for classes in reversed(pieces):
-        free -= len(classes)
-        groups.append(ClassGroup(tuple(sorted(classes)), lengths[classes[-1]], recompute=free < 0))
-    return groups[::-1]
+    groups = []
+    for classes in _by_length(order, lengths, GROUP_COST[kind]):
+        most = max(1, LARGEST_GROUP[kind] // lengths[classes[-1]])
+        for piece in _even_pieces(classes, most if chunk is None else min(most, chunk)):
+            groups.append(ClassGroup(tuple(sorted(piece)), lengths[piece[-1]]))
+    return groups
+
+
+def held_groups(groups: Sequence[ClassGroup], held: int) -> int:
+    """How many of the last groups have no more than `held` classes; the last one is always held.
+
+    The last groups are those whose gradient is computed first, so that their memory is free again when the activations
+    of the others are computed for the second time.
+    """
+    sums = itertools.accumulate(len(group.classes) for group in reversed(groups))
+    return max(1, sum(total <= held for total in sums))
 
 
 def _by_length(order: list[int], lengths: Sequence[int], group_cost: int) -> list[list[int]]:

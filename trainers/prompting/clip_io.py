@@ -51,6 +51,12 @@ def get_precision(name: str, key: str = "PREC") -> Precision:
     return PRECISIONS[name]
 
 
+def use_tf32(enabled: bool) -> None:
+    """Whether CUDA multiplies and convolves fp32 in TF32; PyTorch's default is to convolve in it."""
+    torch.set_float32_matmul_precision("high" if enabled else "highest")
+    torch.backends.cudnn.allow_tf32 = enabled
+
+
 def image_resolution(model: nn.Module) -> int:
     """Side length in pixels of the images that a CLIP expects."""
     return model.visual.input_resolution
@@ -90,7 +96,7 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"]) -> nn.Module
         )
     _refuse_resnet(name, "visual.layer1.0.conv1.weight" in state)
     model = _build(name, {key: value.float() for key, value in state.items()})
-    _cast_matmul_weights(model, precision.matmul)
+    cast_matmul_weights(model, precision.matmul)
     return model.eval().requires_grad_(False)
 
 
@@ -155,7 +161,7 @@ def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
 _NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
-def _cast_matmul_weights(model: nn.Module, dtype: torch.dtype) -> None:
+def cast_matmul_weights(model: nn.Module, dtype: torch.dtype) -> None:
     """Store the weights of matrix products in `dtype`; LayerNorm, embeddings and logit scale stay fp32.
 
     The same split as OpenAI's mixed storage (`clip.model.convert_weights`), for any type.

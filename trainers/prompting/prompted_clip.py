@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .class_groups import ClassGroup, automatic_held, group_classes
+from .class_groups import ClassGroup, automatic_held, group_classes, held_groups
 from .class_tokens import tokenize_classes
 from .clip_io import PRECISIONS, Precision
 from .learner import PromptLearner, TowerPrompts
-from .tower import TowerInput, activation_bytes, run_tower
+from .tower import Readouts, TowerInput, activation_bytes, run_tower
 
 AUTOMATIC = 0
 
@@ -63,8 +63,8 @@ class PromptedCLIP(nn.Module):
         same = (behind == behind[0]).all(dim=0).long().cumprod(dim=0).sum()
         # Words behind the prompts that all sentences share; each keeps a token of its own, from which it is read.
         self.shared_words = min(int(same), int(tokens.eot.min()) - 1 - self.learner.text_slots)
-        self._lengths = (tokens.eot + 1).tolist()
         self._groups: list[tuple[ClassGroup, Tensor]] = []
+        self._recomputed = 0  # how many of the groups, from the first on
         self._kept: tuple[tuple, Tensor] | None = None
 
     def train(self, mode: bool = True) -> PromptedCLIP:
@@ -76,32 +76,34 @@ class PromptedCLIP(nn.Module):
     def encode_text(self) -> Tensor:
         """Features of all classes, `[classes, embed]`, not normalised."""
         prompts = self.learner.text()
-        groups = self._class_groups()
         features = []
-        for group, classes in groups:
-            source = self._text_input(group, classes)
-            if group.recompute and torch.is_grad_enabled():
-                run = functools.partial(checkpoint, self._run_text, use_reentrant=False, preserve_rng_state=False)
-            else:
-                run = self._run_text
-            features.append(run(source, prompts))
+        for number, (group, classes) in enumerate(self._class_groups()):
+            encode = self._encode_group
+            if torch.is_grad_enabled() and number < self._recomputed:
+                encode = functools.partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
+            # The last argument is filled by the first run, and read where activations are recomputed.
+            features.append(encode(group, classes, prompts, {}))
         if len(features) == 1:
             return features[0]
-        return torch.cat(features)[torch.cat([classes for _, classes in groups]).argsort()]
+        return torch.cat(features)[torch.cat([classes for _, classes in self._groups]).argsort()]
 
     def _class_groups(self) -> list[tuple[ClassGroup, Tensor]]:
-        """The groups in which classes are encoded, and their labels `[classes of the group]` on the device."""
+        """The groups in which classes are encoded, with their labels `[classes of the group]` on the device."""
         device = self.ids.device
         if not self._groups or self._groups[0][1].device != device:
-            held, lengths = self.class_chunk, self._lengths
+            lengths = (self.eot + 1).tolist()
+            groups = group_classes(lengths, device, self.class_chunk or None)
+            held = self.class_chunk
             if held == AUTOMATIC:
                 held = automatic_held(lengths, activation_bytes(self.clip_model.transformer.resblocks), device)
-            groups = group_classes(lengths, device, held)
+            self._recomputed = len(groups) - held_groups(groups, held)
             self._groups = [(group, torch.tensor(group.classes, device=device)) for group in groups]
         return self._groups
 
-    def _text_input(self, group: ClassGroup, classes: Tensor) -> TowerInput:
-        """The sentences of some classes, without the prompts' slots."""
+    def _encode_group(
+        self, group: ClassGroup, classes: Tensor, prompts: TowerPrompts | None, readouts: Readouts
+    ) -> Tensor:
+        """Features of some classes, `[classes of the group, embed]`."""
         model, stream = self.clip_model, self.precision.stream
         ids, eot = self.ids[classes, : group.length], self.eot[classes]
         positions = model.positional_embedding[: group.length].to(stream)
@@ -109,7 +111,7 @@ class PromptedCLIP(nn.Module):
         slots = slice(1, 1 + self.learner.text_slots)
         own = slots.stop + self.shared_words
         segments = [content[:1, : slots.start], content[:1, slots.stop : own], content[:, own:]]
-        return TowerInput(
+        source = TowerInput(
             segments=[segment for segment in segments if segment.shape[1]],
             slot=1,
             enter=lambda tokens: tokens + positions[slots],
@@ -118,11 +120,8 @@ class PromptedCLIP(nn.Module):
             total=len(self.eot),
             counted=torch.arange(slots.stop, group.length, device=eot.device) <= eot[:, None],
             samples=None if len(classes) == len(self.eot) else classes,
+            readouts=readouts,
         )
-
-    def _run_text(self, source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
-        """Features `[classes of the group, embed]`."""
-        model = self.clip_model
         at_eot = run_tower(model.transformer.resblocks, source, prompts)
         return model.ln_final(at_eot).to(model.text_projection.dtype) @ model.text_projection
 

@@ -34,6 +34,9 @@ from .attention import attend, visible_from
 from .interaction import attention_readout
 from .learner import TowerPrompts
 
+# What was read of the slots as they were left, by layer and whether relative.
+Readouts = dict[tuple[int, bool], Tensor]
+
 
 @dataclass(frozen=True)
 class TowerInput:
@@ -48,8 +51,8 @@ class TowerInput:
         counted: `[batch, tokens behind the slots]` bool, whose attention a readout averages; None counts all.
         samples: `[batch]`, which of all classes these are; None for all of them, in their order.
         total: number of all classes or images.
-        readouts: by layer and whether relative, what was read of the slots as they were left, where no gradient
-            passes through it. Whoever runs the same input again to recompute activations spares reading it again.
+        readouts: filled with what no gradient passes through. Whoever runs the same input again, to recompute
+            activations, hands it in and spares reading again.
     """
 
     segments: Sequence[Tensor]
@@ -60,7 +63,7 @@ class TowerInput:
     total: int
     counted: Tensor | None = None
     samples: Tensor | None = None
-    readouts: dict[tuple[int, bool], Tensor] = field(default_factory=dict)
+    readouts: Readouts = field(default_factory=dict)
 
 
 class Heads(NamedTuple):

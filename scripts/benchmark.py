@@ -1,0 +1,289 @@
+"""Time and memory of training and testing, against two baselines in the same run.
+
+    python scripts/benchmark.py                                            # the table of docs/PERFORMANCE.md
+    python scripts/benchmark.py --work train --classes 1000 --precision fp16 --device cuda --json out.json
+
+The baselines are BMIP as the field writes it (`straightforward_bmip.py`: full padding, attention twice, nothing used
+again) and plain CLIP (`encode_image` of the same images alone: the floor). Weights are random, in the shapes of
+ViT-B/16, on which no time depends; class names are ImageNet's, as torchvision ships them. Every column has a process
+of its own, and they take turns step by step, so a machine whose speed changes slows all of them alike. Times are the
+fastest of the repeats. Memory is the process's peak on a CPU, the allocator's on CUDA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import json
+import multiprocessing
+import multiprocessing.connection
+import platform
+import random
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from tabulate import tabulate
+from torch.nn import functional as F
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # openai-clip imports pkg_resources
+    from clip.model import CLIP
+
+from scripts.straightforward_bmip import StraightforwardBMIP
+from trainers.prompting.bmip import VARIANTS, BMIPConfig, BMIPLearner
+from trainers.prompting.class_groups import free_memory
+from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
+from trainers.prompting.prompted_clip import AUTOMATIC, PromptedCLIP
+
+# Arguments of `clip.model.CLIP`; "tiny" is there to try the script.
+BACKBONES = {
+    "ViT-B/16": (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12),
+    "tiny": (64, 32, 9, 64, 8, 77, 49408, 64, 1, 9),
+}
+OURS, STRAIGHTFORWARD, PLAIN = "ours", "straightforward", "plain CLIP"
+TRAIN, TEST, IMAGES = "train", "test", "images"
+TEST_BATCHES = 4
+UNCHUNKED = 10**9
+# What the straightforward step holds for the gradient in fp32, as this script measures it; more than is free kills.
+STRAIGHTFORWARD_BYTES_PER_CLASS = 45e6
+
+
+class Task(NamedTuple):
+    """What is timed: "train", a step; "test", four batches and the class features; "images", features of a batch."""
+
+    work: str
+    variant: str
+    classes: int
+    batch: int
+    backbone: str = "ViT-B/16"
+
+
+class Entry(NamedTuple):
+    """Who does it: a model, in a precision; `chunk` classes hold their activations at once, 0 is automatic."""
+
+    model: str
+    precision: str = "fp32"
+    chunk: int = AUTOMATIC
+
+
+def standard_cases() -> list[tuple[Task, list[Entry]]]:
+    """The table of docs/PERFORMANCE.md; the first entry of a case is what the others are compared with."""
+    against_both = [Entry(OURS), Entry(STRAIGHTFORWARD), Entry(PLAIN)]
+    cases = []
+    for variant in VARIANTS:
+        cases += [(Task(TRAIN, variant, classes, 4), against_both) for classes in (5, 50, 200)]
+        cases += [(Task(TEST, variant, classes, 32), against_both) for classes in (50, 500)]
+        cases += [(Task(IMAGES, variant, 50, 32), [Entry(OURS), Entry(PLAIN)])]
+        cases += [(Task(TRAIN, variant, 50, 4), [Entry(OURS, "bf16"), Entry(OURS), Entry(PLAIN, "bf16")])]
+        chunks = [Entry(OURS), Entry(OURS, chunk=100), Entry(OURS, chunk=UNCHUNKED)]
+        cases += [(Task(TRAIN, variant, 1000, 4), chunks)]
+    return cases
+
+
+def chosen_cases(args: argparse.Namespace) -> list[tuple[Task, list[Entry]]]:
+    """Every combination of the options, each against both baselines in its own precision."""
+    cases = []
+    for work, variant, classes in itertools.product(args.work, args.variant, args.classes):
+        task = Task(work, variant, classes, args.batch or (4 if work == TRAIN else 32), args.backbone)
+        for precision in args.precision:
+            models = (OURS, PLAIN) if work == IMAGES or args.no_straightforward else (OURS, STRAIGHTFORWARD, PLAIN)
+            cases.append((task, [Entry(model, precision, args.chunk) for model in models]))
+    return cases
+
+
+def class_names(number: int) -> list[str]:
+    """ImageNet's class names in a fixed random order, again and again."""
+    from torchvision.models import ResNet50_Weights
+
+    names = list(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+    random.Random(0).shuffle(names)
+    return list(itertools.islice(itertools.cycle(names), number))
+
+
+def make_step(task: Task, entry: Entry, device: torch.device) -> Callable[[int], None]:
+    """The work as a function of the number of batches to test."""
+    torch.manual_seed(0)
+    sizes = BACKBONES[task.backbone]
+    clip_model = CLIP(*sizes).eval().requires_grad_(False)
+    precision = PRECISIONS[entry.precision]
+    cast_matmul_weights(clip_model, precision.matmul)
+    learner = BMIPLearner(BMIPConfig(variant=task.variant), clip_model)
+    names = class_names(task.classes)
+    if entry.model == OURS:
+        model = PromptedCLIP(clip_model, learner, names, precision, entry.chunk)
+    else:
+        model = StraightforwardBMIP(clip_model, learner, names)
+    model.to(device)
+    images = torch.randn(task.batch, 3, sizes[1], sizes[1], device=device)
+    labels = torch.randint(task.classes, (task.batch,), device=device)
+    optimiser = torch.optim.Adam(learner.parameters(), lr=1e-3)
+
+    def train(_: int) -> None:
+        optimiser.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimiser.step()
+
+    @torch.no_grad()
+    def test(batches: int) -> None:
+        # A new state of the parameters, as before every evaluation: class features are computed again.
+        learner.load_state_dict(learner.state_dict())
+        for _ in range(batches):
+            model(images)
+
+    @torch.no_grad()
+    def encode_images(batches: int) -> None:
+        encode = model.encode_image if entry.model == OURS else clip_model.visual
+        for _ in range(batches if task.work == TEST else 1):
+            encode(images.to(precision.stream if entry.model == OURS else precision.matmul))
+
+    return encode_images if entry.model == PLAIN or task.work == IMAGES else {TRAIN: train, TEST: test}[task.work]
+
+
+def serve(connection: multiprocessing.connection.Connection, task: Task, entry: Entry, device: str) -> None:
+    """In a process of its own: build, then answer a number of batches with their seconds and the peak memory."""
+    device = torch.device(device)
+    step = make_step(task, entry, device)
+    while batches := connection.recv():
+        start = time.perf_counter()
+        step(batches)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds = time.perf_counter() - start
+        if device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(device)
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        connection.send((seconds, peak))
+
+
+def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> list[dict[str, Any]]:
+    """One record per entry, in seconds and bytes; without numbers where an entry did not survive."""
+    spawn = multiprocessing.get_context("spawn")
+    running: dict[Entry, tuple[multiprocessing.process.BaseProcess, Any]] = {}
+    times: dict[Entry, list[float]] = {entry: [] for entry in entries}
+    peaks: dict[Entry, int] = {}
+    for entry in entries:
+        if entry.model == STRAIGHTFORWARD and task.work == TRAIN and not _fits(task, device):
+            continue
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=serve, args=(theirs, task, entry, device), daemon=True)
+        process.start()
+        theirs.close()
+        running[entry] = process, ours
+    # The first round warms up: it allocates what later ones use again. A test is long enough to be run once.
+    rounds = [1, *[TEST_BATCHES] * (1 if task.work == TEST else repeats)]
+    for batches in tqdm(rounds, desc=" ".join(str(part) for part in task), leave=False):
+        for entry, (_, connection) in list(running.items()):
+            try:
+                connection.send(batches)
+                seconds, peaks[entry] = connection.recv()
+                times[entry].append(seconds)
+            except (EOFError, ConnectionError):
+                # The system killed it, most likely for its memory.
+                del running[entry]
+                times[entry], peaks = [], {**peaks, entry: 0}
+    for process, connection in running.values():
+        connection.send(0)
+        process.join()
+    records = []
+    for entry in entries:
+        best = min(times[entry][1:], default=None)
+        records.append({**task._asdict(), **entry._asdict(), "seconds": best, "peak_bytes": peaks.get(entry) or None})
+    for record in records:
+        known = record["seconds"] and records[0]["seconds"]
+        record["ratio"] = record["seconds"] / records[0]["seconds"] if known else None
+    return records
+
+
+def _fits(task: Task, device: str) -> bool:
+    return STRAIGHTFORWARD_BYTES_PER_CLASS * task.classes < 0.8 * free_memory(torch.device(device))
+
+
+def table(records: Sequence[dict[str, Any]]) -> str:
+    """GitHub's Markdown; a ratio is a time over that of the case's first line."""
+    rows = []
+    for record in records:
+        chunk = {AUTOMATIC: "auto", UNCHUNKED: "all"}.get(record["chunk"], record["chunk"])
+        seconds, peak, ratio = record["seconds"], record["peak_bytes"], record["ratio"]
+        rows.append(
+            [
+                *(record[key] for key in ("work", "variant", "classes", "batch", "model", "precision")),
+                chunk if record["model"] == OURS and record["work"] == TRAIN else "",
+                f"{seconds:.3f}" if seconds else "out of memory",
+                f"{peak / 2**30:.2f}" if peak else "",
+                f"{ratio:.2f}" if ratio else "",
+            ]
+        )
+    headers = ["work", "variant", "classes", "batch", "model", "precision", "chunk", "seconds", "peak GiB", "ratio"]
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def machine(device: str) -> dict[str, str]:
+    """What the numbers depend on."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu_name()
+    return {
+        "date": datetime.date.today().isoformat(),
+        "device": name,
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        "system": platform.platform(),
+    }
+
+
+def _cpu_name() -> str:
+    """Model and, where Linux tells, what decides the speed of bf16."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = facts.get("flags", "").split()
+    units = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags]
+    return " ".join([facts.get("model name", platform.processor()), *units])
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", nargs="+", choices=(TRAIN, TEST, IMAGES), help="default: the standard table")
+    parser.add_argument("--backbone", choices=tuple(BACKBONES), default="ViT-B/16", help="sizes of the random CLIP")
+    parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--classes", nargs="+", type=int, default=[50])
+    parser.add_argument("--batch", type=int, help="images per batch; default: 4 in training, else 32")
+    parser.add_argument("--precision", nargs="+", choices=tuple(PRECISIONS), default=["fp32"])
+    parser.add_argument("--chunk", type=int, default=AUTOMATIC, help="MODEL.CLASS_CHUNK")
+    parser.add_argument("--no-straightforward", action="store_true", help="leave out the slow baseline")
+    parser.add_argument("--repeats", type=int, default=3, help="timed steps; the fastest counts")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--json", type=Path, help="write the records there as well")
+    args = parser.parse_args(argv)
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device is {args.device}, but PyTorch sees no CUDA device; use cpu")
+    if min([*args.classes, args.batch or 1, args.repeats]) < 1:
+        parser.error("--classes, --batch and --repeats are numbers from 1 on")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    facts, records = machine(args.device), []
+    print(", ".join(f"{key}: {value}" for key, value in facts.items()))
+    for task, entries in tqdm(chosen_cases(args) if args.work else standard_cases(), desc="cases"):
+        records += measure(task, entries, args.device, args.repeats)
+        if args.json:
+            # After every case, so that an interruption loses no result.
+            args.json.write_text(json.dumps({"machine": facts, "records": records}, indent=2) + "\n")
+    print(table(records))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""The core's shortcuts change no number: groups of classes, recomputed activations, what is computed once.
+
+The reference is `naive_bmip.py`, or OpenAI's own blocks run over full sequences.
+"""
+
+from __future__ import annotations
+
+import gc
+
+import pytest
+import torch
+from conftest import make_clip
+from test_bmip_equals_naive import LABELS, TOLERANCE, assert_equal_to_naive, make_learner
+from torch.nn import functional as F
+
+from trainers.prompting import class_groups
+from trainers.prompting.attention import attend, attention_to, visible_from
+from trainers.prompting.bmip import AGGREGATIONS
+from trainers.prompting.class_tokens import tokenize_classes
+from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
+from trainers.prompting.learner import PromptLearner, TowerPrompts
+from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.tower import activation_bytes
+
+VARIANTS = [dict(variant="paper"), dict(variant="released"), dict(detach=False), dict(relative=True)]
+WORDS = ["cat", "dog", "sun", "sea", "oak", "fly"] * 4
+MANY = [f"{'very ' * (number % 4)}{word}" for number, word in enumerate(WORDS)]
+
+
+def results(clip_model, images, classnames, learner, chunk=0, precision="fp32") -> list[torch.Tensor]:
+    """Logits and gradients."""
+    model = PromptedCLIP(clip_model, learner, classnames, PRECISIONS[precision], chunk)
+    logits = model(images)
+    return [logits.detach(), *torch.autograd.grad(F.cross_entropy(logits, LABELS), list(learner.parameters()))]
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+@pytest.mark.parametrize("chunk", [1, 2, 7])
+def test_a_chunk_of_classes_changes_neither_logits_nor_gradients(small_clip, images, settings, chunk):
+    learner = make_learner(small_clip, depth=3, **settings)
+    whole = results(small_clip, images, MANY, learner)
+    torch.testing.assert_close(results(small_clip, images, MANY, learner, chunk), whole, **TOLERANCE)
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_chunks_are_exact_for_every_aggregation(small_clip, images, aggregation):
+    learner = make_learner(small_clip, depth=2, aggregation=aggregation)
+    whole = results(small_clip, images, MANY, learner)
+    torch.testing.assert_close(results(small_clip, images, MANY, learner, 5), whole, **TOLERANCE)
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_recomputed_activations_give_the_same_bits(small_clip, images, settings, monkeypatch):
+    learner = make_learner(small_clip, depth=3, **settings)
+    monkeypatch.setattr(class_groups, "LARGEST_GROUP", {"cpu": 60})
+    held = results(small_clip, images, MANY, learner)
+    monkeypatch.setattr(class_groups, "free_memory", lambda device: 1)
+    model = PromptedCLIP(small_clip, learner, MANY)
+    model(images)
+    assert 1 < len(model._groups) == model._recomputed + 1
+    torch.testing.assert_close(results(small_clip, images, MANY, learner), held, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_groups_by_length_equal_the_equations(small_clip, images, classnames, settings, monkeypatch):
+    # A group for every length, although that does not pay for five classes.
+    monkeypatch.setattr(class_groups, "GROUP_COST", {"cpu": 0})
+    model = PromptedCLIP(small_clip, make_learner(small_clip, depth=1), classnames)
+    model.encode_text()
+    assert len(model._groups) == 4
+    assert_equal_to_naive(small_clip, images, classnames, depth=3, **settings)
+
+
+def test_gates_of_classes_come_in_label_order_from_groups_too(small_clip, images):
+    learner = make_learner(small_clip, depth=3)
+    gates = []
+    for chunk in (0, 5):
+        PromptedCLIP(small_clip, learner, MANY, class_chunk=chunk)(images).sum().backward()
+        gates.append({tower: dict(layers) for tower, layers in learner.last_gates.items()})
+    torch.testing.assert_close(*gates, **TOLERANCE)
+
+
+class PromptsByLayer(PromptLearner):
+    """Text prompts that are given: `[b, width]` for all classes, `[classes, b, width]`, or None to keep the slots."""
+
+    def __init__(self, layers: list[torch.Tensor | None]):
+        super().__init__()
+        self.layers, self.template = layers, "X X of a {}."
+        self.text_slots = layers[0].shape[-2]
+
+    def text(self) -> TowerPrompts:
+        def at(layer, readout):
+            given = self.layers[layer]
+            by_class = given is not None and given.dim() == 3 and readout.samples is not None
+            return given[readout.samples] if by_class else given
+
+        return TowerPrompts(self.text_slots, len(self.layers), at)
+
+
+def features_of_whole_sentences(clip_model, learner, classnames) -> torch.Tensor:
+    """OpenAI's own blocks over all tokens of every sentence."""
+    tokens = tokenize_classes(classnames, learner.template, clip_model.context_length)
+    x = clip_model.token_embedding(tokens.ids) + clip_model.positional_embedding[: tokens.ids.shape[1]]
+    mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
+    for layer, block in enumerate(clip_model.transformer.resblocks):
+        prompts = learner.layers[layer] if layer < len(learner.layers) else None
+        if prompts is not None:
+            prompts = prompts + clip_model.positional_embedding[1:3] if layer == 0 else prompts
+            x = torch.cat([x[:, :1], prompts.expand(len(x), -1, -1), x[:, 3:]], dim=1)
+        normed = block.ln_1(x).transpose(0, 1)
+        x = x + block.attn(normed, normed, normed, attn_mask=mask)[0].transpose(0, 1)
+        x = x + block.mlp(block.ln_2(x))
+    return clip_model.ln_final(x[torch.arange(len(x)), tokens.eot]) @ clip_model.text_projection
+
+
+ALL, EACH, KEPT = "the same for all", "one per class", "kept"
+
+
+@pytest.mark.parametrize("chunk", [0, 2])
+@pytest.mark.parametrize(
+    "plan",
+    [(ALL,), (EACH,), (ALL, EACH, ALL), (EACH, ALL, EACH), (ALL, ALL, EACH), (ALL, KEPT, EACH), (EACH, KEPT)],
+    ids=lambda plan: ", ".join(plan),
+)
+def test_what_differs_by_class_is_computed_by_class(small_clip, classnames, plan, chunk):
+    torch.manual_seed(0)
+    shapes = {ALL: (2, 64), EACH: (len(classnames), 2, 64)}
+    layers = [None if kind == KEPT else torch.randn(shapes[kind], requires_grad=True) for kind in plan]
+    learner = PromptsByLayer(layers)
+    fast = PromptedCLIP(small_clip, learner, classnames, class_chunk=chunk).encode_text()
+    slow = features_of_whole_sentences(small_clip, learner, classnames)
+    torch.testing.assert_close(fast, slow, **TOLERANCE)
+    given = [layer for layer in layers if layer is not None]
+    direction = torch.randn_like(fast)
+    gradients = [torch.autograd.grad((features * direction).sum(), given) for features in (fast, slow)]
+    torch.testing.assert_close(*gradients, **TOLERANCE)
+
+
+def test_a_wrong_number_of_prompts_is_refused(small_clip, classnames):
+    learner = PromptsByLayer([torch.zeros(2, 64), torch.zeros(3, 64)])
+    with pytest.raises(ValueError, match="3 prompts for 2 slots in layer 1"):
+        PromptedCLIP(small_clip, learner, classnames).encode_text()
+
+
+@pytest.mark.parametrize("names", [["cat"], ["cat", "cat"], ["sun", "sun flower"]], ids=str)
+def test_sentences_that_are_equal_or_begin_alike_equal_the_equations(small_clip, images, names):
+    learner = make_learner(small_clip, depth=2, variant="released")
+    together = PromptedCLIP(small_clip, learner, names).encode_text()
+    for row, name in zip(together, names):
+        torch.testing.assert_close(row, PromptedCLIP(small_clip, learner, [name]).encode_text()[0], **TOLERANCE)
+
+
+@pytest.mark.parametrize("queries", [1, 4, 7])
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("slots", [slice(1, 3), slice(0, 7)])
+def test_attention_of_fused_kernels_equals_its_definition(queries, causal, slots):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, queries, 4), torch.randn(1, 2, 7, 4), torch.randn(1, 2, 7, 4)
+    visible = visible_from(queries, 7, query.device) if causal else None
+    scores = query @ key.transpose(-1, -2) / 4**0.5
+    for row in range(queries if causal else 0):
+        scores[..., row, 7 - queries + row + 1 :] = float("-inf")
+    weights = scores.softmax(dim=-1)
+    for cast in (torch.Tensor.float, torch.Tensor.double):
+        arguments = cast(query), cast(key)
+        torch.testing.assert_close(attend(*arguments, cast(value), visible), cast(weights @ value), **TOLERANCE)
+        torch.testing.assert_close(attention_to(*arguments, slots, visible), cast(weights[..., slots]), **TOLERANCE)
+
+
+# Cosine of the gradients of all trained tensors, and difference of the cosines that are the logits.
+BF16_GRADIENT_COSINE, BF16_LOGIT_DIFFERENCE = 0.99, 0.01
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_bf16_is_within_its_tolerance_of_fp32(images, variant):
+    exact, rounded = make_clip(), make_clip()
+    cast_matmul_weights(rounded, torch.bfloat16)
+    learner = make_learner(exact, depth=3, variant=variant)
+    expected = results(exact, images, MANY, learner)
+    logits, *gradients = results(rounded, images, MANY, learner, precision="bf16")
+    scale = exact.logit_scale.exp().item()
+    assert 0 < (logits - expected[0]).abs().max() / scale < BF16_LOGIT_DIFFERENCE
+    ours, reference = (torch.cat([g.flatten() for g in group]) for group in (gradients, expected[1:]))
+    assert F.cosine_similarity(ours, reference, dim=0) > BF16_GRADIENT_COSINE
+
+
+def held_bytes(run) -> int:
+    """Memory that is held between `run` and the gradient: what autograd saves, and every tensor that Python sees."""
+    held = {}
+
+    def hold(tensor):
+        held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    def visible() -> list[torch.Tensor]:
+        gc.collect()
+        return [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
+
+    before = {tensor.untyped_storage().data_ptr() for tensor in visible()}
+    with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+        result = run()  # noqa: F841
+    for tensor in visible():
+        hold(tensor)
+    return sum(size for pointer, size in held.items() if pointer not in before)
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_the_estimate_of_held_memory_is_near_what_is_held(variant):
+    clip_model = make_clip(transformer_width=128, transformer_heads=2, transformer_layers=6)
+    learner = make_learner(clip_model, depth=3, variant=variant, context="")
+    held = []
+    for names in (MANY * 5, MANY * 10):
+        model = PromptedCLIP(clip_model, learner, names)
+        held.append(held_bytes(model.encode_text))
+    tokens = sum(tokenize_classes(MANY * 5, learner.template, 77).eot + 1).item()
+    estimate = activation_bytes(clip_model.transformer.resblocks) * tokens
+    # Shared tokens and those of the last layer are not held, key and value are held with the shared ones beside them.
+    assert 0.5 * estimate < held[1] - held[0] < 1.2 * estimate
+
+
+def test_with_a_chunk_held_memory_does_not_grow_with_the_classes(small_clip):
+    learner = make_learner(small_clip, depth=3)
+    held = [
+        held_bytes(PromptedCLIP(small_clip, learner, MANY * times, class_chunk=24).encode_text) for times in (2, 20)
+    ]
+    everything = held_bytes(PromptedCLIP(small_clip, learner, MANY * 20, class_chunk=10**6).encode_text)
+    # What remains of a class are its feature and its readouts.
+    assert held[1] < 1.3 * held[0] and held[1] < everything / 5
