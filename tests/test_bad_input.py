@@ -31,6 +31,7 @@ BAD_VALUES = [
     ([f"{PAPER}CTX_INIT", "a photo", f"{PAPER}AGGREGATION", "joint"], ["CTX_INIT", "a photo", "N_CTX", "4"]),
     ([f"{PAPER}CTX_INIT", "photo", f"{PAPER}AGGREGATION", "v2l"], ["CTX_INIT", "photo", "N_CTX"]),
     (["TRAIN.PATIENT_COUNT", "0"], ["TRAIN.PATIENT_COUNT", "0", "1 or more"]),
+    (["MODEL.CLASS_CHUNK", "-1"], ["MODEL.CLASS_CHUNK", "-1", "number of classes", "0"]),
     (["SEED.X", "1"], ["SEED.X"]),
     ([f"{PAPER}N_CONTEXT", "2"], [f"{PAPER}N_CONTEXT", "Non-existent"]),
     (["OPTIM.LR", "1"], ["OPTIM.LR", "float", "1.0"]),

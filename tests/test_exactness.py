@@ -13,11 +13,12 @@ from conftest import make_clip
 from test_bmip_equals_naive import LABELS, TOLERANCE, assert_equal_to_naive, make_learner
 from torch.nn import functional as F
 
-from trainers.prompting import class_groups
+from trainers.prompting import class_groups, tower
 from trainers.prompting.attention import attend, attention_to, visible_from
 from trainers.prompting.bmip import AGGREGATIONS
 from trainers.prompting.class_tokens import tokenize_classes
 from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
+from trainers.prompting.interaction import attention_readout
 from trainers.prompting.learner import PromptLearner, TowerPrompts
 from trainers.prompting.prompted_clip import PromptedCLIP
 from trainers.prompting.tower import activation_bytes
@@ -78,6 +79,19 @@ def test_gates_of_classes_come_in_label_order_from_groups_too(small_clip, images
         PromptedCLIP(small_clip, learner, MANY, class_chunk=chunk)(images).sum().backward()
         gates.append({tower: dict(layers) for tower, layers in learner.last_gates.items()})
     torch.testing.assert_close(*gates, **TOLERANCE)
+
+
+def test_recomputation_reads_no_attention_again(small_clip, images, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        tower, "attention_readout", lambda *args, **kw: calls.append(1) or attention_readout(*args, **kw)
+    )
+    learner = make_learner(small_clip, depth=3)
+    loss = PromptedCLIP(small_clip, learner, MANY, class_chunk=8)(images).sum()
+    forward = len(calls)
+    loss.backward()
+    # Layer 0 reads with tokens that the learner hands over, in two of three groups.
+    assert forward == 3 * 3 + 3 and len(calls) == forward + 2
 
 
 class PromptsByLayer(PromptLearner):

@@ -132,7 +132,7 @@ class PromptTrainer(Checkpointing, TrainerX):
         loss = F.cross_entropy(logits, labels)
         self._step(loss)
         # The host waits for the device here only, when all work of the step is under way.
-        value, accuracy = torch.stack([loss.detach(), compute_accuracy(logits, labels)[0]]).tolist()
+        value, accuracy = torch.cat([loss.detach().view(1), compute_accuracy(logits, labels)[0]]).tolist()
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"The loss is {value} in epoch {self.epoch + 1}, batch {self.batch_idx + 1}. "

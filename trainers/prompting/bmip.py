@@ -211,6 +211,7 @@ class BMIPLearner(PromptLearner):
         gates: nn.ModuleDict,
     ) -> TowerPrompts:
         rules = self.plan[tower]
+        gates_by_layer = self.last_gates[tower] = {}
 
         def at(layer: int, readout: Readout) -> Tensor | None:
             rule, key = rules[layer], str(layer)
@@ -226,19 +227,10 @@ class BMIPLearner(PromptLearner):
                 return UNGATED[rule](own, projected)
             received = self._read(tower, own if layer == 0 else None, readout)
             weights = interaction.gate(received, gates[key].weight[0, 0], gates[key].bias[0])
-            self._keep_gates(tower, layer, weights.detach(), readout)
+            _keep_gates(gates_by_layer, layer, weights.detach(), readout)
             return interaction.substitute(own, projected, weights)
 
         return TowerPrompts(length=self.text_slots, depth=len(rules), at=at)
-
-    def _keep_gates(self, tower: str, layer: int, weights: Tensor, readout: Readout) -> None:
-        kept = self.last_gates[tower]
-        if readout.samples is None or weights.dim() == 1:
-            kept[layer] = weights
-            return
-        if layer not in kept or len(kept[layer]) != readout.total:
-            kept[layer] = weights.new_empty(readout.total, weights.shape[-1])
-        kept[layer][readout.samples] = weights
 
     def _read(self, tower: str, tokens: Tensor | None, readout: Readout) -> Tensor:
         """The readout that the variant gates by: `[batch, b]`, or `[b]` for all in the released code."""
@@ -248,6 +240,15 @@ class BMIPLearner(PromptLearner):
         with torch.no_grad() if self.config.detach else contextlib.nullcontext():
             received = readout(tokens, relative=self.config.relative)
         return received.mean(dim=0) if self.config.variant == "released" else received
+
+
+def _keep_gates(kept: dict[int, Tensor], layer: int, weights: Tensor, readout: Readout) -> None:
+    if readout.samples is None or weights.dim() == 1:
+        kept[layer] = weights
+        return
+    if layer not in kept:
+        kept[layer] = weights.new_empty(readout.total, weights.shape[-1])
+    kept[layer][readout.samples] = weights
 
 
 _RELEASED_KEYS = (

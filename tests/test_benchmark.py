@@ -1,0 +1,61 @@
+"""`scripts/benchmark.py` measures, prints and writes what it says, on a CLIP small enough for a test."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from scripts import benchmark
+
+
+def test_all_entries_are_measured_and_compared_with_the_first(tmp_path, capsys):
+    file = tmp_path / "result.json"
+    options = ["--backbone", "tiny", "--variant", "paper", "--classes", "3", "--batch", "2", "--repeats", "1"]
+    benchmark.main(["--work", "train", *options, "--json", str(file)])
+    content = json.loads(file.read_text())
+    assert {"date", "device", "threads", "torch"} <= content["machine"].keys()
+    ours, straightforward, plain = content["records"]
+    assert [record["model"] for record in content["records"]] == ["ours", "straightforward", "plain CLIP"]
+    for record in (ours, straightforward, plain):
+        assert record["seconds"] > 0 and record["peak_bytes"] > 2**20
+        assert record["ratio"] == record["seconds"] / ours["seconds"]
+    assert f"{straightforward['ratio']:.2f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("work", ["train", "test", "images"])
+@pytest.mark.parametrize("model", [benchmark.OURS, benchmark.STRAIGHTFORWARD, benchmark.PLAIN])
+def test_every_work_runs_with_every_model(work, model):
+    task = benchmark.Task(work, "released", classes=3, batch=2, backbone="tiny")
+    step = benchmark.make_step(task, benchmark.Entry(model, "bf16"), benchmark.torch.device("cpu"))
+    step(1)
+    step(1)
+
+
+def test_a_test_encodes_the_classes_once_and_all_its_batches(monkeypatch):
+    calls = []
+    for name in ("encode_text", "encode_image"):
+        original = getattr(benchmark.PromptedCLIP, name)
+        counted = lambda self, *args, name=name, original=original: calls.append(name) or original(self, *args)  # noqa: E731
+        monkeypatch.setattr(benchmark.PromptedCLIP, name, counted)
+    task = benchmark.Task("test", "paper", classes=3, batch=2, backbone="tiny")
+    step = benchmark.make_step(task, benchmark.Entry(benchmark.OURS), benchmark.torch.device("cpu"))
+    step(4)
+    step(4)
+    assert calls.count("encode_text") == 2 and calls.count("encode_image") == 8
+
+
+def test_a_baseline_without_room_is_left_out_and_shown_as_such(monkeypatch):
+    monkeypatch.setattr(benchmark, "free_memory", lambda device: 10**6)
+    task = benchmark.Task("train", "paper", classes=3, batch=2, backbone="tiny")
+    records = benchmark.measure(task, [benchmark.Entry(benchmark.STRAIGHTFORWARD)], "cpu", 1)
+    assert records[0]["seconds"] is None and "out of memory" in benchmark.table(records)
+
+
+@pytest.mark.parametrize("arguments", [["--device", "cuda"], ["--classes", "0"], ["--work", "sleep"]])
+def test_wrong_options_end_in_a_message(arguments, capsys):
+    if benchmark.torch.cuda.is_available() and "cuda" in arguments:
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(SystemExit):
+        benchmark.parse_args(arguments)
+    assert arguments[0] in capsys.readouterr().err
