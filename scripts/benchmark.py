@@ -7,7 +7,9 @@ The baselines are BMIP as the field writes it (`straightforward_bmip.py`: full p
 again) and plain CLIP (`encode_image` of the same images alone: the floor). Weights are random, in the shapes of
 ViT-B/16, on which no time depends; class names are ImageNet's, as torchvision ships them. Every column has a process
 of its own, and they take turns step by step, so a machine whose speed changes slows all of them alike. Times are the
-fastest of the repeats. Memory is the process's peak on a CPU, the allocator's on CUDA.
+fastest of the repeats. Memory is the process's peak on a CPU, the allocator's on CUDA. The last column is the time
+that the matrix products and attention of a step would take at the speed of one large product of the same type,
+measured in the same run, as a share of the time that the step takes.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from typing import Any, NamedTuple
 import torch
 from tabulate import tabulate
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -150,9 +153,15 @@ def make_step(task: Task, entry: Entry, device: torch.device) -> Callable[[int],
 
 
 def serve(connection: multiprocessing.connection.Connection, task: Task, entry: Entry, device: str) -> None:
-    """In a process of its own: build, then answer a number of batches with their seconds and the peak memory."""
+    """In a process of its own: build, count, then answer a number of batches with their seconds and the peak memory.
+
+    The first answer is the number of floating-point operations of a batch.
+    """
     device = torch.device(device)
     step = make_step(task, entry, device)
+    with FlopCounterMode(display=False) as counter:
+        step(1)
+    connection.send(counter.get_total_flops())
     while batches := connection.recv():
         start = time.perf_counter()
         step(batches)
@@ -166,12 +175,26 @@ def serve(connection: multiprocessing.connection.Connection, task: Task, entry: 
         connection.send((seconds, peak))
 
 
+def product_speed(precision: str, device: str, size: int = 2048, seconds: float = 0.5) -> float:
+    """Floating-point operations per second of a square matrix product."""
+    left, right = (torch.randn(size, size, device=device).to(PRECISIONS[precision].matmul) for _ in range(2))
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        product = left @ right
+        product[0, 0].item()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
 def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> list[dict[str, Any]]:
     """One record per entry, in seconds and bytes; without numbers where an entry did not survive."""
     spawn = multiprocessing.get_context("spawn")
     running: dict[Entry, tuple[multiprocessing.process.BaseProcess, Any]] = {}
     times: dict[Entry, list[float]] = {entry: [] for entry in entries}
     peaks: dict[Entry, int] = {}
+    flops: dict[Entry, int] = {}
+    speeds = {entry.precision: product_speed(entry.precision, device) for entry in entries}
     for entry in entries:
         if entry.model == STRAIGHTFORWARD and task.work == TRAIN and not _fits(task, device):
             continue
@@ -180,11 +203,14 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
         process.start()
         theirs.close()
         running[entry] = process, ours
-    # The first round warms up: it allocates what later ones use again. A test is long enough to be run once.
-    rounds = [1, *[TEST_BATCHES] * (1 if task.work == TEST else repeats)]
+    # What is counted first warms up: it allocates what later steps use again. A test is long enough to be run once.
+    rounds = [0, *[TEST_BATCHES] * (1 if task.work == TEST else repeats)]
     for batches in tqdm(rounds, desc=" ".join(str(part) for part in task), leave=False):
         for entry, (_, connection) in list(running.items()):
             try:
+                if not batches:
+                    flops[entry] = connection.recv()
+                    continue
                 connection.send(batches)
                 seconds, peaks[entry] = connection.recv()
                 times[entry].append(seconds)
@@ -197,8 +223,13 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
         process.join()
     records = []
     for entry in entries:
-        best = min(times[entry][1:], default=None)
+        best = min(times[entry], default=None)
         records.append({**task._asdict(), **entry._asdict(), "seconds": best, "peak_bytes": peaks.get(entry) or None})
+        # One batch is counted, and a test is not four times its first batch.
+        known = best and task.work != TEST
+        records[-1]["flop"] = flops[entry] if known else None
+        records[-1]["product_flop_per_second"] = speeds[entry.precision]
+        records[-1]["share_of_limit"] = flops[entry] / speeds[entry.precision] / best if known else None
     for record in records:
         known = record["seconds"] and records[0]["seconds"]
         record["ratio"] = record["seconds"] / records[0]["seconds"] if known else None
@@ -215,6 +246,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     for record in records:
         chunk = {AUTOMATIC: "auto", UNCHUNKED: "all"}.get(record["chunk"], record["chunk"])
         seconds, peak, ratio = record["seconds"], record["peak_bytes"], record["ratio"]
+        flop, share = record["flop"], record["share_of_limit"]
         rows.append(
             [
                 *(record[key] for key in ("work", "variant", "classes", "batch", "model", "precision")),
@@ -222,9 +254,12 @@ def table(records: Sequence[dict[str, Any]]) -> str:
                 f"{seconds:.3f}" if seconds else "out of memory",
                 f"{peak / 2**30:.2f}" if peak else "",
                 f"{ratio:.2f}" if ratio else "",
+                f"{flop / 1e9:.0f}" if flop else "",
+                f"{share:.0%}" if share else "",
             ]
         )
     headers = ["work", "variant", "classes", "batch", "model", "precision", "chunk", "seconds", "peak GiB", "ratio"]
+    headers += ["GFLOP", "of limit"]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
@@ -236,6 +271,7 @@ def machine(device: str) -> dict[str, str]:
         "device": name,
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
+        **{f"{name} product": f"{product_speed(name, device) / 1e9:.0f} GFLOP/s" for name in ("fp32", "bf16")},
         "system": platform.platform(),
     }
 

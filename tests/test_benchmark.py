@@ -20,6 +20,9 @@ def test_all_entries_are_measured_and_compared_with_the_first(tmp_path, capsys):
     for record in (ours, straightforward, plain):
         assert record["seconds"] > 0 and record["peak_bytes"] > 2**20
         assert record["ratio"] == record["seconds"] / ours["seconds"]
+        limit = record["flop"] / record["product_flop_per_second"]
+        assert 0 < record["share_of_limit"] == limit / record["seconds"]
+    assert ours["flop"] < straightforward["flop"]
     assert f"{straightforward['ratio']:.2f}" in capsys.readouterr().out
 
 
