@@ -19,7 +19,7 @@ from trainers.prompting.errors import InputError
 from . import fewshot
 from .builtin.files import write_once
 from .fewshot import Item
-from .readers import GUIDE, Splits, check_images, missing_image, read_class_folders, read_split_json
+from .readers import GUIDE, Splits, check_images, check_splits, missing_image, read_split_json
 from .table import ROWS, Row
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -35,10 +35,12 @@ class TableDataset(DatasetBase):
         self.dataset_dir = str(folder)
         self.image_dir = str(folder / self.row.images)
         self.split_path = str(folder / self.row.split_file)
+        self.test_only = self.row.test_only
         splits = read_splits(self.row, folder, cfg.SEED)
-        splits = select(splits, cfg)
+        # As in CoOp, shots and classes are not chosen from sets that are there to be tested on as a whole.
+        splits = splits if self.test_only else select(splits, cfg, self.row.val_is_test)
         train, val, test = ([_datum(item, self.row.name) for item in items] for items in splits)
-        super().__init__(train_x=train, val=val, test=test)
+        super().__init__(train_x=train, val=val or None, test=test)
 
 
 def locate(row: Row, root: str) -> Path:
@@ -68,29 +70,43 @@ def read_splits(row: Row, folder: Path, seed: int) -> Splits:
     images, split_path = folder / row.images, folder / row.split_file
     if not images.is_dir():
         raise InputError(f"{row.name} needs its images in {images}, which is not there, see {GUIDE}.")
-    if split_path.is_file():
+    source = str(split_path)
+    if row.has_split_file and split_path.is_file():
         print(f"Reading split from {split_path}")
         splits = read_split_json(split_path, images)
-    elif row.class_folders:
-        # Unseeded runs must agree on what is held out, so a negative seed still cuts in one fixed way.
-        splits = read_class_folders(images, random.Random(max(seed, 0)), row.ignored, row.renames)
-    else:
+    elif row.derive is None:
         raise InputError(
             f"{row.name} needs the split file {split_path}, which is not there; download {row.split_file} and put "
             f"it into {folder}, see {GUIDE}."
         )
-    check_images(splits, str(split_path))
+    else:
+        source = str(folder)
+        try:
+            # Unseeded runs must agree on what is held out, so a negative seed still cuts in one fixed way.
+            splits = check_splits(row.derive(folder, images, random.Random(max(seed, 0))), source)
+        except InputError as error:
+            if not row.has_split_file:
+                raise
+            raise InputError(f"{error} Or download {row.split_file} and put it into {folder}.") from error
+    check_images(splits, source)
     return splits
 
 
-def select(splits: Splits, cfg: Any) -> Splits:
-    """The shots and classes that a run asks for. The test split is never sampled, only cut to its classes."""
+def select(splits: Splits, cfg: Any, val_is_test: bool = False) -> Splits:
+    """The shots and classes that a run asks for. The test split is never sampled, only cut to its classes.
+
+    Where validation images are the test images, as on ImageNet, they are not sampled either.
+    """
     train, val, test = splits
     shots = cfg.DATASET.NUM_SHOTS
     if shots >= 1:
         print(f"Creating a {shots}-shot dataset")
-        print(f"Creating a {min(shots, fewshot.MAX_VAL_SHOTS)}-shot dataset")
-        train, val = fewshot.sample_train_val(train, val, shots, fewshot.generator(cfg.SEED))
+        rng = fewshot.generator(cfg.SEED)
+        if val_is_test:
+            train = fewshot.sample_fewshot(train, shots, rng)
+        else:
+            print(f"Creating a {min(shots, fewshot.MAX_VAL_SHOTS)}-shot dataset")
+            train, val = fewshot.sample_train_val(train, val, shots, rng)
 
     # Read with defaults, as only this project's train.py declares all three keys: CoOp's knows the first alone.
     subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")

@@ -50,7 +50,7 @@ def read_split_json(path: Path, image_dir: Path) -> Splits:
                 f"Download it again, see {GUIDE}."
             )
         splits.append([_item(row, index, split, path, image_dir) for index, row in enumerate(rows)])
-    return _checked(Splits(*splits), f"{path}")
+    return check_splits(Splits(*splits), f"{path}")
 
 
 def _item(row: object, index: int, split: str, path: Path, image_dir: Path) -> Item:
@@ -73,11 +73,11 @@ def read_class_folders(
     """
     print("Splitting into 50% train, 20% val, and 30% test")
     splits = Splits([], [], [])
-    folders = [name for name in _visible(image_dir) if name not in ignored and (image_dir / name).is_dir()]
+    folders = [name for name in visible(image_dir) if name not in ignored and (image_dir / name).is_dir()]
     if not folders:
         raise InputError(f"{image_dir} has no class folders; unpack the images into it, see {GUIDE}.")
     for label, folder in enumerate(folders):
-        files = _visible(image_dir / folder)
+        files = visible(image_dir / folder)
         name = (renames or {}).get(folder, folder)
         for split, part in zip(splits, cut_class(files, rng)):
             if not part:
@@ -97,11 +97,11 @@ def cut_class(files: list[str], rng: random.Random) -> tuple[list[str], list[str
     return files[:n_train], files[n_train : n_train + n_val], files[n_train + n_val :]
 
 
-def _visible(folder: Path) -> list[str]:
+def visible(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
-def _checked(splits: Splits, source: str) -> Splits:
+def check_splits(splits: Splits, source: str) -> Splits:
     """Labels run from 0 without gaps, and one label has one name in all three splits."""
     names: dict[int, str] = {}
     for item in splits.train:

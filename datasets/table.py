@@ -6,12 +6,15 @@ Folders, file names and class-name renames are CoOp's. A new data set is a new r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable
 
+from . import layouts
 from .builtin import digits, symbols
+from .layouts import class_folders
+from .readers import Splits
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,10 @@ class Row:
     name: str  # in Dassl's registry, and in the name of the split JSON
     folder: str
     images: str = "images"  # folder of the images below `folder`; "." when it is `folder` itself
-    class_folders: bool = False  # without a split JSON, `images` has a folder per class to be cut 50/20/30
-    ignored: tuple[str, ...] = ()  # class folders that are left out
-    renames: Mapping[str, str] = field(default_factory=dict)  # class folder to class name
+    derive: Callable[[Path, Path, random.Random], Splits] | None = None  # reads the splits without a split JSON
+    has_split_file: bool = True  # CoOp publishes a split JSON, which counts where it is there
+    test_only: bool = False  # all images are test images; Dassl takes class names from them as from training images
+    val_is_test: bool = False
     write: Callable[[Path, str], None] | None = None  # a built-in set: fills its folder, split file included
 
     @property
@@ -32,39 +36,52 @@ class Row:
 
 
 ROWS = (
+    Row("ImageNet", "imagenet", derive=layouts.imagenet, has_split_file=False, val_is_test=True),
     Row(
         "Caltech101",
         "caltech-101",
         "101_ObjectCategories",
-        class_folders=True,
-        ignored=("BACKGROUND_Google", "Faces_easy"),
-        renames={"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"},
+        class_folders(
+            ignored=("BACKGROUND_Google", "Faces_easy"),
+            renames={"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"},
+        ),
     ),
-    Row("OxfordPets", "oxford_pets"),
-    Row("StanfordCars", "stanford_cars", "."),
-    Row("OxfordFlowers", "oxford_flowers", "jpg"),
-    Row("Food101", "food-101", class_folders=True),
-    Row("SUN397", "sun397", "SUN397"),
-    Row("DescribableTextures", "dtd", class_folders=True),
+    Row("OxfordPets", "oxford_pets", derive=layouts.oxford_pets),
+    Row("StanfordCars", "stanford_cars", ".", layouts.stanford_cars),
+    Row("OxfordFlowers", "oxford_flowers", "jpg", layouts.oxford_flowers),
+    Row("Food101", "food-101", derive=class_folders()),
+    Row("FGVCAircraft", "fgvc_aircraft", derive=layouts.fgvc_aircraft, has_split_file=False),
+    Row("SUN397", "sun397", "SUN397", layouts.sun397),
+    Row("DescribableTextures", "dtd", derive=class_folders()),
     Row(
         "EuroSAT",
         "eurosat",
         "2750",
-        class_folders=True,
-        renames={
-            "AnnualCrop": "Annual Crop Land",
-            "Forest": "Forest",
-            "HerbaceousVegetation": "Herbaceous Vegetation Land",
-            "Highway": "Highway or Road",
-            "Industrial": "Industrial Buildings",
-            "Pasture": "Pasture Land",
-            "PermanentCrop": "Permanent Crop Land",
-            "Residential": "Residential Buildings",
-            "River": "River",
-            "SeaLake": "Sea or Lake",
-        },
+        class_folders(
+            renames={
+                "AnnualCrop": "Annual Crop Land",
+                "Forest": "Forest",
+                "HerbaceousVegetation": "Herbaceous Vegetation Land",
+                "Highway": "Highway or Road",
+                "Industrial": "Industrial Buildings",
+                "Pasture": "Pasture Land",
+                "PermanentCrop": "Permanent Crop Land",
+                "Residential": "Residential Buildings",
+                "River": "River",
+                "SeaLake": "Sea or Lake",
+            },
+        ),
     ),
-    Row("UCF101", "ucf101", "UCF-101-midframes"),
+    Row("UCF101", "ucf101", "UCF-101-midframes", layouts.ucf101),
+    *(
+        Row(name, folder, images, derive, has_split_file=False, test_only=True)
+        for name, folder, images, derive in (
+            ("ImageNetV2", "imagenetv2", "imagenetv2-matched-frequency-format-val", layouts.imagenet_v2),
+            ("ImageNetSketch", "imagenet-sketch", "images", layouts.imagenet_variant),
+            ("ImageNetA", "imagenet-adversarial", "imagenet-a", layouts.imagenet_variant),
+            ("ImageNetR", "imagenet-rendition", "imagenet-r", layouts.imagenet_variant),
+        )
+    ),
     Row("Digits", "digits", write=digits.write),
     *(Row(name, folder, write=write) for name, folder, write in symbols.VARIANTS),
 )

@@ -22,7 +22,6 @@ import multiprocessing
 import multiprocessing.connection
 import platform
 import random
-import resource
 import sys
 import time
 import warnings
@@ -30,10 +29,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import psutil
 import torch
 from tabulate import tabulate
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -45,7 +45,7 @@ with warnings.catch_warnings():
 from scripts.straightforward_bmip import StraightforwardBMIP
 from trainers.prompting.bmip import VARIANTS, BMIPConfig, BMIPLearner
 from trainers.prompting.class_groups import free_memory
-from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
+from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights, use_tf32
 from trainers.prompting.prompted_clip import AUTOMATIC, PromptedCLIP
 
 # Arguments of `clip.model.CLIP`; "tiny" is there to try the script.
@@ -57,6 +57,7 @@ OURS, STRAIGHTFORWARD, PLAIN = "ours", "straightforward", "plain CLIP"
 TRAIN, TEST, IMAGES = "train", "test", "images"
 TEST_BATCHES = 4
 UNCHUNKED = 10**9
+OUT_OF_MEMORY = "out of memory"
 # What the straightforward step holds for the gradient in fp32, as this script measures it; more than is free kills.
 STRAIGHTFORWARD_BYTES_PER_CLASS = 45e6
 
@@ -158,25 +159,39 @@ def serve(connection: multiprocessing.connection.Connection, task: Task, entry: 
     The first answer is the number of floating-point operations of a batch.
     """
     device = torch.device(device)
-    step = make_step(task, entry, device)
-    with FlopCounterMode(display=False) as counter:
-        step(1)
-    connection.send(counter.get_total_flops())
-    while batches := connection.recv():
-        start = time.perf_counter()
-        step(batches)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds = time.perf_counter() - start
-        if device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(device)
-        else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        connection.send((seconds, peak))
+    use_tf32(False)
+    try:
+        step = make_step(task, entry, device)
+        with FlopCounterMode(display=False) as counter:
+            step(1)
+        connection.send(counter.get_total_flops())
+        while batches := connection.recv():
+            start = time.perf_counter()
+            step(batches)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            connection.send((time.perf_counter() - start, peak_memory(device)))
+    except torch.cuda.OutOfMemoryError:
+        connection.send(OUT_OF_MEMORY)
+    except Exception as error:
+        connection.send(error)
 
 
-def product_speed(precision: str, device: str, size: int = 2048, seconds: float = 0.5) -> float:
-    """Floating-point operations per second of a square matrix product."""
+def peak_memory(device: torch.device) -> int:
+    """Bytes: of the process on a CPU, of PyTorch's allocator on CUDA."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return psutil.Process().memory_info().peak_wset
+    import resource
+
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def product_speed(precision: str, device: str, seconds: float = 0.5) -> float:
+    """Floating-point operations per second of a square matrix product, large enough to fill the device."""
+    size = 2048 if device == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device).to(PRECISIONS[precision].matmul) for _ in range(2))
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -188,15 +203,21 @@ def product_speed(precision: str, device: str, size: int = 2048, seconds: float 
 
 
 def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> list[dict[str, Any]]:
-    """One record per entry, in seconds and bytes; without numbers where an entry did not survive."""
+    """One record per entry, in seconds and bytes; without numbers, but with a remark, where an entry had no room.
+
+    Raises:
+        RuntimeError: an entry failed for another reason.
+    """
     spawn = multiprocessing.get_context("spawn")
     running: dict[Entry, tuple[multiprocessing.process.BaseProcess, Any]] = {}
     times: dict[Entry, list[float]] = {entry: [] for entry in entries}
+    remarks: dict[Entry, str] = {}
     peaks: dict[Entry, int] = {}
     flops: dict[Entry, int] = {}
     speeds = {entry.precision: product_speed(entry.precision, device) for entry in entries}
     for entry in entries:
         if entry.model == STRAIGHTFORWARD and task.work == TRAIN and not _fits(task, device):
+            remarks[entry] = "not tried, no room"
             continue
         ours, theirs = spawn.Pipe()
         process = spawn.Process(target=serve, args=(theirs, task, entry, device), daemon=True)
@@ -208,25 +229,33 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
     for batches in tqdm(rounds, desc=" ".join(str(part) for part in task), leave=False):
         for entry, (_, connection) in list(running.items()):
             try:
-                if not batches:
-                    flops[entry] = connection.recv()
-                    continue
-                connection.send(batches)
-                seconds, peaks[entry] = connection.recv()
-                times[entry].append(seconds)
+                if batches:
+                    connection.send(batches)
+                answer = connection.recv()
             except (EOFError, ConnectionError):
-                # The system killed it, most likely for its memory.
+                # The system killed it, which it does for memory.
+                answer = OUT_OF_MEMORY
+            if isinstance(answer, Exception):
+                raise RuntimeError(f"{' '.join(map(str, (*task, *entry)))} failed: {answer}") from answer
+            if answer == OUT_OF_MEMORY:
+                remarks[entry] = answer
                 del running[entry]
-                times[entry], peaks = [], {**peaks, entry: 0}
+            elif batches:
+                times[entry].append(answer[0])
+                peaks[entry] = answer[1]
+            else:
+                flops[entry] = answer
     for process, connection in running.values():
         connection.send(0)
         process.join()
     records = []
     for entry in entries:
-        best = min(times[entry], default=None)
-        records.append({**task._asdict(), **entry._asdict(), "seconds": best, "peak_bytes": peaks.get(entry) or None})
+        remark = remarks.get(entry, "")
+        best = None if remark else min(times[entry])
+        records.append({**task._asdict(), **entry._asdict(), "seconds": best, "peak_bytes": peaks.get(entry)})
+        records[-1]["remark"] = remark
         # One batch is counted, and a test is not four times its first batch.
-        known = best and task.work != TEST
+        known = best and task.work != TEST and _counts_attention()
         records[-1]["flop"] = flops[entry] if known else None
         records[-1]["product_flop_per_second"] = speeds[entry.precision]
         records[-1]["share_of_limit"] = flops[entry] / speeds[entry.precision] / best if known else None
@@ -234,6 +263,11 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
         known = record["seconds"] and records[0]["seconds"]
         record["ratio"] = record["seconds"] / records[0]["seconds"] if known else None
     return records
+
+
+def _counts_attention() -> bool:
+    """Whether this PyTorch counts the operations of the fused attention on a CPU; elsewhere it always does."""
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu in flop_registry
 
 
 def _fits(task: Task, device: str) -> bool:
@@ -251,7 +285,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
             [
                 *(record[key] for key in ("work", "variant", "classes", "batch", "model", "precision")),
                 chunk if record["model"] == OURS and record["work"] == TRAIN else "",
-                f"{seconds:.3f}" if seconds else "out of memory",
+                f"{seconds:.3f}" if seconds else record["remark"],
                 f"{peak / 2**30:.2f}" if peak else "",
                 f"{ratio:.2f}" if ratio else "",
                 f"{flop / 1e9:.0f}" if flop else "",

@@ -52,7 +52,13 @@ def test_a_baseline_without_room_is_left_out_and_shown_as_such(monkeypatch):
     monkeypatch.setattr(benchmark, "free_memory", lambda device: 10**6)
     task = benchmark.Task("train", "paper", classes=3, batch=2, backbone="tiny")
     records = benchmark.measure(task, [benchmark.Entry(benchmark.STRAIGHTFORWARD)], "cpu", 1)
-    assert records[0]["seconds"] is None and "out of memory" in benchmark.table(records)
+    assert records[0]["seconds"] is None and "no room" in benchmark.table(records)
+
+
+def test_a_failure_is_no_lack_of_memory():
+    task = benchmark.Task("train", "paper", classes=0, batch=2, backbone="tiny")
+    with pytest.raises(RuntimeError, match="train paper 0 2 tiny ours fp32 0 failed: .*no classes"):
+        benchmark.measure(task, [benchmark.Entry(benchmark.OURS)], "cpu", 1)
 
 
 @pytest.mark.parametrize("arguments", [["--device", "cuda"], ["--classes", "0"], ["--work", "sleep"]])

@@ -157,11 +157,94 @@ def test_a_wrong_number_of_prompts_is_refused(small_clip, classnames):
 
 
 @pytest.mark.parametrize("names", [["cat"], ["cat", "cat"], ["sun", "sun flower"]], ids=str)
-def test_sentences_that_are_equal_or_begin_alike_equal_the_equations(small_clip, images, names):
-    learner = make_learner(small_clip, depth=2, variant="released")
-    together = PromptedCLIP(small_clip, learner, names).encode_text()
-    for row, name in zip(together, names):
-        torch.testing.assert_close(row, PromptedCLIP(small_clip, learner, [name]).encode_text()[0], **TOLERANCE)
+@pytest.mark.parametrize("plan", [(ALL, ALL), (EACH, ALL), (ALL, EACH)], ids=", ".join)
+def test_sentences_that_are_equal_or_begin_alike_are_right(small_clip, names, plan):
+    torch.manual_seed(0)
+    learner = PromptsByLayer([torch.randn(2, 64) if kind == ALL else torch.randn(len(names), 2, 64) for kind in plan])
+    fast = PromptedCLIP(small_clip, learner, names).encode_text()
+    torch.testing.assert_close(fast, features_of_whole_sentences(small_clip, learner, names), **TOLERANCE)
+
+
+class ReadingLearner(PromptLearner):
+    """Prompts enter layer 0; layer 1 looks at its slots, with or without gradient, and keeps them."""
+
+    def __init__(self, looks: str):
+        super().__init__()
+        self.template, self.text_slots, self.looks = "X X {}.", 2, looks
+        self.prompts = torch.nn.Parameter(torch.randn(2, 64, generator=torch.Generator().manual_seed(0)))
+
+    def text(self) -> TowerPrompts:
+        def at(layer, readout):
+            if layer == 0:
+                return self.prompts
+            if self.looks != "never":
+                with torch.no_grad():
+                    readout()
+            if self.looks == "twice":
+                assert readout().requires_grad
+            return None
+
+        return TowerPrompts(2, 2, at)
+
+
+@pytest.mark.parametrize("chunk", [0, 2])
+def test_looking_at_slots_without_gradient_leaves_their_gradient_as_it_is(small_clip, classnames, chunk):
+    gradients = []
+    for looks in ("never", "once", "twice"):
+        learner = ReadingLearner(looks)
+        features = PromptedCLIP(small_clip, learner, classnames, class_chunk=chunk).encode_text()
+        gradients.append(torch.autograd.grad(features.square().sum(), learner.prompts)[0])
+    torch.testing.assert_close(gradients[1], gradients[0], **TOLERANCE)
+    torch.testing.assert_close(gradients[2], gradients[0], **TOLERANCE)
+
+
+class DroppingLearner(ReadingLearner):
+    """Dropout on the prompts: every forward pass draws another mask."""
+
+    def text(self) -> TowerPrompts:
+        return TowerPrompts(2, 1, lambda layer, readout: F.dropout(self.prompts, 0.5))
+
+
+def test_recomputation_repeats_random_draws(small_clip, classnames):
+    learner = DroppingLearner("never")
+    gradients = []
+    for recompute in (False, True):
+        model = PromptedCLIP(small_clip, learner, classnames, class_chunk=1)
+        model.encode_text()
+        model._recomputed = model._recomputed if recompute else 0
+        torch.manual_seed(0)
+        gradients.append(torch.autograd.grad(model.encode_text().square().sum(), learner.prompts)[0])
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+def test_training_goes_on_after_an_evaluation_in_inference_mode(small_clip, images, classnames):
+    learner = make_learner(small_clip, depth=2)
+    model = PromptedCLIP(small_clip, learner, classnames, class_chunk=1)
+    with torch.inference_mode():
+        model.set_classes(classnames)
+        evaluated = model(images).clone()
+    trained = model(images)
+    trained.sum().backward()
+    torch.testing.assert_close(trained.detach(), evaluated, **TOLERANCE)
+
+
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_a_batch_without_images_has_no_logits(small_clip, images, classnames, variant):
+    model = PromptedCLIP(small_clip, make_learner(small_clip, depth=2, aggregation="none"), classnames)
+    assert model(images[:0]).shape == (0, len(classnames))
+    paper = PromptedCLIP(small_clip, make_learner(small_clip, depth=2, variant=variant), classnames)
+    assert paper(images[:0]).shape == (0, len(classnames))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("keys", [9, 33, 65, 199])
+def test_readouts_on_cuda_equal_the_definition(dtype, keys):
+    query, key = (torch.randn(3, 2, keys, 64, device="cuda").to(dtype) for _ in range(2))
+    visible = visible_from(keys, keys, query.device)
+    fused = attention_to(query, key, slice(1, 3), visible).float()
+    exact = attention_to(query.double().cpu(), key.double().cpu(), slice(1, 3), visible.cpu())
+    torch.testing.assert_close(fused.cpu(), exact.float(), rtol=2e-2, atol=2e-3)
 
 
 @pytest.mark.parametrize("queries", [1, 4, 7])

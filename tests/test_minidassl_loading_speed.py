@@ -62,9 +62,30 @@ def test_kept_workers_draw_what_fresh_ones_would(photos):
     torch.testing.assert_close(epochs(kept, 3), epochs(fresh, 3), rtol=0, atol=0)
 
 
-def test_epochs_differ(photos):
-    first, second = epochs(make_loader(make_cfg(workers=2), photos), 2)
-    assert not torch.equal(first.sort(dim=0).values, second.sort(dim=0).values)
+def test_an_image_is_augmented_differently_in_every_epoch(photos):
+    cfg = make_cfg(workers=2)
+    loader = build_data_loader(cfg, "SequentialSampler", photos, batch_size=4, tfm=build_transform(cfg))
+    assert isinstance(loader, PersistentLoader)
+    first, second, third = epochs(loader, 3)
+    assert not torch.equal(first, second) and not torch.equal(second, third)
+
+
+def test_another_loader_over_the_same_images_seeds_its_own_workers(photos):
+    kept = make_loader(make_cfg(workers=2), photos)
+    epochs(kept, 3)
+    other = DataLoader(kept.dataset, batch_size=4, num_workers=2)
+    first, second = epochs(other, 2)
+    assert not torch.equal(first, second)
+
+
+def test_after_an_epoch_that_was_left_early_workers_draw_what_fresh_ones_would(photos):
+    cfg = make_cfg(workers=2)
+    loader = make_loader(cfg, photos)
+    epochs(loader, 1)
+    next(iter(loader))
+    state, later = torch.get_rng_state(), epochs(loader, 1, seed=None)
+    torch.set_rng_state(state)
+    torch.testing.assert_close(epochs(make_loader(cfg, photos), 1, seed=None), later, rtol=0, atol=0)
 
 
 def test_a_loader_that_begins_in_a_later_epoch_goes_on_as_the_first_would_have(photos):

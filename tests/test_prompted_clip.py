@@ -91,6 +91,10 @@ def test_kept_text_features_follow_every_change_of_a_parameter(small_clip, image
     stepped = features()
     assert not torch.allclose(stepped, first)
     torch.testing.assert_close(stepped, fresh())
+    fused = torch.optim.Adam(learner.parameters(), lr=0.1, fused=True)  # raises no version counter
+    model(images).logsumexp(dim=1).sum().backward()
+    fused.step()
+    torch.testing.assert_close(features(), fresh())
     learner.load_state_dict({key: torch.zeros_like(value) for key, value in learner.state_dict().items()})
     torch.testing.assert_close(features(), fresh())
     # Other classes of the same number, again and again, so that memory of the old ones is used for the new ones.

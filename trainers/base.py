@@ -131,7 +131,8 @@ class PromptTrainer(Checkpointing, TrainerX):
         logits = self.model(images)
         loss = F.cross_entropy(logits, labels)
         self._step(loss)
-        # The host waits for the device here only, when all work of the step is under way.
+        # The host waits for the device once, when all work of the step is under way. After a loss that is not finite
+        # the prompts are spoilt, and the run ends; nothing of this epoch has been saved.
         value, accuracy = torch.cat([loss.detach().view(1), compute_accuracy(logits, labels)[0]]).tolist()
         if not math.isfinite(value):
             raise FloatingPointError(
@@ -158,6 +159,11 @@ class PromptTrainer(Checkpointing, TrainerX):
             print(f"{type(self).__name__} has nothing to train")
             self.test()
             return
+        if getattr(self.dm.dataset, "test_only", False):
+            raise InputError(
+                f"DATASET.NAME is {self.cfg.DATASET.NAME}, which has test images only; train on another data set, and "
+                "evaluate on this one with --eval-only --model-dir."
+            )
         keep_settings(self.cfg, self.output_dir)
         try:
             super().train()

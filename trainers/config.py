@@ -32,6 +32,8 @@ COMMON_DEFAULTS: dict[str, Any] = {
         "CLASS_CHUNK": AUTOMATIC,  # classes whose activations a training step holds at once; 0: as memory allows
         "TF32": False,  # fp32 products on CUDA's tensor cores: faster, with 10 bits of mantissa
     },
+    # The stand-in's; upstream Dassl has no such memory.
+    "DATALOADER": {"CACHE_GB": 2.0},
     "TRAIN": {
         "EARLY_STOPPING": True,  # stop when validation has not improved for PATIENT_COUNT epochs
         "PATIENT_COUNT": 3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -85,9 +86,14 @@ class PersistentLoader(DataLoader):
     """
 
     def __iter__(self) -> Iterator[Any]:
+        if self._iterator is not None and self._iterator._num_yielded < len(self):
+            # The last epoch was left early, and workers may still be busy with it.
+            self._iterator = None
         if self._iterator is not None:
             # The draw with which DataLoader seeds fresh workers, here for those that are there.
             self.dataset.worker_seed.random_()
+            # Workers that another loader starts for this dataset are seeded by that loader.
+            self.dataset.seeded_with = int(self.dataset.worker_seed)
         return super().__iter__()
 
 
@@ -220,9 +226,10 @@ class DatasetWrapper(Dataset):
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         self.worker_seed = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._seeded_with = 0
+        self.seeded_with = 0
         self.cache = None
-        if is_train and cfg.DATALOADER.CACHE_GB > 0 and _reads_as_usual(type(self)):
+        shared = cfg.DATALOADER.NUM_WORKERS == 0 or multiprocessing.get_start_method() == "fork"
+        if is_train and shared and cfg.DATALOADER.CACHE_GB > 0 and _reads_as_usual(type(self)):
             self.cache = ImageCache.that_fits([datum.impath for datum in data_source], cfg.DATALOADER.CACHE_GB * 2**30)
         if self.k_tfm > 1 and transform is None:
             raise ValueError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform to apply")
@@ -259,9 +266,9 @@ class DatasetWrapper(Dataset):
     def _reseed_worker(self) -> None:
         """In the first item of an epoch, seed a kept worker as DataLoader seeds a fresh one."""
         worker, base = get_worker_info(), int(self.worker_seed)
-        if worker is None or base == self._seeded_with:
+        if worker is None or base == self.seeded_with:
             return
-        self._seeded_with = base
+        self.seeded_with = base
         random.seed(base + worker.id)
         torch.manual_seed(base + worker.id)
         np.random.seed(_generate_state(base, worker.id))

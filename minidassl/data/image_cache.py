@@ -56,15 +56,15 @@ class ImageCache:
         return {**self.__dict__, "buffer": None}
 
     def read(self, index: int) -> Image.Image:
-        """The image at ``index`` of ``paths``, as :func:`read_image` gives it."""
+        """The pixels of :func:`read_image` for the image at ``index`` of ``paths``, without its metadata."""
         if self.buffer is None:
             return read_image(self.paths[index])
         start, end, filled = self.starts[index], self.starts[index + 1], self.starts[-1] + index
-        if self.buffer[filled]:
-            return Image.frombytes("RGB", self.sizes[index], self.buffer[start:end])
-        image = read_image(self.paths[index])
-        if image.size == self.sizes[index]:
+        if not self.buffer[filled]:
+            image = read_image(self.paths[index])
+            if image.size != self.sizes[index]:
+                return image
             self.buffer[start:end] = image.tobytes()
             # Last, so that another process never sees half an image.
             self.buffer[filled] = 1
-        return image
+        return Image.frombytes("RGB", self.sizes[index], self.buffer[start:end])

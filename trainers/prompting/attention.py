@@ -18,8 +18,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) ->
         query, key, value: see above.
         visible: bool, broadcast to `[batch, heads, queries, keys]`: who sees whom; None: everyone sees everyone.
     """
-    batch = max(len(query), len(key))
-    query, key, value = (part.expand(batch, -1, -1, -1) for part in (query, key, value))
+    query, key, value = to_one_batch(query, key, value)
     if _is_fused(query):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
     return _weights(query, key, visible) @ value
@@ -31,8 +30,7 @@ def attention_to(query: Tensor, key: Tensor, slots: slice, visible: Tensor | Non
     A fused kernel gives them too, without a map in memory, as attention over values that are 1 at one slot each and 0
     elsewhere.
     """
-    batch = max(len(query), len(key))
-    query, key = query.expand(batch, -1, -1, -1), key.expand(batch, -1, -1, -1)
+    query, key = to_one_batch(query, key)
     if not _is_fused(query):
         return _weights(query, key, visible)[..., slots]
     number = slots.stop - slots.start
@@ -41,6 +39,12 @@ def attention_to(query: Tensor, key: Tensor, slots: slice, visible: Tensor | Non
     indicator[slots, :number].fill_diagonal_(1)
     indicator = indicator.expand(*key.shape[:2], -1, -1)
     return F.scaled_dot_product_attention(query, key, indicator, attn_mask=visible)[..., :number]
+
+
+def to_one_batch(*parts: Tensor) -> list[Tensor]:
+    """Parts `[1 or batch, …]` as views `[batch, …]`; the batch may be empty."""
+    batch = next((len(part) for part in parts if len(part) != 1), 1)
+    return [part.expand(batch, -1, -1, -1) for part in parts]
 
 
 def _is_fused(query: Tensor) -> bool:

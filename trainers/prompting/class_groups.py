@@ -10,7 +10,7 @@ import psutil
 import torch
 
 # What one more group costs, in tokens of the text tower that could be computed in the same time: the work that does
-# not grow with the group, which on a GPU is the launching of kernels.
+# not grow with the group, which on a GPU is the launching of kernels. The numbers for CUDA are estimates.
 GROUP_COST = {"cpu": 64, "cuda": 4096}
 # Most tokens of a group. On a CPU larger activations come fresh from the operating system every time.
 LARGEST_GROUP = {"cpu": 2048, "cuda": 8192}
@@ -68,7 +68,7 @@ def _by_length(order: list[int], lengths: Sequence[int], group_cost: int) -> lis
         end for end in range(1, len(order) + 1) if end == len(order) or lengths[order[end - 1]] < lengths[order[end]]
     ]
     best = {0: (0, 0)}  # end of a group: cost of all up to it, start of that group
-    for end in [*ends, len(order)]:
+    for end in ends:
         length = lengths[order[end - 1]]
         best[end] = min((best[start][0] + group_cost + (end - start) * length, start) for start in best)
     groups, end = [], len(order)

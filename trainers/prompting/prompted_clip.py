@@ -80,7 +80,7 @@ class PromptedCLIP(nn.Module):
         for number, (group, classes) in enumerate(self._class_groups()):
             encode = self._encode_group
             if torch.is_grad_enabled() and number < self._recomputed:
-                encode = functools.partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
+                encode = functools.partial(checkpoint, encode, use_reentrant=False)
             # The last argument is filled by the first run, and read where activations are recomputed.
             features.append(encode(group, classes, prompts, {}))
         if len(features) == 1:
@@ -97,7 +97,9 @@ class PromptedCLIP(nn.Module):
             if held == AUTOMATIC:
                 held = automatic_held(lengths, activation_bytes(self.clip_model.transformer.resblocks), device)
             self._recomputed = len(groups) - held_groups(groups, held)
-            self._groups = [(group, torch.tensor(group.classes, device=device)) for group in groups]
+            # They outlive this call, which may be in inference mode, and training may need them.
+            with torch.inference_mode(False):
+                self._groups = [(group, torch.tensor(group.classes, device=device)) for group in groups]
         return self._groups
 
     def _encode_group(
@@ -145,13 +147,16 @@ class PromptedCLIP(nn.Module):
     def class_features(self) -> Tensor:
         """Normalised features of all classes, `[classes, embed]` in fp32.
 
-        Without gradients they are computed once per state of the learner: an in-place change (an optimiser step, a
-        loaded state dict) raises its tensors' version counters, and moving the model changes where they lie.
+        Without gradients they are computed once per state of the learner: an in-place change of its tensors raises
+        their version counters, and moving the model changes where they lie. What raises no counter, like a fused
+        optimiser, comes with a forward pass for the gradient, which forgets them; a bare write to `.data` does not,
+        and needs `set_classes`.
         """
         if torch.is_grad_enabled():
+            self._kept = None
             return F.normalize(self.encode_text().float(), dim=-1)
-        tensors = [*self.learner.parameters(), self.ids]
-        state = tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        tensors = [*self.learner.parameters(), *self.learner.buffers()]
+        state = self.ids.device, *((tensor.data_ptr(), tensor._version) for tensor in tensors)
         if self._kept is None or self._kept[0] != state:
             self._kept = state, F.normalize(self.encode_text().float(), dim=-1)
         return self._kept[1]

@@ -30,7 +30,7 @@ from clip.model import QuickGELU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import attend, visible_from
+from .attention import attend, to_one_batch, visible_from
 from .interaction import attention_readout
 from .learner import TowerPrompts
 
@@ -51,7 +51,7 @@ class TowerInput:
         counted: `[batch, tokens behind the slots]` bool, whose attention a readout averages; None counts all.
         samples: `[batch]`, which of all classes these are; None for all of them, in their order.
         total: number of all classes or images.
-        readouts: filled with what no gradient passes through. Whoever runs the same input again, to recompute
+        readouts: filled with what is read while gradients are off. Whoever runs the same input again, to recompute
             activations, hands it in and spares reading again.
     """
 
@@ -141,14 +141,11 @@ def _new_tokens(
         return tokens if tokens.dim() == 3 else tokens[None]
 
     def measure(tokens: Tensor | None, relative: bool) -> Tensor:
-        if tokens is not None:
-            return layer.readout(slot, placed(tokens), source.counted, relative)
-        received = source.readouts.get((number, relative))
-        if received is None:
-            received = layer.readout(slot, left(), source.counted, relative)
-            if not received.requires_grad:
-                source.readouts[number, relative] = received
-        return received
+        if tokens is not None or torch.is_grad_enabled():
+            return layer.readout(slot, left() if tokens is None else placed(tokens), source.counted, relative)
+        if (number, relative) not in source.readouts:
+            source.readouts[number, relative] = layer.readout(slot, left(), source.counted, relative)
+        return source.readouts[number, relative]
 
     new = prompts.at(number, LayerReadout(measure, source.samples, source.total))
     tokens = left() if new is None else placed(new)
@@ -167,7 +164,7 @@ class _Layer:
         self.block, self.causal = block, causal
         self.tokens = list(segments)
         self.heads = [_heads(block, segment, with_queries) for segment in segments]
-        self.seen: dict[int, tuple[Tensor, Tensor]] = {}
+        self.seen: dict[tuple[int, bool], tuple[Tensor, Tensor]] = {}
 
     def insert(self, index: int, tokens: Tensor) -> None:
         """Add a segment."""
@@ -209,10 +206,12 @@ class _Layer:
     def _seen_by(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values that a segment sees."""
         last = index + 1 if self.causal else len(self.heads)
-        if last not in self.seen:
+        # What was joined without gradient must not serve where there is one.
+        key = last, torch.is_grad_enabled()
+        if key not in self.seen:
             heads = self.heads[:last]
-            self.seen[last] = _joined(head.key for head in heads), _joined(head.value for head in heads)
-        return self.seen[last]
+            self.seen[key] = _joined(head.key for head in heads), _joined(head.value for head in heads)
+        return self.seen[key]
 
 
 def _heads(block: nn.Module, tokens: Tensor, with_query: bool) -> Heads:
@@ -258,5 +257,4 @@ def _merged(segments: Sequence[Tensor]) -> list[Tensor]:
 def _joined(parts: Iterable[Tensor]) -> Tensor:
     """Heads `[1 or batch, heads, tokens, head_width]` side by side along the tokens."""
     parts = list(parts)
-    batch = max(len(part) for part in parts)
-    return parts[0] if len(parts) == 1 else torch.cat([part.expand(batch, -1, -1, -1) for part in parts], dim=2)
+    return parts[0] if len(parts) == 1 else torch.cat(to_one_batch(*parts), dim=2)

@@ -1,0 +1,253 @@
+"""Each data set is read from the files it is published with; what is broken is named by file, line and remedy."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from dataset_trees import FOLDERS, SIZES, WNIDS, write_image, write_tree
+from test_datasets_registered import build, facts
+
+from trainers.prompting.errors import InputError
+
+# By label. Images per class of the trees are 44, 9, 23, 60 and 12 in the order of their labels below.
+NAMES = {
+    "ImageNet": ["tench", "goldfish", "great white shark", "kit fox", "mixing bowl"],
+    "Caltech101": ["face", "leopard", "ant", "ceiling_fan"],
+    "OxfordPets": ["abyssinian", "american_bulldog", "beagle", "maine_coon", "pug"],
+    "StanfordCars": [
+        "2000 AM General Hummer SUV",
+        "2012 Acura RL Sedan",
+        "2012 Ram C/V Cargo Van",
+        "2007 BMW X5 SUV",
+        "2012 FIAT 500",
+    ],
+    "OxfordFlowers": ["pink primrose", "hard-leaved pocket orchid", "sweet pea", "moon orchid", "rose"],
+    "Food101": ["apple_pie", "baklava", "beef_tartare", "tacos", "waffles"],
+    "FGVCAircraft": ["707-320", "727-200", "F/A-18", "Model B200", "Tu-154"],
+    "SUN397": ["abbey", "airplane_cabin", "indoor apse", "bar", "outdoor church"],
+    "DescribableTextures": ["banded", "braided", "dotted", "woven", "zigzagged"],
+    "EuroSAT": ["Annual Crop Land", "Forest", "Highway or Road", "River", "Sea or Lake"],
+    "UCF101": ["Apply_Eye_Makeup", "Archery", "Handstand_Pushups", "Yo_Yo", "Tai_Chi"],
+    "ImageNetSketch": ["goldfish", "great white shark", "kit fox"],
+    "ImageNetA": ["goldfish", "great white shark", "kit fox"],
+    "ImageNetR": ["goldfish", "great white shark", "kit fox"],
+}
+TEST_ONLY = ["ImageNetV2", "ImageNetSketch", "ImageNetA", "ImageNetR"]
+CUT_50_20_30 = {44: (22, 9, 13), 9: (4, 2, 3), 23: (12, 5, 6), 60: (30, 12, 18), 12: (6, 2, 4)}
+CUT_80_20 = {44: (35, 9), 9: (7, 2), 23: (18, 5), 60: (48, 12), 12: (10, 2)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_class_names_are_coops_and_all_images_exist(name, tmp_path):
+    write_tree(tmp_path, name)
+    dataset = build(name, tmp_path)
+    assert dataset.classnames == NAMES[name]
+    for items in (dataset.train_x, dataset.val or [], dataset.test):
+        for item in items:
+            assert Path(item.impath).is_file() and item.classname == NAMES[name][item.label]
+
+
+def sizes(items) -> dict[int, int]:
+    return dict(sorted(Counter(item.label for item in items).items()))
+
+
+@pytest.mark.parametrize("name", ["Food101", "DescribableTextures", "EuroSAT", "Caltech101", "OxfordFlowers"])
+def test_classes_are_cut_in_half_a_fifth_and_the_rest(name, tmp_path):
+    write_tree(tmp_path, name)
+    dataset = build(name, tmp_path)
+    counts = [sizes(items) for items in (dataset.train_x, dataset.val, dataset.test)]
+    found = sorted(zip(*(count.values() for count in counts)))
+    kept = {"Caltech101": [size for size in SIZES if size != 9]}.get(name, SIZES)
+    assert found == sorted(CUT_50_20_30[size] for size in kept)
+
+
+@pytest.mark.parametrize("name", ["OxfordPets", "StanfordCars", "SUN397", "UCF101"])
+def test_a_fifth_of_the_published_training_images_is_held_out(name, tmp_path):
+    write_tree(tmp_path, name)
+    dataset = build(name, tmp_path)
+    assert sizes(dataset.train_x) == {label: CUT_80_20[size][0] for label, size in enumerate(SIZES)}
+    assert sizes(dataset.val) == {label: CUT_80_20[size][1] for label, size in enumerate(SIZES)}
+    assert sizes(dataset.test) == dict.fromkeys(range(5), 3)
+
+
+def test_a_derived_split_is_drawn_class_by_class_from_the_seed(tmp_path):
+    """The cut written out: labels in order of appearance, one shuffle each, the first fifth held out."""
+    folder = write_tree(tmp_path, "OxfordPets")
+    lines = [line.split(" ") for line in (folder / "annotations" / "trainval.txt").read_text().splitlines()]
+    rng, train, val = random.Random(2), [], []
+    for label in dict.fromkeys(int(line[1]) for line in lines):
+        images = [line[0] for line in lines if int(line[1]) == label]
+        rng.shuffle(images)
+        held = round(len(images) * 0.2)
+        val += images[:held]
+        train += images[held:]
+    dataset = build("OxfordPets", tmp_path, SEED=2)
+    for items, expected in ((dataset.train_x, train), (dataset.val, val)):
+        assert [Path(item.impath).stem for item in items] == expected
+
+
+def test_a_split_file_overrules_what_could_be_derived(tmp_path):
+    folder = write_tree(tmp_path, "OxfordPets")
+    rows = [["pug_0.jpg", 0, "pug"]]
+    (folder / "split_zhou_OxfordPets.json").write_text(json.dumps({"train": rows, "val": rows, "test": rows}))
+    assert build("OxfordPets", tmp_path).classnames == ["pug"]
+
+
+def test_aircraft_splits_are_the_official_ones_whatever_the_seed(tmp_path):
+    write_tree(tmp_path, "FGVCAircraft")
+    one, two = (build("FGVCAircraft", tmp_path, SEED=seed) for seed in (1, 2))
+    assert facts(one.train_x) == facts(two.train_x) and sizes(one.test) == dict(enumerate(SIZES))
+
+
+def test_imagenets_validation_images_are_test_images_and_never_sampled(tmp_path):
+    write_tree(tmp_path, "ImageNet")
+    dataset = build("ImageNet", tmp_path, NUM_SHOTS=2, SUBSAMPLE_CLASSES="new")
+    assert dataset.classnames == ["kit fox", "mixing bowl"]
+    assert facts(dataset.val) == facts(dataset.test) and sizes(dataset.test) == {0: 4, 1: 4}
+    assert sizes(dataset.train_x) == {0: 2, 1: 2}
+
+
+@pytest.mark.parametrize("name", TEST_ONLY)
+def test_variants_of_imagenet_are_tested_on_as_a_whole(name, tmp_path):
+    write_tree(tmp_path, name)
+    whole, asked = build(name, tmp_path), build(name, tmp_path, NUM_SHOTS=1, SUBSAMPLE_CLASSES="base")
+    assert facts(asked.test) == facts(whole.test) and whole.val is None
+    assert whole.num_classes == (1000 if name == "ImageNetV2" else 3)
+
+
+def test_training_on_test_images_is_refused(run_train, tmp_path):
+    folder = write_tree(tmp_path / "data", "ImageNetA")
+    assert folder.is_dir()
+    options = ("DATASET.NAME", "ImageNetA", "DATASET.ROOT", str(tmp_path / "data"))
+    outcome = run_train(options=options)
+    assert outcome.status == 2 and "ImageNetA" in outcome.errors and "--eval-only" in outcome.errors
+
+
+def replace_line(path: Path, number: int, text: str) -> None:
+    lines = path.read_text().splitlines()
+    lines[number - 1] = text
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    "name, file, line, text",
+    [
+        ("OxfordPets", "annotations/trainval.txt", 3, "beagle_0 3 1"),
+        ("OxfordPets", "annotations/test.txt", 2, "pug_1 five 1 1"),
+        ("FGVCAircraft", "images_variant_val.txt", 4, "1000003"),
+        ("FGVCAircraft", "images_variant_test.txt", 1, "2000000 Concorde"),
+        ("SUN397", "Training_01.txt", 5, "/x/unknown/sun_0.jpg"),
+        ("UCF101", "ucfTrainTestlist/trainlist01.txt", 2, "v_Archery_000.avi 2"),
+        ("UCF101", "ucfTrainTestlist/classInd.txt", 2, "Archery"),
+        ("ImageNet", "classnames.txt", 1, "n03775546"),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_named(name, file, line, text, tmp_path):
+    folder = write_tree(tmp_path, name)
+    replace_line(folder / file, line, text)
+    with pytest.raises(InputError) as error:
+        build(name, tmp_path)
+    assert all(part in str(error.value) for part in (str(folder / file), f"line {line}", text, "docs/DATASETS.md"))
+
+
+@pytest.mark.parametrize(
+    "name, file",
+    [
+        ("OxfordPets", "annotations/test.txt"),
+        ("StanfordCars", "devkit/cars_meta.mat"),
+        ("StanfordCars", "cars_test_annos_withlabels.mat"),
+        ("OxfordFlowers", "imagelabels.mat"),
+        ("OxfordFlowers", "cat_to_name.json"),
+        ("FGVCAircraft", "variants.txt"),
+        ("SUN397", "ClassName.txt"),
+        ("UCF101", "ucfTrainTestlist/testlist01.txt"),
+        ("ImageNet", "classnames.txt"),
+        ("ImageNetV2", "classnames.txt"),
+        ("ImageNetA", "classnames.txt"),
+    ],
+)
+@pytest.mark.parametrize("fault", ["missing", "empty", "nonsense"])
+def test_a_missing_or_spoilt_file_is_named(name, file, fault, tmp_path):
+    folder = write_tree(tmp_path, name)
+    path = folder / file
+    path.unlink()
+    if fault != "missing":
+        path.write_bytes(b"" if fault == "empty" else b"\xff\xfe nonsense")
+    with pytest.raises(InputError) as error:
+        build(name, tmp_path)
+    assert str(path) in str(error.value) and "download" in str(error.value).lower()
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_an_imagenet_class_missing_in_one_part_is_named_and_shifts_no_label(part, tmp_path):
+    folder = write_tree(tmp_path, "ImageNet")
+    os.rename(folder / "images" / part / WNIDS[1], tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=f"images/{part} lacks 1 classes.*goldfish"):
+        build("ImageNet", tmp_path)
+
+
+def test_an_imagenet_that_lacks_classes_altogether_is_refused(tmp_path):
+    folder = write_tree(tmp_path, "ImageNet")
+    for part in ("train", "val"):
+        os.rename(folder / "images" / part / WNIDS[0], tmp_path / part)
+    with pytest.raises(InputError, match="4 of the 5 classes.*tench"):
+        build("ImageNet", tmp_path)
+
+
+def test_a_folder_without_a_name_is_refused(tmp_path):
+    folder = write_tree(tmp_path, "ImageNetR")
+    write_image(folder / "imagenet-r" / "n99999999" / "0.jpg")
+    with pytest.raises(InputError, match="n99999999 has no line in classnames.txt"):
+        build("ImageNetR", tmp_path)
+
+
+def test_a_class_folder_without_images_is_refused(tmp_path):
+    folder = write_tree(tmp_path, "ImageNetV2")
+    next((folder / "imagenetv2-matched-frequency-format-val" / "998").iterdir()).unlink()
+    with pytest.raises(InputError, match="998 has no images"):
+        build("ImageNetV2", tmp_path)
+
+
+def test_a_missing_class_folder_is_named(tmp_path):
+    folder = write_tree(tmp_path, "ImageNetV2")
+    os.rename(folder / "imagenetv2-matched-frequency-format-val" / "17", tmp_path / "17")
+    with pytest.raises(InputError, match="17 is no class folder.*label 17"):
+        build("ImageNetV2", tmp_path)
+
+
+def test_a_flower_without_a_name_is_named(tmp_path):
+    folder = write_tree(tmp_path, "OxfordFlowers")
+    (folder / "cat_to_name.json").write_text(json.dumps({"1": "a", "2": "b", "3": "c", "4": "d"}))
+    with pytest.raises(InputError, match="cat_to_name.json has no name for class 5"):
+        build("OxfordFlowers", tmp_path)
+
+
+def test_a_class_with_too_few_images_to_hold_any_out_is_named(tmp_path):
+    folder = write_tree(tmp_path, "UCF101")
+    path = folder / "ucfTrainTestlist" / "trainlist01.txt"
+    lines = path.read_text().splitlines()
+    archery = [line for line in lines if line.startswith("Archery/")]
+    path.write_text("\n".join(line for line in lines if line not in archery[2:]) + "\n")
+    with pytest.raises(InputError, match="'Archery' has 2 images"):
+        build("UCF101", tmp_path)
+
+
+def test_names_beyond_ascii_are_read(tmp_path):
+    folder = write_tree(tmp_path, "FGVCAircraft")
+    for file in ("variants.txt", *(f"images_variant_{part}.txt" for part in ("train", "val", "test"))):
+        path = folder / file
+        path.write_text(path.read_text().replace("Tu-154", "Ту-154"), encoding="utf-8")
+    assert build("FGVCAircraft", tmp_path).classnames[-1] == "Ту-154"
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_reading_changes_nothing_in_the_data_folder(name, tmp_path):
+    write_tree(tmp_path, name)
+    before = sorted(tmp_path.rglob("*"))
+    build(name, tmp_path, NUM_SHOTS=1)
+    assert sorted(tmp_path.rglob("*")) == before

@@ -1,0 +1,74 @@
+"""Build data sets with CoOp's own loaders in a process of its own: python coop_datasets.py CHECKOUT ROOT < requests.
+
+A request is a line of JSON: name, seed, shots, subset, and `forget`, files and folders below ROOT to delete before.
+The answer is a line of JSON: the three lists of [path below ROOT, label, class name].
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+MODULES = {
+    "ImageNet": "imagenet",
+    "Caltech101": "caltech101",
+    "OxfordPets": "oxford_pets",
+    "StanfordCars": "stanford_cars",
+    "OxfordFlowers": "oxford_flowers",
+    "Food101": "food101",
+    "FGVCAircraft": "fgvc_aircraft",
+    "SUN397": "sun397",
+    "DescribableTextures": "dtd",
+    "EuroSAT": "eurosat",
+    "UCF101": "ucf101",
+    "ImageNetV2": "imagenetv2",
+    "ImageNetSketch": "imagenet_sketch",
+    "ImageNetA": "imagenet_a",
+    "ImageNetR": "imagenet_r",
+}
+
+
+def main(checkout: str, root: str) -> None:
+    # CoOp's `datasets` must win over this project's, so the stand-in for Dassl is loaded from its own folder.
+    sys.path.insert(0, checkout)
+    place = REPOSITORY / "minidassl"
+    spec = importlib.util.spec_from_file_location(
+        "minidassl", place / "__init__.py", submodule_search_locations=[str(place)]
+    )
+    sys.modules["minidassl"] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    from dassl.data.datasets import DATASET_REGISTRY
+    from dassl.utils import set_random_seed
+    from yacs.config import CfgNode
+
+    # The order in which a file system lists a folder is not CoOp's choice; sorted, it can be compared.
+    listed = os.listdir
+    os.listdir = lambda *args: sorted(listed(*args))
+    answers = sys.stdout
+    for line in sys.stdin:
+        request = json.loads(line)
+        for path in request["forget"]:
+            target = Path(root) / path
+            shutil.rmtree(target) if target.is_dir() else target.unlink(missing_ok=True)
+        dataset = {"ROOT": root, "NUM_SHOTS": request["shots"], "SUBSAMPLE_CLASSES": request["subset"]}
+        cfg = CfgNode({"SEED": request["seed"], "DATASET": CfgNode(dataset)})
+        with contextlib.redirect_stdout(sys.stderr):
+            importlib.import_module(f"datasets.{MODULES[request['name']]}")
+            set_random_seed(request["seed"])
+            built = DATASET_REGISTRY.get(request["name"])(cfg)
+        lists = [
+            [[os.path.relpath(item.impath, root), item.label, item.classname] for item in items or []]
+            for items in (built.train_x, built.val, built.test)
+        ]
+        print(json.dumps(lists), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,90 @@
+"""Every data set is what CoOp's own loader makes of it: images, labels, names and shots, in the same order.
+
+Needs a checkout of KaiyangZhou/CoOp, named by the environment variable COOP_ROOT.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dataset_trees import FOLDERS, write_tree
+from yacs.config import CfgNode
+
+import datasets
+from datasets.table import ROWS
+
+ROOT = os.environ.get("COOP_ROOT")
+pytestmark = pytest.mark.skipif(not ROOT, reason="COOP_ROOT names no checkout of CoOp")
+BY_NAME = {row.name: row for row in ROWS}
+SEEDS, SHOTS, SUBSETS = (1, 2, 3), (1, 4, 16), ("all", "base", "new")
+
+
+class CoOp:
+    """CoOp's loaders over a tree, in a process of their own."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        script = Path(__file__).parent / "coop_datasets.py"
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", script, ROOT, root],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def build(self, name: str, seed: int, shots: int, subset: str, forget: list[str]) -> list:
+        request = {"name": name, "seed": seed, "shots": shots, "subset": subset, "forget": forget}
+        print(json.dumps(request), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def coop(tmp_path_factory) -> CoOp:
+    root = tmp_path_factory.mktemp("data")
+    for name in FOLDERS:
+        write_tree(root, name)
+    coop = CoOp(root)
+    yield coop
+    coop.process.stdin.close()
+    coop.process.wait()
+
+
+def ours(root: Path, name: str, seed: int, shots: int, subset: str) -> list:
+    keys = {"ROOT": str(root), "NUM_SHOTS": shots, "SUBSAMPLE_CLASSES": subset}
+    built = datasets.DATASET_REGISTRY.get(name)(CfgNode({"SEED": seed, "DATASET": CfgNode(keys)}))
+    return [
+        [[os.path.relpath(item.impath, root), item.label, item.classname] for item in items or []]
+        for items in (built.train_x, built.val, built.test)
+    ]
+
+
+def caches(name: str) -> list[str]:
+    folder = FOLDERS[name]
+    return [f"{folder}/split_fewshot", f"{folder}/preprocessed.pkl"]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_derived_splits_are_coops(coop, name):
+    row = BY_NAME[name]
+    split_file = f"{row.folder}/{row.split_file}"
+    for seed in SEEDS:
+        (coop.root / split_file).unlink(missing_ok=True)
+        mine = ours(coop.root, name, seed, -1, "all")
+        assert mine == coop.build(name, seed, -1, "all", [split_file, *caches(name)])
+        assert mine[0] and mine[2]
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_shots_and_classes_are_coops_on_the_same_split(coop, name):
+    coop.build(name, 1, -1, "all", caches(name))  # writes the split file where CoOp has one
+    for seed in SEEDS:
+        for shots in (-1, *SHOTS):
+            for subset in SUBSETS:
+                theirs = coop.build(name, seed, shots, subset, caches(name))
+                assert ours(coop.root, name, seed, shots, subset) == theirs, (seed, shots, subset)
