@@ -1,6 +1,7 @@
 """Time and memory of training and testing, against two baselines in the same run.
 
-    python scripts/benchmark.py                                            # the table of docs/PERFORMANCE.md
+    python scripts/benchmark.py                                            # both tables of docs/PERFORMANCE.md
+    python scripts/benchmark.py --standard train                           # one of them
     python scripts/benchmark.py --work train --classes 1000 --precision fp16 --device cuda --json out.json
 
 The baselines are BMIP as the field writes it (`straightforward_bmip.py`: full padding, attention twice, nothing used
@@ -58,6 +59,7 @@ TRAIN, TEST, IMAGES = "train", "test", "images"
 TEST_BATCHES = 4
 UNCHUNKED = 10**9
 OUT_OF_MEMORY = "out of memory"
+COUNT = "count"
 # What the straightforward step holds for the gradient in fp32, as this script measures it; more than is free kills.
 STRAIGHTFORWARD_BYTES_PER_CLASS = 45e6
 
@@ -154,18 +156,21 @@ def make_step(task: Task, entry: Entry, device: torch.device) -> Callable[[int],
 
 
 def serve(connection: multiprocessing.connection.Connection, task: Task, entry: Entry, device: str) -> None:
-    """In a process of its own: build, count, then answer a number of batches with their seconds and the peak memory.
+    """In a process of its own: build, then answer a number of batches with their seconds and the peak memory.
 
-    The first answer is the number of floating-point operations of a batch.
+    COUNT instead of a number is answered by the floating-point operations of a batch. It comes last: counting takes
+    memory of its own.
     """
     device = torch.device(device)
     use_tf32(False)
     try:
         step = make_step(task, entry, device)
-        with FlopCounterMode(display=False) as counter:
-            step(1)
-        connection.send(counter.get_total_flops())
         while batches := connection.recv():
+            if batches == COUNT:
+                with FlopCounterMode(display=False) as counter:
+                    step(1)
+                connection.send(counter.get_total_flops())
+                continue
             start = time.perf_counter()
             step(batches)
             if device.type == "cuda":
@@ -224,13 +229,12 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
         process.start()
         theirs.close()
         running[entry] = process, ours
-    # What is counted first warms up: it allocates what later steps use again. A test is long enough to be run once.
-    rounds = [0, *[TEST_BATCHES] * (1 if task.work == TEST else repeats)]
-    for batches in tqdm(rounds, desc=" ".join(str(part) for part in task), leave=False):
+    # The first round warms up: it allocates what later ones use again. A test is long enough to be run once.
+    rounds = [1, *[TEST_BATCHES] * (1 if task.work == TEST else repeats), COUNT]
+    for number, batches in enumerate(tqdm(rounds, desc=" ".join(str(part) for part in task), leave=False)):
         for entry, (_, connection) in list(running.items()):
             try:
-                if batches:
-                    connection.send(batches)
+                connection.send(batches)
                 answer = connection.recv()
             except (EOFError, ConnectionError):
                 # The system killed it, which it does for memory.
@@ -240,11 +244,11 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
             if answer == OUT_OF_MEMORY:
                 remarks[entry] = answer
                 del running[entry]
-            elif batches:
+            elif batches == COUNT:
+                flops[entry] = answer
+            elif number:
                 times[entry].append(answer[0])
                 peaks[entry] = answer[1]
-            else:
-                flops[entry] = answer
     for process, connection in running.values():
         connection.send(0)
         process.join()
@@ -324,7 +328,11 @@ def _cpu_name() -> str:
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", nargs="+", choices=(TRAIN, TEST, IMAGES), help="default: the standard table")
+    works = (TRAIN, TEST, IMAGES)
+    parser.add_argument(
+        "--standard", nargs="+", choices=works, default=list(works), help="parts of the standard table"
+    )
+    parser.add_argument("--work", nargs="+", choices=works, help="cases of your own instead, by the options below")
     parser.add_argument("--backbone", choices=tuple(BACKBONES), default="ViT-B/16", help="sizes of the random CLIP")
     parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--classes", nargs="+", type=int, default=[50])
@@ -347,7 +355,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     facts, records = machine(args.device), []
     print(", ".join(f"{key}: {value}" for key, value in facts.items()))
-    for task, entries in tqdm(chosen_cases(args) if args.work else standard_cases(), desc="cases"):
+    standard = [case for case in standard_cases() if case[0].work in args.standard]
+    for task, entries in tqdm(chosen_cases(args) if args.work else standard, desc="cases"):
         records += measure(task, entries, args.device, args.repeats)
         if args.json:
             # After every case, so that an interruption loses no result.
