@@ -34,6 +34,7 @@ import psutil
 import torch
 from tabulate import tabulate
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from tqdm import tqdm
 
@@ -269,6 +270,23 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
     return records
 
 
+def profile(task: Task, entry: Entry, device: str, rows: int = 10) -> str:
+    """Which operations a step spends its time in, as a table."""
+    step = make_step(task, entry, torch.device(device))
+    step(1)
+    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (device != "cpu")]
+    with torch.profiler.profile(activities=activities) as profiler:
+        step(1)
+
+    def microseconds(operation: Any) -> float:
+        return operation.self_cpu_time_total if device == "cpu" else operation.self_device_time_total
+
+    operations = sorted(profiler.key_averages(), key=microseconds, reverse=True)
+    total = sum(map(microseconds, operations))
+    lines = [[operation.key, operation.count, f"{microseconds(operation) / total:.1%}"] for operation in operations]
+    return tabulate(lines[:rows], ["operation", "calls", "share of the step"], tablefmt="github")
+
+
 def _counts_attention() -> bool:
     """Whether this PyTorch counts the operations of the fused attention on a CPU; elsewhere it always does."""
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu in flop_registry
@@ -342,10 +360,15 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-straightforward", action="store_true", help="leave out the slow baseline")
     parser.add_argument("--repeats", type=int, default=3, help="timed steps; the fastest counts")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--profile", action="store_true", help="of the cases of --work, what a step spends its time in"
+    )
     parser.add_argument("--json", type=Path, help="write the records there as well")
     args = parser.parse_args(argv)
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"--device is {args.device}, but PyTorch sees no CUDA device; use cpu")
+    if args.profile and not args.work:
+        parser.error("--profile needs --work")
     if min([*args.classes, args.batch or 1, args.repeats]) < 1:
         parser.error("--classes, --batch and --repeats are numbers from 1 on")
     return args
@@ -355,6 +378,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
     facts, records = machine(args.device), []
     print(", ".join(f"{key}: {value}" for key, value in facts.items()))
+    if args.profile:
+        for task, entries in chosen_cases(args):
+            print(" ".join(map(str, (*task, *entries[0]))), profile(task, entries[0], args.device), sep="\n\n")
+        return
     standard = [case for case in standard_cases() if case[0].work in args.standard]
     for task, entries in tqdm(chosen_cases(args) if args.work else standard, desc="cases"):
         records += measure(task, entries, args.device, args.repeats)

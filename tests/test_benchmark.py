@@ -55,13 +55,20 @@ def test_a_baseline_without_room_is_left_out_and_shown_as_such(monkeypatch):
     assert records[0]["seconds"] is None and "no room" in benchmark.table(records)
 
 
+def test_a_profile_names_operations_and_their_shares(capsys):
+    options = ["--backbone", "tiny", "--variant", "paper", "--classes", "3", "--batch", "2"]
+    benchmark.main(["--profile", "--work", "train", *options])
+    shown = capsys.readouterr().out
+    assert "aten::addmm" in shown and "share of the step" in shown and "%" in shown
+
+
 def test_a_failure_is_no_lack_of_memory():
     task = benchmark.Task("train", "paper", classes=0, batch=2, backbone="tiny")
     with pytest.raises(RuntimeError, match="train paper 0 2 tiny ours fp32 0 failed: .*no classes"):
         benchmark.measure(task, [benchmark.Entry(benchmark.OURS)], "cpu", 1)
 
 
-@pytest.mark.parametrize("arguments", [["--device", "cuda"], ["--classes", "0"], ["--work", "sleep"]])
+@pytest.mark.parametrize("arguments", [["--device", "cuda"], ["--classes", "0"], ["--work", "sleep"], ["--profile"]])
 def test_wrong_options_end_in_a_message(arguments, capsys):
     if benchmark.torch.cuda.is_available() and "cuda" in arguments:
         pytest.skip("there is a CUDA device")
