@@ -66,7 +66,14 @@ def locate(row: Row, root: str) -> Path:
 
 
 def read_splits(row: Row, folder: Path, seed: int) -> Splits:
-    """All images of a data set, from its split JSON or, where the row allows it, from its class folders."""
+    """All images of a data set; a sample of them is looked for on disk."""
+    splits, source = list_images(row, folder, seed)
+    check_images(splits, source)
+    return splits
+
+
+def list_images(row: Row, folder: Path, seed: int) -> tuple[Splits, str]:
+    """All images of a data set, from its split JSON or from the files it is published with, and which of the two."""
     images, split_path = folder / row.images, folder / row.split_file
     if not images.is_dir():
         raise InputError(f"{row.name} needs its images in {images}, which is not there, see {GUIDE}.")
@@ -88,8 +95,7 @@ def read_splits(row: Row, folder: Path, seed: int) -> Splits:
             if not row.has_split_file:
                 raise
             raise InputError(f"{error} Or download {row.split_file} and put it into {folder}.") from error
-    check_images(splits, source)
-    return splits
+    return splits, source
 
 
 def select(splits: Splits, cfg: Any, val_is_test: bool = False) -> Splits:

@@ -1,0 +1,151 @@
+"""Look whether data sets are usable, and say what repairs those that are not.
+
+    python scripts/check_data.py --root $DATA                       # all of CoOp's fifteen
+    python scripts/check_data.py EuroSAT OxfordPets --root $DATA --deep
+
+Splits are read as a training run reads them, and every listed image is looked for; --deep also decodes each. Sizes
+are compared with the published ones: a difference is remarked, since a subset can be meant. The exit status is 0 only
+if all data sets that were asked for are usable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import minidassl  # noqa: F401  # isort: skip  (first: answers to the name "dassl")
+from minidassl.utils import read_image
+
+from tabulate import tabulate
+from tqdm import tqdm
+
+from datasets import list_images, locate
+from datasets.readers import SPLITS, Splits
+from datasets.table import ROWS, Row
+from trainers.prompting.errors import InputError
+
+# Classes, and images of train, val and test, as the CoOp paper and the data sets' own pages have them.
+PUBLISHED = {
+    "ImageNet": (1000, 1281167, 50000, 50000),
+    "Caltech101": (100, 4128, 1649, 2465),
+    "OxfordPets": (37, 2944, 736, 3669),
+    "StanfordCars": (196, 6509, 1635, 8041),
+    "OxfordFlowers": (102, 4093, 1633, 2463),
+    "Food101": (101, 50500, 20200, 30300),
+    "FGVCAircraft": (100, 3334, 3333, 3333),
+    "SUN397": (397, 15880, 3970, 19850),
+    "DescribableTextures": (47, 2820, 1128, 1692),
+    "EuroSAT": (10, 13500, 5400, 8100),
+    "UCF101": (101, 7639, 1898, 3783),
+    "ImageNetV2": (1000, 0, 0, 10000),
+    "ImageNetSketch": (1000, 0, 0, 50889),
+    "ImageNetA": (200, 0, 0, 7500),
+    "ImageNetR": (200, 0, 0, 30000),
+}
+SHOWN = 5
+
+
+@dataclass
+class Report:
+    """What was found of one data set: faults make it unusable, remarks do not."""
+
+    name: str
+    sizes: tuple[int, ...] = ()
+    faults: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def examine(row: Row, root: str, deep: bool, workers: int) -> Report:
+    report = Report(row.name)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            splits, source = list_images(row, locate(row, root), seed=1)
+    except (InputError, OSError) as error:
+        report.faults.append(str(error))
+        return report
+    report.sizes = sizes(row, splits)
+    published = PUBLISHED.get(row.name, report.sizes)
+    if report.sizes != published:
+        report.remarks.append(f"classes, train, val and test are {report.sizes}, as published {published}")
+    images = list(dict.fromkeys(item.path for items in splits for item in items))
+    missing = [path for path in images if not os.path.isfile(path)]
+    if missing:
+        remedy = "unpack the images again, see docs/DATASETS.md"
+        report.faults.append(f"{source} lists {len(missing)} images that are not there: {some(missing)}; {remedy}.")
+    if deep:
+        present = set(images) - set(missing)
+        broken = list(
+            filter(None, decode((path for path in images if path in present), len(present), row.name, workers))
+        )
+        if broken:
+            report.faults.append(f"{len(broken)} images cannot be decoded: {some(broken)}; unpack them again.")
+    return report
+
+
+def sizes(row: Row, splits: Splits) -> tuple[int, ...]:
+    """Classes, and images of train, val and test."""
+    counts = [len(items) for items in splits]
+    return len({item.label for item in splits.train}), *([0, 0, counts[2]] if row.test_only else counts)
+
+
+def decode(images: Iterable[str], number: int, name: str, workers: int) -> Iterable[str | None]:
+    """For each image None, or what is wrong with it."""
+
+    def fault(path: str) -> str | None:
+        try:
+            read_image(path)
+        except (OSError, SyntaxError, ValueError) as error:
+            return str(error) if path in str(error) else f"{path}: {error}"
+        return None
+
+    with ThreadPoolExecutor(workers) as pool:
+        yield from tqdm(pool.map(fault, images), total=number, desc=name, leave=False)
+
+
+def some(things: Sequence[str]) -> str:
+    return ", ".join(things[:SHOWN]) + (f" and {len(things) - SHOWN} more" if len(things) > SHOWN else "")
+
+
+def parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
+    names = [row.name for row in ROWS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "datasets", nargs="*", metavar="DATASET", help=f"of {', '.join(names)}; default: CoOp's fifteen"
+    )
+    parser.add_argument("--root", default=os.environ.get("DATA", ""), help="folder of all data sets; default: $DATA")
+    parser.add_argument("--deep", action="store_true", help="decode every image")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="images decoded at once")
+    args = parser.parse_args(argv)
+    unknown = sorted(set(args.datasets) - set(names))
+    if unknown:
+        parser.error(f"there is no data set {', '.join(unknown)}; choose from {', '.join(names)}")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parse_args(argv)
+    rows = [row for row in ROWS if (row.name in args.datasets if args.datasets else row.name in PUBLISHED)]
+    reports = [examine(row, args.root, args.deep, args.workers) for row in tqdm(rows, desc="data sets", leave=False)]
+    lines = []
+    for report in reports:
+        state = "unusable" if report.faults else "usable"
+        lines.append([report.name, state, *(report.sizes or [""] * 4)])
+    print(tabulate(lines, ["data set", "", "classes", *SPLITS], disable_numparse=True))
+    for report in reports:
+        for kind, texts in (("fault", report.faults), ("remark", report.remarks)):
+            for text in texts:
+                print(f"\n{report.name}, {kind}: {text}")
+    return 1 if any(report.faults for report in reports) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

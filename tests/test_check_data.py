@@ -1,0 +1,116 @@
+"""`scripts/check_data.py` finds sound data usable, and names every fault with its file and what repairs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from dataset_trees import FOLDERS, WNIDS, write_tree
+
+from scripts.check_data import PUBLISHED, main
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("sound")
+    for name in FOLDERS:
+        write_tree(root, name)
+    return root
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+# Data set, what is done to it, and what the report must say.
+FAULTS = {
+    "ImageNet": (lambda f: shutil.rmtree(f / "images" / "train" / WNIDS[3]), ["images/train lacks 1", "kit fox"]),
+    "Caltech101": (lambda f: shutil.rmtree(f / "101_ObjectCategories"), ["101_ObjectCategories", "not there"]),
+    "OxfordPets": (lambda f: replace(f / "annotations/test.txt", " 1 1", " 1"), ["test.txt, line 1", "species"]),
+    "StanfordCars": (lambda f: (f / "devkit/cars_meta.mat").unlink(), ["cars_meta.mat", "split_zhou_StanfordCars"]),
+    "OxfordFlowers": (lambda f: (f / "cat_to_name.json").write_text("<html>"), ["cat_to_name.json", "no valid JSON"]),
+    "Food101": (lambda f: (f / "split_zhou_Food101.json").write_text("<html>Quota"), ["split_zhou_Food101", "HTML"]),
+    "FGVCAircraft": (
+        lambda f: (f / "images" / "0000003.jpg").unlink(),
+        ["1 images that are not there", "0000003.jpg"],
+    ),
+    "SUN397": (lambda f: (f / "ClassName.txt").write_text(""), ["ClassName.txt is empty"]),
+    "EuroSAT": (lambda f: shutil.rmtree(f), ["eurosat", "not there"]),
+    "UCF101": (lambda f: replace(f / "ucfTrainTestlist/classInd.txt", "1 ", "x "), ["classInd.txt, line 1"]),
+    "ImageNetV2": (
+        lambda f: shutil.rmtree(f / "imagenetv2-matched-frequency-format-val/998"),
+        ["998 is no class folder"],
+    ),
+    "ImageNetR": (lambda f: replace(f / "classnames.txt", WNIDS[2], "n0"), [WNIDS[2], "no line in classnames.txt"]),
+}
+
+
+def test_sound_data_is_usable(sound, capsys):
+    assert main(["--root", str(sound), "--deep"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count(" usable ") == 15 == len(PUBLISHED) and "fault" not in shown
+    # A small tree is not the published data set, which is said, and no fault.
+    assert "EuroSAT, remark: classes, train, val and test are (5, " in shown and "13500" in shown
+
+
+def test_every_fault_is_named_and_the_others_stay_usable(sound, tmp_path, capsys):
+    root = tmp_path / "data"
+    shutil.copytree(sound, root)
+    for name, (spoil, _) in FAULTS.items():
+        spoil(root / FOLDERS[name])
+    assert main(["--root", str(root)]) == 1
+    shown = capsys.readouterr().out
+    for name, (_, facts) in FAULTS.items():
+        fault = next(line for line in shown.splitlines() if line.startswith(f"{name}, fault"))
+        assert all(fact in fault for fact in facts), fault
+    assert shown.count(", fault:") == len(FAULTS) and shown.count(" usable ") == 15 - len(FAULTS)
+
+
+def test_images_that_do_not_decode_are_named_only_when_looked_into(sound, tmp_path, capsys):
+    folder = tmp_path / FOLDERS["DescribableTextures"]
+    shutil.copytree(sound / FOLDERS["DescribableTextures"], folder)
+    broken = folder / "images" / "dotted" / "dotted_0002.jpg"
+    broken.write_bytes(broken.read_bytes()[:100])
+    assert main(["DescribableTextures", "--root", str(tmp_path)]) == 0
+    assert main(["DescribableTextures", "--root", str(tmp_path), "--deep"]) == 1
+    assert f'1 images cannot be decoded: Cannot read the image "{broken}"' in capsys.readouterr().out
+
+
+def test_only_what_is_asked_for_counts(sound, tmp_path, capsys):
+    shutil.copytree(sound / "eurosat", tmp_path / "eurosat")
+    assert main(["EuroSAT", "--root", str(tmp_path)]) == 0
+    assert main(["EuroSAT", "Food101", "--root", str(tmp_path)]) == 1
+    capsys.readouterr()
+
+
+def test_built_in_data_can_be_asked_for(data_root, capsys):
+    assert main(["Digits", "--root", data_root, "--deep"]) == 0
+    assert "Digits" in capsys.readouterr().out
+
+
+def test_images_missing_from_a_split_file_are_all_counted(sound, tmp_path, capsys):
+    shutil.copytree(sound / "eurosat", tmp_path / "eurosat")
+    rows = [[f"River/gone_{number}.jpg", 0, "River"] for number in range(7)]
+    split = {"train": rows, "val": rows[:1], "test": rows}
+    (tmp_path / "eurosat" / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
+    assert main(["EuroSAT", "--root", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert "7 images that are not there" in shown and "gone_4.jpg and 2 more" in shown
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
+def test_a_root_that_may_not_be_read_is_a_fault(tmp_path, capsys):
+    (tmp_path / "eurosat").mkdir()
+    (tmp_path / "eurosat").chmod(0)
+    assert main(["EuroSAT", "--root", str(tmp_path)]) == 1
+    (tmp_path / "eurosat").chmod(0o700)
+    assert "ermission" in capsys.readouterr().out
+
+
+def test_an_unknown_name_lists_the_known_ones(capsys):
+    with pytest.raises(SystemExit):
+        main(["EuroSatt"])
+    assert "EuroSatt; choose from ImageNet" in capsys.readouterr().err
