@@ -18,8 +18,9 @@ from trainers.prompting.errors import InputError
 
 from . import fewshot
 from .builtin.files import write_once
+from .caches import cache_path, read_cache
 from .fewshot import Item
-from .readers import GUIDE, Splits, check_images, check_splits, missing_image, read_split_json
+from .readers import GUIDE, Splits, check_images, check_splits, missing_image, read_split_json, without_broken
 from .table import ROWS, Row
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -38,7 +39,10 @@ class TableDataset(DatasetBase):
         self.test_only = self.row.test_only
         splits = read_splits(self.row, folder, cfg.SEED)
         # As in CoOp, shots and classes are not chosen from sets that are there to be tested on as a whole.
-        splits = splits if self.test_only else select(splits, cfg, self.row.val_is_test)
+        if not self.test_only:
+            splits = select(few_shot(self.row, folder, splits, cfg.DATASET.NUM_SHOTS, cfg.SEED), cfg)
+        if cfg.DATASET.get("SKIP_BROKEN", False):
+            splits = without_broken(splits, self.dataset_dir)
         train, val, test = ([_datum(item, self.row.name) for item in items] for items in splits)
         super().__init__(train_x=train, val=val or None, test=test)
 
@@ -98,22 +102,29 @@ def list_images(row: Row, folder: Path, seed: int) -> tuple[Splits, str]:
     return splits, source
 
 
-def select(splits: Splits, cfg: Any, val_is_test: bool = False) -> Splits:
-    """The shots and classes that a run asks for. The test split is never sampled, only cut to its classes.
+def few_shot(row: Row, folder: Path, splits: Splits, shots: int, seed: int) -> Splits:
+    """The shots of a seed: from CoOp's cache where it has left one, else drawn as CoOp draws them.
 
-    Where validation images are the test images, as on ImageNet, they are not sampled either.
+    The test split is never sampled, nor are validation images that are the test images, as on ImageNet.
     """
-    train, val, test = splits
-    shots = cfg.DATASET.NUM_SHOTS
-    if shots >= 1:
-        print(f"Creating a {shots}-shot dataset")
-        rng = fewshot.generator(cfg.SEED)
-        if val_is_test:
-            train = fewshot.sample_fewshot(train, shots, rng)
-        else:
-            print(f"Creating a {min(shots, fewshot.MAX_VAL_SHOTS)}-shot dataset")
-            train, val = fewshot.sample_train_val(train, val, shots, rng)
+    if shots < 1:
+        return splits
+    path = cache_path(folder, shots, seed)
+    if path.is_file():
+        print(f"Loading preprocessed few-shot data from {path}")
+        cached = read_cache(path, folder / row.images, splits)
+        return Splits(cached["train"], splits.val if row.val_is_test else cached.get("val", []), splits.test)
+    rng = fewshot.generator(seed)
+    print(f"Creating a {shots}-shot dataset")
+    if row.val_is_test:
+        return splits._replace(train=fewshot.sample_fewshot(splits.train, shots, rng))
+    print(f"Creating a {min(shots, fewshot.MAX_VAL_SHOTS)}-shot dataset")
+    return Splits(*fewshot.sample_train_val(splits.train, splits.val, shots, rng), splits.test)
 
+
+def select(splits: Splits, cfg: Any) -> Splits:
+    """The classes that a run asks for."""
+    train, val, test = splits
     # Read with defaults, as only this project's train.py declares all three keys: CoOp's knows the first alone.
     subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
     if cfg.DATASET.get("USE_RATIO", False):

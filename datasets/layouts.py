@@ -18,7 +18,7 @@ from typing import Any
 from trainers.prompting.errors import InputError
 
 from .fewshot import Item
-from .readers import GUIDE, Splits, cut_class, read_class_folders, visible
+from .readers import GUIDE, SPLITS, Splits, cut_class, read_class_folders, visible
 
 VAL_SHARE = 0.2
 # What lies beside the class folders of ImageNet's variants.
@@ -172,6 +172,29 @@ def imagenet_v2(folder: Path, images: Path, rng: random.Random) -> Splits:
 def imagenet_variant(folder: Path, images: Path, rng: random.Random) -> Splits:
     """`<images>/<wnid>/*` and `classnames.txt` with the names of these classes and of others; test images only."""
     return _test_only(_folder_items(images, _wnid_names(folder), _class_entries(images)))
+
+
+def image_folder(folder: Path, images: Path, rng: random.Random) -> Splits:
+    """Any pictures: one folder per class, named after it, cut 50/20/30, or such folders below train, val and test.
+
+    Of val and test one is enough, and then serves for both, as on ImageNet.
+    """
+    parts = [part for part in SPLITS if (folder / part).is_dir()]
+    if "train" not in parts:
+        return read_class_folders(folder, rng)
+    if len(parts) == 1:
+        raise InputError(f"{folder} has train, but neither val nor test; add one of them, or put the classes in it.")
+    names = _class_entries(folder / "train")
+    found = {}
+    for part in parts:
+        entries = _class_entries(folder / part)
+        if entries != names:
+            raise InputError(
+                f"{folder / part} and {folder / 'train'} must have the same classes, but differ in "
+                f"{_some(set(entries) ^ set(names))}."
+            )
+        found[part] = _folder_items(folder / part, {name: name for name in names}, names)
+    return Splits(found["train"], found.get("val", found.get("test")), found.get("test", found.get("val")))
 
 
 def _test_only(items: list[Item]) -> Splits:

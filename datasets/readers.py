@@ -9,10 +9,17 @@ AssertionError, KeyError or JSONDecodeError names the file and the remedy here.
 from __future__ import annotations
 
 import json
+import os
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+import minidassl  # noqa: F401  # isort: skip  (first: answers to the name "dassl")
+from minidassl.utils import read_image
+
+from tqdm import tqdm
 
 from trainers.prompting.errors import InputError
 
@@ -129,6 +136,41 @@ def check_images(splits: Splits, source: str) -> None:
         for item in items[:: max(1, len(items) // SAMPLED_PER_SPLIT)]:
             if not Path(item.path).is_file():
                 raise missing_image(item.path, f"{split!r} of {source}")
+
+
+def broken_images(paths: Sequence[str], description: str, workers: int | None = None) -> dict[str, str]:
+    """Decode images, several at once; gives those that cannot be, with the reason."""
+
+    def reason(path: str) -> str | None:
+        try:
+            read_image(path)
+        except (OSError, SyntaxError, ValueError) as error:
+            return str(error) if path in str(error) else f"{path}: {error}"
+        return None
+
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        reasons = list(tqdm(pool.map(reason, paths), total=len(paths), desc=description, leave=False))
+    return {path: text for path, text in zip(paths, reasons) if text}
+
+
+def without_broken(splits: Splits, source: str) -> Splits:
+    """The images that can be decoded; what is left out is counted and named.
+
+    Raises:
+        InputError: a class of the training images has none left.
+    """
+    paths = list(dict.fromkeys(item.path for items in splits for item in items))
+    broken = broken_images(paths, "decoding images")
+    if not broken:
+        return splits
+    print(f"Left out {len(broken)} images that cannot be decoded: {', '.join(broken)}")
+    kept = Splits(*([item for item in items if item.path not in broken] for items in splits))
+    emptied = sorted({item.name for item in splits.train} - {item.name for item in kept.train})
+    if emptied:
+        raise InputError(
+            f"{source}: no training image of {', '.join(emptied)} can be decoded; unpack the images again."
+        )
+    return kept
 
 
 def missing_image(path: str, listed_in: str) -> InputError:

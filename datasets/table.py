@@ -82,6 +82,7 @@ ROWS = (
             ("ImageNetR", "imagenet-rendition", "imagenet-r", layouts.imagenet_variant),
         )
     ),
+    Row("ImageFolder", ".", ".", layouts.image_folder, has_split_file=False),
     Row("Digits", "digits", write=digits.write),
     *(Row(name, folder, write=write) for name, folder, write in symbols.VARIANTS),
 )

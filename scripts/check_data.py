@@ -15,15 +15,13 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import minidassl  # noqa: F401  # isort: skip  (first: answers to the name "dassl")
-from minidassl.utils import read_image
 
 from tabulate import tabulate
 from tqdm import tqdm
@@ -82,12 +80,11 @@ def examine(row: Row, root: str, deep: bool, workers: int) -> Report:
         remedy = "unpack the images again, see docs/DATASETS.md"
         report.faults.append(f"{source} lists {len(missing)} images that are not there: {some(missing)}; {remedy}.")
     if deep:
-        present = set(images) - set(missing)
-        broken = list(
-            filter(None, decode((path for path in images if path in present), len(present), row.name, workers))
-        )
+        gone = set(missing)
+        broken = broken_images([path for path in images if path not in gone], row.name, workers)
         if broken:
-            report.faults.append(f"{len(broken)} images cannot be decoded: {some(broken)}; unpack them again.")
+            reasons = some(list(broken.values()))
+            report.faults.append(f"{len(broken)} images cannot be decoded: {reasons}; unpack them again.")
     return report
 
 
@@ -95,20 +92,6 @@ def sizes(row: Row, splits: Splits) -> tuple[int, ...]:
     """Classes, and images of train, val and test."""
     counts = [len(items) for items in splits]
     return len({item.label for item in splits.train}), *([0, 0, counts[2]] if row.test_only else counts)
-
-
-def decode(images: Iterable[str], number: int, name: str, workers: int) -> Iterable[str | None]:
-    """For each image None, or what is wrong with it."""
-
-    def fault(path: str) -> str | None:
-        try:
-            read_image(path)
-        except (OSError, SyntaxError, ValueError) as error:
-            return str(error) if path in str(error) else f"{path}: {error}"
-        return None
-
-    with ThreadPoolExecutor(workers) as pool:
-        yield from tqdm(pool.map(fault, images), total=number, desc=name, leave=False)
 
 
 def some(things: Sequence[str]) -> str:

@@ -251,3 +251,65 @@ def test_reading_changes_nothing_in_the_data_folder(name, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     build(name, tmp_path, NUM_SHOTS=1)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def write_classes(folder: Path, *names: str, images: int = 10) -> None:
+    for name in names:
+        for number in range(images):
+            write_image(folder / name / f"{number:02d}.png")
+
+
+def test_any_folder_of_class_folders_is_a_data_set(tmp_path):
+    write_classes(tmp_path, "oak", "beech tree")
+    dataset = build("ImageFolder", tmp_path)
+    assert dataset.classnames == ["beech tree", "oak"]
+    assert [len(items) for items in (dataset.train_x, dataset.val, dataset.test)] == [10, 4, 6]
+
+
+@pytest.mark.parametrize("others", [("val",), ("test",), ("val", "test")], ids=" and ".join)
+def test_folders_of_parts_are_the_splits(others, tmp_path):
+    for number, part in enumerate(("train", *others), start=3):
+        write_classes(tmp_path / part, "oak", "beech", images=number)
+    dataset = build("ImageFolder", tmp_path, NUM_SHOTS=2)
+    assert len(dataset.train_x) == 4
+    assert {Path(item.impath).parents[1].name for item in dataset.test} == {others[-1]}
+    assert {Path(item.impath).parents[1].name for item in dataset.val} == {others[0]}
+
+
+def test_parts_with_different_classes_are_named(tmp_path):
+    write_classes(tmp_path / "train", "oak", "beech")
+    write_classes(tmp_path / "test", "oak", "birch")
+    with pytest.raises(InputError, match="must have the same classes, but differ in beech, birch"):
+        build("ImageFolder", tmp_path)
+
+
+def test_a_train_folder_alone_is_no_data_set(tmp_path):
+    write_classes(tmp_path / "train", "oak", "beech")
+    with pytest.raises(InputError, match="neither val nor test"):
+        build("ImageFolder", tmp_path)
+
+
+def spoil(path: Path) -> str:
+    path.write_bytes(path.read_bytes()[:40])
+    return str(path)
+
+
+def test_broken_images_are_left_out_and_named_when_asked(tmp_path, capsys):
+    write_classes(tmp_path, "oak", "beech")
+    whole = build("ImageFolder", tmp_path)
+    broken = {spoil(Path(items[0].impath)) for items in (whole.train_x, whole.test)}
+    kept = build("ImageFolder", tmp_path, SKIP_BROKEN=True)
+    for before, after in ((whole.train_x, kept.train_x), (whole.val, kept.val), (whole.test, kept.test)):
+        assert facts(after) == [fact for fact in facts(before) if fact[0] not in broken]
+    shown = capsys.readouterr().out
+    assert "Left out 2 images" in shown and all(path in shown for path in broken)
+    assert facts(build("ImageFolder", tmp_path).train_x) == facts(whole.train_x)
+
+
+def test_a_class_whose_training_images_are_all_broken_is_named(tmp_path):
+    write_classes(tmp_path, "oak", "beech")
+    for item in build("ImageFolder", tmp_path).train_x:
+        if item.classname == "oak":
+            spoil(Path(item.impath))
+    with pytest.raises(InputError, match="no training image of oak"):
+        build("ImageFolder", tmp_path, SKIP_BROKEN=True)

@@ -26,6 +26,7 @@ COMMON_DEFAULTS: dict[str, Any] = {
         "SUBSAMPLE_CLASSES": "all",  # all, base or new
         "USE_RATIO": False,  # let SUBSAMPLE_RATIO mix base classes into "new"
         "SUBSAMPLE_RATIO": 100,  # per cent of base classes
+        "SKIP_BROKEN": False,  # decode every image first, and leave out those that cannot be
     },
     "MODEL": {
         "INIT_SEED": -1,  # seeds the prompts' initial values apart from SEED; -1: SEED does

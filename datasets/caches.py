@@ -1,0 +1,82 @@
+"""CoOp's few-shot caches, `split_fewshot/shot_<shots>-seed_<seed>.pkl`, read without executing anything they name.
+
+CoOp uses a cache wherever it finds one, so a folder that CoOp has worked in decides by it which images a seed means:
+the run that derives a split draws other shots than a later one would. This project writes none, because drawing is
+instant. Paths in a cache are absolute, often of another machine; they are found again below the data set's folder.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from trainers.prompting.errors import InputError
+
+from .fewshot import Item
+from .readers import Splits
+
+DATUM = ("dassl.data.datasets.base_dataset", "Datum")
+FIELDS = ("_impath", "_label", "_classname")
+
+
+class _Record:
+    """What the cache's record class becomes: attributes without behaviour."""
+
+
+class _RecordUnpickler(pickle.Unpickler):
+    """Resolves the name of the record class and no other."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) != DATUM:
+            raise pickle.UnpicklingError(f"it names {module}.{name}")
+        return _Record
+
+
+def cache_path(folder: Path, shots: int, seed: int) -> Path:
+    return folder / "split_fewshot" / f"shot_{shots}-seed_{seed}.pkl"
+
+
+def read_cache(path: Path, images: Path, splits: Splits) -> dict[str, list[Item]]:
+    """The cached images of "train" and, except for ImageNet, "val", as items of `splits`, in cached order.
+
+    Raises:
+        InputError: the file is damaged, names other classes than the record's, or holds images that are not in the
+            split with that label and name.
+    """
+    remedy = "delete it, and the shots are drawn anew"
+    try:
+        with path.open("rb") as file:
+            content = _RecordUnpickler(file).load()
+        lists = {
+            part: [tuple(vars(record)[name] for name in FIELDS) for record in content[part]]
+            for part in ("train", "val")
+            if part == "train" or part in content
+        }
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+        raise InputError(
+            f"{path} is no few-shot cache of CoOp ({error or type(error).__name__}); {remedy}."
+        ) from error
+    found = {}
+    for part, records in lists.items():
+        known = {_below(item.path, images): item for item in getattr(splits, part)}
+        found[part] = []
+        for image, label, name in records:
+            item = known.get(_below(str(image), images))
+            if item is None or (item.label, item.name) != (label, name):
+                raise InputError(
+                    f"{path} holds {image} as {name!r} with label {label}, which the split's {part!r} does not have; "
+                    f"it was made for another split: {remedy}."
+                )
+            found[part].append(item)
+    return found
+
+
+def _below(path: str, images: Path) -> str:
+    """A path relative to the folder of the images, wherever that folder lay when the path was written."""
+    path, here = path.replace("\\", "/"), images.as_posix()
+    if path.startswith(here + "/"):
+        return path[len(here) + 1 :]
+    # The data set's folder and that of its images keep their names; "." has only the former.
+    marker = f"/{images.parent.name}/{images.name}/"
+    return path.rpartition(marker)[2] if marker in path else path.rpartition(f"/{images.name}/")[2]
