@@ -27,7 +27,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from datasets import list_images, locate
-from datasets.readers import SPLITS, Splits
+from datasets.readers import SPLITS, Splits, broken_images
 from datasets.table import ROWS, Row
 from trainers.prompting.errors import InputError
 
