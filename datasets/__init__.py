@@ -7,6 +7,7 @@ A data set is built as `CLASS(cfg)` and reads `DATASET.ROOT`, `NUM_SHOTS`, `SUBS
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,9 @@ def few_shot(row: Row, folder: Path, splits: Splits, shots: int, seed: int) -> S
         return Splits(cached["train"], splits.val if row.val_is_test else cached.get("val", []), splits.test)
     rng = fewshot.generator(seed)
     print(f"Creating a {shots}-shot dataset")
+    small = sum(count < shots for count in Counter(item.label for item in splits.train).values())
+    if small:
+        print(f"Note: {small} classes have fewer than {shots} training images, and give all of them")
     if row.val_is_test:
         return splits._replace(train=fewshot.sample_fewshot(splits.train, shots, rng))
     print(f"Creating a {min(shots, fewshot.MAX_VAL_SHOTS)}-shot dataset")

@@ -9,8 +9,8 @@ again) and plain CLIP (`encode_image` of the same images alone: the floor). Weig
 ViT-B/16, on which no time depends; class names are ImageNet's, as torchvision ships them. Every column has a process
 of its own, and they take turns step by step, so a machine whose speed changes slows all of them alike. Times are the
 fastest of the repeats. Memory is the process's peak on a CPU, the allocator's on CUDA. The last column is the time
-that the matrix products and attention of a step would take at the speed of one large product of the same type,
-measured in the same run, as a share of the time that the step takes.
+that the matrix products and attention of a step would take at the speed of one large product of the same type, the
+fastest of those measured before each case, as a share of the time that the step takes.
 """
 
 from __future__ import annotations
@@ -263,7 +263,6 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
         known = best and task.work != TEST and _counts_attention()
         records[-1]["flop"] = flops[entry] if known else None
         records[-1]["product_flop_per_second"] = speeds[entry.precision]
-        records[-1]["share_of_limit"] = flops[entry] / speeds[entry.precision] / best if known else None
     for record in records:
         known = record["seconds"] and records[0]["seconds"]
         record["ratio"] = record["seconds"] / records[0]["seconds"] if known else None
@@ -296,13 +295,21 @@ def _fits(task: Task, device: str) -> bool:
     return STRAIGHTFORWARD_BYTES_PER_CLASS * task.classes < 0.8 * free_memory(torch.device(device))
 
 
+def share_of_limit(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> float | None:
+    """The time that the counted work would take at the fastest product of all cases, over the time that it took."""
+    if not record["flop"]:
+        return None
+    speeds = [other["product_flop_per_second"] for other in records if other["precision"] == record["precision"]]
+    return record["flop"] / max(speeds) / record["seconds"]
+
+
 def table(records: Sequence[dict[str, Any]]) -> str:
     """GitHub's Markdown; a ratio is a time over that of the case's first line."""
     rows = []
     for record in records:
         chunk = {AUTOMATIC: "auto", UNCHUNKED: "all"}.get(record["chunk"], record["chunk"])
         seconds, peak, ratio = record["seconds"], record["peak_bytes"], record["ratio"]
-        flop, share = record["flop"], record["share_of_limit"]
+        flop, share = record["flop"], share_of_limit(record, records)
         rows.append(
             [
                 *(record[key] for key in ("work", "variant", "classes", "batch", "model", "precision")),

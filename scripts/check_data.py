@@ -15,6 +15,7 @@ import contextlib
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,9 @@ def examine(row: Row, root: str, deep: bool, workers: int) -> Report:
     published = PUBLISHED.get(row.name, report.sizes)
     if report.sizes != published:
         report.remarks.append(f"classes, train, val and test are {report.sizes}, as published {published}")
+    shared = [name for name, labels in Counter(name for name, _ in classes(splits)).items() if labels > 1]
+    if shared:
+        report.remarks.append(f"{len(shared)} names belong to more than one class: {some(shared)}")
     images = list(dict.fromkeys(item.path for items in splits for item in items))
     missing = [path for path in images if not os.path.isfile(path)]
     if missing:
@@ -88,10 +92,15 @@ def examine(row: Row, root: str, deep: bool, workers: int) -> Report:
     return report
 
 
+def classes(splits: Splits) -> set[tuple[str, int]]:
+    """Names and labels."""
+    return {(item.name, item.label) for item in splits.train}
+
+
 def sizes(row: Row, splits: Splits) -> tuple[int, ...]:
     """Classes, and images of train, val and test."""
     counts = [len(items) for items in splits]
-    return len({item.label for item in splits.train}), *([0, 0, counts[2]] if row.test_only else counts)
+    return len(classes(splits)), *([0, 0, counts[2]] if row.test_only else counts)
 
 
 def some(things: Sequence[str]) -> str:

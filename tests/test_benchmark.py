@@ -20,8 +20,10 @@ def test_all_entries_are_measured_and_compared_with_the_first(tmp_path, capsys):
     for record in (ours, straightforward, plain):
         assert record["seconds"] > 0 and record["peak_bytes"] > 2**20
         assert record["ratio"] == record["seconds"] / ours["seconds"]
-        limit = record["flop"] / record["product_flop_per_second"]
-        assert 0 < record["share_of_limit"] == limit / record["seconds"]
+        speed = record["product_flop_per_second"]
+        assert benchmark.share_of_limit(record, [record]) == record["flop"] / speed / record["seconds"] > 0
+        faster = {**record, "product_flop_per_second": 2 * speed}
+        assert benchmark.share_of_limit(record, [record, faster]) == record["flop"] / speed / record["seconds"] / 2
     assert ours["flop"] < straightforward["flop"]
     assert f"{straightforward['ratio']:.2f}" in capsys.readouterr().out
 

@@ -101,6 +101,14 @@ def test_images_missing_from_a_split_file_are_all_counted(sound, tmp_path, capsy
     assert "7 images that are not there" in shown and "gone_4.jpg and 2 more" in shown
 
 
+def test_a_name_that_two_classes_share_is_remarked(sound, tmp_path, capsys):
+    folder = tmp_path / FOLDERS["OxfordFlowers"]
+    shutil.copytree(sound / FOLDERS["OxfordFlowers"], folder)
+    replace(folder / "cat_to_name.json", "sweet pea", "rose")
+    assert main(["OxfordFlowers", "--root", str(tmp_path)]) == 0
+    assert "1 names belong to more than one class: rose" in capsys.readouterr().out
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
 def test_a_root_that_may_not_be_read_is_a_fault(tmp_path, capsys):
     (tmp_path / "eurosat").mkdir()

@@ -313,3 +313,10 @@ def test_a_class_whose_training_images_are_all_broken_is_named(tmp_path):
             spoil(Path(item.impath))
     with pytest.raises(InputError, match="no training image of oak"):
         build("ImageFolder", tmp_path, SKIP_BROKEN=True)
+
+
+def test_classes_with_fewer_images_than_shots_are_counted(tmp_path, capsys):
+    write_tree(tmp_path, "FGVCAircraft")
+    dataset = build("FGVCAircraft", tmp_path, NUM_SHOTS=16)
+    assert sizes(dataset.train_x) == {0: 16, 1: 9, 2: 16, 3: 16, 4: 12}
+    assert "Note: 2 classes have fewer than 16 training images" in capsys.readouterr().out
