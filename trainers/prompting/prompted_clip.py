@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .class_groups import ClassGroup, automatic_held, group_classes, held_groups
+from .class_groups import ClassGroup, automatic_held, group_classes, held_groups, return_unused_memory
 from .class_tokens import tokenize_classes
 from .clip_io import PRECISIONS, Precision
 from .learner import PromptLearner, TowerPrompts
@@ -83,6 +83,8 @@ class PromptedCLIP(nn.Module):
                 encode = functools.partial(checkpoint, encode, use_reentrant=False)
             # The last argument is filled by the first run, and read where activations are recomputed.
             features.append(encode(group, classes, prompts, {}))
+            if self._recomputed:
+                return_unused_memory(self.ids.device)
         if len(features) == 1:
             return features[0]
         return torch.cat(features)[torch.cat([classes for _, classes in self._groups]).argsort()]
