@@ -11,12 +11,16 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import minidassl  # noqa: F401  # isort: skip  (first: answers to the name "dassl")
+from minidassl.data.datasets import Datum
+
 from trainers.prompting.errors import InputError
 
 from .fewshot import Item
 from .readers import Splits
 
-DATUM = ("dassl.data.datasets.base_dataset", "Datum")
+# Upstream's record class, and the stand-in's, on which CoOp's code runs too.
+DATUM = (("dassl.data.datasets.base_dataset", "Datum"), (Datum.__module__, Datum.__name__))
 FIELDS = ("_impath", "_label", "_classname")
 
 
@@ -28,7 +32,7 @@ class _RecordUnpickler(pickle.Unpickler):
     """Resolves the name of the record class and no other."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) != DATUM:
+        if (module, name) not in DATUM:
             raise pickle.UnpicklingError(f"it names {module}.{name}")
         return _Record
 
