@@ -83,8 +83,6 @@ class PromptedCLIP(nn.Module):
                 encode = functools.partial(checkpoint, encode, use_reentrant=False)
             # The last argument is filled by the first run, and read where activations are recomputed.
             features.append(encode(group, classes, prompts, {}))
-            if self._recomputed:
-                return_unused_memory(self.ids.device)
         if len(features) == 1:
             return features[0]
         return torch.cat(features)[torch.cat([classes for _, classes in self._groups]).argsort()]
@@ -108,6 +106,9 @@ class PromptedCLIP(nn.Module):
         self, group: ClassGroup, classes: Tensor, prompts: TowerPrompts | None, readouts: Readouts
     ) -> Tensor:
         """Features of some classes, `[classes of the group, embed]`."""
+        if self._recomputed:
+            # Of the group before, be it in the forward pass or where activations are computed again.
+            return_unused_memory(self.ids.device)
         model, stream = self.clip_model, self.precision.stream
         ids, eot = self.ids[classes, : group.length], self.eot[classes]
         positions = model.positional_embedding[: group.length].to(stream)
