@@ -310,9 +310,17 @@ def test_the_estimate_of_held_memory_is_near_what_is_held(variant):
         model = PromptedCLIP(clip_model, learner, names)
         held.append(held_bytes(model.encode_text))
     tokens = sum(tokenize_classes(MANY * 5, learner.template, 77).eot + 1).item()
-    estimate = activation_bytes(clip_model.transformer.resblocks) * tokens
+    estimate = activation_bytes(clip_model.transformer.resblocks, torch.float32) * tokens
     # Shared tokens and those of the last layer are not held, key and value are held with the shared ones beside them.
     assert 0.5 * estimate < held[1] - held[0] < 1.2 * estimate
+
+
+def test_the_estimate_counts_the_residual_stream_in_its_own_type():
+    clip_model = make_clip()
+    exact = activation_bytes(clip_model.transformer.resblocks, torch.float32)
+    cast_matmul_weights(clip_model, torch.bfloat16)
+    mixed = activation_bytes(clip_model.transformer.resblocks, torch.float32)
+    assert exact == 3 * 64 * (2 + 8) * 4 and mixed == 3 * 64 * (2 * 4 + 8 * 2)
 
 
 def test_with_a_chunk_held_memory_does_not_grow_with_the_classes(small_clip):

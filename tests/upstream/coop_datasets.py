@@ -1,6 +1,6 @@
 """Build data sets with CoOp's own loaders in a process of its own: python coop_datasets.py CHECKOUT ROOT < requests.
 
-A request is a line of JSON: name, seed, shots, subset, and `forget`, files and folders below ROOT to delete before.
+A request is a line of JSON: name, module (its file in CoOp), seed, shots, subset, and `forget`, files and folders below ROOT to delete before.
 The answer is a line of JSON: the three lists of [path below ROOT, label, class name].
 """
 
@@ -16,23 +16,6 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-MODULES = {
-    "ImageNet": "imagenet",
-    "Caltech101": "caltech101",
-    "OxfordPets": "oxford_pets",
-    "StanfordCars": "stanford_cars",
-    "OxfordFlowers": "oxford_flowers",
-    "Food101": "food101",
-    "FGVCAircraft": "fgvc_aircraft",
-    "SUN397": "sun397",
-    "DescribableTextures": "dtd",
-    "EuroSAT": "eurosat",
-    "UCF101": "ucf101",
-    "ImageNetV2": "imagenetv2",
-    "ImageNetSketch": "imagenet_sketch",
-    "ImageNetA": "imagenet_a",
-    "ImageNetR": "imagenet_r",
-}
 
 
 def main(checkout: str, root: str) -> None:
@@ -60,7 +43,7 @@ def main(checkout: str, root: str) -> None:
         dataset = {"ROOT": root, "NUM_SHOTS": request["shots"], "SUBSAMPLE_CLASSES": request["subset"]}
         cfg = CfgNode({"SEED": request["seed"], "DATASET": CfgNode(dataset)})
         with contextlib.redirect_stdout(sys.stderr):
-            importlib.import_module(f"datasets.{MODULES[request['name']]}")
+            importlib.import_module(f"datasets.{request['module']}")
             set_random_seed(request["seed"])
             built = DATASET_REGISTRY.get(request["name"])(cfg)
         lists = [

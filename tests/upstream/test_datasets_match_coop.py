@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from dataset_trees import FOLDERS, write_tree
 from yacs.config import CfgNode
 
@@ -22,6 +23,8 @@ from datasets.table import ROWS
 ROOT = os.environ.get("COOP_ROOT")
 pytestmark = pytest.mark.skipif(not ROOT, reason="COOP_ROOT names no checkout of CoOp")
 BY_NAME = {row.name: row for row in ROWS}
+CONFIGS = Path(__file__).parents[2] / "configs" / "datasets"
+MODULES = {yaml.safe_load(path.read_text())["DATASET"]["NAME"]: path.stem for path in CONFIGS.glob("*.yaml")}
 SEEDS, SHOTS, SUBSETS = (1, 2, 3), (1, 4, 16), ("all", "base", "new")
 
 
@@ -40,7 +43,15 @@ class CoOp:
         )
 
     def build(self, name: str, seed: int, shots: int, subset: str, forget: list[str]) -> list:
-        request = {"name": name, "seed": seed, "shots": shots, "subset": subset, "forget": forget}
+        # CoOp names a data set's YAML file as its module, and so does this project.
+        request = {
+            "name": name,
+            "module": MODULES[name],
+            "seed": seed,
+            "shots": shots,
+            "subset": subset,
+            "forget": forget,
+        }
         print(json.dumps(request), file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
 

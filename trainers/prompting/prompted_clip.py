@@ -35,7 +35,8 @@ class PromptedCLIP(nn.Module):
         classnames: in label order.
         precision: what the towers compute in.
         class_chunk: classes whose activations are held at once for the gradient; those of the others are computed
-            again, which bounds the memory and changes no number. AUTOMATIC decides by the memory that is free.
+            again, which bounds the memory and changes results by no more than rounding, since other rows are
+            multiplied together. AUTOMATIC decides by the memory that is free, which changes no bit.
     """
 
     def __init__(
@@ -95,7 +96,8 @@ class PromptedCLIP(nn.Module):
             groups = group_classes(lengths, device, self.class_chunk or None)
             held = self.class_chunk
             if held == AUTOMATIC:
-                held = automatic_held(lengths, activation_bytes(self.clip_model.transformer.resblocks), device)
+                per_token = activation_bytes(self.clip_model.transformer.resblocks, self.precision.stream)
+                held = automatic_held(lengths, per_token, device)
             self._recomputed = len(groups) - held_groups(groups, held)
             # They outlive this call, which may be in inference mode, and training may need them.
             with torch.inference_mode(False):

@@ -111,14 +111,14 @@ def run_tower(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPro
     return layer.output_at(read)
 
 
-def activation_bytes(blocks: Sequence[nn.Module]) -> int:
+def activation_bytes(blocks: Sequence[nn.Module], stream: torch.dtype) -> int:
     """Memory that a token of a training step holds for the gradient, as a sum over all blocks.
 
-    Per block ten times the width: the inputs of both LayerNorms and the hidden layer of the MLP (4), query, key, value
-    and the attention's output.
+    Per block ten times the width: the inputs of both LayerNorms in the type of the residual stream; query, key, value,
+    the attention's output and the hidden layer of the MLP (4) in that of the matrices.
     """
-    sizes = (block.attn.in_proj_weight for block in blocks)
-    return sum(10 * weight.shape[1] * weight.element_size() for weight in sizes)
+    weights = (block.attn.in_proj_weight for block in blocks)
+    return sum((2 * stream.itemsize + 8 * weight.element_size()) * weight.shape[1] for weight in weights)
 
 
 def _new_tokens(
