@@ -1,6 +1,7 @@
 """Build data sets with CoOp's own loaders in a process of its own: python coop_datasets.py CHECKOUT ROOT < requests.
 
-A request is a line of JSON: name, module (its file in CoOp), seed, shots, subset, and `forget`, files and folders below ROOT to delete before.
+A request is a line of JSON: name, module (its file in CoOp), seed, shots, subset, and `forget`, the files and folders
+below ROOT to delete before.
 The answer is a line of JSON: the three lists of [path below ROOT, label, class name].
 """
 
