@@ -146,4 +146,4 @@ def test_a_checkpoint_of_another_prompt_length_names_the_shapes(run_train, tmp_p
     other = run_train(
         "--eval-only", "--model-dir", str(run.folder), folder=tmp_path / "e", options=["TRAINER.BMIP.N_CTX", "3"]
     )
-    assert other.status == 2 and "text_prompts.0" in other.errors
+    assert other.status == 2 and "text_prompts has 3 layers of 2 tokens" in other.errors

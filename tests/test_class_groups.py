@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trainers.prompting import class_groups
-from trainers.prompting.class_groups import automatic_held, group_classes, held_groups
+from trainers.prompting.class_groups import automatic_held, group_classes, held_pieces
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -64,9 +64,9 @@ def test_no_group_has_more_tokens_than_its_device_takes_at_once():
 
 
 def test_the_last_groups_are_held_up_to_the_number_of_classes():
-    groups = group_classes([8] * 10, CPU, chunk=3)
-    assert [len(group.classes) for group in groups] == [2, 3, 2, 3]
-    assert [held_groups(groups, held) for held in (1, 3, 4, 5, 8, 9, 10, 99)] == [1, 1, 1, 2, 3, 3, 4, 4]
+    sizes = [len(group.classes) for group in group_classes([8] * 10, CPU, chunk=3)]
+    assert sizes == [2, 3, 2, 3]
+    assert [held_pieces(sizes, held) for held in (1, 3, 4, 5, 8, 9, 10, 99)] == [1, 1, 1, 2, 3, 3, 4, 4]
 
 
 def test_as_many_classes_are_held_as_fit_into_the_share_of_free_memory(monkeypatch):

@@ -58,7 +58,8 @@ def test_recomputed_activations_give_the_same_bits(small_clip, images, settings,
     monkeypatch.setattr(class_groups, "free_memory", lambda device: 1)
     model = PromptedCLIP(small_clip, learner, MANY)
     model(images)
-    assert 1 < len(model._groups) == model._recomputed + 1
+    pieces, recomputed = model._pieces(1)
+    assert 1 < len(pieces) == recomputed + 1
     torch.testing.assert_close(results(small_clip, images, MANY, learner), held, rtol=0, atol=0)
 
 
@@ -67,8 +68,7 @@ def test_groups_by_length_equal_the_equations(small_clip, images, classnames, se
     # A group for every length, although that does not pay for five classes.
     monkeypatch.setattr(class_groups, "GROUP_COST", {"cpu": 0})
     model = PromptedCLIP(small_clip, make_learner(small_clip, depth=1), classnames)
-    model.encode_text()
-    assert len(model._groups) == 4
+    assert len(model._pieces(1)[0]) == 4
     assert_equal_to_naive(small_clip, images, classnames, depth=3, **settings)
 
 
@@ -113,7 +113,7 @@ class PromptsByLayer(PromptLearner):
 
 def features_of_whole_sentences(clip_model, learner, classnames) -> torch.Tensor:
     """OpenAI's own blocks over all tokens of every sentence."""
-    tokens = tokenize_classes(classnames, learner.template, clip_model.context_length)
+    tokens = tokenize_classes(classnames, learner.templates, clip_model.context_length)
     x = clip_model.token_embedding(tokens.ids) + clip_model.positional_embedding[: tokens.ids.shape[1]]
     mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
     for layer, block in enumerate(clip_model.transformer.resblocks):
@@ -205,13 +205,15 @@ class DroppingLearner(ReadingLearner):
         return TowerPrompts(2, 1, lambda layer, readout: F.dropout(self.prompts, 0.5))
 
 
-def test_recomputation_repeats_random_draws(small_clip, classnames):
+def test_recomputation_repeats_random_draws(small_clip, classnames, monkeypatch):
     learner = DroppingLearner("never")
     gradients = []
     for recompute in (False, True):
         model = PromptedCLIP(small_clip, learner, classnames, class_chunk=1)
-        model.encode_text()
-        model._recomputed = model._recomputed if recompute else 0
+        pieces, recomputed = model._pieces(1)
+        assert recomputed > 0
+        plan = pieces, recomputed if recompute else 0
+        monkeypatch.setattr(model, "_pieces", lambda images, plan=plan: plan)
         torch.manual_seed(0)
         gradients.append(torch.autograd.grad(model.encode_text().square().sum(), learner.prompts)[0])
     torch.testing.assert_close(*gradients, rtol=0, atol=0)
@@ -309,7 +311,7 @@ def test_the_estimate_of_held_memory_is_near_what_is_held(variant):
     for names in (MANY * 5, MANY * 10):
         model = PromptedCLIP(clip_model, learner, names)
         held.append(held_bytes(model.encode_text))
-    tokens = sum(tokenize_classes(MANY * 5, learner.template, 77).eot + 1).item()
+    tokens = sum(tokenize_classes(MANY * 5, learner.templates, 77).eot + 1).item()
     estimate = activation_bytes(clip_model.transformer.resblocks, torch.float32) * tokens
     # Shared tokens and those of the last layer are not held, key and value are held with the shared ones beside them.
     assert 0.5 * estimate < held[1] - held[0] < 1.2 * estimate

@@ -58,7 +58,7 @@ def test_its_logits_are_those_of_its_tensors(small_clip, images, classnames, sha
     source = make_learner(small_clip, **settings)
     source.load_state_dict({key: value.half().float() for key, value in source.state_dict().items()})
     target = BMIPLearner(BMIPConfig(**settings), small_clip)
-    target.load_state_dict(from_released_layout(released_layout(source, small_clip), target))
+    target.load_state_dict(from_released_layout(released_layout(source, small_clip), target)[0])
     parameters = naive_parameters(source)
     expected = naive_logits(small_clip, images, classnames, parameters, depth=3, length=2, variant="released")
     logits = PromptedCLIP(small_clip, target, classnames)(images)
@@ -112,7 +112,7 @@ def test_prompts_of_another_backbone_are_refused(small_clip):
     learner = make_learner(small_clip, variant="released", depth=3)
     target = BMIPLearner(BMIPConfig(variant="released", depth=3), other)
     with pytest.raises(RuntimeError, match="size mismatch"):
-        target.load_state_dict(from_released_layout(released_layout(learner, small_clip), target))
+        target.load_state_dict(from_released_layout(released_layout(learner, small_clip), target)[0])
 
 
 def test_our_own_keys_are_not_taken_for_theirs(small_clip):

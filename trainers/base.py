@@ -27,6 +27,7 @@ from .prompting.clip_io import get_precision, image_resolution, load_clip, use_t
 from .prompting.errors import InputError
 from .prompting.learner import PromptLearner
 from .prompting.prompted_clip import AUTOMATIC, PromptedCLIP
+from .prompting.released import ReleasedLayout, check_backbone, check_prompts
 from .records import keep_settings, write_result
 
 __all__ = ["TRAINER_REGISTRY", "PromptTrainer"]
@@ -46,18 +47,21 @@ class PromptTrainer(Checkpointing, TrainerX):
     Attributes of a method:
         node: its configuration node, `cfg.TRAINER.<node>`, which has at least PREC.
         registered_name: name of the learner in Dassl's registry of models, hence of its checkpoint folder.
+        released: the tensors' names in the checkpoints that the method's authors published; None if there are none.
         defaults: nested mapping of the configuration keys that the method adds, with their defaults.
     """
 
     node: str
     registered_name = "prompt_learner"
+    released: ReleasedLayout | None = None
     defaults: Mapping[str, Any] = {}
 
     trained = False  # this run came to the end of its training
     best_validation = -math.inf
     epochs_without_gain = 0
 
-    def build_learner(self, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
+    @classmethod
+    def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
         """The method's learner, from its configuration node."""
         raise NotImplementedError
 
@@ -98,7 +102,7 @@ class PromptTrainer(Checkpointing, TrainerX):
                 f"{cfg.DATASET.NAME} has labels up to {self.num_classes - 1}, but {len(classnames)} class names: some "
                 "labels have no training image. Check the data set's folder and its split file."
             )
-        print(f"Building {type(self).__name__} on {len(classnames)} classes: {self.learner.template!r}")
+        print(f"Building {type(self).__name__} on {len(classnames)} classes: {', '.join(self.learner.templates)!r}")
         use_tf32(cfg.MODEL.TF32)
         self.model = PromptedCLIP(self.clip_model, self.learner, classnames, self.precision, cfg.MODEL.CLASS_CHUNK).to(
             self.device
@@ -112,7 +116,10 @@ class PromptTrainer(Checkpointing, TrainerX):
             return
         if cfg.MODEL.INIT_WEIGHTS:
             weights = load_checkpoint(cfg.MODEL.INIT_WEIGHTS)["state_dict"]
-            weights = self.convert_state_dict(self.registered_name, weights)
+            try:
+                weights = self.convert_state_dict(self.registered_name, weights)
+            except InputError as error:
+                raise InputError(f"MODEL.INIT_WEIGHTS is {cfg.MODEL.INIT_WEIGHTS}. {error}") from error
             load_weights(self.learner, weights, cfg.MODEL.INIT_WEIGHTS)
             print(f"Initial weights: {cfg.MODEL.INIT_WEIGHTS}")
         self.optim = build_optimizer(self.learner, cfg.OPTIM)
@@ -120,6 +127,22 @@ class PromptTrainer(Checkpointing, TrainerX):
         self.register_model(self.registered_name, self.learner, self.optim, self.sched)
         if self.precision.scale_gradients:
             self.scaler = torch.amp.GradScaler(self.device.type)
+
+    def convert_state_dict(self, name: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Accept checkpoints of the method's authors beside our own, and say what is taken from them."""
+        if self.released is not None and self.released.matches(state_dict):
+            check_backbone(state_dict, self.clip_model, self.cfg.MODEL.BACKBONE.NAME)
+            state_dict, ignored = self.translate_released(state_dict)
+            print(f"This is a checkpoint of the authors' code; {len(state_dict)} tensors of it are taken:")
+            print("  " + ", ".join(state_dict))
+            for reason, number in ignored.items():
+                print(f"  {number} are left out: {reason}")
+        check_prompts(state_dict, self.learner.state_dict(), f"the keys of TRAINER.{self.node}")
+        return state_dict
+
+    def translate_released(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Tensors under the learner's names, and how many were left out for which reason."""
+        return self.released.translate(state_dict)
 
     def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Images `[batch, 3, height, width]` and labels `[batch]`, on the device."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .base import TRAINER_REGISTRY, PromptTrainer
-from .prompting.bmip import BMIPConfig, BMIPLearner, from_released_layout, is_released_layout
+from .prompting.bmip import RELEASED, BMIPConfig, BMIPLearner, from_released_layout
 from .prompting.errors import InputError
 
 WEIGHT_THRESHOLD = 0.0025
@@ -62,6 +62,7 @@ class BMIP(PromptTrainer):
 
     node = "BMIP"
     registered_name = "MultiModalPromptLearner"  # the authors' name, hence the checkpoint folder
+    released = RELEASED
     defaults = {
         "TRAINER": {
             "BMIP": {
@@ -85,21 +86,11 @@ class BMIP(PromptTrainer):
         },
     }
 
-    def build_learner(self, cfg: CfgNode, clip_model: nn.Module) -> BMIPLearner:
+    @classmethod
+    def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> BMIPLearner:
         return BMIPLearner(config_from_cfg(cfg), clip_model)
 
-    def convert_state_dict(self, name: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Accept the authors' checkpoints beside our own."""
-        if not is_released_layout(state_dict):
-            return state_dict
-        theirs = state_dict.get("image_encoder.conv1.weight")
-        ours = self.clip_model.visual.conv1.weight
-        if theirs is not None and theirs.shape != ours.shape:
-            raise InputError(
-                f"MODEL.BACKBONE.NAME is {self.cfg.MODEL.BACKBONE.NAME!r}, with patches {tuple(ours.shape)}, but the "
-                f"checkpoint was trained on a CLIP with {tuple(theirs.shape)}; set MODEL.BACKBONE.NAME to that one."
-            )
-        print("This is a checkpoint of the authors' code: its prompts, heads and gates are taken, its CLIP is not")
+    def translate_released(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
         return from_released_layout(state_dict, self.learner)
 
     def build_model(self) -> None:

@@ -1,4 +1,4 @@
-"""Zero-shot CLIP: one sentence per class, nothing trained."""
+"""Zero-shot CLIP: one sentence per class or the average of several, nothing trained."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ TEMPLATES = {
     "Food101": "a photo of {}, a type of food.",
     "UCF101": "a photo of a person doing {}.",
 }
+# The seven sentences that OpenAI selected for ImageNet.
+ENSEMBLE = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
 
 
 @TRAINER_REGISTRY.register()
@@ -28,5 +38,16 @@ class ZeroshotCLIP(PromptTrainer):
     node = "ZEROSHOTCLIP"
     defaults = {"TRAINER": {"ZEROSHOTCLIP": {"PREC": "fp32"}}}
 
-    def build_learner(self, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
+    @classmethod
+    def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
         return FixedSentence(TEMPLATES.get(cfg.DATASET.NAME, DEFAULT_TEMPLATE))
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroshotCLIP):
+    """CLIP as it is, with the average of several sentences; on all data sets but ImageNet its own one among them."""
+
+    @classmethod
+    def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
+        own = [] if cfg.DATASET.NAME == "ImageNet" else [TEMPLATES.get(cfg.DATASET.NAME, DEFAULT_TEMPLATE)]
+        return FixedSentence(*ENSEMBLE, *own)

@@ -63,6 +63,9 @@ class CheckpointingMethods:
 
         Returns:
             What the registered model loads strictly.
+
+        Raises:
+            ValueError: the file does not fit; :meth:`load_model` adds its path.
         """
         return state_dict
 
@@ -232,7 +235,11 @@ class CheckpointingMethods:
             path = self._file_to_load(os.path.join(directory, name), epoch)
             checkpoint = load_checkpoint(path)
             print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint["epoch"]})')
-            load_weights(self._models[name], self.convert_state_dict(name, checkpoint["state_dict"]), path)
+            try:
+                state_dict = self.convert_state_dict(name, checkpoint["state_dict"])
+            except ValueError as error:
+                raise CheckpointError(f'"{path}" cannot be loaded. {error}') from error
+            load_weights(self._models[name], state_dict, path)
 
     def _file_to_load(self, folder: str, epoch: int | None) -> str:
         epochs = saved_epochs(folder)

@@ -1,7 +1,7 @@
 """Attention as pure functions: fused where that is the faster way, and how much of it single tokens receive.
 
-Shapes: queries `[batch, heads, queries, head_width]`, keys and values `[batch, heads, keys, head_width]`; a batch of 1
-is the same for all.
+Shapes: queries `[batch, heads, queries, head_width]`, keys and values `[batch, heads, keys, head_width]`. Where one of
+them has fewer rows than the others, each of its rows serves as many consecutive ones; a single row serves all.
 """
 
 from __future__ import annotations
@@ -42,9 +42,16 @@ def attention_to(query: Tensor, key: Tensor, slots: slice, visible: Tensor | Non
 
 
 def to_one_batch(*parts: Tensor) -> list[Tensor]:
-    """Parts `[1 or batch, …]` as views `[batch, …]`; the batch may be empty."""
-    batch = next((len(part) for part in parts if len(part) != 1), 1)
-    return [part.expand(batch, -1, -1, -1) for part in parts]
+    """Parts with `batch` rows each, a row of a smaller part as often as needed; the batch may be empty."""
+    rows = [len(part) for part in parts]
+    batch = max(rows) if min(rows) else 0
+    return [_repeated(part, batch) for part in parts]
+
+
+def _repeated(part: Tensor, batch: int) -> Tensor:
+    if len(part) in (1, batch):
+        return part.expand(batch, -1, -1, -1)
+    return part.repeat_interleave(batch // len(part), dim=0)
 
 
 def _is_fused(query: Tensor) -> bool:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -30,7 +29,8 @@ from . import interaction
 from .class_tokens import context_template, context_vectors
 from .clip_io import tower_depth, tower_widths
 from .errors import InputError
-from .learner import PromptLearner, Readout, TowerPrompts
+from .learner import INIT_STD, PromptLearner, Readout, TowerPrompts, check_depth
+from .released import ReleasedLayout
 
 TEXT, VISION = "text", "vision"
 OTHER = {TEXT: VISION, VISION: TEXT}
@@ -51,7 +51,7 @@ AGGREGATIONS = {
     "v2l": (PROJECTED, OWN),
 }
 VARIANTS = ("paper", "released")
-INIT_STD = 0.02
+UNUSED = "takes no part in the released forward pass"
 
 
 @dataclass(frozen=True)
@@ -129,12 +129,7 @@ class BMIPLearner(PromptLearner):
 
     def __init__(self, config: BMIPConfig, clip_model: nn.Module):
         super().__init__()
-        layers = tower_depth(clip_model)
-        if config.depth > layers:
-            raise InputError(
-                f"TRAINER.BMIP.PROMPT_DEPTH is {config.depth}, but the towers of this backbone have {layers} layers; "
-                f"set it to 1..{layers}."
-            )
+        check_depth("TRAINER.BMIP.PROMPT_DEPTH", config.depth, tower_depth(clip_model))
         self.config = config
         self.text_slots = config.slots
         self.template, use_words = context_template(config.context, config.slots)
@@ -196,7 +191,7 @@ class BMIPLearner(PromptLearner):
     def _make_gates(self, tower: str) -> nn.ModuleDict:
         return nn.ModuleDict({str(layer): nn.Linear(1, 1) for layer in self._layers(tower, GATED)})
 
-    def text(self) -> TowerPrompts:
+    def text(self, image_features: Tensor | None = None) -> TowerPrompts:
         return self._tower(TEXT, self.text_prompts, self.vision_prompts, self.vision_to_text, self.text_gate)
 
     def vision(self) -> TowerPrompts:
@@ -251,47 +246,48 @@ def _keep_gates(kept: dict[int, Tensor], layer: int, weights: Tensor, readout: R
     kept[layer][readout.samples] = weights
 
 
-_RELEASED_KEYS = (
-    (r"prompt_learner\.ctx_t", lambda: "text_prompts.0"),
-    (r"prompt_learner\.compound_prompts_text\.(\d+)", lambda i: f"text_prompts.{int(i) + 1}"),
-    (r"prompt_learner\.compound_prompts_visual\.(\d+)", lambda i: f"vision_prompts.{int(i) + 1}"),
-    (r"prompt_learner\.proj_t\.(\w+)", lambda kind: f"text_to_vision.0.{kind}"),
-    (r"prompt_learner\.single_layer_t\.(\w+)", lambda kind: f"text_to_vision.deep.{kind}"),
-    (r"prompt_learner\.single_layer_v\.(\w+)", lambda kind: f"vision_to_text.deep.{kind}"),
-    (
-        r"prompt_learner\.compound_prompt_projections_t\.(\d+)\.(\w+)",
-        lambda i, kind: f"text_to_vision.{int(i) + 1}.{kind}",
+RELEASED = ReleasedLayout(
+    renames=(
+        (r"prompt_learner\.ctx_t", lambda: "text_prompts.0"),
+        (r"prompt_learner\.compound_prompts_text\.(\d+)", lambda i: f"text_prompts.{int(i) + 1}"),
+        (r"prompt_learner\.compound_prompts_visual\.(\d+)", lambda i: f"vision_prompts.{int(i) + 1}"),
+        (r"prompt_learner\.proj_t\.(\w+)", lambda kind: f"text_to_vision.0.{kind}"),
+        (r"prompt_learner\.single_layer_t\.(\w+)", lambda kind: f"text_to_vision.deep.{kind}"),
+        (r"prompt_learner\.single_layer_v\.(\w+)", lambda kind: f"vision_to_text.deep.{kind}"),
+        (
+            r"prompt_learner\.compound_prompt_projections_t\.(\d+)\.(\w+)",
+            lambda i, kind: f"text_to_vision.{int(i) + 1}.{kind}",
+        ),
+        (
+            r"prompt_learner\.compound_prompt_projections_v\.(\d+)\.(\w+)",
+            lambda i, kind: f"vision_to_text.{int(i) + 1}.{kind}",
+        ),
+        (
+            r"image_encoder\.transformer\.resblocks\.(\d+)\.learnable_linear1\.(\w+)",
+            lambda i, kind: f"vision_gate.{i}.{kind}",
+        ),
+        (
+            r"text_encoder\.transformer\.resblocks\.(\d+)\.learnable_linear2\.(\w+)",
+            lambda i, kind: f"text_gate.{i}.{kind}",
+        ),
     ),
-    (
-        r"prompt_learner\.compound_prompt_projections_v\.(\d+)\.(\w+)",
-        lambda i, kind: f"vision_to_text.{int(i) + 1}.{kind}",
-    ),
-    (
-        r"image_encoder\.transformer\.resblocks\.(\d+)\.learnable_linear1\.(\w+)",
-        lambda i, kind: f"vision_gate.{i}.{kind}",
-    ),
-    (
-        r"text_encoder\.transformer\.resblocks\.(\d+)\.learnable_linear2\.(\w+)",
-        lambda i, kind: f"text_gate.{i}.{kind}",
-    ),
+    marker=r"prompt_learner\.ctx_t",
+    unused={
+        r"prompt_learner\.(ctx_v|proj_v\..+|exchange_layer_.+|compound_exchange_.+)": UNUSED,
+        r"(image|text)_encoder\..+\.learnable_linear\d\..+": UNUSED,
+    },
 )
-# What takes no part in the released forward pass, or is rebuilt: frozen CLIP, gates of the wrong tower, class tokens.
-_RELEASED_UNUSED = (
-    r"(image_encoder|text_encoder)\..+|logit_scale"
-    r"|prompt_learner\.(ctx_v|proj_v\..+|exchange_layer_.+|compound_exchange_.+|token_prefix|token_suffix)"
-)
 
 
-def is_released_layout(state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict has the keys of the authors' code."""
-    return "prompt_learner.ctx_t" in state_dict
-
-
-def from_released_layout(state_dict: Mapping[str, Tensor], learner: BMIPLearner) -> dict[str, Tensor]:
+def from_released_layout(
+    state_dict: Mapping[str, Tensor], learner: BMIPLearner
+) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Translate a checkpoint of the authors' code for a learner of the "released" variant.
 
-    Tensors that take no part in the released forward pass (`ctx_v`, `proj_v`, `exchange_*`, gates of other layers)
-    and the frozen CLIP weights are left out; class-dependent buffers are rebuilt from the class names.
+    Returns:
+        Tensors under the learner's names, and how many were left out for which reason: those that take no part in the
+        released forward pass (`ctx_v`, `proj_v`, `exchange_*`, gates of other layers), the frozen CLIP weights, and
+        class-dependent buffers, which are rebuilt from the class names.
 
     Raises:
         InputError: the learner is of the other variant, its depth is not the checkpoint's, or a key is unknown.
@@ -307,22 +303,8 @@ def from_released_layout(state_dict: Mapping[str, Tensor], learner: BMIPLearner)
             f"TRAINER.BMIP.PROMPT_DEPTH is {learner.config.depth}, but the checkpoint has prompts for "
             f"{len(deep) + 1} layers; set it to {len(deep) + 1}."
         )
-    wanted, translated, unknown = learner.state_dict(), {}, []
-    for key, value in state_dict.items():
-        new_key = _translated_key(key)
-        if new_key in wanted:
-            translated[new_key] = value.float()
-        elif new_key is None and not re.fullmatch(_RELEASED_UNUSED, key):
-            unknown.append(key)
-    if unknown:
-        raise InputError(f"The checkpoint has tensors that the released BMIP does not have: {', '.join(unknown)}.")
-    return translated
-
-
-def _translated_key(key: str) -> str | None:
-    """The learner's name of a tensor that can act, None for others."""
-    for pattern, rename in _RELEASED_KEYS:
-        match = re.fullmatch(pattern, key)
-        if match:
-            return rename(*match.groups())
-    return None
+    translated, ignored = RELEASED.translate(state_dict)
+    acting = {key: value for key, value in translated.items() if key in learner.state_dict()}
+    if len(acting) < len(translated):
+        ignored[UNUSED] = ignored.get(UNUSED, 0) + len(translated) - len(acting)
+    return acting, ignored

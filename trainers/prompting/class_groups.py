@@ -19,6 +19,10 @@ LARGEST_GROUP = {"cpu": 2048, "cuda": 8192}
 # Automatic share of the memory for activations: this part of what is free, and no more bytes than that.
 FREE_SHARE = 0.25
 MOST_BYTES = 2 * 2**30
+# Growth of the process behind which unused memory is handed back. What is handed back is fetched again by the next
+# group, at a cost, so this is not done for each.
+SLACK = 2**30
+_resident = 0  # bytes of the process when memory was last handed back
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,26 @@ def group_classes(lengths: Sequence[int], device: torch.device, chunk: int | Non
     return groups
 
 
-def held_groups(groups: Sequence[ClassGroup], held: int) -> int:
-    """How many of the last groups have no more than `held` classes; the last one is always held.
+def images_together(groups: Sequence[ClassGroup], device: torch.device, chunk: int | None = None) -> int:
+    """For how many images, which each give their own prompts, all of these groups can be encoded at once.
 
-    The last groups are those whose gradient is computed first, so that their memory is free again when the activations
+    Args:
+        chunk: most pairs of an image and a class; None leaves it to the number of tokens.
+    """
+    kind = "cpu" if device.type == "cpu" else "cuda"
+    pairs = max(len(group.classes) for group in groups)
+    tokens = max(group.length * len(group.classes) for group in groups)
+    most = LARGEST_GROUP[kind] // tokens if chunk is None else min(LARGEST_GROUP[kind] // tokens, chunk // pairs)
+    return max(1, most)
+
+
+def held_pieces(sizes: Sequence[int], held: int) -> int:
+    """How many of the last pieces have no more than `held` classes or pairs; the last one is always held.
+
+    The last ones are those whose gradient is computed first, so that their memory is free again when the activations
     of the others are computed for the second time.
     """
-    sums = itertools.accumulate(len(group.classes) for group in reversed(groups))
-    return max(1, sum(total <= held for total in sums))
+    return max(1, sum(total <= held for total in itertools.accumulate(reversed(sizes))))
 
 
 def _by_length(order: list[int], lengths: Sequence[int], group_cost: int) -> list[list[int]]:
@@ -95,15 +111,21 @@ def automatic_held(lengths: Sequence[int], bytes_per_token: int, device: torch.d
 
 
 def return_unused_memory(device: torch.device) -> None:
-    """Hand back to the system what the C library keeps of freed CPU memory.
+    """Hand back to the system what the C library keeps of freed CPU memory, whenever the process has grown by SLACK.
 
     It keeps holes between blocks, which over hundreds of groups add up to several times what is in use. Only glibc
     does so and can be asked; elsewhere nothing happens.
     """
-    if device.type == "cpu" and sys.platform == "linux":
+    global _resident
+    if device.type != "cpu" or sys.platform != "linux":
+        return
+    process = psutil.Process()
+    _resident = min(_resident, process.memory_info().rss)
+    if process.memory_info().rss > _resident + SLACK:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+        _resident = process.memory_info().rss
 
 
 def free_memory(device: torch.device) -> int:

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from .errors import InputError
 
+# Where the class name stands: behind all prompts, between their halves, in front of them (CoOp's names).
+POSITIONS = ("end", "middle", "front")
+
 
 @dataclass(frozen=True)
 class ClassTokens:
@@ -46,17 +49,39 @@ def tokenize_sentences(sentences: Sequence[str], context_length: int) -> ClassTo
     return ClassTokens(ids[:, : int(eot.max()) + 1], eot)
 
 
-def tokenize_classes(classnames: Sequence[str], template: str, context_length: int) -> ClassTokens:
-    """Tokenise one sentence per class; underscores in names are spaces, as everywhere in the field.
+def tokenize_classes(classnames: Sequence[str], templates: Sequence[str], context_length: int) -> ClassTokens:
+    """Tokenise a sentence per class and template; underscores in names are spaces, as everywhere in the field.
 
     Args:
         classnames: the class names, in label order.
-        template: sentence with `{}` for the name.
+        templates: sentences with `{}` for the name; all classes in the first come first.
         context_length: tokens of the checkpoint's text tower (77 for OpenAI's).
     """
     if not classnames:
         raise InputError("The data set has no classes; check DATASET.NAME, DATASET.ROOT and SUBSAMPLE_CLASSES.")
-    return tokenize_sentences([template.format(name.replace("_", " ")) for name in classnames], context_length)
+    names = [name.replace("_", " ") for name in classnames]
+    return tokenize_sentences([template.format(name) for template in templates for name in names], context_length)
+
+
+def place_slots(
+    tokens: ClassTokens, classnames: Sequence[str], slots: int, position: str
+) -> tuple[ClassTokens, Tensor]:
+    """Move the first `slots` tokens behind SOS, which stand for prompts, to where `position` wants them.
+
+    The class name has as many tokens as its own encoding, as in CoOp; the lengths of the sentences stay.
+
+    Returns:
+        The sentences in their new order, and the positions of the slots, `[classes, slots]`.
+    """
+    ids, places = tokens.ids.clone(), []
+    before = {"end": slots, "middle": slots // 2, "front": 0}[position]
+    for row, classname in zip(ids, classnames):
+        name = len(clip._tokenizer.encode(classname.replace("_", " ")))
+        places.append([1 + slot + (name if slot >= before else 0) for slot in range(slots)])
+        words = row[1 + slots : 1 + slots + name].clone()
+        row[1 + before + name : 1 + slots + name] = row[1 + before : 1 + slots].clone()
+        row[1 + before : 1 + before + name] = words
+    return ClassTokens(ids, tokens.eot), torch.tensor(places)
 
 
 def context_template(context: str, slots: int, max_words: int = 4) -> tuple[str, bool]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
+
+from .errors import InputError
 
 
 class Readout(Protocol):
@@ -63,13 +66,31 @@ class PromptLearner(nn.Module):
     Attributes:
         template: the sentence of a class, with `{}` for its name.
         text_slots: how many tokens behind SOS the text prompts replace; 0 leaves the sentence as it is.
+        position: where the class name stands among the prompts, one of `class_tokens.POSITIONS`; only at the "end"
+            can prompts enter more layers than the first.
+        conditional: the text prompts depend on the image.
     """
 
     template: str
     text_slots: int = 0
+    position: str = "end"
+    conditional: bool = False
 
-    def text(self) -> TowerPrompts | None:
-        """Prompts of the text tower; None runs it without."""
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """All sentences of a class; the normalised features of several are averaged."""
+        return (self.template,)
+
+    def set_class_count(self, number: int) -> None:
+        """Told the number of classes before any of them is encoded."""
+
+    def text(self, image_features: Tensor | None = None) -> TowerPrompts | None:
+        """Prompts of the text tower; None runs it without.
+
+        Args:
+            image_features: normalised, `[images, embed]` in fp32, where the learner is conditional; its prompts are
+                `[images, b, width]` then. Otherwise None.
+        """
         return None
 
     def vision(self) -> TowerPrompts | None:
@@ -78,8 +99,31 @@ class PromptLearner(nn.Module):
 
 
 class FixedSentence(PromptLearner):
-    """No prompts at all: zero-shot CLIP with one sentence per class."""
+    """No prompts at all: zero-shot CLIP with one or more sentences per class."""
 
-    def __init__(self, template: str):
+    def __init__(self, *templates: str):
         super().__init__()
-        self.template = template
+        self.fixed = templates
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        return self.fixed
+
+
+INIT_STD = 0.02  # of random prompts, in all methods
+
+
+def random_prompts(layers: Iterable[int], length: int, width: int) -> nn.ParameterDict:
+    """Trainable prompts by layer, each `[length, width]`, drawn from N(0, 0.02²)."""
+    prompts = {str(layer): nn.Parameter(torch.empty(length, width)) for layer in layers}
+    for prompt in prompts.values():
+        nn.init.normal_(prompt, std=INIT_STD)
+    return nn.ParameterDict(prompts)
+
+
+def check_depth(key: str, depth: int, layers: int) -> None:
+    """Raises InputError if prompts are to enter more layers than a backbone has; `key` is the configuration's."""
+    if depth > layers:
+        raise InputError(
+            f"{key} is {depth}, but the towers of this backbone have {layers} layers; set it to 1..{layers}."
+        )

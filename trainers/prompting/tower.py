@@ -6,8 +6,9 @@ driver for both towers. A sequence is a list of segments,
     text      SOS | prompt slots | words that all sentences share | the rest up to EOT
     vision    prompt slots | CLS and patches
 
-each `[1, tokens, width]` while it is the same for the whole batch, else `[batch, tokens, width]`. Nothing is
-approximated, but no work is done twice, and none that nobody looks at:
+each `[1, tokens, width]` while it is the same for the whole batch, else `[batch, tokens, width]`. Where classes are
+encoded for several images, whose prompts differ, the batch is image by image, and the prompts have one row per image.
+Nothing is approximated, but no work is done twice, and none that nobody looks at:
 
 * what is the same for all classes is computed once; it becomes one per class in the layer in which it first sees
   something that differs by class, by the sum of residual stream and attention;
@@ -67,7 +68,7 @@ class TowerInput:
 
 
 class Heads(NamedTuple):
-    """Query, key and value of a segment, each `[1 or batch, heads, tokens, head_width]`."""
+    """Query, key and value of a segment, each `[rows, heads, tokens, head_width]`."""
 
     query: Tensor | None
     key: Tensor
@@ -84,6 +85,17 @@ class LayerReadout:
 
     def __call__(self, tokens: Tensor | None = None, *, relative: bool = False) -> Tensor:
         return self.measure(tokens, relative)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """Stands in for a layer's readout where prompts are written into the sequence, and none can be read."""
+
+    samples: Tensor | None
+    total: int
+
+    def __call__(self, tokens: Tensor | None = None, *, relative: bool = False) -> Tensor:
+        raise ValueError("Attention is read of prompts behind SOS only; the learner's position is not 'end'")
 
 
 def run_tower(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:

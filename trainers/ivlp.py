@@ -1,0 +1,50 @@
+"""IVLP: independent deep prompts in both towers, or in the text tower alone (a baseline of MaPLe's authors)."""
+
+from __future__ import annotations
+
+from torch import nn
+from yacs.config import CfgNode
+
+from .base import TRAINER_REGISTRY, PromptTrainer
+from .prompting.errors import InputError
+from .prompting.ivlp import RELEASED, IVLPConfig, IVLPLearner
+
+
+@TRAINER_REGISTRY.register()
+class IVLP(PromptTrainer):
+    """Trains text and vision prompts without interaction; see `prompting/ivlp.py` for the method."""
+
+    node = "IVLP"
+    registered_name = "VLPromptLearner"
+    released = RELEASED
+    defaults = {
+        "TRAINER": {
+            "IVLP": {
+                "N_CTX_VISION": 2,  # prompt tokens per layer of the vision tower; 0, with depth 0: language only
+                "N_CTX_TEXT": 2,  # prompt tokens per layer of the text tower
+                "CTX_INIT": "a photo of a",  # initial words of the text prompts; empty: random ones
+                "PREC": "fp16",  # fp16, fp32, bf16 or amp
+                "PROMPT_DEPTH_VISION": 9,  # layers of the vision tower that prompts enter
+                "PROMPT_DEPTH_TEXT": 9,  # layers of the text tower that prompts enter
+                "HEAD_WIDTH": 0,  # hidden width of residual heads that prompts pass through; 0: none, as published
+            }
+        }
+    }
+
+    @classmethod
+    def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> IVLPLearner:
+        node = cfg.TRAINER.IVLP
+        if node.PROMPT_DEPTH_TEXT < 1:
+            raise InputError(
+                f"TRAINER.IVLP.PROMPT_DEPTH_TEXT is {node.PROMPT_DEPTH_TEXT}; set it to 1 or more, or choose "
+                "--trainer VPT for vision prompts alone."
+            )
+        config = IVLPConfig(
+            text_length=node.N_CTX_TEXT,
+            text_depth=node.PROMPT_DEPTH_TEXT,
+            vision_length=node.N_CTX_VISION,
+            vision_depth=node.PROMPT_DEPTH_VISION,
+            context=node.CTX_INIT,
+            head_width=node.HEAD_WIDTH,
+        )
+        return IVLPLearner(config, clip_model)
