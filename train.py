@@ -12,7 +12,7 @@ from minidassl.checkpoint import CheckpointError
 
 import torch
 import torchvision
-from dassl.engine import build_trainer
+from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed, setup_logger
 from yacs.config import CfgNode
 
@@ -20,6 +20,7 @@ import datasets  # noqa: F401  (registers the data sets)
 import trainers
 from trainers.config import build_cfg
 from trainers.prompting.errors import InputError
+from trainers.prompting.summary import clip_of_size, summarize
 from trainers.records import check_settings, clear_run, is_trained, set_log_aside
 
 
@@ -43,6 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--model-dir", default="", help="output folder of the run to load for --eval-only")
     add("--load-epoch", type=int, help="epoch to load; the best on validation if there is one, else the last")
     add("--no-train", action="store_true", help="build everything, and stop")
+    add("--summary", action="store_true", help="print what the method trains, and stop; needs no data and no weights")
     add("--force", action="store_true", help="delete the run in --output-dir and train from scratch")
     add("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
     return parser.parse_args(argv)
@@ -66,9 +68,14 @@ def describe(args: argparse.Namespace, cfg: CfgNode) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Train, or evaluate with `--eval-only`."""
+    """Train, evaluate with `--eval-only`, or describe with `--summary`."""
     trainers.register_all()
     cfg = build_cfg(args)
+    if args.summary:
+        print(f"{cfg.TRAINER.NAME} on {cfg.MODEL.BACKBONE.NAME}")
+        clip_model = clip_of_size(cfg.MODEL.BACKBONE.NAME)
+        print(summarize(TRAINER_REGISTRY.get(cfg.TRAINER.NAME).build_learner(cfg, clip_model), clip_model))
+        return
     trains = not (args.eval_only or args.no_train)
     if args.force and cfg.RESUME:
         raise InputError("--force trains from scratch and --resume goes on from a run; give one of them.")

@@ -30,7 +30,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import psutil
 import torch
 from tabulate import tabulate
 from torch.nn import functional as F
@@ -46,7 +45,7 @@ with warnings.catch_warnings():
 
 from scripts.straightforward_bmip import StraightforwardBMIP
 from trainers.prompting.bmip import VARIANTS, BMIPConfig, BMIPLearner
-from trainers.prompting.class_groups import free_memory
+from trainers.prompting.class_groups import free_memory, peak_memory
 from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights, use_tf32
 from trainers.prompting.prompted_clip import AUTOMATIC, PromptedCLIP
 
@@ -181,18 +180,6 @@ def serve(connection: multiprocessing.connection.Connection, task: Task, entry: 
         connection.send(OUT_OF_MEMORY)
     except Exception as error:
         connection.send(error)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: of the process on a CPU, of PyTorch's allocator on CUDA."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset
-    import resource
-
-    # Linux counts in KiB, macOS in bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def product_speed(precision: str, device: str, seconds: float = 0.5) -> float:

@@ -1,21 +1,34 @@
 """Run a protocol: build the train.py commands of a method on a data set, run them, and print their table.
 
-    python scripts/launch.py base2new_train BMIP eurosat 1     train on base classes, test them
-    python scripts/launch.py base2new_test BMIP eurosat 1      test that model on new classes
-    python scripts/launch.py base2new BMIP eurosat 1           both, all classes together, zero-shot CLIP, and a table
+    python scripts/launch.py PROTOCOL METHOD DATASET [SEED] [CFG]
 
-The data folder is --data or $DATA; the built-in data sets need none. Output goes to CoOp's folders,
-output/base2new/{train_base,test_new,test_all}/DATASET/shots_16/TRAINER/CFG/seedSEED.
+    base2new_train   train on the base classes, and test them
+    base2new_test    test that model on the new classes
+    base2new         both, all classes together, zero-shot CLIP, and a table
+    xd_train         train on all classes (of ImageNet, unless DATASET says otherwise)
+    xd_test          test that model on another data set, DATASET; --source names the one that it learned
+    few_shot         train on all classes with --shots images each: seeds 1, 2, 3, unless SEED says otherwise
+    few_shot_test    test the models of few_shot on another data set
+    zeroshot         test CLIP as it is on all classes
+    reproduce        test released weights, --weights FOLDER, on the base and on the new classes
+    reproduce_xd     test released cross-dataset weights on all classes
+
+The data folder is --data or $DATA; the built-in data sets need none. Output goes to CoOp's and MaPLe's folders below
+output/. Where no CFG is named it is the published one of the method and protocol, and the small CLIP's for built-in
+data. Flags and KEY VALUE pairs that the launcher does not know go to train.py.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shlex
+import statistics
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,90 +38,268 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from trainers.prompting.errors import InputError  # noqa: E402
+from trainers.prompting.metrics import harmonic_mean  # noqa: E402
 from trainers.records import read_result  # noqa: E402
 
-# The configuration of a method where none is named; built-in data sets go with the small CLIP's.
-DEFAULT_CFG = {"BMIP": "vit_b16_c2_ep10_batch4_2ctx", "ZeroshotCLIP": "vit_b16"}
-BUILTIN_CFG = "tiny"
 BUILTIN_DATASETS = ("digits", "symbols", "symbols_inverse", "symbols_noise", "symbols_sketch", "symbols_tilt")
+# Configurations of the small CLIP, which go with the built-in data, begin with this.
+TINY = "tiny"
+IMAGENET = "imagenet"
 BASELINE = "ZeroshotCLIP"
 # Lines of a run that a table's reader wants to see passing by; everything is in the run's log.txt.
 SHOWN = ("epoch [", "* accuracy", "Already trained", "Found checkpoint")
 
 
+def coop_few_shot(dataset: str, shots: int) -> str:
+    """CoOp's schedule for a number of shots, on the ResNet-50 of its main experiments."""
+    if dataset == IMAGENET or shots == 1:
+        return "rn50_ep50"
+    return "rn50_ep100" if shots <= 4 else "rn50"
+
+
 @dataclass(frozen=True)
-class Run:
-    """One train.py command of the base-to-new protocol.
+class Method:
+    """A trainer and its published configurations, by protocol.
 
     Attributes:
-        trainer, dataset, seed, cfg, shots: what runs; `dataset` and `cfg` are names of YAML files.
-        classes: "base", "new" or "all".
-        trains: train on these classes and test them, rather than test the model trained on base.
+        trainer: its registered name, which is also the folder of its configurations and in its outputs' paths.
+        cfg: base-to-new, and whatever has none of its own below.
+        base2new_imagenet: base-to-new on ImageNet.
+        cross_dataset: for transfer from ImageNet.
+        few_shot: from data set and shots.
+        tiny: for the small CLIP.
+        learns: it has something to train.
     """
 
     trainer: str
-    dataset: str
-    seed: int
     cfg: str
-    shots: int
-    classes: str
-    trains: bool = False
+    base2new_imagenet: str = ""
+    cross_dataset: str = ""
+    few_shot: Callable[[str, int], str] | None = None
+    tiny: str = TINY
+    learns: bool = True
 
-    def folder(self, phase: str) -> str:
-        """CoOp's output folder of a phase such as "train_base"."""
-        tail = f"{self.dataset}/shots_{self.shots}/{self.trainer}/{self.cfg}/seed{self.seed}"
-        return f"output/base2new/{phase}/{tail}"
+
+METHODS = {
+    "ZeroshotCLIP": Method("ZeroshotCLIP", "vit_b16", learns=False),
+    "ZeroshotCLIP2": Method("ZeroshotCLIP2", "vit_b16", learns=False),
+    "CoOp": Method(
+        "CoOp",
+        "vit_b16_ctxv1",
+        base2new_imagenet="vit_b16_ep50_ctxv1",
+        cross_dataset="vit_b16_ep50_ctxv1",
+        few_shot=coop_few_shot,
+    ),
+    "CoCoOp": Method("CoCoOp", "vit_b16_c4_ep10_batch1_ctxv1"),
+    "VPT": Method("VPT", "vit_b16_c2_ep5_batch4_4"),
+    "LanguagePrompting": Method("IVLP", "vit_b16_c2_ep5_batch4_4ctx_language_only", tiny="tiny_language_only"),
+    "IVLP": Method("IVLP", "vit_b16_c2_ep5_batch4_2+2ctx"),
+    # The control: no interaction, with the recipe and the number of parameters of BMIP.
+    "IVLP_BMIP_size": Method("IVLP", "vit_b16_ep10_2+2ctx_bmip_size", tiny="tiny_bmip_size"),
+    "MaPLe": Method("MaPLe", "vit_b16_c2_ep5_batch4_2ctx", cross_dataset="vit_b16_c2_ep5_batch4_2ctx_cross_datasets"),
+    "BMIP": Method("BMIP", "vit_b16_c2_ep10_batch4_2ctx"),
+}
+BACKBONES = ("rn50", "rn101", "vit_b32", "vit_b16")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One train.py command.
+
+    Attributes:
+        method: a key of `METHODS`.
+        dataset, cfg: names of YAML files.
+        seed: None leaves the run unseeded.
+        output: its folder.
+        options: KEY VALUE pairs.
+        classes: "base", "new" or "all", for the table; what train.py is told stands in `options`.
+        trains: train, and test on the same classes, rather than test only.
+        model_dir: the folder of the model to test; None for one without training.
+    """
+
+    method: str
+    dataset: str
+    cfg: str
+    seed: int | None
+    output: str
+    options: tuple[str, ...] = ()
+    classes: str = "all"
+    trains: bool = False
+    model_dir: str | None = None
 
     @property
-    def output(self) -> str:
-        return self.folder(f"{'train' if self.trains else 'test'}_{self.classes}")
+    def trainer(self) -> str:
+        return METHODS[self.method].trainer
 
     def command(self, data: str | None, extra: list[str], force: bool = False) -> list[str]:
         """The command line, from the repository's root."""
-        evaluates = [] if self.trains else ["--eval-only"]
-        if not self.trains and self.trainer != BASELINE:
-            evaluates += ["--model-dir", self.folder("train_base")]
         return [
             *(sys.executable, "train.py"),
             *(("--root", data) if data else ()),
-            *("--seed", str(self.seed)),
+            *(("--seed", str(self.seed)) if self.seed is not None else ()),
             *("--trainer", self.trainer),
             *("--dataset-config-file", f"configs/datasets/{self.dataset}.yaml"),
             *("--config-file", f"configs/trainers/{self.trainer}/{self.cfg}.yaml"),
             *("--output-dir", self.output),
-            *evaluates,
+            *(() if self.trains else ("--eval-only",)),
+            *(("--model-dir", self.model_dir) if self.model_dir else ()),
             *(["--force"] if force and self.trains else []),
             *extra,
-            *("DATASET.NUM_SHOTS", str(self.shots)),
-            *("DATASET.SUBSAMPLE_CLASSES", self.classes),
+            *self.options,
         ]
 
 
-def plan(protocol: str, trainer: str, dataset: str, seed: int, cfg: str | None, shots: int) -> list[Run]:
-    """The runs of a protocol, in order."""
+def default_cfg(method: Method, family: str, dataset: str, shots: int) -> str:
+    """The published configuration of a method; `dataset` is the one that it learns.
 
-    def run(trainer: str, cfg: str | None, classes: str, trains: bool = False) -> Run:
-        default = BUILTIN_CFG if dataset in BUILTIN_DATASETS else DEFAULT_CFG[trainer]
-        return Run(trainer, dataset, seed, cfg or default, shots, classes, trains)
+    Args:
+        family: "base2new", "cross_dataset", "few_shot" or "zeroshot".
+    """
+    if dataset in BUILTIN_DATASETS:
+        return method.tiny
+    if family == "base2new" and dataset == IMAGENET:
+        return method.base2new_imagenet or method.cfg
+    if family == "few_shot" and method.few_shot:
+        return method.few_shot(dataset, shots)
+    return method.cross_dataset if family == "cross_dataset" and method.cross_dataset else method.cfg
 
-    train, new, every = run(trainer, cfg, "base", True), run(trainer, cfg, "new"), run(trainer, cfg, "all")
+
+def base2new(args: argparse.Namespace) -> list[Run]:
+    """base2new_train, base2new_test, base2new and reproduce: `SUBSAMPLE_CLASSES` tells the runs apart."""
+    seed = 1 if args.seed is None else args.seed
+    cfg = args.cfg or default_cfg(METHODS[args.method], "base2new", args.dataset, args.shots)
+
+    def run(method: str, cfg: str, classes: str, trains: bool = False) -> Run:
+        tail = f"{args.dataset}/shots_{args.shots}/{METHODS[method].trainer}/{cfg}/seed{seed}"
+        model_dir = None
+        if METHODS[method].learns and not trains:
+            released = args.weights and os.path.join(os.path.abspath(args.weights), "base", f"seed{seed}")
+            model_dir = released or f"output/base2new/train_base/{tail}"
+        output = f"output/base2new/{'train' if trains else 'test'}_{classes}/{tail}"
+        options = ("DATASET.NUM_SHOTS", str(args.shots), "DATASET.SUBSAMPLE_CLASSES", classes)
+        return Run(method, args.dataset, cfg, seed, output, options, classes, trains, model_dir)
+
     # On the same backbone as the method.
-    baseline_cfg = BUILTIN_CFG if train.cfg == BUILTIN_CFG else None
-    baseline = [run(BASELINE, baseline_cfg, classes) for classes in ("base", "new", "all")]
+    backbone = next((name for name in (TINY, *BACKBONES) if cfg.startswith(name)), METHODS[BASELINE].cfg)
+    baseline = [run(BASELINE, backbone, classes) for classes in ("base", "new", "all")]
+    learned = run(args.method, cfg, "base", trains=METHODS[args.method].learns)
+    new, every = run(args.method, cfg, "new"), run(args.method, cfg, "all")
     return {
-        "base2new_train": [train],
+        "base2new_train": [learned],
         "base2new_test": [new],
-        "base2new": [*baseline, train, new, every],
-    }[protocol]
+        "base2new": [*(baseline if args.method != BASELINE else ()), learned, new, every],
+        "reproduce": [run(args.method, cfg, "base"), new],
+    }[args.protocol]
 
 
-def check_files(runs: list[Run]) -> None:
-    """Refuse data sets and configurations that do not exist, before anything starts."""
+def transfer(args: argparse.Namespace) -> list[Run]:
+    """xd_train, xd_test, reproduce_xd, few_shot and few_shot_test: all classes of the data set that is learned."""
+    few_shot, trains = args.protocol.startswith("few_shot"), args.protocol in ("xd_train", "few_shot")
+    method, learned = METHODS[args.method], args.dataset if trains else source(args)
+    cfg = args.cfg or default_cfg(method, "few_shot" if few_shot else "cross_dataset", learned, args.shots)
+    folder, options = f"{method.trainer}/{cfg}_{args.shots}shots", ()
+    if few_shot and method.trainer == "CoOp":
+        # CoOp's few-shot scripts say what its configuration files do not, and have a folder for each choice.
+        length, shared, position = coop_context(args)
+        folder += f"/nctx{length}_csc{shared}_ctp{position}"
+        options += ("TRAINER.COOP.N_CTX", length, "TRAINER.COOP.CSC", shared)
+        options += ("TRAINER.COOP.CLASS_TOKEN_POSITION", position)
+    if trains or args.weights:
+        options += ("DATASET.NUM_SHOTS", str(args.shots))
+
+    def run(seed: int) -> Run:
+        trained = f"output/{learned}/{folder}/seed{seed}"
+        if trains:
+            return Run(args.method, args.dataset, cfg, seed, trained, options, trains=True)
+        if args.weights:
+            trained = os.path.join(os.path.abspath(args.weights), f"seed{seed}")
+        output = f"output/evaluation/{folder}/{args.dataset}/seed{seed}"
+        return Run(args.method, args.dataset, cfg, seed, output, options, model_dir=trained)
+
+    seeds = (1, 2, 3) if few_shot else (1,)
+    return [run(seed) for seed in (seeds if args.seed is None else (args.seed,))]
+
+
+def source(args: argparse.Namespace) -> str:
+    """The data set that the model learned which is tested on `args.dataset`."""
+    return args.source or ("symbols" if args.dataset in BUILTIN_DATASETS else IMAGENET)
+
+
+def coop_context(args: argparse.Namespace) -> tuple[str, str, str]:
+    """Context tokens, whether each class has its own, and the class name's place among them."""
+    chosen = ((args.n_ctx, 16), (args.csc, "False"), (args.position, "end"))
+    return tuple(str(default if value is None else value) for value, default in chosen)
+
+
+def zeroshot(args: argparse.Namespace) -> list[Run]:
+    """CLIP as it is on all classes; like CoOp's script, without a seed, since nothing is random."""
+    method = METHODS[args.method]
+    cfg = args.cfg or default_cfg(method, "zeroshot", args.dataset, args.shots)
+    return [Run(args.method, args.dataset, cfg, args.seed, f"output/{method.trainer}/{cfg}/{args.dataset}")]
+
+
+PROTOCOLS = {
+    **dict.fromkeys(("base2new_train", "base2new_test", "base2new", "reproduce"), base2new),
+    **dict.fromkeys(("xd_train", "xd_test", "reproduce_xd", "few_shot", "few_shot_test"), transfer),
+    "zeroshot": zeroshot,
+}
+# For methods with nothing to train.
+WITHOUT_TRAINING = ("base2new", "base2new_test", "zeroshot")
+# Flags that belong to some protocols: these, and of these methods where not all.
+COOPS_OWN = (("few_shot", "few_shot_test"), ("CoOp",))
+LIMITED_FLAGS = {
+    "weights": (("reproduce", "reproduce_xd"), None),
+    "source": (("xd_test", "few_shot_test"), None),
+    "n_ctx": COOPS_OWN,
+    "csc": COOPS_OWN,
+    "position": COOPS_OWN,
+}
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    """Refuse what a protocol or a method does not have, and the lack of what it needs."""
+    protocol, learns = args.protocol, METHODS[args.method].learns
+    if not learns and protocol not in WITHOUT_TRAINING:
+        raise InputError(
+            f"{protocol} is about trained models, but {args.method} has nothing to train; choose one of the protocols "
+            f"{', '.join(WITHOUT_TRAINING)}, or another method."
+        )
+    if learns and protocol == "zeroshot":
+        untrained = ", ".join(name for name, method in METHODS.items() if not method.learns)
+        raise InputError(f"zeroshot trains nothing, but {args.method} learns; choose one of {untrained}.")
+    for name, (protocols, methods) in LIMITED_FLAGS.items():
+        value = getattr(args, name)
+        if value is not None and (protocol not in protocols or args.method not in (methods or METHODS)):
+            owners = f"{' and '.join(protocols)}{' of ' + ', '.join(methods) if methods else ''}"
+            raise InputError(
+                f"--{name.replace('_', '-')} is {value}, but only {owners} can use it; leave it out of {protocol} "
+                f"{args.method}."
+            )
+    if args.weights is None and protocol in LIMITED_FLAGS["weights"][0]:
+        raise InputError(f"{protocol} needs the folder of the released weights; give --weights FOLDER.")
+    if args.dataset is None:
+        raise InputError(f"{protocol} needs a data set; give the name of a file in configs/datasets, without .yaml.")
+
+
+def plan(args: argparse.Namespace) -> list[Run]:
+    """The runs of a protocol, in order."""
+    check_arguments(args)
+    return PROTOCOLS[args.protocol](args)
+
+
+def check_files(args: argparse.Namespace, runs: list[Run]) -> None:
+    """Refuse data sets, configurations and released weights that do not exist, before anything starts."""
+    wanted = [("configs/datasets", args.source)] if args.source else []
     for run in runs:
-        for folder, name in (("configs/datasets", run.dataset), (f"configs/trainers/{run.trainer}", run.cfg)):
-            if not (ROOT / folder / f"{name}.yaml").is_file():
-                there = sorted(path.stem for path in (ROOT / folder).glob("*.yaml"))
-                raise InputError(f"There is no {folder}/{name}.yaml; choose one of {', '.join(there)}.")
+        wanted += [("configs/datasets", run.dataset), (f"configs/trainers/{run.trainer}", run.cfg)]
+    for folder, name in wanted:
+        if not (ROOT / folder / f"{name}.yaml").is_file():
+            there = sorted(path.stem for path in (ROOT / folder).glob("*.yaml"))
+            raise InputError(f"There is no {folder}/{name}.yaml; choose one of {', '.join(there)}.")
+    for run in runs if args.weights else ():
+        if not os.path.isdir(run.model_dir):
+            below = os.path.relpath(run.model_dir, args.weights)
+            raise InputError(f"There is no folder {run.model_dir}; give --weights the folder that has {below}.")
 
 
 def execute(command: list[str], quiet: bool, small: bool = False) -> int:
@@ -132,51 +323,94 @@ def execute(command: list[str], quiet: bool, small: bool = False) -> int:
     return process.returncode
 
 
-def harmonic_mean(base: float, new: float) -> float:
-    """`2 * base * new / (base + new)`, 0 where both are."""
-    return 2 * base * new / (base + new) if base + new else 0.0
+def accuracy(run: Run) -> float:
+    """In per cent, from the run's record."""
+    result = read_result(ROOT / run.output)
+    if result is None or result["accuracy"] is None:
+        raise InputError(f"{run.output} has no tested result; was it run with TEST.NO_TEST or --no-train?")
+    return result["accuracy"]
 
 
 def table(runs: list[Run]) -> str:
-    """Accuracies in per cent, from the runs' records; open-world: base and new images told apart among all classes."""
+    """Accuracies in per cent; open-world: base and new images told apart among all classes, where that was tested."""
     accuracies: dict[str, dict[str, float]] = {}
     for run in runs:
-        result = read_result(ROOT / run.output)
-        if result is None or result["accuracy"] is None:
-            raise InputError(f"{run.output} has no tested result; was it run with TEST.NO_TEST or --no-train?")
-        accuracies.setdefault(run.trainer, {})[run.classes] = result["accuracy"]
+        accuracies.setdefault(run.method, {})[run.classes] = accuracy(run)
+    headers = ["method", "base", "new", "HM", *(["open-world"] if runs[-1].classes == "all" else [])]
     rows = []
-    for trainer, found in accuracies.items():
-        numbers = found["base"], found["new"], harmonic_mean(found["base"], found["new"]), found["all"]
-        rows.append([trainer, *(f"{number:.2f}" for number in numbers)])
-    headers = ["method", "base", "new", "HM", "open-world"]
-    return tabulate(rows, headers=headers, disable_numparse=True, colalign=["left", *["right"] * 4])
+    for method, found in accuracies.items():
+        numbers = [found["base"], found["new"], harmonic_mean(found["base"], found["new"])]
+        numbers += [found["all"]] if "all" in found else []
+        rows.append([method, *(f"{number:.2f}" for number in numbers)])
+    return tabulate(rows, headers=headers, disable_numparse=True, colalign=["left", *["right"] * (len(headers) - 1)])
+
+
+def seeds_table(runs: list[Run]) -> str:
+    """Accuracies in per cent of runs that differ in their seed, their mean, and, as in the field, their deviation.
+
+    The deviation is that of a population, as in CoOp's parse_test_res.py.
+    """
+    found = {run.seed: accuracy(run) for run in runs}
+    mean, deviation = statistics.fmean(found.values()), statistics.pstdev(found.values())
+    rows = [*((seed, f"{number:.2f}") for seed, number in found.items()), ("mean", f"{mean:.2f} +- {deviation:.2f}")]
+    return tabulate(rows, headers=["seed", runs[0].method], disable_numparse=True)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Flags of the launcher; what it does not know goes to train.py."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("protocol", choices=["base2new_train", "base2new_test", "base2new"])
-    parser.add_argument("trainer", choices=sorted(DEFAULT_CFG))
-    parser.add_argument("dataset", help="name of a file in configs/datasets")
-    parser.add_argument("seed", nargs="?", type=int, default=1)
-    parser.add_argument("cfg", nargs="?", help="name of a file in configs/trainers/TRAINER")
-    parser.add_argument("--data", default=os.environ.get("DATA"), help="folder of the data sets ($DATA)")
-    parser.add_argument("--shots", type=int, default=16)
-    parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
-    parser.add_argument("--force", action="store_true", help="train again what is trained already")
-    args, args.extra = parser.parse_known_args(argv)
+    """Flags of the launcher, and the words in front; what it does not know goes to train.py.
+
+    Raises:
+        InputError: an unknown protocol or method, or a seed that is no number.
+    """
+    usage = "launch.py PROTOCOL METHOD DATASET [SEED] [CFG] [flags] [flags of train.py] [KEY VALUE ...]"
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(usage=usage, description=__doc__, formatter_class=form)
+    add = parser.add_argument
+    add("--cfg", help="the same as CFG, for protocols that are rarely given a seed")
+    add("--data", default=os.environ.get("DATA"), help="folder of the data sets ($DATA)")
+    add("--shots", type=int, default=16)
+    add("--weights", help="reproduce: folder of the released weights, above base/seed1 or seed1")
+    add("--source", help="xd_test and few_shot_test: data set that the model learned (imagenet)")
+    add("--n-ctx", type=int, help="few-shot CoOp: context tokens (16)")
+    add("--csc", choices=["True", "False"], help="few-shot CoOp: a context for every class (False)")
+    add("--position", choices=["end", "middle", "front"], help="few-shot CoOp: place of the class name (end)")
+    add("--dry-run", action="store_true", help="print the commands, run nothing")
+    add("--force", action="store_true", help="train again what is trained already")
+    args, rest = parser.parse_known_args(argv)
+
+    # By hand: Python versions differ in whether an optional word may follow a flag, and would take train.py's for it.
+    words = list(itertools.takewhile(lambda word: not _is_for_train_py(word), rest))[:5]
+    protocol, method, args.dataset, seed, cfg = words + [None] * (5 - len(words))
+    args.extra = rest[len(words) :]
+    args.protocol, args.method = _one_of("PROTOCOL", protocol, PROTOCOLS), _one_of("METHOD", method, METHODS)
+    if seed is not None and not seed.isdecimal():
+        raise InputError(f"SEED is {seed!r}; set it to a whole number from 0, and name a configuration behind it.")
+    args.seed = None if seed is None else int(seed)
+    args.cfg = args.cfg or cfg
+    if args.protocol == "xd_train" and args.dataset is None:
+        args.dataset = IMAGENET
     return args
+
+
+def _is_for_train_py(word: str) -> bool:
+    """A flag, or a key such as OPTIM.LR."""
+    return word.startswith("-") or ("." in word and word.isupper())
+
+
+def _one_of(what: str, word: str | None, allowed: Mapping[str, object]) -> str:
+    if word not in allowed:
+        raise InputError(f"{what} is {word or 'missing'}; choose one of {', '.join(allowed)}.")
+    return word
 
 
 def launch(args: argparse.Namespace) -> int:
     """Exit status of the first run that fails, else 0.
 
     Raises:
-        InputError: a data set, configuration or data folder that is not there.
+        InputError: arguments that do not go together; a data set, configuration or folder that is not there.
     """
-    runs = plan(args.protocol, args.trainer, args.dataset, args.seed, args.cfg, args.shots)
-    check_files(runs)
+    runs = plan(args)
+    check_files(args, runs)
     if not args.data and args.dataset not in BUILTIN_DATASETS:
         raise InputError(f"{args.dataset} needs a data folder: set DATA=/path/to/datasets, or give --data.")
     quiet = len(runs) > 1
@@ -186,12 +420,15 @@ def launch(args: argparse.Namespace) -> int:
             print(shlex.join(command))
             continue
         if quiet:
-            print(f"[{number}/{len(runs)}] {run.trainer}, {run.dataset}, {run.classes} classes -> {run.output}")
-        status = execute(command, quiet, small=run.cfg == BUILTIN_CFG)
+            what = f"{run.method}, {run.dataset}, {run.classes} classes, seed {run.seed}"
+            print(f"[{number}/{len(runs)}] {what} -> {run.output}")
+        status = execute(command, quiet, small=run.cfg.startswith(TINY))
         if status:
             return status
     if quiet and not args.dry_run:
-        print(f"\n{args.dataset}, {args.shots} shots, seed {args.seed}: accuracy in per cent\n{table(runs)}")
+        several = len({run.seed for run in runs}) > 1
+        title = f"{args.dataset}, {args.shots} shots" + ("" if several else f", seed {runs[0].seed}")
+        print(f"\n{title}: accuracy in per cent\n{seeds_table(runs) if several else table(runs)}")
     return 0
 
 

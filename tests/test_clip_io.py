@@ -10,7 +10,16 @@ import torch
 from conftest import make_clip
 
 from trainers.prompting import clip_io
-from trainers.prompting.clip_io import PRECISIONS, TINY, image_resolution, load_clip, tower_depth, tower_widths
+from trainers.prompting.clip_io import (
+    PRECISIONS,
+    TINY,
+    image_resolution,
+    load_clip,
+    text_depth,
+    text_width,
+    vision_depth,
+    vision_width,
+)
 from trainers.prompting.errors import InputError
 
 
@@ -33,7 +42,8 @@ def test_a_checkpoint_by_path_loads_to_the_bit(tmp_path, suffix):
     loaded = load_clip(str(path))
     for key, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
-    assert (image_resolution(loaded), tower_depth(loaded), tower_widths(loaded)) == (32, 3, (64, 128))
+    assert (image_resolution(loaded), text_depth(loaded), vision_depth(loaded)) == (32, 3, 4)
+    assert (text_width(loaded), vision_width(loaded)) == (64, 128)
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
@@ -80,8 +90,8 @@ def test_an_openai_name_without_network_says_where_to_put_the_file(monkeypatch):
 
 def test_the_tiny_clip_is_small_and_differs_in_width_between_its_towers():
     assert TINY.stat().st_size <= 4 * 2**20
-    text_width, vision_width = tower_widths(load_clip("tiny"))
-    assert text_width != vision_width
+    tiny = load_clip("tiny")
+    assert text_width(tiny) != vision_width(tiny)
 
 
 @pytest.mark.parametrize("name", PRECISIONS)

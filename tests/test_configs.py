@@ -5,17 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from clip.model import CLIP
 
 import train
 import trainers
+from trainers.base import TRAINER_REGISTRY
 from trainers.bmip import config_from_cfg
 from trainers.config import build_cfg, read_yaml
+from trainers.prompting.clip_io import load_clip
 from trainers.prompting.errors import InputError
 
 trainers.register_all()
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS = sorted((CONFIGS / "trainers").glob("*/*.yaml"))
 DATASETS = sorted((CONFIGS / "datasets").glob("*.yaml"))
+# By the beginning of a file's name; BMIP's authors leave it out of theirs.
+BACKBONES = {"tiny": "tiny", "rn50": "RN50", "rn101": "RN101", "vit_b32": "ViT-B/32", "vit_b16": "ViT-B/16"}
+BACKBONES["BMIP"] = "ViT-B/16"
+
+# Published recipes: training batch, learning rate, epochs, keys of the method's node. All train with SGD.
+COOP = {"N_CTX": 16, "CTX_INIT": "", "CSC": False, "CLASS_TOKEN_POSITION": "end", "PREC": "fp16"}
+WORDS = {"CTX_INIT": "a photo of a", "PREC": "fp16"}
+PUBLISHED = {
+    **{f"CoOp/{name}": (32, 0.002, 200, COOP) for name in ("rn50", "rn101", "vit_b32", "vit_b16")},
+    **{f"CoOp/{name}_ep50": (32, 0.002, 50, COOP) for name in ("rn50", "rn101", "vit_b32", "vit_b16")},
+    **{f"CoOp/{name}_ep100": (32, 0.002, 100, COOP) for name in ("rn50", "vit_b16")},
+    **{f"CoOp/{name}_ctxv1": (32, 0.002, 200, WORDS) for name in ("rn50", "vit_b16")},
+    **{f"CoOp/{name}_ep50_ctxv1": (32, 0.002, 50, WORDS) for name in ("rn50", "vit_b16")},
+    "CoOp/vit_b16_ep100_ctxv1": (32, 0.002, 100, WORDS),
+    "CoCoOp/vit_b16_c4_ep10_batch1": (1, 0.002, 10, {"N_CTX": 4, "CTX_INIT": "", "PREC": "fp16"}),
+    "CoCoOp/vit_b16_c8_ep10_batch1": (1, 0.002, 10, {"N_CTX": 8, "CTX_INIT": "", "PREC": "fp16"}),
+    "CoCoOp/vit_b16_c16_ep10_batch1": (1, 0.002, 10, {"N_CTX": 16, "CTX_INIT": "", "PREC": "fp16"}),
+    "CoCoOp/vit_b16_c4_ep10_batch1_ctxv1": (1, 0.002, 10, {"N_CTX": 4, **WORDS}),
+    "VPT/vit_b16_c2_ep5_batch4_4": (4, 0.0025, 5, {"N_CTX_VISION": 8, "PROMPT_DEPTH_VISION": 12, **WORDS}),
+    "MaPLe/vit_b16_c2_ep5_batch4_2ctx": (4, 0.0035, 5, {"N_CTX": 2, "PROMPT_DEPTH": 9, **WORDS}),
+    "MaPLe/vit_b16_c2_ep5_batch4_2ctx_cross_datasets": (4, 0.0026, 2, {"N_CTX": 2, "PROMPT_DEPTH": 3, **WORDS}),
+}
+# Text and vision: prompt tokens, then layers.
+for name, epochs, rate, tokens, layers in (
+    ("vit_b16_c2_ep5_batch4_2+2ctx", 5, 0.0035, (2, 2), (12, 12)),
+    ("vit_b16_c2_ep5_batch4_4ctx_language_only", 5, 0.0025, (4, 0), (12, 0)),
+    ("vit_b16_c2_ep20_batch4_4+4ctx", 20, 0.0025, (4, 4), (9, 9)),
+):
+    keys = ("N_CTX_TEXT", "N_CTX_VISION", "PROMPT_DEPTH_TEXT", "PROMPT_DEPTH_VISION", "HEAD_WIDTH")
+    PUBLISHED[f"IVLP/{name}"] = (4, rate, epochs, {**dict(zip(keys, (*tokens, *layers, 0))), **WORDS})
 
 # The authors' file, key for key.
 AUTHORS_YAML = """
@@ -76,8 +110,7 @@ def load(trainer: str, config: Path | str, *arguments: str, dataset: Path | str 
 @pytest.mark.parametrize("path", METHODS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_shipped_method_yaml_loads_under_its_trainer(path):
     cfg = load(path.parent.name, path)
-    backbone = "tiny" if path.stem == "tiny" else "ViT-B/16"
-    assert backbone == cfg.MODEL.BACKBONE.NAME
+    assert next(name for stem, name in BACKBONES.items() if path.stem.startswith(stem)) == cfg.MODEL.BACKBONE.NAME
     assert cfg.INPUT.INTERPOLATION == "bicubic"
 
 
@@ -113,6 +146,83 @@ def test_the_published_recipe_is_in_the_shipped_files():
     assert (ours.TRAINER.BMIP.VARIANT, theirs.TRAINER.BMIP.VARIANT) == ("paper", "released")
     assert (ours.OPTIM.MAX_EPOCH, theirs.OPTIM.MAX_EPOCH, remote_sensing.OPTIM.MAX_EPOCH) == (10, 10, 20)
     assert (theirs.MODEL.INIT_SEED, theirs.TRAIN.PATIENT_COUNT, theirs.TEST.NO_TEST_EARLY) == (48, 4, True)
+
+
+@pytest.mark.parametrize("file", PUBLISHED)
+def test_the_published_recipes_of_the_baselines(file):
+    batch, rate, epochs, node = PUBLISHED[file]
+    trainer = file.split("/")[0]
+    cfg = load(trainer, CONFIGS / f"trainers/{file}.yaml")
+    loader, optim = cfg.DATALOADER, cfg.OPTIM
+    assert (batch, 100, 8) == (loader.TRAIN_X.BATCH_SIZE, loader.TEST.BATCH_SIZE, loader.NUM_WORKERS)
+    assert ("sgd", rate, epochs, "cosine") == (optim.NAME, optim.LR, optim.MAX_EPOCH, optim.LR_SCHEDULER)
+    assert (optim.WARMUP_EPOCH, optim.WARMUP_TYPE, optim.WARMUP_CONS_LR) == (1, "constant", 1e-5)
+    assert (tuple(cfg.INPUT.SIZE), cfg.TRAIN.PRINT_FREQ) == ((224, 224), 5 if trainer == "CoOp" else 20)
+    assert cfg.INPUT.TRANSFORMS == ("random_resized_crop", "random_flip", "normalize")
+    assert {key: cfg.TRAINER[trainer.upper()][key] for key in node} == node
+
+
+@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2"])
+@pytest.mark.parametrize("backbone", ["rn50", "rn101", "vit_b32", "vit_b16"])
+def test_zero_shot_clip_sees_and_tests_as_coop_does(trainer, backbone):
+    ours = load(trainer, CONFIGS / f"trainers/{trainer}/{backbone}.yaml")
+    coop = load("CoOp", CONFIGS / f"trainers/CoOp/{backbone}.yaml")
+    assert (ours.INPUT, ours.MODEL, ours.DATALOADER.TEST) == (coop.INPUT, coop.MODEL, coop.DATALOADER.TEST)
+
+
+def vit_b16() -> CLIP:
+    """OpenAI's ViT-B/16, shapes alone."""
+    with torch.device("meta"):
+        return CLIP(
+            embed_dim=512,
+            image_resolution=224,
+            vision_layers=12,
+            vision_width=768,
+            vision_patch_size=16,
+            context_length=77,
+            vocab_size=49408,
+            transformer_width=512,
+            transformer_heads=8,
+            transformer_layers=12,
+        )
+
+
+@pytest.mark.parametrize(
+    "backbone, bmip, control",
+    [
+        (vit_b16, "vit_b16_c2_ep10_batch4_2ctx", "vit_b16_ep10_2+2ctx_bmip_size"),
+        (lambda: load_clip("tiny"), "tiny", "tiny_bmip_size"),
+    ],
+    ids=["ViT-B/16", "tiny"],
+)
+def test_the_control_differs_from_bmip_in_the_interaction_alone(backbone, bmip, control):
+    clip_model = backbone()
+
+    def read(trainer: str, name: str, *options: str):
+        # Without words, which have no values where the model has shapes alone.
+        words = f"TRAINER.{trainer}.CTX_INIT"
+        return load(trainer, CONFIGS / f"trainers/{trainer}/{name}.yaml", words, "", *options)
+
+    def count(trainer: str, cfg) -> int:
+        learner = TRAINER_REGISTRY.get(trainer).build_learner(cfg, clip_model)
+        return sum(parameter.numel() for parameter in learner.parameters())
+
+    ours, theirs = read("IVLP", control), read("BMIP", bmip)
+    for node in ("OPTIM", "DATALOADER", "INPUT", "MODEL"):
+        assert ours[node] == theirs[node]
+    ivlp, recipe = ours.TRAINER.IVLP, theirs.TRAINER.BMIP
+    assert ivlp.N_CTX_TEXT == ivlp.N_CTX_VISION == recipe.N_CTX
+    assert ivlp.PROMPT_DEPTH_TEXT == ivlp.PROMPT_DEPTH_VISION == recipe.PROMPT_DEPTH
+    assert ivlp.PREC == recipe.PREC
+
+    wanted, width = count("BMIP", theirs), ivlp.HEAD_WIDTH
+    gaps = {
+        step: abs(count("IVLP", read("IVLP", control, "TRAINER.IVLP.HEAD_WIDTH", str(width + step))) - wanted)
+        for step in (-1, 0, 1)
+    }
+    assert min(gaps, key=gaps.get) == 0
+    # The small CLIP's next widths are 2 % apart.
+    assert gaps[0] < (0.011 if clip_model.ln_final.weight.shape[0] < 512 else 0.001) * wanted
 
 
 def test_sources_overrule_in_coops_order(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,8 @@ import launch  # noqa: E402
 
 import datasets  # noqa: E402
 import train  # noqa: E402
+import trainers  # noqa: E402
+from trainers.base import TRAINER_REGISTRY  # noqa: E402
 
 
 def run_script(*command: str, **environment: str) -> subprocess.CompletedProcess:
@@ -25,8 +29,14 @@ def run_script(*command: str, **environment: str) -> subprocess.CompletedProcess
 
 
 def commands(arguments: list[str], capsys) -> list[list[str]]:
-    assert launch.main([*arguments, "--dry-run"]) == 0
-    return [line.split()[2:] for line in capsys.readouterr().out.splitlines()]
+    status = launch.main([*arguments, "--dry-run"])
+    captured = capsys.readouterr()
+    assert status == 0, captured.err
+    return [line.split()[2:] for line in captured.out.splitlines()]
+
+
+def plan(*arguments: str) -> list[launch.Run]:
+    return launch.plan(launch.parse_args([*arguments]))
 
 
 def test_training_uses_coops_folder_layout(capsys):
@@ -73,7 +83,7 @@ def test_the_baseline_has_the_backbone_of_the_method(capsys):
 def test_a_run_without_a_test_has_no_table(tmp_path, monkeypatch):
     monkeypatch.setattr(launch, "ROOT", tmp_path)
     with pytest.raises(launch.InputError, match="no tested result"):
-        launch.table(launch.plan("base2new", "BMIP", "digits", 1, None, 16))
+        launch.table(plan("base2new", "BMIP", "digits"))
 
 
 def test_options_behind_the_arguments_go_to_train_py(capsys):
@@ -87,30 +97,134 @@ def test_built_in_data_sets_are_those_that_the_project_writes():
     assert {stem for stem, name in names.items() if name in written} == set(launch.BUILTIN_DATASETS)
 
 
-def test_every_method_has_its_default_configurations():
-    for trainer, cfg in launch.DEFAULT_CFG.items():
-        for name in (cfg, launch.BUILTIN_CFG):
-            assert (ROOT / f"configs/trainers/{trainer}/{name}.yaml").is_file()
+@pytest.mark.parametrize("name", launch.METHODS)
+def test_every_method_has_its_default_configurations(name):
+    method = launch.METHODS[name]
+    cfgs = {method.cfg, method.base2new_imagenet, method.cross_dataset, method.tiny}
+    if method.few_shot:
+        cfgs |= {method.few_shot(dataset, shots) for dataset in ("imagenet", "dtd") for shots in (1, 2, 4, 8, 16)}
+    for cfg in filter(None, cfgs):
+        assert (ROOT / f"configs/trainers/{method.trainer}/{cfg}.yaml").is_file()
+
+
+def test_every_trainer_has_a_method():
+    trainers.register_all()
+    classes = map(TRAINER_REGISTRY.get, TRAINER_REGISTRY.registered_names())
+    # Other tests register trainers of their own.
+    ours = {kind.__name__ for kind in classes if kind.__module__.startswith("trainers.")}
+    assert ours == {method.trainer for method in launch.METHODS.values()}
+
+
+# The published configurations: protocol, method, data set, further arguments, configuration.
+MAPLE, IVLP = "vit_b16_c2_ep5_batch4_2ctx", "vit_b16_c2_ep5_batch4_2+2ctx"
+LANGUAGE = "vit_b16_c2_ep5_batch4_4ctx_language_only"
+BMIP, COCOOP, VPT = "vit_b16_c2_ep10_batch4_2ctx", "vit_b16_c4_ep10_batch1_ctxv1", "vit_b16_c2_ep5_batch4_4"
+DEFAULTS = [
+    *(
+        (protocol, method, dataset, "", cfg)
+        for protocol, dataset in (("base2new_train", "dtd"), ("base2new_test", "imagenet"), ("xd_test", "dtd"))
+        for method, cfg in (("BMIP", BMIP), ("CoCoOp", COCOOP), ("VPT", VPT), ("IVLP", IVLP))
+    ),
+    ("base2new_train", "LanguagePrompting", "dtd", "", LANGUAGE),
+    ("base2new_train", "MaPLe", "imagenet", "", MAPLE),
+    ("xd_train", "MaPLe", "imagenet", "", f"{MAPLE}_cross_datasets"),
+    ("base2new_train", "CoOp", "dtd", "", "vit_b16_ctxv1"),
+    ("base2new_train", "CoOp", "imagenet", "", "vit_b16_ep50_ctxv1"),
+    ("xd_train", "CoOp", "imagenet", "", "vit_b16_ep50_ctxv1"),
+    *(
+        ("few_shot", "CoOp", "dtd", f"--shots {shots}", cfg)
+        for shots, cfg in ((1, "rn50_ep50"), (2, "rn50_ep100"), (4, "rn50_ep100"), (8, "rn50"), (16, "rn50"))
+    ),
+    ("few_shot", "CoOp", "imagenet", "", "rn50_ep50"),
+    ("few_shot_test", "CoOp", "imagenetv2", "", "rn50_ep50"),
+    ("few_shot", "MaPLe", "dtd", "", MAPLE),
+    ("zeroshot", "ZeroshotCLIP", "dtd", "", "vit_b16"),
+    ("zeroshot", "ZeroshotCLIP2", "digits", "", "tiny"),
+    ("base2new_train", "LanguagePrompting", "digits", "", "tiny_language_only"),
+    ("few_shot", "CoOp", "symbols", "", "tiny"),
+    ("xd_test", "MaPLe", "symbols_tilt", "", "tiny"),
+    ("xd_test", "MaPLe", "dtd", "--source symbols", "tiny"),
+]
+
+
+@pytest.mark.parametrize("protocol, method, dataset, arguments, cfg", DEFAULTS)
+def test_defaults_are_the_published_configurations(protocol, method, dataset, arguments, cfg, capsys):
+    runs = commands([protocol, method, dataset, "--data", "/d", *arguments.split()], capsys)
+    trainer = launch.METHODS[method].trainer
+    assert {train.parse_args(run).config_file for run in runs} == {f"configs/trainers/{trainer}/{cfg}.yaml"}
+
+
+def test_the_control_and_other_backbones_have_their_zero_shot_clip(capsys):
+    for method, dataset, cfg, backbone in (
+        ("IVLP", "digits", "tiny_bmip_size", "tiny"),
+        ("CoOp", "dtd", "rn101_ep50", "rn101"),
+        ("BMIP", "dtd", "BMIP_rs_default", "vit_b16"),
+    ):
+        first, *_ = commands(["base2new", method, dataset, "1", cfg, "--data", "/d"], capsys)
+        assert train.parse_args(first).config_file == f"configs/trainers/ZeroshotCLIP/{backbone}.yaml"
+
+
+def test_a_method_without_training_is_tested_on_each_class_set_once(capsys):
+    for method, number in (("ZeroshotCLIP", 3), ("ZeroshotCLIP2", 6)):
+        runs = [train.parse_args(run) for run in commands(["base2new", method, "digits"], capsys)]
+        assert len(runs) == number and all(run.eval_only and not run.model_dir for run in runs)
+        assert {run.opts[-1] for run in runs} == {"base", "new", "all"}
+
+
+@pytest.mark.parametrize("protocols", [("xd_train", "xd_test"), ("few_shot", "few_shot_test")])
+@pytest.mark.parametrize("method", ["CoOp", "MaPLe"])
+def test_what_a_data_set_learned_is_tested_on_another(protocols, method, capsys):
+    learned = commands([protocols[0], method, "symbols", "2", "--shots", "4"], capsys)
+    tested = commands([protocols[1], method, "symbols_noise", "2", "--shots", "4"], capsys)
+    for learned_by, tested_by in zip(map(train.parse_args, learned), map(train.parse_args, tested)):
+        assert tested_by.model_dir == learned_by.output_dir and tested_by.seed == learned_by.seed == 2
+        assert (tested_by.eval_only, learned_by.eval_only) == (True, False)
+        assert learned_by.opts[-2:] == ["DATASET.NUM_SHOTS", "4"] and "DATASET.NUM_SHOTS" not in tested_by.opts
+        assert learned_by.opts[:-2] == tested_by.opts
+
+
+def test_words_of_the_command_line_are_not_mixed_up(capsys):
+    for arguments in (["--cfg", "tiny", "OPTIM.LR", "0.1"], ["--dry-run", "--cfg", "tiny", "OPTIM.LR", "0.1"]):
+        (command,) = commands(["base2new_train", "BMIP", "digits", *arguments], capsys)
+        args = train.parse_args(command)
+        assert args.opts[:2] == ["OPTIM.LR", "0.1"] and args.config_file.endswith("tiny.yaml") and args.seed == 1
+    (command,) = commands(["base2new_test", "BMIP", "digits", "3", "--load-epoch", "5", "OPTIM.LR", "0.1"], capsys)
+    args = train.parse_args(command)
+    assert (args.load_epoch, args.seed, args.opts[:2]) == (5, 3, ["OPTIM.LR", "0.1"])
 
 
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["eurosatt", "--data", "/d"], ["eurosatt", "eurosat", "digits"]),
-        (["eurosat", "1", "huge", "--data", "/d"], ["huge", "tiny"]),
-        (["eurosat"], ["DATA=", "--data"]),
+        ("", ["PROTOCOL", "missing", "base2new"]),
+        ("base2knew BMIP dtd", ["PROTOCOL", "base2knew", "base2new"]),
+        ("xd_train Bmip", ["METHOD", "Bmip", "BMIP", "LanguagePrompting"]),
+        ("base2new_train BMIP --data /d", ["base2new_train", "data set", "configs/datasets"]),
+        ("base2new_train BMIP eurosatt --data /d", ["eurosatt", "eurosat", "digits"]),
+        ("base2new_train BMIP eurosat one --data /d", ["SEED", "one", "whole number"]),
+        ("base2new_train BMIP eurosat 1 huge --data /d", ["huge", "tiny"]),
+        ("base2new_train BMIP eurosat", ["DATA=", "--data"]),
+        ("xd_test BMIP dtd --source imagnet --data /d", ["imagnet", "imagenet"]),
+        ("xd_train ZeroshotCLIP --data /d", ["xd_train", "ZeroshotCLIP", "nothing to train", "zeroshot"]),
+        ("zeroshot BMIP dtd --data /d", ["zeroshot", "BMIP", "ZeroshotCLIP2"]),
+        ("reproduce MaPLe dtd --data /d", ["reproduce", "--weights"]),
+        ("reproduce MaPLe dtd 2 --weights /nowhere --data /d", ["/nowhere/base/seed2", "--weights"]),
+        ("reproduce_xd MaPLe dtd 2 --weights /nowhere --data /d", ["/nowhere/seed2", "--weights"]),
+        ("base2new_test MaPLe dtd --weights /d --data /d", ["--weights", "/d", "reproduce", "leave it out"]),
+        ("few_shot MaPLe dtd --n-ctx 4 --data /d", ["--n-ctx", "4", "CoOp", "leave it out"]),
+        ("xd_train CoOp --csc True --data /d", ["--csc", "True", "few_shot", "leave it out"]),
     ],
 )
 def test_what_cannot_run_is_refused_with_the_remedy(capsys, monkeypatch, arguments, words):
     monkeypatch.delenv("DATA", raising=False)
-    assert launch.main(["base2new_train", "BMIP", *arguments]) == 2
+    assert launch.main(arguments.split()) == 2
     errors = capsys.readouterr().err
-    assert all(word in errors for word in words)
+    assert errors.startswith("error: ") and all(word in errors for word in words)
 
 
 def test_the_table_has_the_harmonic_mean(tmp_path, monkeypatch):
     monkeypatch.setattr(launch, "ROOT", tmp_path)
-    runs = launch.plan("base2new", "BMIP", "digits", 1, None, 16)
+    runs = plan("base2new", "BMIP", "digits")
     for run, accuracy in zip(runs, [60, 40, 30, 90, 45, 50]):
         folder = tmp_path / run.output
         folder.mkdir(parents=True)
@@ -120,6 +234,21 @@ def test_the_table_has_the_harmonic_mean(tmp_path, monkeypatch):
     assert lines[2].split() == ["ZeroshotCLIP", "60.00", "40.00", "48.00", "30.00"]
     assert lines[3].split() == ["BMIP", "90.00", "45.00", "60.00", "50.00"]
     assert launch.harmonic_mean(0, 0) == 0
+    # Without a test on all classes together.
+    assert launch.table(runs[3:5]).splitlines()[2].split() == ["BMIP", "90.00", "45.00", "60.00"]
+
+
+def test_several_seeds_have_their_mean_and_the_deviation_of_the_field(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "ROOT", tmp_path)
+    # CoOp's example: Caltech101, 16 shots.
+    runs = plan("few_shot", "CoOp", "caltech101")
+    for run, accuracy in zip(runs, [91.81, 92.01, 92.17]):
+        folder = tmp_path / run.output
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(f'{{"accuracy": {accuracy}, "trained": true}}')
+    lines = launch.seeds_table(runs).splitlines()
+    assert [line.split() for line in lines[2:5]] == [["1", "91.81"], ["2", "92.01"], ["3", "92.17"]]
+    assert lines[5].split() == ["mean", "92.00", "+-", "0.15"]
 
 
 def test_a_failing_run_stops_the_protocol_and_shows_why(capsys, monkeypatch):
@@ -127,6 +256,144 @@ def test_a_failing_run_stops_the_protocol_and_shows_why(capsys, monkeypatch):
     assert launch.main(["base2new", "BMIP", "digits"]) == 1
     captured = capsys.readouterr()
     assert "no luck" in captured.err and "open-world" not in captured.out
+
+
+# CoOp's and MaPLe's commands: wrapper, arguments, output folders, what the commands hold and do not hold.
+NCTX = "TRAINER.COOP.N_CTX {} TRAINER.COOP.CSC {} TRAINER.COOP.CLASS_TOKEN_POSITION {}"
+WRAPPERS = [
+    (
+        "coop/main",
+        "caltech101 rn50_ep100 middle 16 4 True",
+        [f"caltech101/CoOp/rn50_ep100_4shots/nctx16_cscTrue_ctpmiddle/seed{seed}" for seed in (1, 2, 3)],
+        [f"{NCTX.format(16, True, 'middle')} DATASET.NUM_SHOTS 4"],
+        ["SUBSAMPLE", "--eval-only"],
+    ),
+    (
+        "coop/eval",
+        "imagenetv2 rn50_ep50",
+        [f"evaluation/CoOp/rn50_ep50_16shots/nctx16_cscFalse_ctpend/imagenetv2/seed{seed}" for seed in (1, 2, 3)],
+        [
+            "--eval-only --model-dir output/imagenet/CoOp/rn50_ep50_16shots/nctx16_cscFalse_ctpend/seed",
+            NCTX.format(16, False, "end"),
+        ],
+        ["NUM_SHOTS", "--load-epoch"],
+    ),
+    *(
+        (
+            f"{folder}/zeroshot",
+            "dtd rn101",
+            ["ZeroshotCLIP/rn101/dtd"],
+            ["--trainer ZeroshotCLIP", "ZeroshotCLIP/rn101.yaml", "--eval-only"],
+            ["--seed", "--model-dir", "DATASET."],
+        )
+        for folder in ("coop", "zsclip")
+    ),
+    (
+        "cocoop/xd_train",
+        "2",
+        [f"imagenet/CoCoOp/{COCOOP}_16shots/seed2"],
+        ["imagenet.yaml", "DATASET.NUM_SHOTS 16"],
+        ["SUBSAMPLE", "--eval-only"],
+    ),
+    (
+        "maple/reproduce_maple_xd",
+        "dtd 1 WEIGHTS",
+        [f"evaluation/MaPLe/{MAPLE}_cross_datasets_16shots/dtd/seed1"],
+        ["--eval-only --model-dir WEIGHTS/seed1", "DATASET.NUM_SHOTS 16"],
+        ["SUBSAMPLE"],
+    ),
+]
+for folder, suffix, trainer, base2new, transfer in (
+    ("bmip", "", "BMIP", BMIP, BMIP),
+    ("cocoop", "", "CoCoOp", COCOOP, COCOOP),
+    ("maple", "_maple", "MaPLe", MAPLE, f"{MAPLE}_cross_datasets"),
+    ("vpt", "_vpt", "VPT", VPT, VPT),
+    ("independent-vlp", "_ivlp", "IVLP", IVLP, IVLP),
+    ("language-prompting", "_lp", "IVLP", LANGUAGE, LANGUAGE),
+):
+    tail = f"dtd/shots_16/{trainer}/{base2new}/seed3"
+    named, shots = f"--trainer {trainer}", "DATASET.NUM_SHOTS 16"
+    base, new = (f"{shots} DATASET.SUBSAMPLE_CLASSES {classes}" for classes in ("base", "new"))
+    learned = f"imagenet/{trainer}/{transfer}_16shots/seed3"
+    tested = f"evaluation/{trainer}/{transfer}_16shots/dtd/seed3"
+    evaluates = "--eval-only --model-dir output/"
+    rows = {
+        "base2new_train": ("dtd 3", [f"base2new/train_base/{tail}"], [named, base], ["--eval-only"]),
+        "base2new_test": (
+            "dtd 3",
+            [f"base2new/test_new/{tail}"],
+            [named, new, f"{evaluates}base2new/train_base/{tail}"],
+            ["--load-epoch"],
+        ),
+        "xd_train": ("imagenet 3", [learned], [named, shots, "imagenet.yaml"], ["--eval-only", "SUBSAMPLE"]),
+        "xd_test": ("dtd 3", [tested], [named, evaluates + learned], ["DATASET.", "--load-epoch"]),
+        "reproduce": (
+            "dtd 3 WEIGHTS",
+            [f"base2new/test_base/{tail}", f"base2new/test_new/{tail}"],
+            [named, "--eval-only --model-dir WEIGHTS/base/seed3", f"{shots} DATASET.SUBSAMPLE_CLASSES "],
+            ["--load-epoch"],
+        ),
+    }
+    if folder == "cocoop":
+        # Its own row is above.
+        del rows["xd_train"]
+    if folder in ("bmip", "cocoop"):
+        del rows["reproduce"]
+    WRAPPERS += [(f"{folder}/{name}{suffix}", *row) for name, row in rows.items()]
+
+
+@pytest.fixture
+def wrapper_call(tmp_path):
+    """What a wrapper tells the launcher: it runs in a copy whose `env.sh` makes `echo` the Python to run with."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/env.sh").write_text("PYTHON=echo\n")
+
+    def call(wrapper: str, *arguments: str) -> subprocess.CompletedProcess:
+        (tmp_path / "scripts" / wrapper).parent.mkdir()
+        copy = shutil.copy(ROOT / f"scripts/{wrapper}.sh", tmp_path / "scripts" / wrapper)
+        return subprocess.run(["bash", copy, *arguments], capture_output=True, text=True)
+
+    return call
+
+
+@pytest.mark.parametrize("wrapper, arguments, outputs, held, absent", WRAPPERS, ids=[row[0] for row in WRAPPERS])
+def test_the_fields_command_lines_have_the_fields_effect(
+    wrapper, arguments, outputs, held, absent, wrapper_call, capsys, tmp_path
+):
+    weights = tmp_path / "weights"
+    for folder in ("base/seed3", "seed1"):
+        (weights / folder).mkdir(parents=True)
+    done = wrapper_call(wrapper, *arguments.replace("WEIGHTS", str(weights)).split())
+    script, *words = shlex.split(done.stdout)
+    assert done.returncode == 0 and script == "scripts/launch.py"
+    runs = commands([*words, "--data", "/d"], capsys)
+    assert [train.parse_args(run).output_dir for run in runs] == [f"output/{output}" for output in outputs]
+    for run in runs:
+        args = train.parse_args(run)
+        assert (ROOT / args.config_file).is_file() and (ROOT / args.dataset_config_file).is_file()
+        line = " ".join(run).replace(str(weights), "WEIGHTS")
+        assert all(text in line for text in held) and not any(text in line for text in absent)
+    if "reproduce" in wrapper and len(runs) == 2:
+        assert [run[-1] for run in runs] == ["base", "new"]
+
+
+def test_every_wrapper_is_in_the_table():
+    there = {str(path.relative_to(ROOT / "scripts").with_suffix("")) for path in ROOT.glob("scripts/*/*.sh")}
+    assert there == {row[0] for row in WRAPPERS}
+
+
+@pytest.mark.parametrize("wrapper", [row[0] for row in WRAPPERS])
+def test_wrappers_can_be_executed_and_pass_further_flags_on(wrapper, wrapper_call):
+    arguments = next(row[1] for row in WRAPPERS if row[0] == wrapper)
+    assert os.access(ROOT / f"scripts/{wrapper}.sh", os.X_OK)
+    done = wrapper_call(wrapper, *arguments.split(), "--resume", "/r", "OPTIM.MAX_EPOCH", "3", "--dry-run")
+    assert done.stdout.endswith(" --resume /r OPTIM.MAX_EPOCH 3 --dry-run\n")
+
+
+@pytest.mark.parametrize("wrapper", ["coop/main", "coop/eval", "zsclip/zeroshot", "maple/reproduce_maple"])
+def test_wrappers_with_fixed_arguments_name_them(wrapper, wrapper_call):
+    done = wrapper_call(wrapper, "dtd")
+    assert done.returncode == 2 and "1 arguments; give DATASET" in done.stderr
 
 
 @pytest.mark.parametrize("script", ["base2new_train", "base2new_test"])

@@ -8,6 +8,7 @@ not resume exactly.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,9 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from .prompting.class_groups import peak_memory
 from .prompting.clip_io import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.errors import InputError
 from .prompting.learner import PromptLearner
+from .prompting.metrics import OpenWorld
 from .prompting.prompted_clip import AUTOMATIC, PromptedCLIP
 from .prompting.released import ReleasedLayout, check_backbone, check_prompts
 from .records import keep_settings, write_result
@@ -41,24 +44,52 @@ class EndOfTraining(Exception):
     """Leaves Dassl's loop over the epochs, which has no other way out."""
 
 
+class _OpenWorldEvaluator:
+    """Dassl's evaluator, beside which all predictions are told apart by base and new classes."""
+
+    def __init__(self, evaluator: Any, classes: int):
+        self._evaluator, self._classes = evaluator, classes
+        self.reset()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._evaluator, name)
+
+    def reset(self) -> None:
+        self._evaluator.reset()
+        self.open_world = OpenWorld(math.ceil(self._classes / 2))
+
+    def process(self, logits: Tensor, labels: Tensor) -> None:
+        self._evaluator.process(logits, labels)
+        self.open_world.add(logits, labels)
+
+
 class PromptTrainer(Checkpointing, TrainerX):
     """Trains a learner's prompts in a frozen CLIP by cross-entropy.
 
     Attributes of a method:
         node: its configuration node, `cfg.TRAINER.<node>`, which has at least PREC.
         registered_name: name of the learner in Dassl's registry of models, hence of its checkpoint folder.
+        needs_vit: the method prompts the vision tower, which must be a ViT then.
         released: the tensors' names in the checkpoints that the method's authors published; None if there are none.
+        size_keys: keys of the node that a checkpoint's prompts tell, with their names in `released.prompt_sizes`.
         defaults: nested mapping of the configuration keys that the method adds, with their defaults.
     """
 
     node: str
     registered_name = "prompt_learner"
+    needs_vit = True
     released: ReleasedLayout | None = None
+    size_keys: Mapping[str, str] = {}
     defaults: Mapping[str, Any] = {}
 
     trained = False  # this run came to the end of its training
     best_validation = -math.inf
     epochs_without_gain = 0
+    train_seconds = 0.0  # of all epochs, without tests
+
+    def __init__(self, cfg: CfgNode):
+        super().__init__(cfg)
+        self.evaluator = _OpenWorldEvaluator(self.evaluator, self.num_classes)
 
     @classmethod
     def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
@@ -77,7 +108,7 @@ class PromptTrainer(Checkpointing, TrainerX):
                 "let the free memory decide."
             )
         print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME}, precision: {prec})")
-        self.clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.precision)
+        self.clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.precision, self.needs_vit)
         side = image_resolution(self.clip_model)
         if tuple(cfg.INPUT.SIZE) != (side, side):
             raise InputError(
@@ -193,6 +224,11 @@ class PromptTrainer(Checkpointing, TrainerX):
         except EndOfTraining:
             self.after_train()
 
+    def run_epoch(self) -> None:
+        start = time.perf_counter()
+        super().run_epoch()
+        self.train_seconds += time.perf_counter() - start
+
     def validates(self) -> bool:
         test, train = self.cfg.TEST, self.cfg.TRAIN
         wanted = test.FINAL_MODEL == "best_val" or (train.EARLY_STOPPING and train.PATIENT_COUNT != NO_PATIENCE)
@@ -225,11 +261,16 @@ class PromptTrainer(Checkpointing, TrainerX):
             raise EndOfTraining
 
     def training_state(self) -> dict[str, Any]:
-        return {"epochs_without_gain": self.epochs_without_gain, "best_validation": self.best_validation}
+        return {
+            "epochs_without_gain": self.epochs_without_gain,
+            "best_validation": self.best_validation,
+            "train_seconds": self.train_seconds,
+        }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         self.epochs_without_gain = state["epochs_without_gain"]
         self.best_validation = state["best_validation"]
+        self.train_seconds = state.get("train_seconds", 0.0)
 
     def after_train(self) -> None:
         self.trained = True
@@ -242,10 +283,21 @@ class PromptTrainer(Checkpointing, TrainerX):
         """Evaluate, print Dassl's result block, and record the result; gives the accuracy in per cent."""
         accuracy = super().test(split)
         if split in (None, self.cfg.TEST.SPLIT):
-            self._write_result(accuracy)
+            self._write_result(accuracy, self._open_world())
         return accuracy
 
-    def _write_result(self, accuracy: float | None) -> None:
+    def _open_world(self) -> dict[str, float] | None:
+        """Base and new images told apart, where a model of some classes is tested on all; None elsewhere."""
+        cfg = self.cfg
+        if self.trained or cfg.DATASET.SUBSAMPLE_CLASSES != "all" or getattr(self.dm.dataset, "test_only", False):
+            return None
+        found = self.evaluator.open_world.results()
+        if found is not None:
+            print("=> open world (base: first half of the classes)")
+            print("\n".join(f"* open-world {name}: {value:.2f}%" for name, value in found.items()))
+        return found
+
+    def _write_result(self, accuracy: float | None, open_world: dict[str, float] | None = None) -> None:
         cfg = self.cfg
         write_result(
             self.output_dir,
@@ -259,6 +311,10 @@ class PromptTrainer(Checkpointing, TrainerX):
                 "backbone": cfg.MODEL.BACKBONE.NAME,
                 "num_classes": self.num_classes,
                 "accuracy": accuracy,
+                "open_world": open_world,
                 "trained": self.trained,
+                "parameters": sum(parameter.numel() for parameter in self.learner.parameters()),
+                "train_seconds": self.train_seconds if self.trained else None,
+                "peak_memory_bytes": peak_memory(self.device),
             },
         )

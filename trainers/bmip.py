@@ -63,6 +63,7 @@ class BMIP(PromptTrainer):
     node = "BMIP"
     registered_name = "MultiModalPromptLearner"  # the authors' name, hence the checkpoint folder
     released = RELEASED
+    size_keys = {"N_CTX": "text_length", "PROMPT_DEPTH": "text_depth"}
     defaults = {
         "TRAINER": {
             "BMIP": {

@@ -15,7 +15,9 @@ class CoCoOp(PromptTrainer):
     """Trains context tokens and the network that shifts them; see `prompting/cocoop.py` for the method."""
 
     node = "COCOOP"
+    needs_vit = False
     released = RELEASED
+    size_keys = {"N_CTX": "text_length"}
     defaults = {
         "TRAINER": {
             "COCOOP": {

@@ -14,7 +14,9 @@ class CoOp(PromptTrainer):
     """Trains context tokens of the text tower; see `prompting/coop.py` for the method."""
 
     node = "COOP"
+    needs_vit = False
     released = RELEASED
+    size_keys = {"N_CTX": "text_length"}
     defaults = {
         "TRAINER": {
             "COOP": {

@@ -15,8 +15,15 @@ class IVLP(PromptTrainer):
     """Trains text and vision prompts without interaction; see `prompting/ivlp.py` for the method."""
 
     node = "IVLP"
+    needs_vit = False  # language prompting does without; the learner refuses vision prompts in a ResNet
     registered_name = "VLPromptLearner"
     released = RELEASED
+    size_keys = {
+        "N_CTX_TEXT": "text_length",
+        "PROMPT_DEPTH_TEXT": "text_depth",
+        "N_CTX_VISION": "vision_length",
+        "PROMPT_DEPTH_VISION": "vision_depth",
+    }
     defaults = {
         "TRAINER": {
             "IVLP": {

@@ -16,6 +16,7 @@ class MaPLe(PromptTrainer):
     node = "MAPLE"
     registered_name = "MultiModalPromptLearner"
     released = RELEASED
+    size_keys = {"N_CTX": "text_length", "PROMPT_DEPTH": "text_depth"}
     defaults = {
         "TRAINER": {
             "MAPLE": {

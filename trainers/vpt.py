@@ -16,6 +16,7 @@ class VPT(PromptTrainer):
 
     node = "VPT"
     released = RELEASED
+    size_keys = {"N_CTX_VISION": "vision_length", "PROMPT_DEPTH_VISION": "vision_depth"}
     defaults = {
         "TRAINER": {
             "VPT": {

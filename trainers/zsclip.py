@@ -36,6 +36,7 @@ class ZeroshotCLIP(PromptTrainer):
     """CLIP as it is, with the data set's sentence (Radford et al., arXiv 2103.00020)."""
 
     node = "ZEROSHOTCLIP"
+    needs_vit = False
     defaults = {"TRAINER": {"ZEROSHOTCLIP": {"PREC": "fp32"}}}
 
     @classmethod

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from . import interaction
 from .class_tokens import context_template, context_vectors
-from .clip_io import tower_depth, tower_widths
+from .clip_io import text_depth, text_width, vision_depth, vision_width
 from .errors import InputError
 from .learner import INIT_STD, PromptLearner, Readout, TowerPrompts, check_depth
 from .released import ReleasedLayout
@@ -129,14 +129,14 @@ class BMIPLearner(PromptLearner):
 
     def __init__(self, config: BMIPConfig, clip_model: nn.Module):
         super().__init__()
-        check_depth("TRAINER.BMIP.PROMPT_DEPTH", config.depth, tower_depth(clip_model))
+        check_depth("TRAINER.BMIP.PROMPT_DEPTH", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
         self.config = config
         self.text_slots = config.slots
         self.template, use_words = context_template(config.context, config.slots)
         self.plan = config.plan()
         self.last_gates: dict[str, dict[int, Tensor]] = {TEXT: {}, VISION: {}}
 
-        width = dict(zip((TEXT, VISION), tower_widths(clip_model)))
+        width = {TEXT: text_width(clip_model), VISION: vision_width(clip_model)}
         self.text_prompts = self._make_prompts(TEXT, width[TEXT])
         self.vision_prompts = self._make_prompts(VISION, width[VISION])
         self.text_to_vision = self._make_heads(VISION, width, config.share_text)

@@ -62,39 +62,69 @@ def image_resolution(model: nn.Module) -> int:
     return model.visual.input_resolution
 
 
-def tower_depth(model: nn.Module) -> int:
-    """Layers that prompts can enter in both towers: those of the shallower one."""
-    return min(len(model.transformer.resblocks), len(model.visual.transformer.resblocks))
+def text_width(model: nn.Module) -> int:
+    """Width of the text transformer, d_t."""
+    return model.ln_final.weight.shape[0]
 
 
-def tower_widths(model: nn.Module) -> tuple[int, int]:
-    """Widths of the text and the vision transformer: d_l, d_v."""
-    return model.ln_final.weight.shape[0], model.visual.ln_post.weight.shape[0]
+def vision_width(model: nn.Module) -> int:
+    """Width of the vision transformer, d_v.
+
+    Raises:
+        InputError: the vision tower is a ResNet.
+    """
+    return _vision_transformer(model).width
 
 
-def load_clip(name: str, precision: Precision = PRECISIONS["fp32"]) -> nn.Module:
-    """Load a CLIP with a ViT on the CPU, frozen, in evaluation mode, weights stored for `precision`.
+def text_depth(model: nn.Module) -> int:
+    """Layers of the text tower."""
+    return len(model.transformer.resblocks)
+
+
+def vision_depth(model: nn.Module) -> int:
+    """Layers of the vision tower.
+
+    Raises:
+        InputError: it is a ResNet.
+    """
+    return len(_vision_transformer(model).resblocks)
+
+
+def has_vision_transformer(model: nn.Module) -> bool:
+    """Whether the vision tower is a ViT; a ResNet has no token sequence for prompts to enter."""
+    return hasattr(model.visual, "transformer")
+
+
+def _vision_transformer(model: nn.Module) -> nn.Module:
+    _refuse_resnet("RN50 or the like", not has_vision_transformer(model))
+    return model.visual.transformer
+
+
+def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: bool = False) -> nn.Module:
+    """Load a CLIP on the CPU, frozen, in evaluation mode, weights stored for `precision`.
 
     Args:
         name: OpenAI's name (downloaded and checksummed by `clip` into ~/.cache/clip), a path to a checkpoint in
             OpenAI's state-dict layout (.npz, .pt), or "tiny".
+        precision: what the towers compute in.
+        needs_vit: refuse a ResNet, before it is downloaded.
 
     Raises:
-        InputError: unknown name, unreadable file, a ResNet, or no network and no file.
+        InputError: unknown name, unreadable file, or no network and no file.
     """
     if name == "tiny":
         state = _read_state(TINY)
     elif name in clip.available_models():
-        _refuse_resnet(name, name.startswith("RN"))
+        _refuse_resnet(name, needs_vit and name.startswith("RN"))
         state = _download(name)
     elif Path(name).expanduser().is_file():
         state = _read_state(Path(name).expanduser())
+        _refuse_resnet(name, needs_vit and "visual.layer1.0.conv1.weight" in state)
     else:
         raise InputError(
             f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor one of tiny, "
-            f"{', '.join(model for model in clip.available_models() if not model.startswith('RN'))}."
+            f"{', '.join(clip.available_models())}."
         )
-    _refuse_resnet(name, "visual.layer1.0.conv1.weight" in state)
     model = _build(name, {key: value.float() for key, value in state.items()})
     cast_matmul_weights(model, precision.matmul)
     return model.eval().requires_grad_(False)
@@ -103,8 +133,8 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"]) -> nn.Module
 def _refuse_resnet(name: str, is_resnet: bool) -> None:
     if is_resnet:
         raise InputError(
-            f"MODEL.BACKBONE.NAME is {name!r}, a ResNet: it has no token sequence for prompts to enter. "
-            "Set it to a ViT such as ViT-B/16."
+            f"MODEL.BACKBONE.NAME is {name!r}, a ResNet: it has no token sequence for vision prompts to enter. Set it "
+            "to a ViT such as ViT-B/16, or train a method that prompts the text tower alone."
         )
 
 
@@ -172,5 +202,6 @@ def cast_matmul_weights(model: nn.Module, dtype: torch.dtype) -> None:
         elif isinstance(module, nn.MultiheadAttention):
             module.in_proj_weight.data = module.in_proj_weight.data.to(dtype)
             module.in_proj_bias.data = module.in_proj_bias.data.to(dtype)
-    for parameter in (model.text_projection, model.visual.proj):
-        parameter.data = parameter.data.to(dtype)
+    model.text_projection.data = model.text_projection.data.to(dtype)
+    if has_vision_transformer(model):
+        model.visual.proj.data = model.visual.proj.data.to(dtype)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from .clip_io import tower_widths
+from .clip_io import text_width
 from .coop import CoOpConfig, CoOpLearner
 from .learner import TowerPrompts
 from .released import ReleasedLayout
@@ -33,7 +33,7 @@ class CoCoOpLearner(CoOpLearner):
             OrderedDict(
                 linear1=nn.Linear(embed, hidden),
                 relu=nn.ReLU(),
-                linear2=nn.Linear(hidden, tower_widths(clip_model)[0]),
+                linear2=nn.Linear(hidden, text_width(clip_model)),
             )
         )
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .class_tokens import POSITIONS, context_template, context_vectors
-from .clip_io import tower_widths
+from .clip_io import text_width
 from .errors import InputError
 from .learner import INIT_STD, PromptLearner, Readout, TowerPrompts, random_prompts
 from .released import ReleasedLayout
@@ -67,10 +67,11 @@ class CoOpLearner(PromptLearner):
         super().__init__()
         self.config = config
         self.position = config.position
+        self.class_specific = config.class_specific
         self.text_slots = config.slots
         # In CoOp all words of the context are prompts, however many there are.
         self.template, use_words = context_template(config.context, config.slots, max_words=config.slots)
-        self.width = tower_widths(clip_model)[0]
+        self.width = text_width(clip_model)
         self.text_prompts = nn.ParameterDict()
         if config.class_specific:
             # Drawn here, so that the prompts do not depend on what is drawn before the classes are known.
@@ -87,7 +88,7 @@ class CoOpLearner(PromptLearner):
         Raises:
             InputError: there are contexts already, for another number of classes.
         """
-        if not self.config.class_specific:
+        if not self.class_specific:
             return
         if "0" not in self.text_prompts:
             prompts = torch.empty(number, self.config.slots, self.width)
@@ -102,7 +103,7 @@ class CoOpLearner(PromptLearner):
     def text(self, image_features: Tensor | None = None) -> TowerPrompts:
         def at(layer: int, readout: Readout) -> Tensor:
             prompts = self.text_prompts["0"]
-            return prompts[readout.samples] if self.config.class_specific and readout.samples is not None else prompts
+            return prompts[readout.samples] if self.class_specific and readout.samples is not None else prompts
 
         return TowerPrompts(self.text_slots, 1, at)
 

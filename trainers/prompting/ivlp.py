@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .class_tokens import context_template, context_vectors
-from .clip_io import tower_widths
+from .clip_io import text_depth, text_width, vision_depth, vision_width
 from .errors import InputError
 from .learner import PromptLearner, TowerPrompts, check_depth, random_prompts
 from .released import ReleasedLayout
@@ -75,19 +75,19 @@ class IVLPLearner(PromptLearner):
 
     def __init__(self, config: IVLPConfig, clip_model: nn.Module):
         super().__init__()
-        for tower, depth, blocks in (
-            ("TEXT", config.text_depth, clip_model.transformer.resblocks),
-            ("VISION", config.vision_depth, clip_model.visual.transformer.resblocks),
-        ):
-            check_depth(f"{config.node}.PROMPT_DEPTH_{tower}", depth, len(blocks))
+        check_depth(f"{config.node}.PROMPT_DEPTH_TEXT", config.text_depth, text_depth(clip_model))
+        if config.vision_depth:
+            check_depth(f"{config.node}.PROMPT_DEPTH_VISION", config.vision_depth, vision_depth(clip_model))
         self.config = config
         self.text_slots = config.text_length
         self.template, use_words = context_template(config.context, config.text_length)
-        text_width, vision_width = tower_widths(clip_model)
-        self.text_prompts = random_prompts(range(config.text_depth), config.text_length, text_width)
-        self.vision_prompts = random_prompts(range(config.vision_depth), config.vision_length, vision_width)
-        self.text_heads = _heads(config.text_depth, text_width, config.head_width)
-        self.vision_heads = _heads(config.vision_depth, vision_width, config.head_width)
+        text = text_width(clip_model)
+        # A ResNet has no width, and serves language prompting alone.
+        vision = vision_width(clip_model) if config.vision_depth else 0
+        self.text_prompts = random_prompts(range(config.text_depth), config.text_length, text)
+        self.vision_prompts = random_prompts(range(config.vision_depth), config.vision_length, vision)
+        self.text_heads = _heads(config.text_depth, text, config.head_width)
+        self.vision_heads = _heads(config.vision_depth, vision, config.head_width)
         if use_words and config.text_length:
             with torch.no_grad():
                 self.text_prompts["0"].copy_(

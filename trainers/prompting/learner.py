@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,7 +62,7 @@ class TowerPrompts:
 class PromptLearner(nn.Module):
     """Base of all methods' learners. Its parameters are all that trains, and all that a checkpoint holds.
 
-    Nothing in it depends on the class names, so a state dict loads on any class set.
+    Nothing in it depends on the class names, so a state dict loads on any class set, if it is not class-specific.
 
     Attributes:
         template: the sentence of a class, with `{}` for its name.
@@ -69,12 +70,14 @@ class PromptLearner(nn.Module):
         position: where the class name stands among the prompts, one of `class_tokens.POSITIONS`; only at the "end"
             can prompts enter more layers than the first.
         conditional: the text prompts depend on the image.
+        class_specific: there are prompts for each class, which serve no others.
     """
 
     template: str
     text_slots: int = 0
     position: str = "end"
     conditional: bool = False
+    class_specific: bool = False
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -115,7 +118,8 @@ INIT_STD = 0.02  # of random prompts, in all methods
 
 def random_prompts(layers: Iterable[int], length: int, width: int) -> nn.ParameterDict:
     """Trainable prompts by layer, each `[length, width]`, drawn from N(0, 0.02²)."""
-    prompts = {str(layer): nn.Parameter(torch.empty(length, width)) for layer in layers}
+    # A plain dict would be sorted by its keys, which are text: 0, 1, 10, ...
+    prompts = OrderedDict((str(layer), nn.Parameter(torch.empty(length, width))) for layer in layers)
     for prompt in prompts.values():
         nn.init.normal_(prompt, std=INIT_STD)
     return nn.ParameterDict(prompts)

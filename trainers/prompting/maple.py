@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .class_tokens import context_template, context_vectors
-from .clip_io import tower_depth, tower_widths
+from .clip_io import text_depth, text_width, vision_depth, vision_width
 from .errors import InputError
 from .learner import PromptLearner, TowerPrompts, check_depth, random_prompts
 from .released import ReleasedLayout
@@ -48,14 +48,14 @@ class MaPLeLearner(PromptLearner):
 
     def __init__(self, config: MaPLeConfig, clip_model: nn.Module):
         super().__init__()
-        check_depth("TRAINER.MAPLE.PROMPT_DEPTH", config.depth, tower_depth(clip_model))
+        check_depth("TRAINER.MAPLE.PROMPT_DEPTH", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
         self.config = config
         self.text_slots = config.length
         self.template, use_words = context_template(config.context, config.length)
-        text_width, vision_width = tower_widths(clip_model)
-        self.text_prompts = random_prompts(range(config.depth), config.length, text_width)
-        heads = {"0": nn.Linear(text_width, vision_width)}
-        deep = nn.Linear(text_width, vision_width)
+        widths = text_width(clip_model), vision_width(clip_model)
+        self.text_prompts = random_prompts(range(config.depth), config.length, widths[0])
+        heads = {"0": nn.Linear(*widths)}
+        deep = nn.Linear(*widths)
         heads.update({str(layer): copy.deepcopy(deep) for layer in range(1, config.depth)})
         self.text_to_vision = nn.ModuleDict(heads)
         if use_words:

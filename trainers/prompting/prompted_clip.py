@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .class_groups import automatic_held, group_classes, held_pieces, images_together, return_unused_memory
 from .class_tokens import place_slots, tokenize_classes
-from .clip_io import PRECISIONS, Precision
+from .clip_io import PRECISIONS, Precision, has_vision_transformer
 from .learner import FixedSentence, PromptLearner, TowerPrompts
 from .tower import Readouts, TowerInput, Unread, activation_bytes, run_tower
 
@@ -45,7 +45,7 @@ class PromptedCLIP(nn.Module):
     Only the learner's parameters train. The classes are no part of any state dict.
 
     Args:
-        clip_model: OpenAI's CLIP with a ViT, weights as `clip_io.load_clip` leaves them for `precision`.
+        clip_model: OpenAI's CLIP, weights as `clip_io.load_clip` leaves them for `precision`.
         learner: the prompts.
         classnames: in label order.
         precision: what the towers compute in.
@@ -199,6 +199,8 @@ class PromptedCLIP(nn.Module):
     def encode_image(self, images: Tensor) -> Tensor:
         """Features of `images` `[batch, 3, height, width]`: `[batch, embed]`, not normalised."""
         visual, stream = self.clip_model.visual, self.precision.stream
+        if not has_vision_transformer(self.clip_model):
+            return visual(images)
         patches = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2).to(stream)
         cls = visual.class_embedding.to(stream).expand(len(patches), 1, -1)
         content = torch.cat([cls, patches], dim=1) + visual.positional_embedding.to(stream)

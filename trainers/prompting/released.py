@@ -87,20 +87,31 @@ def check_backbone(state_dict: Mapping[str, Tensor], clip_model: nn.Module, name
             )
 
 
+def prompt_sizes(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
+    """Layers ("text_depth") and tokens per layer ("text_length") of each tower's prompts in our own names.
+
+    The length of layer 0 counts; there is no entry for a tower without prompts.
+    """
+    sizes = {}
+    for tower in ("text", "vision"):
+        layers = [key for key in state_dict if re.fullmatch(rf"{tower}_prompts\.\d+", key)]
+        if layers:
+            sizes[f"{tower}_depth"] = 1 + max(int(key.rpartition(".")[2]) for key in layers)
+            sizes[f"{tower}_length"] = state_dict[min(layers)].shape[-2]
+    return sizes
+
+
 def describe_prompts(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
-    """Numbers of layers and tokens of each group of prompts, in words: `text_prompts.0` … belong to one group."""
-    layers: dict[str, list[Tensor]] = {}
-    for key, value in state_dict.items():
-        match = re.fullmatch(r"(text_prompts|vision_prompts)\.\d+", key)
-        if match:
-            layers.setdefault(match[1], []).append(value)
+    """Numbers of layers and tokens of each tower's prompts, in words."""
     found = {}
-    for group, prompts in layers.items():
-        shapes = {tuple(prompt.shape) for prompt in prompts}
-        found[group] = f"{len(prompts)} layer{'s' * (len(prompts) > 1)} of " + " or ".join(
-            (f"{shape[0]} classes, each " if len(shape) == 3 else "") + f"{shape[-2]} tokens {shape[-1]} wide"
-            for shape in sorted(shapes)
-        )
+    for tower in ("text", "vision"):
+        prompts = [value for key, value in state_dict.items() if re.fullmatch(rf"{tower}_prompts\.\d+", key)]
+        shapes = sorted({tuple(prompt.shape) for prompt in prompts})
+        if prompts:
+            found[f"{tower}_prompts"] = f"{len(prompts)} layer{'s' * (len(prompts) > 1)} of " + " or ".join(
+                (f"{shape[0]} classes, each " if len(shape) == 3 else "") + f"{shape[-2]} tokens {shape[-1]} wide"
+                for shape in shapes
+            )
     return found
 
 

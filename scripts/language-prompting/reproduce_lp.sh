@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Language prompting, base-to-new: test released weights, WEIGHTS/base/seedSEED, on the base and on the new classes.
+#   DATA=/path/to/datasets bash scripts/language-prompting/reproduce_lp.sh DATASET SEED WEIGHTS
+set -euo pipefail
+source "$(dirname "$0")/../env.sh"
+[ $# -ge 3 ] || { echo "error: $# arguments; give DATASET SEED WEIGHTS" >&2; exit 2; }
+exec "$PYTHON" scripts/launch.py reproduce LanguagePrompting "$1" "$2" --weights "$3" "${@:4}"

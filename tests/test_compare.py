@@ -1,0 +1,94 @@
+"""The comparison: what is done is not done again, what fails is named, and the table holds the runs' own numbers."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+import compare  # noqa: E402
+
+from trainers.records import read_result  # noqa: E402
+
+QUICK = ["OPTIM.MAX_EPOCH", "1"]
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """The repository by links, so that its outputs go to a folder of the test."""
+    for path in REPOSITORY.iterdir():
+        if path.name != "output":
+            (tmp_path / path.name).symlink_to(path)
+    monkeypatch.setattr(compare, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(data_root: str, *arguments: str, methods: str = "ZeroshotCLIP VPT") -> int:
+    return compare.main(["digits", "1", methods, "--data", data_root, "--shots", "1", *arguments, *QUICK])
+
+
+def test_the_table_holds_the_runs_own_numbers_and_nothing_is_done_twice(checkout, data_root, capsys):
+    assert run(data_root) == 0
+    first = capsys.readouterr().out
+    results = {path: path.stat().st_mtime for path in checkout.glob("output/**/result.json")}
+    (tested,) = [path for path in results if "test_all" in str(path) and "VPT" in str(path)]
+    found = read_result(tested.parent)
+    (line,) = [line for line in first.splitlines() if line.startswith("VPT")]
+    shown = [f"{found['open_world'][name]:.2f}" for name in ("base", "new", "HM", "accuracy")]
+    assert line.split()[1:6] == [*shown, "4,096"]
+    assert len(results) == 3  # zero-shot CLIP is tested only
+    assert run(data_root) == 0
+    assert capsys.readouterr().out == first
+    assert {path: path.stat().st_mtime for path in checkout.glob("output/**/result.json")} == results
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(checkout, data_root, capsys):
+    assert run(data_root, "TRAINER.VPT.N_CTX_VISION", "0") == 1
+    captured = capsys.readouterr()
+    assert "missing" in captured.out and "ZeroshotCLIP  " in captured.out
+    assert "VPT on digits with seed 1 failed" in captured.err and "TRAINER.VPT.N_CTX_VISION is 0" in captured.err
+
+
+def test_a_result_of_other_settings_is_not_shown_for_these(checkout, data_root, capsys):
+    assert run(data_root, methods="VPT") == 0
+    assert run(data_root, "OPTIM.LR", "0.5", methods="VPT") == 1
+    assert "OPTIM.LR was 0.0025 and is now 0.5" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["digits", "1", "MaPle"], "MaPle.*MaPLe"),
+        (["digits", "one"], "one.*whole numbers"),
+        (["eurosat"], "eurosat needs a data folder"),
+        (["digitz", "--data", "."], "digitz"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(checkout, capsys, monkeypatch, arguments, message):
+    monkeypatch.delenv("DATA", raising=False)
+    assert compare.main(arguments) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_means_and_spreads_are_over_seeds():
+    assert compare.mean_and_spread([1.0]) == "1.00"
+    assert compare.mean_and_spread([1.0, 3.0]) == "2.00 ± 1.00"
+
+
+def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
+    accuracies = {1: (90.0, 30.0), 2: (50.0, 50.0)}
+
+    def result(folder):
+        base, new = accuracies[int(str(folder)[-1])]
+        harmonic = compare.harmonic_mean(base, new)
+        open_world = {"base": base, "new": new, "HM": harmonic, "accuracy": 1.0}
+        return {"open_world": open_world, "parameters": 7, "train_seconds": 1.0, "peak_memory_bytes": 2**30}
+
+    monkeypatch.setattr(compare, "read_result", result)
+    cells = compare.row([compare.Job("BMIP", "digits", seed, 16) for seed in (1, 2)])
+    assert cells[1:5] == ["70.00 ± 20.00", "40.00 ± 10.00", "50.91 ± 2.50", "1.00 ± 0.00"]

@@ -1,0 +1,88 @@
+"""One pass over all classes tells base and new images apart: definitions, and agreement with closed-set tests."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from trainers.prompting.metrics import OpenWorld, harmonic_mean, openworld_auc
+
+
+def test_hand_worked_numbers():
+    #                  base    |  new
+    logits = [
+        [3.0, 1.0, 2.0, 0.0],  # label 0: right among base and among all
+        [1.0, 2.0, 3.0, 0.0],  # label 1: right among base, but a new class is higher
+        [2.0, 1.0, 0.0, 0.5],  # label 1: wrong
+        [0.0, 0.0, 5.0, 1.0],  # label 2: right
+        [9.0, 0.0, 2.0, 4.0],  # label 3: right among new, but a base class is higher
+    ]
+    found = OpenWorld(base_classes=2)
+    # In two batches, in which each kind of image is missing once.
+    found.add(torch.tensor(logits[:3]), torch.tensor([0, 1, 1]))
+    found.add(torch.tensor(logits[3:]), torch.tensor([2, 3]))
+    results = found.results()
+    assert results["base"] == pytest.approx(200 / 3) and results["new"] == 100
+    assert results["HM"] == pytest.approx(2 * 200 / 3 * 100 / (200 / 3 + 100))
+    assert results["accuracy"] == pytest.approx(40)
+    assert results["base_among_all"] == pytest.approx(100 / 3) and results["new_among_all"] == 50
+    # Of six pairs those of the first two base images with the first new one: its base probability is the lowest.
+    assert results["openworld_auc"] == pytest.approx(100 * 2 / 6)
+
+
+def test_openworld_auc_equals_the_authors_way_through_an_ordinary_auc():
+    generator = torch.Generator().manual_seed(0)
+    base, new = torch.rand(40, generator=generator), torch.rand(30, generator=generator)
+    base[:5] = new[:5]  # ties
+    base_correct, new_correct = torch.rand(40, generator=generator) > 0.3, torch.rand(30, generator=generator) > 0.4
+    # A wrong base image goes below all new ones, a wrong new image above all base ones.
+    scores = torch.cat([torch.where(base_correct, base, -1.0), torch.where(new_correct, new, 2.0)])
+    expected = 100 * roc_auc_score([1] * 40 + [0] * 30, scores)
+    assert openworld_auc(base, base_correct, new, new_correct) == pytest.approx(expected)
+
+
+def test_a_perfect_score_and_perfect_classifiers_give_all():
+    everything = torch.ones(3, dtype=torch.bool)
+    assert openworld_auc(torch.tensor([3.0, 4.0, 5.0]), everything, torch.tensor([0.0, 1.0, 2.0]), everything) == 100
+    assert openworld_auc(torch.zeros(3), everything, torch.zeros(3), everything) == 50
+
+
+def test_the_harmonic_mean_of_nothing_is_nothing():
+    assert harmonic_mean(0, 0) == 0 and harmonic_mean(50, 100) == pytest.approx(200 / 3)
+
+
+def test_without_new_images_there_is_no_result():
+    found = OpenWorld(base_classes=2)
+    assert found.results() is None
+    found.add(torch.rand(3, 4), torch.tensor([0, 1, 0]))
+    assert found.results() is None
+
+
+def test_base_and_new_equal_the_closed_set_tests(run_train, tmp_path):
+    run = run_train()
+    results = {}
+    for classes in ("base", "new", "all"):
+        evaluation = run_train(
+            *("--eval-only", "--model-dir", str(run.folder)),
+            folder=tmp_path / classes,
+            options=["DATASET.SUBSAMPLE_CLASSES", classes],
+        )
+        results[classes] = evaluation.result
+    whole = results["all"]["open_world"]
+    assert whole["base"] == pytest.approx(results["base"]["accuracy"])
+    assert whole["new"] == pytest.approx(results["new"]["accuracy"])
+    assert whole["accuracy"] == pytest.approx(results["all"]["accuracy"])
+    assert "open-world base: " in evaluation.output
+    assert results["base"]["open_world"] is None and run.result["open_world"] is None
+
+
+def test_a_model_trained_on_all_classes_has_no_open_world(run_train):
+    run = run_train(options=["DATASET.SUBSAMPLE_CLASSES", "all"])
+    assert run.result["open_world"] is None and run.result["accuracy"] is not None
+
+
+def test_a_run_records_what_it_cost(run_train):
+    result = run_train().result
+    assert 0 < result["train_seconds"] < 100 and result["peak_memory_bytes"] > 2**26
+    assert result["parameters"] == sum(p.numel() for p in run_train().checkpoint(2)["state_dict"].values())

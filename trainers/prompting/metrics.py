@@ -1,0 +1,80 @@
+"""Metrics of one pass over images of all classes, when a model was trained on the first part of them. In per cent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+def harmonic_mean(base: float, new: float) -> float:
+    """`2 * base * new / (base + new)`, 0 where both are."""
+    return 2 * base * new / (base + new) if base + new else 0.0
+
+
+def openworld_auc(base_scores: Tensor, base_correct: Tensor, new_scores: Tensor, new_correct: Tensor) -> float:
+    """OpenworldAUC (Hua et al., ICML 2025, arXiv 2505.05180).
+
+    The share of pairs of a base and a new image in which the base image has the higher score and both are classified
+    correctly among their own classes; pairs of equal scores count half.
+
+    Args:
+        base_scores, new_scores: `[images]`, how much each looks like a base class.
+        base_correct, new_correct: `[images]` bool, classified correctly among the base or the new classes.
+    """
+    base, new = base_scores[base_correct], new_scores[new_correct].sort().values
+    below = torch.searchsorted(new, base, side="left") + torch.searchsorted(new, base, side="right")
+    return 100 * below.double().sum().item() / 2 / (len(base_scores) * len(new_scores))
+
+
+@dataclass
+class OpenWorld:
+    """Collects predictions batch by batch.
+
+    Attributes:
+        base_classes: the first so many labels are base classes, the others new.
+    """
+
+    base_classes: int
+    base: list[Tensor] = field(default_factory=list)
+    new: list[Tensor] = field(default_factory=list)
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Logits `[batch, classes]` over all classes, labels `[batch]`."""
+        number = self.base_classes
+        if logits.shape[1] <= number:
+            return
+        logits = logits.double()
+        among_base = logits[:, :number].argmax(dim=1) == labels
+        among_new = logits[:, number:].argmax(dim=1) + number == labels
+        overall = logits.argmax(dim=1) == labels
+        score = logits[:, :number].amax(dim=1) - logits.logsumexp(dim=1)
+        is_base = labels < number
+        for kept, chosen, among in ((self.base, is_base, among_base), (self.new, ~is_base, among_new)):
+            kept.append(torch.stack([among, overall, score], dim=1)[chosen].cpu())
+
+    def results(self) -> dict[str, float] | None:
+        """None where there are no base or no new images; otherwise
+
+        base, new: accuracy of these images among their own classes, as if the others did not exist.
+        HM: harmonic mean of the two.
+        accuracy: of all images among all classes (open-world accuracy). base_among_all, new_among_all: its parts.
+        openworld_auc: with the largest probability of a base class, of all classes' softmax, as the score.
+        """
+        if not self.base or not self.new:
+            return None
+        base, new = torch.cat(self.base), torch.cat(self.new)
+        if not len(base) or not len(new):
+            return None
+        accuracies = [100 * part[:, :2].mean(dim=0) for part in (base, new)]
+        (base_accuracy, base_overall), (new_accuracy, new_overall) = (pair.tolist() for pair in accuracies)
+        return {
+            "base": base_accuracy,
+            "new": new_accuracy,
+            "HM": harmonic_mean(base_accuracy, new_accuracy),
+            "accuracy": 100 * torch.cat([base, new])[:, 1].mean().item(),
+            "base_among_all": base_overall,
+            "new_among_all": new_overall,
+            "openworld_auc": openworld_auc(base[:, 2], base[:, 0].bool(), new[:, 2], new[:, 0].bool()),
+        }
