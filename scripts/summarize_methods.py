@@ -1,6 +1,8 @@
-"""What each method of the comparison trains, as a Markdown table: python scripts/summarize_methods.py [BACKBONE]
+"""What each method trains and costs, as a Markdown table: python scripts/summarize_methods.py [BACKBONE]
 
-Sizes only: neither weights nor data are needed. One method's tensors: python train.py ... --summary
+Sizes only: neither weights nor data are needed. GFLOP counts the matrix products and the attention of one training
+step, four images and fifty classes with names as long as ImageNet's; methods without a gradient have the operations of
+the forward pass. One method's tensors: python train.py ... --summary
 """
 
 from __future__ import annotations
@@ -11,15 +13,32 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import torch
+from benchmark import class_names
 from launch import METHODS, ROOT
 from tabulate import tabulate
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 import train
 import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import build_cfg
+from trainers.prompting.clip_io import image_resolution
+from trainers.prompting.prompted_clip import PromptedCLIP
 from trainers.prompting.released import prompt_sizes
 from trainers.prompting.summary import SIZES, clip_of_size, trained_numbers
+
+BATCH, CLASSES = 4, 50
+
+
+def step_flop(model: PromptedCLIP, images: torch.Tensor) -> int:
+    """Floating-point operations of a training step."""
+    with FlopCounterMode(display=False) as counter:
+        logits = model(images)
+        if logits.requires_grad:
+            logits.logsumexp(dim=1).sum().backward()
+    return counter.get_total_flops()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -28,8 +47,9 @@ def main(argv: list[str] | None = None) -> None:
     backbone = parser.parse_args(argv).backbone
     trainers.register_all()
     clip_model = clip_of_size(backbone)
+    images = torch.zeros(BATCH, 3, *[image_resolution(clip_model)] * 2)
     rows = []
-    for name, method in METHODS.items():
+    for name, method in tqdm(METHODS.items(), leave=False):
         cfg = method.tiny if backbone == "tiny" else method.cfg
         args = [
             "--trainer",
@@ -45,11 +65,12 @@ def main(argv: list[str] | None = None) -> None:
             for tower in ("text", "vision")
         ]
         number, share = trained_numbers(learner, clip_model)
-        rows.append([name, cfg, *prompts, f"{number:,}", f"{share:.4f} %"])
-    headers = ["method", "configuration", "text prompts", "vision prompts", "trained numbers", "of CLIP"]
+        flop = step_flop(PromptedCLIP(clip_model, learner, class_names(CLASSES)), images)
+        rows.append([name, cfg, *prompts, f"{number:,}", f"{share:.4f} %", f"{flop / 1e9:.0f}"])
+    headers = ["method", "configuration", "text prompts", "vision prompts", "trained numbers", "of CLIP", "GFLOP"]
     print(
         tabulate(
-            rows, headers=headers, tablefmt="github", colalign=["left"] * 4 + ["right"] * 2, disable_numparse=True
+            rows, headers=headers, tablefmt="github", colalign=["left"] * 4 + ["right"] * 3, disable_numparse=True
         )
     )
 

@@ -37,7 +37,7 @@ class CoOpConfig:
             raise InputError(
                 f"{self.node}.CLASS_TOKEN_POSITION is {self.position!r}; set it to one of {', '.join(POSITIONS)}."
             )
-        if self.class_specific and self.context:
+        if self.class_specific and self.words:
             raise InputError(
                 f"{self.node}.CSC is True and {self.node}.CTX_INIT is {self.context!r}, but words initialise one "
                 'context for all classes; set CSC to False, or CTX_INIT to "".'

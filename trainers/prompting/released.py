@@ -14,6 +14,7 @@ from .errors import InputError
 CLASS_TOKENS = r"(prompt_learner\.)?(token_prefix|token_suffix)"
 # The authors save the whole model. Prompts that live inside the towers are told apart before.
 FROZEN_CLIP = r"(image_encoder|text_encoder)\..+|logit_scale"
+SHOWN_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,10 @@ class ReleasedLayout:
             else:
                 ignored[reason] = ignored.get(reason, 0) + 1
         if unknown:
-            raise InputError(f"The checkpoint has tensors that this method does not have: {', '.join(unknown)}.")
+            more = f" and {len(unknown) - SHOWN_NAMES} more" if len(unknown) > SHOWN_NAMES else ""
+            raise InputError(
+                f"The checkpoint has tensors that this method does not have: {', '.join(unknown[:SHOWN_NAMES])}{more}."
+            )
         return translated, ignored
 
     def _translated(self, key: str) -> str | None:

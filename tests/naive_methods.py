@@ -1,0 +1,207 @@
+"""The baselines' forward passes, written for reading and not for speed: the reference that the fast core is tested by.
+
+Nothing of the project is imported. What CLIP does with a sequence comes from `naive_bmip.py`, where it is spelt out:
+one image or one sentence is one sequence `[tokens, width]`, and texts are padded to their full 77 tokens.
+
+Prompts are dictionaries from the 0-based layer that they enter to `[b, width]`; a layer without an entry keeps what
+the layer before left in the slots. Linear layers are pairs of a weight `[out, in]` and a bias `[out]`.
+"""
+
+from __future__ import annotations
+
+import clip
+import torch
+from naive_bmip import _layer_norm, _patch_tokens, _run_block, naive_tokens
+from torch import Tensor
+
+Linear = tuple[Tensor, Tensor]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The methods: logits [images, classes]
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def zero_shot_logits(clip_model, images: Tensor, classnames: list[str], templates: list[str]) -> Tensor:
+    """The cosine with the average of a class's normalised sentences; with one template this is plain CLIP."""
+    classes = []
+    for classname in classnames:
+        features = []
+        for template in templates:
+            ids = _tokens(template.replace("{}", classname.replace("_", " ")))
+            features.append(_unit(text_feature(clip_model, _embedded(clip_model, ids), ids)))
+        classes.append(sum(features) / len(features))
+    return _logits(clip_model, [image_feature(clip_model, image) for image in images], classes)
+
+
+def coop_logits(
+    clip_model, images: Tensor, classnames: list[str], contexts: list[Tensor], words: str = "", position: str = "end"
+) -> Tensor:
+    """Context words of each class, `[b, text width]`; for a generic context they are the same tensor in every class.
+
+    Args:
+        words: initial context, whose tokens beyond the first b stay in the sentence; "" where it was random.
+    """
+    classes = []
+    for classname, context in zip(classnames, contexts):
+        ids = _context_tokens(classname, len(context), words)
+        sentence = _arranged(_embedded(clip_model, ids), context, _name_length(classname), position)
+        classes.append(text_feature(clip_model, sentence, ids))
+    return _logits(clip_model, [image_feature(clip_model, image) for image in images], classes)
+
+
+def cocoop_logits(
+    clip_model, images: Tensor, classnames: list[str], context: Tensor, first: Linear, second: Linear, words: str = ""
+) -> Tensor:
+    """A context `[b, text width]` that a network of the normalised image feature shifts, alike in all its rows."""
+    rows = []
+    for image in images:
+        feature = image_feature(clip_model, image)
+        shift = _apply(second, _apply(first, _unit(feature)).clamp(min=0))
+        contexts = [context + shift] * len(classnames)
+        rows.append(coop_logits(clip_model, image[None], classnames, contexts, words)[0])
+    return torch.stack(rows)
+
+
+def ivlp_logits(
+    clip_model,
+    images: Tensor,
+    classnames: list[str],
+    text_prompts: dict[int, Tensor],
+    vision_prompts: dict[int, Tensor],
+    words: str = "a photo of a",
+    text_heads: dict[int, tuple[Linear, Linear]] | None = None,
+    vision_heads: dict[int, tuple[Linear, Linear]] | None = None,
+) -> Tensor:
+    """Independent prompts in both towers; no text prompts: VPT, no vision prompts: language prompting.
+
+    Args:
+        text_heads, vision_heads: by layer; prompts P enter as P + W2 relu(W1 P + b1) + b2. None: as they are.
+    """
+    text_prompts, vision_prompts = _with_heads(text_prompts, text_heads), _with_heads(vision_prompts, vision_heads)
+    length = len(text_prompts[0]) if text_prompts else 0
+    classes = []
+    for ids in naive_tokens(classnames, length, words):
+        sentence = _embedded(clip_model, ids)
+        if text_prompts:
+            sentence = torch.cat([sentence[:1], text_prompts[0], sentence[1 + length :]])
+        classes.append(text_feature(clip_model, sentence, ids, text_prompts))
+    return _logits(clip_model, [image_feature(clip_model, image, vision_prompts) for image in images], classes)
+
+
+def maple_logits(
+    clip_model,
+    images: Tensor,
+    classnames: list[str],
+    text_prompts: dict[int, Tensor],
+    couplings: dict[int, Linear],
+    words: str = "a photo of a",
+) -> Tensor:
+    """Text prompts, and vision prompts that a linear layer of their own makes out of them in every layer."""
+    vision_prompts = {}
+    for layer, prompts in text_prompts.items():
+        vision_prompts[layer] = torch.stack([_apply(couplings[layer], prompt) for prompt in prompts])
+    return ivlp_logits(clip_model, images, classnames, text_prompts, vision_prompts, words)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sentences
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _tokens(sentence: str) -> Tensor:
+    return clip.tokenize(sentence)[0].long()
+
+
+def _embedded(clip_model, ids: Tensor) -> Tensor:
+    """`[77, width]`, without positions."""
+    return clip_model.token_embedding.weight[ids]
+
+
+def _context_tokens(classname: str, length: int, words: str) -> Tensor:
+    """In CoOp all words of the context are prompts; without words a placeholder stands for each."""
+    opening = words if words else " ".join(["X"] * length)
+    return _tokens(f"{opening} {classname.replace('_', ' ')}.")
+
+
+def _name_length(classname: str) -> int:
+    """Tokens of a class name: those of the name alone, without SOS and EOT."""
+    return int(_tokens(classname.replace("_", " ")).argmax()) - 1
+
+
+def _arranged(sentence: Tensor, context: Tensor, name: int, position: str) -> Tensor:
+    """The sentence SOS | context words | class name | rest with the learned context, the name where it belongs."""
+    length = len(context)
+    start = sentence[:1]
+    classname = sentence[1 + length : 1 + length + name]
+    rest = sentence[1 + length + name :]
+    if position == "end":
+        return torch.cat([start, context, classname, rest])
+    if position == "middle":
+        half = length // 2
+        return torch.cat([start, context[:half], classname, context[half:], rest])
+    if position == "front":
+        return torch.cat([start, classname, context, rest])
+    raise ValueError(position)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Towers
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def text_feature(clip_model, sentence: Tensor, ids: Tensor, deep_prompts: dict[int, Tensor] | None = None) -> Tensor:
+    """Feature of one sentence `[77, width]` at the EOT of `ids`, `[embed]`; prompts of layer 0 are in it already."""
+    visible = torch.ones(len(sentence), len(sentence)).tril().bool()  # [query, key]: no looking ahead
+    sequence = sentence + clip_model.positional_embedding
+    for layer, block in enumerate(clip_model.transformer.resblocks):
+        if layer > 0 and deep_prompts and layer in deep_prompts:
+            prompts = deep_prompts[layer]
+            sequence = torch.cat([sequence[:1], prompts, sequence[1 + len(prompts) :]])
+        sequence = _run_block(block, sequence, visible)
+    end = int(ids.argmax())  # EOT has the largest id of the vocabulary
+    return _layer_norm(clip_model.ln_final, sequence[end]) @ clip_model.text_projection
+
+
+def image_feature(clip_model, image: Tensor, prompts: dict[int, Tensor] | None = None) -> Tensor:
+    """Feature of one image, `[embed]`. Prompts stand behind the patches; those of layer 0 go through ln_pre."""
+    visual = clip_model.visual
+    sequence = _patch_tokens(visual, image) + visual.positional_embedding
+    patches = len(sequence)
+    if prompts:
+        sequence = torch.cat([sequence, prompts[0]])
+    sequence = _layer_norm(visual.ln_pre, sequence)
+    visible = torch.ones(len(sequence), len(sequence)).bool()
+    for layer, block in enumerate(visual.transformer.resblocks):
+        if layer > 0 and prompts and layer in prompts:
+            sequence = torch.cat([sequence[:patches], prompts[layer]])
+        sequence = _run_block(block, sequence, visible)
+    return _layer_norm(visual.ln_post, sequence[0]) @ visual.proj
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Small parts
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _logits(clip_model, image_features: list[Tensor], text_features: list[Tensor]) -> Tensor:
+    scale = clip_model.logit_scale.exp()
+    return torch.stack([torch.stack([scale * _unit(f) @ _unit(g) for g in text_features]) for f in image_features])
+
+
+def _unit(feature: Tensor) -> Tensor:
+    return feature / feature.square().sum().sqrt()
+
+
+def _apply(linear: Linear, x: Tensor) -> Tensor:
+    weight, bias = linear
+    return weight @ x + bias
+
+
+def _with_heads(prompts: dict[int, Tensor], heads: dict[int, tuple[Linear, Linear]] | None) -> dict[int, Tensor]:
+    if heads is None:
+        return prompts
+    through = {}
+    for layer, rows in prompts.items():
+        first, second = heads[layer]
+        through[layer] = torch.stack([row + _apply(second, _apply(first, row).clamp(min=0)) for row in rows])
+    return through
