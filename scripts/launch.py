@@ -5,8 +5,10 @@
     base2new_train   train on the base classes, and test them
     base2new_test    test that model on the new classes
     base2new         both, all classes together, zero-shot CLIP, and a table
+    open_world       train on the base classes, and test that model on all classes in one pass
     xd_train         train on all classes (of ImageNet, unless DATASET says otherwise)
     xd_test          test that model on another data set, DATASET; --source names the one that it learned
+    dg_test          test that model on the variants of ImageNet, or, with DATASET symbols, on those of Symbols
     few_shot         train on all classes with --shots images each: seeds 1, 2, 3, unless SEED says otherwise
     few_shot_test    test the models of few_shot on another data set
     zeroshot         test CLIP as it is on all classes
@@ -45,6 +47,11 @@ BUILTIN_DATASETS = ("digits", "symbols", "symbols_inverse", "symbols_noise", "sy
 # Configurations of the small CLIP, which go with the built-in data, begin with this.
 TINY = "tiny"
 IMAGENET = "imagenet"
+# What a model of a data set is tested on for domain generalization.
+DOMAINS = {
+    IMAGENET: ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
+    "symbols": ("symbols_sketch", "symbols_inverse", "symbols_noise", "symbols_tilt"),
+}
 BASELINE = "ZeroshotCLIP"
 # Lines of a run that a table's reader wants to see passing by; everything is in the run's log.txt.
 SHOWN = ("epoch [", "* accuracy", "Already trained", "Found checkpoint")
@@ -78,6 +85,12 @@ class Method:
     few_shot: Callable[[str, int], str] | None = None
     tiny: str = TINY
     learns: bool = True
+
+    @property
+    def recipes(self) -> set[str]:
+        """The names of all its configurations."""
+        few_shot = {self.few_shot(*case) for case in (("", 1), ("", 2), ("", 16))} if self.few_shot else set()
+        return {self.cfg, self.base2new_imagenet, self.cross_dataset, self.tiny, *few_shot} - {""}
 
 
 METHODS = {
@@ -188,6 +201,7 @@ def base2new(args: argparse.Namespace) -> list[Run]:
         "base2new_train": [learned],
         "base2new_test": [new],
         "base2new": [*(baseline if args.method != BASELINE else ()), learned, new, every],
+        "open_world": [*([learned] if learned.trains else ()), every],
         "reproduce": [run(args.method, cfg, "base"), new],
     }[args.protocol]
 
@@ -220,6 +234,15 @@ def transfer(args: argparse.Namespace) -> list[Run]:
     return [run(seed) for seed in (seeds if args.seed is None else (args.seed,))]
 
 
+def domains(args: argparse.Namespace) -> list[Run]:
+    """dg_test: the source's model on all of its domains."""
+    learned = args.dataset
+    if learned not in DOMAINS:
+        raise InputError(f"dg_test is about models of {' or '.join(DOMAINS)}, not of {learned}; choose one of them.")
+    one = argparse.Namespace(**{**vars(args), "protocol": "xd_test", "source": learned})
+    return [run for name in DOMAINS[learned] for run in transfer(argparse.Namespace(**{**vars(one), "dataset": name}))]
+
+
 def source(args: argparse.Namespace) -> str:
     """The data set that the model learned which is tested on `args.dataset`."""
     return args.source or ("symbols" if args.dataset in BUILTIN_DATASETS else IMAGENET)
@@ -239,12 +262,13 @@ def zeroshot(args: argparse.Namespace) -> list[Run]:
 
 
 PROTOCOLS = {
-    **dict.fromkeys(("base2new_train", "base2new_test", "base2new", "reproduce"), base2new),
+    **dict.fromkeys(("base2new_train", "base2new_test", "base2new", "open_world", "reproduce"), base2new),
     **dict.fromkeys(("xd_train", "xd_test", "reproduce_xd", "few_shot", "few_shot_test"), transfer),
+    "dg_test": domains,
     "zeroshot": zeroshot,
 }
 # For methods with nothing to train.
-WITHOUT_TRAINING = ("base2new", "base2new_test", "zeroshot")
+WITHOUT_TRAINING = ("base2new", "base2new_test", "open_world", "zeroshot")
 # Flags that belong to some protocols: these, and of these methods where not all.
 COOPS_OWN = (("few_shot", "few_shot_test"), ("CoOp",))
 LIMITED_FLAGS = {
@@ -345,6 +369,15 @@ def table(runs: list[Run]) -> str:
     return tabulate(rows, headers=headers, disable_numparse=True, colalign=["left", *["right"] * (len(headers) - 1)])
 
 
+def open_world_table(run: Run) -> str:
+    """The metrics of a test on all classes, in per cent."""
+    accuracy(run)
+    result = read_result(ROOT / run.output)["open_world"]
+    return tabulate(
+        [(name, f"{value:.2f}") for name, value in result.items()], headers=["", run.method], disable_numparse=True
+    )
+
+
 def seeds_table(runs: list[Run]) -> str:
     """Accuracies in per cent of runs that differ in their seed, their mean, and, as in the field, their deviation.
 
@@ -354,6 +387,14 @@ def seeds_table(runs: list[Run]) -> str:
     mean, deviation = statistics.fmean(found.values()), statistics.pstdev(found.values())
     rows = [*((seed, f"{number:.2f}") for seed, number in found.items()), ("mean", f"{mean:.2f} +- {deviation:.2f}")]
     return tabulate(rows, headers=["seed", runs[0].method], disable_numparse=True)
+
+
+def data_sets_table(runs: list[Run]) -> str:
+    """Accuracies in per cent of runs on several data sets, and their mean."""
+    found = {run.dataset: accuracy(run) for run in runs}
+    rows = [*((name, f"{number:.2f}") for name, number in found.items())]
+    rows.append(("mean", f"{statistics.fmean(found.values()):.2f}"))
+    return tabulate(rows, headers=["data set", runs[0].method], disable_numparse=True)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -387,7 +428,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError(f"SEED is {seed!r}; set it to a whole number from 0, and name a configuration behind it.")
     args.seed = None if seed is None else int(seed)
     args.cfg = args.cfg or cfg
-    if args.protocol == "xd_train" and args.dataset is None:
+    if args.protocol in ("xd_train", "dg_test") and args.dataset is None:
         args.dataset = IMAGENET
     return args
 
@@ -401,6 +442,17 @@ def _one_of(what: str, word: str | None, allowed: Mapping[str, object]) -> str:
     if word not in allowed:
         raise InputError(f"{what} is {word or 'missing'}; choose one of {', '.join(allowed)}.")
     return word
+
+
+def conclusion(args: argparse.Namespace, runs: list[Run]) -> str:
+    """The table of a protocol's runs, with its title."""
+    title = f"{args.dataset}, {args.shots} shots"
+    if len({run.seed for run in runs}) > 1:
+        return f"{title}: accuracy in per cent\n{seeds_table(runs)}"
+    title += f", seed {runs[0].seed}: accuracy in per cent\n"
+    if args.protocol == "open_world":
+        return title + open_world_table(runs[-1])
+    return title + (data_sets_table(runs) if args.protocol == "dg_test" else table(runs))
 
 
 def launch(args: argparse.Namespace) -> int:
@@ -426,9 +478,7 @@ def launch(args: argparse.Namespace) -> int:
         if status:
             return status
     if quiet and not args.dry_run:
-        several = len({run.seed for run in runs}) > 1
-        title = f"{args.dataset}, {args.shots} shots" + ("" if several else f", seed {runs[0].seed}")
-        print(f"\n{title}: accuracy in per cent\n{seeds_table(runs) if several else table(runs)}")
+        print(f"\n{conclusion(args, runs)}")
     return 0
 
 

@@ -278,6 +278,13 @@ WRAPPERS = [
         ],
         ["NUM_SHOTS", "--load-epoch"],
     ),
+    (
+        "coop/open_world",
+        "dtd 3",
+        [f"base2new/{folder}/dtd/shots_16/CoOp/vit_b16_ctxv1/seed3" for folder in ("train_base", "test_all")],
+        ["--trainer CoOp", "DATASET.NUM_SHOTS 16"],
+        ["--load-epoch"],
+    ),
     *(
         (
             f"{folder}/zeroshot",
@@ -327,6 +334,27 @@ for folder, suffix, trainer, base2new, transfer in (
         ),
         "xd_train": ("imagenet 3", [learned], [named, shots, "imagenet.yaml"], ["--eval-only", "SUBSAMPLE"]),
         "xd_test": ("dtd 3", [tested], [named, evaluates + learned], ["DATASET.", "--load-epoch"]),
+        "open_world": (
+            "dtd 3",
+            [f"base2new/train_base/{tail}", f"base2new/test_all/{tail}"],
+            [named, shots],
+            ["--load-epoch"],
+        ),
+        "dg_test": (
+            "3",
+            [
+                f"evaluation/{trainer}/{transfer}_16shots/{domain}/seed3"
+                for domain in ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
+            ],
+            [named, evaluates + learned],
+            ["DATASET.", "--load-epoch"],
+        ),
+        "few_shot": (
+            "dtd 4",
+            [f"dtd/{trainer}/{base2new}_4shots/seed{seed}" for seed in (1, 2, 3)],
+            [named, "DATASET.NUM_SHOTS 4"],
+            ["SUBSAMPLE", "--eval-only"],
+        ),
         "reproduce": (
             "dtd 3 WEIGHTS",
             [f"base2new/test_base/{tail}", f"base2new/test_new/{tail}"],
@@ -406,3 +434,27 @@ def test_wrappers_pass_their_arguments_on(script, tmp_path):
 def test_the_wrapper_without_data_names_the_remedy():
     done = run_script("scripts/bmip/base2new_train.sh", "eurosat", "1")
     assert done.returncode == 2 and "DATA=" in done.stderr
+
+
+def test_the_open_world_table_is_that_of_the_record(capsys, monkeypatch):
+    metrics = {"base": 80.0, "new": 60.0, "HM": 68.57, "accuracy": 55.5}
+    monkeypatch.setattr(launch, "execute", lambda *_, **__: 0)
+    monkeypatch.setattr(launch, "read_result", lambda folder: {"accuracy": 55.5, "open_world": metrics})
+    assert launch.main(["open_world", "BMIP", "digits"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"{name} " in shown and f"{value:.2f}" in shown for name, value in metrics.items())
+
+
+def test_domain_generalization_ends_in_a_table_of_the_variants(capsys, monkeypatch):
+    monkeypatch.setattr(launch, "execute", lambda *_, **__: 0)
+    monkeypatch.setattr(launch, "read_result", lambda folder: {"accuracy": 40.0 + len(str(folder)) % 7})
+    assert launch.main(["dg_test", "BMIP", "symbols", "2"]) == 0
+    rows = dict(line.split() for line in capsys.readouterr().out.splitlines()[-5:])
+    assert set(rows) == {"symbols_sketch", "symbols_inverse", "symbols_noise", "symbols_tilt", "mean"}
+    values = [float(value) for name, value in rows.items() if name != "mean"]
+    assert float(rows["mean"]) == pytest.approx(sum(values) / 4, abs=0.01)
+
+
+def test_domain_generalization_is_about_data_sets_with_variants(capsys):
+    assert launch.main(["dg_test", "BMIP", "dtd", "--data", "."]) == 2
+    assert "dtd" in (errors := capsys.readouterr().err) and "imagenet or symbols" in errors

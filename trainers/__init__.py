@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-_NOT_METHODS = {"base", "config", "records"}
+_NOT_METHODS = {"base", "config", "evaluation", "records"}
 
 
 def register_all() -> None:

@@ -24,14 +24,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from yacs.config import CfgNode
 
+from .evaluation import Recorder, data_fingerprint, environment, plain_configuration, weights_hash
 from .prompting.class_groups import peak_memory
 from .prompting.clip_io import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.errors import InputError
 from .prompting.learner import PromptLearner
-from .prompting.metrics import OpenWorld
 from .prompting.prompted_clip import AUTOMATIC, PromptedCLIP
 from .prompting.released import ReleasedLayout, check_backbone, check_prompts
-from .records import keep_settings, write_result
+from .records import keep_settings, trained_on, write_result
 
 __all__ = ["TRAINER_REGISTRY", "PromptTrainer"]
 
@@ -42,25 +42,6 @@ NO_PATIENCE = -1
 
 class EndOfTraining(Exception):
     """Leaves Dassl's loop over the epochs, which has no other way out."""
-
-
-class _OpenWorldEvaluator:
-    """Dassl's evaluator, beside which all predictions are told apart by base and new classes."""
-
-    def __init__(self, evaluator: Any, classes: int):
-        self._evaluator, self._classes = evaluator, classes
-        self.reset()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._evaluator, name)
-
-    def reset(self) -> None:
-        self._evaluator.reset()
-        self.open_world = OpenWorld(math.ceil(self._classes / 2))
-
-    def process(self, logits: Tensor, labels: Tensor) -> None:
-        self._evaluator.process(logits, labels)
-        self.open_world.add(logits, labels)
 
 
 class PromptTrainer(Checkpointing, TrainerX):
@@ -86,10 +67,12 @@ class PromptTrainer(Checkpointing, TrainerX):
     best_validation = -math.inf
     epochs_without_gain = 0
     train_seconds = 0.0  # of all epochs, without tests
+    model_dir: str | None = None  # where the evaluated weights come from,
+    trained_on: dict[str, Any] | None = None  # and what they were trained on, as far as that is known
 
     def __init__(self, cfg: CfgNode):
         super().__init__(cfg)
-        self.evaluator = _OpenWorldEvaluator(self.evaluator, self.num_classes)
+        self.evaluator = Recorder(self.evaluator, self.num_classes, keep_logits=cfg.TEST.SAVE_LOGITS)
 
     @classmethod
     def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
@@ -281,10 +264,16 @@ class PromptTrainer(Checkpointing, TrainerX):
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
         """Evaluate, print Dassl's result block, and record the result; gives the accuracy in per cent."""
+        self.evaluator.reset()
+        start = time.perf_counter()
         accuracy = super().test(split)
         if split in (None, self.cfg.TEST.SPLIT):
-            self._write_result(accuracy, self._open_world())
+            self._write_result(accuracy, time.perf_counter() - start)
         return accuracy
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        super().load_model(directory, epoch)
+        self.model_dir, self.trained_on = str(directory), trained_on(directory)
 
     def _open_world(self) -> dict[str, float] | None:
         """Base and new images told apart, where a model of some classes is tested on all; None elsewhere."""
@@ -297,24 +286,37 @@ class PromptTrainer(Checkpointing, TrainerX):
             print("\n".join(f"* open-world {name}: {value:.2f}%" for name, value in found.items()))
         return found
 
-    def _write_result(self, accuracy: float | None, open_world: dict[str, float] | None = None) -> None:
-        cfg = self.cfg
-        write_result(
-            self.output_dir,
-            {
-                "trainer": cfg.TRAINER.NAME,
-                "dataset": cfg.DATASET.NAME,
-                "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
-                "split": cfg.TEST.SPLIT,
-                "seed": cfg.SEED,
-                "shots": cfg.DATASET.NUM_SHOTS,
-                "backbone": cfg.MODEL.BACKBONE.NAME,
-                "num_classes": self.num_classes,
-                "accuracy": accuracy,
-                "open_world": open_world,
-                "trained": self.trained,
-                "parameters": sum(parameter.numel() for parameter in self.learner.parameters()),
-                "train_seconds": self.train_seconds if self.trained else None,
-                "peak_memory_bytes": peak_memory(self.device),
-            },
+    def _write_result(self, accuracy: float | None, test_seconds: float | None = None) -> None:
+        cfg, tested = self.cfg, accuracy is not None
+        images = (
+            self.dm.dataset.val if cfg.TEST.SPLIT == "val" and self.val_loader is not None else self.dm.dataset.test
         )
+        result = {
+            "trainer": cfg.TRAINER.NAME,
+            "recipe": cfg.TRAINER.RECIPE,
+            "dataset": cfg.DATASET.NAME,
+            "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+            "split": cfg.TEST.SPLIT,
+            "seed": cfg.SEED,
+            "shots": cfg.DATASET.NUM_SHOTS,
+            "backbone": cfg.MODEL.BACKBONE.NAME,
+            "num_classes": self.num_classes,
+            "accuracy": accuracy,
+            "open_world": self._open_world() if tested else None,
+            "per_class": self.evaluator.per_class(self.dm.dataset.classnames) if tested else None,
+            "images": len(images) if tested else None,
+            "data_fingerprint": data_fingerprint(images, self.dm.dataset.dataset_dir) if tested else None,
+            "trained": self.trained,
+            "model_dir": self.model_dir,
+            "trained_on": self.trained_on,
+            "weights_hash": weights_hash(self.learner.state_dict()),
+            "parameters": sum(parameter.numel() for parameter in self.learner.parameters()),
+            "train_seconds": self.train_seconds if self.trained else None,
+            "test_seconds": test_seconds,
+            "peak_memory_bytes": peak_memory(self.device),
+            "environment": environment(self.device),
+            "configuration": plain_configuration(cfg),
+        }
+        if tested and cfg.TEST.SAVE_LOGITS:
+            self.evaluator.save_logits(self.output_dir)
+        write_result(self.output_dir, result)

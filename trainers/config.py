@@ -39,7 +39,11 @@ COMMON_DEFAULTS: dict[str, Any] = {
         "EARLY_STOPPING": True,  # stop when validation has not improved for PATIENT_COUNT epochs
         "PATIENT_COUNT": 3,
     },
-    "TEST": {"NO_TEST_EARLY": True},  # no validation during training: no early stopping, no best-on-validation model
+    "TEST": {
+        "NO_TEST_EARLY": True,  # no validation during training: no early stopping, no best-on-validation model
+        "SAVE_LOGITS": False,  # write the logits of the test beside its record
+    },
+    "TRAINER": {"RECIPE": ""},  # name of the method's configuration file, for the record
 }
 
 # Flags of CoOp's command line and the keys that they set.
@@ -126,6 +130,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
                 cfg.merge_from_other_cfg(node)
             except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
                 raise InputError(f"{path}: {_explain(error)}") from error
+    cfg.TRAINER.RECIPE = Path(args.config_file).stem if args.config_file else ""
     for flag, key in FLAG_KEYS.items():
         # Unlike upstream's flags, which count only when true, 0 is a seed.
         if getattr(args, flag) not in (None, "", []):

@@ -28,6 +28,7 @@ _FREE = (
     "DATALOADER.NUM_WORKERS",
     "DATALOADER.CACHE_GB",
     "MODEL.CLASS_CHUNK",
+    "TRAINER.RECIPE",
     "DATALOADER.TEST",
     "TRAIN.PRINT_FREQ",
     "TRAIN.CHECKPOINT_FREQ",
@@ -35,6 +36,7 @@ _FREE = (
     "TEST.PER_CLASS_RESULT",
     "TEST.COMPUTE_CMAT",
     "TEST.SPLIT",
+    "TEST.SAVE_LOGITS",
 )
 
 
@@ -77,6 +79,21 @@ def is_trained(folder: str | Path) -> bool:
 def keep_settings(cfg: CfgNode, folder: str | Path) -> None:
     """Remember the configuration of a training run."""
     write_atomically(Path(folder) / SETTINGS, cfg.dump())
+
+
+def trained_on(folder: str | Path) -> dict[str, Any] | None:
+    """Data set, classes, shots and seed of the training run in a folder; None where its settings are not there."""
+    path = Path(folder) / SETTINGS
+    if not path.is_file():
+        return None
+    settings = yaml.safe_load(path.read_text())
+    data = settings["DATASET"]
+    return {
+        "dataset": data["NAME"],
+        "classes": data["SUBSAMPLE_CLASSES"],
+        "shots": data["NUM_SHOTS"],
+        "seed": settings["SEED"],
+    }
 
 
 def check_settings(cfg: CfgNode, folder: str | Path) -> None:

@@ -1,0 +1,382 @@
+"""Tables from the records of finished runs, and from nothing else.
+
+    python scripts/tables.py [RESULTS] [--table NAME ...] [--format text|markdown|latex|csv]
+
+    base2new        accuracy on base and on new classes, each told apart among its own; harmonic mean (HM)
+    open-world      the same images told apart among all classes, and OpenworldAUC
+    cross-dataset   models trained on one data set, tested on others
+    few-shot        models trained on all classes, by number of shots
+
+Cells are means ± standard deviations (population) over seeds; the best mean of a column is marked with an asterisk or
+set bold. The harmonic mean is that of the averages, as in the field's tables; "mean HM" is the average of the seeds'
+own. What is missing, contradictory or of mixed origin is listed behind the tables, and never averaged in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from launch import METHODS, ROOT
+from published import BASE2NEW, REMARKS
+from tabulate import tabulate
+
+from trainers.prompting.metrics import harmonic_mean
+from trainers.records import RESULT
+
+# What a record needs to be used.
+NEEDED = (
+    "trainer",
+    "recipe",
+    "dataset",
+    "classes",
+    "split",
+    "seed",
+    "shots",
+    "accuracy",
+    "configuration",
+    "environment",
+)
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished evaluation.
+
+    Attributes:
+        path: its file.
+        data: what stands there.
+    """
+
+    path: Path
+    data: dict[str, Any]
+
+    @property
+    def method(self) -> str:
+        """A method of the launcher, with what distinguishes it from that method's own settings; else its trainer."""
+        trainer, recipe = self.data["trainer"], self.data["recipe"]
+        for name, method in METHODS.items():
+            if trainer == method.trainer and recipe in method.recipes:
+                return name + self._variation()
+        return f"{trainer} {recipe}" + self._variation()
+
+    def _variation(self) -> str:
+        node = self.data["configuration"]["TRAINER"].get(self.data["trainer"].upper(), {})
+        gate = node.get("GATE", {})
+        differing = [
+            node.get("AGGREGATION", "bmip") != "bmip" and node["AGGREGATION"],
+            node.get("VARIANT", "paper") != "paper" and node["VARIANT"],
+            gate.get("RELATIVE") and "relative gate",
+        ]
+        return "".join(f", {part}" for part in differing if part)
+
+    @property
+    def seed(self) -> int:
+        return self.data["seed"]
+
+
+@dataclass
+class Collection:
+    """Records, and what is wrong with others: notes are printed behind the tables."""
+
+    records: list[Record] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def collect(folder: Path) -> Collection:
+    """All records below a folder; what cannot be used is noted."""
+    found = Collection()
+    for path in sorted(folder.rglob(RESULT)):
+        try:
+            data = json.loads(path.read_text())
+            lacking = [key for key in NEEDED if key not in data]
+        except (ValueError, TypeError) as error:
+            found.notes.append(f"{path} is no record ({error}); delete it and run again")
+            continue
+        if lacking:
+            found.notes.append(f"{path} lacks {', '.join(lacking)}: it is of an older version; run again")
+        elif data["accuracy"] is not None and data["split"] == "test":
+            found.records.append(Record(path, data))
+    for path in sorted(folder.rglob(f"{RESULT}.*.part")):
+        found.notes.append(f"{path} is a record that was not written to its end; it is not used")
+    return found
+
+
+Key = tuple[str, str, str]  # row, group of columns, column
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The values of one row and column by seed."""
+
+    by_seed: dict[int, float]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.by_seed.values())
+
+    @property
+    def spread(self) -> float:
+        return statistics.pstdev(self.by_seed.values())
+
+
+def gather(values: Iterable[tuple[Key, Record, float]], notes: list[str]) -> dict[Key, Cell]:
+    """Cells over seeds. Records of the same cell and seed must agree; if they do not, none of them is used."""
+    found: dict[Key, dict[int, list[tuple[float, Record]]]] = defaultdict(lambda: defaultdict(list))
+    for key, record, value in values:
+        found[key][record.seed].append((value, record))
+    cells = {}
+    for key, by_seed in found.items():
+        usable = {}
+        for seed, versions in sorted(by_seed.items()):
+            if max(value for value, _ in versions) - min(value for value, _ in versions) > 1e-6:
+                paths = ", ".join(str(record.path) for _, record in versions)
+                notes.append(f"{', '.join(key)}: records of seed {seed} disagree, and are not used: {paths}")
+            else:
+                usable[seed] = versions[0][0]
+        if usable:
+            cells[key] = Cell(usable)
+        codes = {record.data["environment"]["code"] for versions in by_seed.values() for _, record in versions}
+        if len(codes) > 1:
+            notes.append(f"{', '.join(key)}: its records come from {len(codes)} versions of the code")
+    return cells
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of methods, groups of columns; a last group of averages where there are several groups.
+
+    Attributes:
+        columns: of each group, and whether more is better.
+        harmonic: adds HM of the averaged base and new to each group.
+    """
+
+    title: str
+    cells: dict[Key, Cell]
+    columns: tuple[str, ...]
+    harmonic: bool = False
+    published: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[str]:
+        present = {row for row, _, _ in self.cells}
+        known = [name for name in METHODS if name in present]
+        return known + sorted(present - set(known))
+
+    @property
+    def groups(self) -> list[str]:
+        return sorted({group for _, group, _ in self.cells})
+
+    def means(self, row: str, group: str) -> list[float | None]:
+        """The group's columns, HM included; None where one is missing."""
+        cells = [self.cells.get((row, group, column)) for column in self.columns]
+        means = [cell and cell.mean for cell in cells]
+        if self.harmonic:
+            means.insert(2, None if None in means[:2] else harmonic_mean(*means[:2]))
+        return means
+
+    def averages(self, row: str) -> list[float | None]:
+        """Over the groups, and the harmonic mean of these averages; None where any group is missing."""
+        columns = zip(*(self.means(row, group) for group in self.groups))
+        averages = [None if None in values else statistics.fmean(values) for values in columns]
+        if self.harmonic and None not in averages[:2]:
+            averages.insert(3, averages[2])
+            averages[2] = harmonic_mean(*averages[:2])
+        elif self.harmonic:
+            averages.insert(3, None)
+        return averages
+
+    @property
+    def group_columns(self) -> list[str]:
+        names = list(self.columns)
+        if self.harmonic:
+            names.insert(2, "HM")
+        return names
+
+    @property
+    def average_columns(self) -> list[str]:
+        names = self.group_columns
+        if self.harmonic:
+            names.insert(3, "mean HM")
+        return [f"average {name}" for name in names]
+
+    def grid(self, bold: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
+        """Headers and rows of text; `bold` marks the best mean of a column."""
+        several = len(self.groups) > 1
+        headers = ["method", *(f"{group} {name}" for group in self.groups for name in self.group_columns)]
+        headers += self.average_columns if several else []
+        numbers = {
+            row: [mean for group in self.groups for mean in self.means(row, group)]
+            + (self.averages(row) if several else [])
+            for row in self.rows
+        }
+        best = [
+            max((value for value in column if value is not None), default=None) for column in zip(*numbers.values())
+        ]
+        texts = []
+        for row in self.rows:
+            spreads = self._spreads(row) + [""] * (len(headers) - 1)
+            line = [
+                MISSING
+                if mean is None
+                else (bold(f"{mean:.2f}") if mean == top and len(numbers) > 1 else f"{mean:.2f}") + spread
+                for mean, top, spread in zip(numbers[row], best, spreads)
+            ]
+            texts.append([row, *line])
+        for width, name in enumerate(("base", "new", "HM") if self.published else ()):
+            headers.append(f"published {name}")
+            for line in texts:
+                known = self.published.get(line[0])
+                line.append(f"{known[width]:.2f}" if known else "")
+        return headers, texts
+
+    def _spreads(self, row: str) -> list[str]:
+        spreads = []
+        for group in self.groups:
+            cells = [self.cells.get((row, group, column)) for column in self.columns]
+            part = [f" ± {cell.spread:.2f}" if cell and len(cell.by_seed) > 1 else "" for cell in cells]
+            if self.harmonic:
+                part.insert(2, "")
+            spreads += part
+        return spreads
+
+    def gaps(self, seeds: Sequence[int]) -> list[str]:
+        """Cells that are missing, and those that lack a seed which others have."""
+        gaps = []
+        for row in self.rows:
+            for group in self.groups:
+                cells = [self.cells.get((row, group, column)) for column in self.columns]
+                lacking = sorted(set(seeds).difference(*(cell.by_seed if cell else () for cell in cells)))
+                if not all(cells):
+                    gaps.append(f"{self.title}: {row} on {group} is missing")
+                elif lacking:
+                    gaps.append(f"{self.title}: {row} on {group} lacks the seeds {', '.join(map(str, lacking))}")
+        return gaps
+
+
+def base2new(found: Collection) -> list[Table]:
+    values = []
+    for record in found.records:
+        data, shots = record.data, f"{record.data['shots']} shots"
+        learned_base = data["trained"] or (data.get("trained_on") or {"classes": "base"})["classes"] == "base"
+        if data["classes"] in ("base", "new") and learned_base:
+            values.append((shots, ((record.method, data["dataset"], data["classes"]), record, data["accuracy"])))
+    return _by_shots(found, values, "Base to new", ("base", "new"), harmonic=True, published=BASE2NEW)
+
+
+def open_world(found: Collection) -> list[Table]:
+    names = {"base": "base", "new": "new", "accuracy": "accuracy", "openworld_auc": "OpenworldAUC"}
+    values = [
+        (f"{record.data['shots']} shots", ((record.method, record.data["dataset"], name), record, numbers[key]))
+        for record in found.records
+        if (numbers := record.data.get("open_world"))
+        and (record.data.get("trained_on") or {"classes": "base"})["classes"] == "base"
+        for key, name in names.items()
+    ]
+    return _by_shots(found, values, "Open world", tuple(names.values()), harmonic=True)
+
+
+def cross_dataset(found: Collection) -> list[Table]:
+    values = []
+    for record in found.records:
+        data, source = record.data, record.data.get("trained_on")
+        if source and source["classes"] == "all" and not data["trained"] and data["classes"] == "all":
+            title = f"{source['dataset']}, {source['shots']} shots"
+            values.append((title, ((record.method, data["dataset"], "accuracy"), record, data["accuracy"])))
+    return _by_shots(found, values, "Trained on", ("accuracy",))
+
+
+def few_shot(found: Collection) -> list[Table]:
+    values = [
+        (record.data["dataset"], ((record.method, f"{record.data['shots']:2} shots", "accuracy"), record, accuracy))
+        for record in found.records
+        if record.data["trained"]
+        and record.data["classes"] == "all"
+        and (accuracy := record.data["accuracy"]) is not None
+    ]
+    return _by_shots(found, values, "All classes of", ("accuracy",))
+
+
+TABLES = {"base2new": base2new, "open-world": open_world, "cross-dataset": cross_dataset, "few-shot": few_shot}
+
+
+def _by_shots(
+    found: Collection,
+    values: list[tuple[str, tuple[Key, Record, float]]],
+    title: str,
+    columns: tuple[str, ...],
+    **more: Any,
+) -> list[Table]:
+    """One table for each part of the title."""
+    parts: dict[str, list[tuple[Key, Record, float]]] = defaultdict(list)
+    for part, value in values:
+        parts[part].append(value)
+    return [
+        Table(
+            f"{title} {part}" if title.endswith(("on", "of")) else f"{title}, {part}",
+            gather(part_values, found.notes),
+            columns,
+            **more,
+        )
+        for part, part_values in sorted(parts.items())
+    ]
+
+
+def render(table: Table, style: str) -> str:
+    """A table as text, Markdown, LaTeX (booktabs) or CSV."""
+    bolds = {"markdown": "**{}**", "latex": r"\textbf{{{}}}", "csv": "{}", "text": "{}*"}
+    headers, rows = table.grid(bolds[style].format)
+    if style == "csv":
+        text = io.StringIO()
+        csv.writer(text).writerows([[table.title], headers, *rows])
+        return text.getvalue()
+    if style == "latex":
+        rows = [[cell.replace("±", r"$\pm$").replace("_", r"\_") for cell in row] for row in rows]
+    kinds = {"text": "simple", "markdown": "github", "latex": "latex_raw"}
+    if style == "latex":
+        body = tabulate(rows, headers=headers, tablefmt="latex_raw", disable_numparse=True)
+        for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
+            body = body.replace(r"\hline", rule, 1)
+        return f"% {table.title}\n{body}\n"
+    body = tabulate(rows, headers=headers, tablefmt=kinds[style], disable_numparse=True)
+    heading = f"### {table.title}" if style == "markdown" else table.title
+    return f"{heading}\n\n{body}\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0, or 1 where there is no record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", nargs="?", type=Path, default=ROOT / "output")
+    parser.add_argument("--table", nargs="+", choices=[*TABLES], default=[*TABLES])
+    parser.add_argument("--format", choices=["text", "markdown", "latex", "csv"], default="text")
+    args = parser.parse_args(argv)
+    found = collect(args.results)
+    if not found.records:
+        print(f"There is no record of a test below {args.results}.", file=sys.stderr)
+    tables = [table for name in args.table for table in TABLES[name](found)]
+    for table in tables:
+        print(render(table, args.format))
+    notes = list(dict.fromkeys(found.notes))
+    for table in tables:
+        seeds = sorted({seed for cell in table.cells.values() for seed in cell.by_seed})
+        notes += table.gaps(seeds)
+        notes += [f"{table.title}: {REMARKS[row]}" for row in table.rows if table.published and row in REMARKS]
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return 0 if found.records else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""What a test leaves for its record: counts per class, open-world metrics, logits, and what computed them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import math
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import minidassl  # isort: skip  (first: answers to the name "dassl")
+import numpy as np
+import torch
+import yaml
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor
+from yacs.config import CfgNode
+
+from .prompting.metrics import OpenWorld
+
+LOGITS = "logits.npz"
+
+
+class Recorder:
+    """Dassl's evaluator, and beside it what a record needs of the predictions.
+
+    Args:
+        evaluator: Dassl's; its other attributes are this one's too.
+        classes: number of classes, the first half of which, rounded up, are base classes.
+        keep_logits: for `save_logits`.
+    """
+
+    def __init__(self, evaluator: Any, classes: int, keep_logits: bool = False):
+        self._evaluator, self._classes, self._keep_logits = evaluator, classes, keep_logits
+        self._forget()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._evaluator, name)
+
+    def _forget(self) -> None:
+        self.open_world = OpenWorld(math.ceil(self._classes / 2))
+        self._correct, self._total = (torch.zeros(self._classes, dtype=torch.long) for _ in range(2))
+        self._logits: list[tuple[Tensor, Tensor]] = []
+
+    def reset(self) -> None:
+        self._evaluator.reset()
+        self._forget()
+
+    def process(self, logits: Tensor, labels: Tensor) -> None:
+        """Logits `[batch, classes]`, labels `[batch]`."""
+        self._evaluator.process(logits, labels)
+        self.open_world.add(logits, labels)
+        logits, labels = logits.float().cpu(), labels.cpu()
+        self._total += labels.bincount(minlength=self._classes)
+        self._correct += labels[logits.argmax(dim=1) == labels].bincount(minlength=self._classes)
+        if self._keep_logits:
+            self._logits.append((logits, labels))
+
+    def per_class(self, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Name, number of images and of correct ones, by label."""
+        counts = zip(names, self._total.tolist(), self._correct.tolist())
+        return [{"name": name, "images": total, "correct": correct} for name, total, correct in counts]
+
+    def save_logits(self, folder: str | Path) -> None:
+        """Write `logits.npz`: `logits` `[images, classes]` in fp32 and `labels` `[images]`, in the test's order."""
+        logits, labels = (torch.cat(parts).numpy() for parts in zip(*self._logits))
+        path = Path(folder) / LOGITS
+        part = path.with_name(f"{path.stem}.{os.getpid()}.npz")
+        np.savez_compressed(part, logits=logits, labels=labels)
+        os.replace(part, path)
+
+
+def data_fingerprint(items: Iterable[Any], folder: str) -> str:
+    """A hash of the images of a test: paths below the data set's folder, labels and class names, in order."""
+    digest = hashlib.sha256()
+    for item in items:
+        path = os.path.relpath(item.impath, folder).replace(os.sep, "/")
+        digest.update(f"{path}\t{item.label}\t{item.classname}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def weights_hash(state_dict: Mapping[str, Tensor]) -> str:
+    """A hash of names, shapes and values of trained tensors."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state_dict.items()):
+        digest.update(f"{name} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def environment(device: torch.device) -> dict[str, str]:
+    """Versions and device of a run."""
+    on_gpu = device.type == "cuda"
+    return {
+        "code": code_version(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": version("torchvision"),
+        "dassl": minidassl.CHOICE,
+        "device": torch.cuda.get_device_name(device) if on_gpu else platform.processor() or platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def code_version() -> str:
+    """A hash of this project's source, which is there without git, and tells uncommitted changes too."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for folder in ("trainers", "datasets", "minidassl"):
+        for file in sorted((root / folder).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def plain_configuration(cfg: CfgNode) -> dict[str, Any]:
+    """A configuration as plain data; of the methods' nodes only the trainer's own."""
+    plain = yaml.safe_load(cfg.dump())
+    own = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "node", None)
+    methods = {getattr(TRAINER_REGISTRY.get(name), "node", None) for name in TRAINER_REGISTRY.registered_names()}
+    plain["TRAINER"] = {key: value for key, value in plain["TRAINER"].items() if key == own or key not in methods}
+    return plain
