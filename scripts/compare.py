@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,16 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import launch
 from launch import BUILTIN_DATASETS, METHODS, ROOT, Run
+from runner import Chain, run_chains
 from tabulate import tabulate
-from tqdm import tqdm
 
 import datasets  # noqa: F401  (registers the data sets)
-import train
 import trainers
-from trainers.config import build_cfg
 from trainers.prompting.errors import InputError
 from trainers.prompting.metrics import harmonic_mean
-from trainers.records import RESULT, check_settings, is_trained, read_result
+from trainers.records import read_result
 
 COLUMNS = ("base", "new", "HM", "open-world", "parameters", "train s", "peak GiB")
 
@@ -49,47 +45,13 @@ class Job:
 
     def runs(self) -> tuple[Run | None, Run]:
         """Training, unless there is nothing to train, and the test on all classes."""
-        arguments = ["base2new", self.method, self.dataset, str(self.seed), "--shots", str(self.shots)]
-        runs = [run for run in launch.plan(launch.parse_args(arguments)) if run.method == self.method]
+        arguments = ["open_world", self.method, self.dataset, str(self.seed), "--shots", str(self.shots)]
+        runs = launch.plan(launch.parse_args(arguments))
         return next((run for run in runs if run.trains), None), next(run for run in runs if run.classes == "all")
 
-
-def needs(run: Run, after: Run | None, data: str | None, extra: list[str]) -> bool:
-    """Whether a run is still to be done.
-
-    Raises:
-        InputError: it is done with other settings.
-    """
-    if after is None and run.trains:
-        args = train.parse_args(run.command(data, extra)[2:])
-        check_settings(build_cfg(args), ROOT / run.output)
-        return not is_trained(ROOT / run.output)
-    result = ROOT / run.output / RESULT
-    older = after is not None and result.is_file() and result.stat().st_mtime < trained_at(after)
-    return older or (read_result(ROOT / run.output) or {}).get("open_world") is None
-
-
-def trained_at(run: Run) -> float:
-    return (ROOT / run.output / RESULT).stat().st_mtime
-
-
-def do(job: Job, data: str | None, extra: list[str]) -> str:
-    """Run what is to be run; gives the last lines of what failed, or nothing."""
-    training, test = job.runs()
-    small = job.dataset in BUILTIN_DATASETS
-    environment = {"OMP_NUM_THREADS": "1", **os.environ} if small else None
-    for run, after in ((training, None), (test, training)):
-        try:
-            if run is None or not needs(run, after, data, extra):
-                continue
-        except InputError as error:
-            return str(error)
-        done = subprocess.run(
-            run.command(data, extra), cwd=ROOT, env=environment, capture_output=True, text=True, errors="replace"
-        )
-        if done.returncode:
-            return "\n".join((done.stdout + done.stderr).splitlines()[-3:])
-    return ""
+    def chain(self, options: Sequence[str]) -> Chain:
+        runs = tuple(run for run in self.runs() if run is not None)
+        return Chain(f"{self.method} on {self.dataset} with seed {self.seed}", runs, tuple(options))
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
@@ -161,30 +123,16 @@ def compare(args: argparse.Namespace) -> int:
         raise InputError(f"{args.datasets} needs a data folder: set DATA=/path/to/datasets, or give --data.")
     jobs = [Job(method, name, seed, args.shots) for seed in seeds for name in names for method in methods]
     for job in jobs:
-        arguments = launch.parse_args(["base2new", job.method, job.dataset])
+        arguments = launch.parse_args(["open_world", job.method, job.dataset])
         launch.check_files(arguments, [run for run in job.runs() if run is not None])
     trainers.register_all()
-    at_once = args.jobs or (os.cpu_count() if set(names) <= set(BUILTIN_DATASETS) else 1)
-    failures = {}
-    progress = tqdm(total=len(jobs), desc="runs")
-    with progress, ThreadPoolExecutor(at_once) as pool:
-        waiting = {pool.submit(do, job, args.data, args.extra): job for job in jobs}
-        try:
-            for future in as_completed(waiting):
-                job = waiting[future]
-                if future.result():
-                    failures[job] = future.result()
-                progress.update()
-                progress.set_postfix_str(f"{job.method}, {job.dataset}, seed {job.seed}")
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
+    failures = run_chains([job.chain(args.extra) for job in jobs], args.data, args.jobs)
     for name in names:
         seeds_text = ", ".join(map(str, seeds))
         print(f"\n{name}, {args.shots} shots, seeds {seeds_text}: accuracy in per cent (mean ± std over seeds)")
         print(table(name, seeds, methods, args.shots))
-    for job, lines in failures.items():
-        print(f"\n{job.method} on {job.dataset} with seed {job.seed} failed:\n{lines}", file=sys.stderr)
+    for name, lines in failures.items():
+        print(f"\n{name} failed:\n{lines}", file=sys.stderr)
     return 1 if failures else 0
 
 

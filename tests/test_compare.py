@@ -11,6 +11,7 @@ import pytest
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
 import compare  # noqa: E402
+import runner  # noqa: E402
 
 from trainers.records import read_result  # noqa: E402
 
@@ -24,6 +25,7 @@ def checkout(tmp_path, monkeypatch):
         if path.name != "output":
             (tmp_path / path.name).symlink_to(path)
     monkeypatch.setattr(compare, "ROOT", tmp_path)
+    monkeypatch.setattr(runner, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

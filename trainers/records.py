@@ -105,17 +105,22 @@ def check_settings(cfg: CfgNode, folder: str | Path) -> None:
     path = Path(folder) / SETTINGS
     if not path.is_file() or not (_checkpoint_folders(folder) or is_trained(folder)):
         return
-    before, now = (_flatten(yaml.safe_load(text)) for text in (path.read_text(), cfg.dump()))
-    changed = [
-        f"{key} was {before[key]!r} and is now {now[key]!r}"
-        for key in sorted(before.keys() & now.keys())
-        if before[key] != now[key] and not any(key == free or key.startswith(free + ".") for free in _FREE)
-    ]
+    changed = changed_settings(*(yaml.safe_load(text) for text in (path.read_text(), cfg.dump())))
     if changed:
         raise InputError(
             f"{folder} holds a run with other settings: {'; '.join(changed)}. "
             "Choose another --output-dir, or give --force to delete that run and train from scratch."
         )
+
+
+def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The keys of two configurations, as plain data, that shape a result and differ; in words."""
+    before, now = _flatten(before), _flatten(now)
+    return [
+        f"{key} was {before[key]!r} and is now {now[key]!r}"
+        for key in sorted(before.keys() & now.keys())
+        if before[key] != now[key] and not any(key == free or key.startswith(free + ".") for free in _FREE)
+    ]
 
 
 def _checkpoint_folders(folder: str | Path) -> set[Path]:

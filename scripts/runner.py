@@ -1,0 +1,109 @@
+"""Run chains of train.py commands: several at once, nothing twice, and on with the others where one fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+
+from launch import ROOT, TINY, Run
+from tqdm import tqdm
+
+import train
+from trainers.config import build_cfg
+from trainers.evaluation import plain_configuration
+from trainers.prompting.errors import InputError
+from trainers.records import changed_settings, check_settings, is_trained, read_result
+
+LAST_LINES = 3
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Runs one after the other: at most one that trains, first, and tests of what it trained.
+
+    Attributes:
+        name: for messages.
+        runs: commands.
+        options: KEY VALUE pairs for all of them.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+    options: tuple[str, ...] = ()
+
+
+def is_small(run: Run) -> bool:
+    """Whether a run is one of the small CLIP, which gains nothing from several threads."""
+    return run.cfg.startswith(TINY)
+
+
+def is_done(run: Run, trained: Run | None, data: str | None, options: Sequence[str]) -> bool:
+    """Whether a run has left its record, with these settings and, for a test, of the weights that are there now.
+
+    Raises:
+        InputError: a training run has other settings.
+    """
+    cfg = build_cfg(train.parse_args(run.command(data, list(options))[2:]))
+    if run.trains:
+        check_settings(cfg, ROOT / run.output)
+        return is_trained(ROOT / run.output)
+    result = read_result(ROOT / run.output)
+    if result is None or result["accuracy"] is None or "configuration" not in result:
+        return False
+    if (
+        trained is not None
+        and (read_result(ROOT / trained.output) or {}).get("weights_hash") != result["weights_hash"]
+    ):
+        return False
+    return not changed_settings(result["configuration"], plain_configuration(cfg))
+
+
+def run_chain(chain: Chain, data: str | None) -> str:
+    """Run what is to be run; gives the last lines of what failed, or nothing."""
+    trained = next((run for run in chain.runs if run.trains), None)
+    for run in chain.runs:
+        try:
+            if is_done(run, trained, data, chain.options):
+                continue
+        except InputError as error:
+            return str(error)
+        done = subprocess.run(
+            run.command(data, list(chain.options)),
+            cwd=ROOT,
+            env={"OMP_NUM_THREADS": "1", **os.environ} if is_small(run) else None,
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+        if done.returncode:
+            return "\n".join((done.stdout + done.stderr).splitlines()[-LAST_LINES:])
+    return ""
+
+
+def run_chains(chains: Sequence[Chain], data: str | None, at_once: int | None = None) -> dict[str, str]:
+    """Run all chains, with a progress bar; gives the last lines of those that failed, by their names.
+
+    Args:
+        chains: in the order in which they start.
+        data: folder of the data sets.
+        at_once: how many at the same time; None: one per core with the small CLIP alone, else one.
+    """
+    small = all(is_small(run) for chain in chains for run in chain.runs)
+    failures = {}
+    progress = tqdm(total=len(chains), desc="runs", smoothing=0)
+    with progress, ThreadPoolExecutor(at_once or (os.cpu_count() if small else 1)) as pool:
+        waiting = {pool.submit(run_chain, chain, data): chain for chain in chains}
+        try:
+            for future in as_completed(waiting):
+                name = waiting[future].name
+                if future.result():
+                    failures[name] = future.result()
+                progress.set_postfix_str(name, refresh=False)
+                progress.update()
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return failures
