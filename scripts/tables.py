@@ -65,22 +65,24 @@ class Record:
 
     @property
     def method(self) -> str:
-        """A method of the launcher, with what distinguishes it from that method's own settings; else its trainer."""
+        """The launcher's method of this configuration file; what a longer file name adds to it stands behind."""
         trainer, recipe = self.data["trainer"], self.data["recipe"]
-        for name, method in METHODS.items():
-            if trainer == method.trainer and recipe in method.recipes:
-                return name + self._variation()
-        return f"{trainer} {recipe}" + self._variation()
+        known = {
+            known: name for name, method in METHODS.items() if method.trainer == trainer for known in method.recipes
+        }
+        start = max(
+            (known for known in known if recipe == known or recipe.startswith(f"{known}_")), key=len, default=""
+        )
+        if not start:
+            return f"{trainer} {recipe}".strip()
+        addition = recipe[len(start) + 1 :].replace("_", " ")
+        return known[start] + (f", {addition}" if addition else self._variation())
 
     def _variation(self) -> str:
-        node = self.data["configuration"]["TRAINER"].get(self.data["trainer"].upper(), {})
-        gate = node.get("GATE", {})
-        differing = [
-            node.get("AGGREGATION", "bmip") != "bmip" and node["AGGREGATION"],
-            node.get("VARIANT", "paper") != "paper" and node["VARIANT"],
-            gate.get("RELATIVE") and "relative gate",
-        ]
-        return "".join(f", {part}" for part in differing if part)
+        """What the command line changed of BMIP's method."""
+        node = self.data["configuration"]["TRAINER"].get("BMIP", {})
+        changed = [node.get("AGGREGATION", "bmip"), node.get("VARIANT", "paper")]
+        return "".join(f", {value}" for value in changed if value not in ("bmip", "paper"))
 
     @property
     def seed(self) -> int:

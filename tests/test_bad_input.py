@@ -19,6 +19,11 @@ BAD_VALUES = [
         [f"{PAPER}AGGREGATION", "joint", f"{PAPER}VARIANT", "released"],
         [f"{PAPER}AGGREGATION", "joint", f"{PAPER}VARIANT"],
     ),
+    ([f"{PAPER}GATE.READOUT", "random"], [f"{PAPER}GATE.READOUT", "random", "attention, zero, shuffled"]),
+    (
+        [f"{PAPER}GATE.READOUT", "zero", f"{PAPER}AGGREGATION", "addition"],
+        [f"{PAPER}GATE.READOUT", "zero", "addition", "attention"],
+    ),
     ([f"{PAPER}PREC", "fp8"], [f"{PAPER}PREC", "fp8", "fp32", "bf16"]),
     ([f"{PAPER}WEIGHT_THRESHOLD", "0.1"], [f"{PAPER}WEIGHT_THRESHOLD", "0.1", "Remove it"]),
     ([f"{PAPER}CONNECT_METHOD", "exchange"], [f"{PAPER}CONNECT_METHOD", "exchange", "joint", "AGGREGATION"]),

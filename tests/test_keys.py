@@ -28,6 +28,7 @@ CHANGES = {
     "TRAINER.BMIP.AGGREGATION": "addition",
     "TRAINER.BMIP.GATE.DETACH": "False",
     "TRAINER.BMIP.GATE.RELATIVE": "True",
+    "TRAINER.BMIP.GATE.READOUT": "zero",
     "TRAINER.BMIP.CONNECT_METHOD": "joint",
     "SHARE.SHARE_PARAMETER_VISUAL": "False",
     "SHARE.SHARE_PARAMETER_TEXT": "False",
@@ -103,3 +104,23 @@ def test_the_precision_of_the_configuration_is_used(run_train, tmp_path, name):
     equal = all(torch.equal(saved["state_dict"][key], value) for key, value in reference["state_dict"].items())
     assert equal is (name == "fp32")
     assert (saved["scaler"] is not None) is (name == "amp")
+
+
+def test_a_shuffled_readout_is_that_of_the_image_and_class_before(small_clip, images, classnames):
+    kept = {}
+    for readout in ("attention", "shuffled"):
+        learner = make_learner(small_clip, depth=1, readout=readout)
+        PromptedCLIP(small_clip, learner, classnames)(images)
+        kept[readout] = learner.last_gates
+    for tower in ("text", "vision"):
+        own, shuffled = kept["attention"][tower][0], kept["shuffled"][tower][0]
+        assert len(own.unique(dim=0)) == len(own)
+        torch.testing.assert_close(shuffled, own.roll(1, dims=0))
+
+
+def test_a_zero_readout_is_a_learned_constant(small_clip, images, classnames):
+    learner = make_learner(small_clip, depth=2, readout="zero")
+    PromptedCLIP(small_clip, learner, classnames)(images)
+    for tower, gates in (("text", learner.text_gate), ("vision", learner.vision_gate)):
+        for layer, weights in learner.last_gates[tower].items():
+            torch.testing.assert_close(weights, torch.sigmoid(gates[str(layer)].bias).expand(weights.shape))

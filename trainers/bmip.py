@@ -53,6 +53,7 @@ def config_from_cfg(cfg: CfgNode) -> BMIPConfig:
         share_vision=cfg.SHARE.SHARE_PARAMETER_VISUAL,
         detach=node.GATE.DETACH,
         relative=node.GATE.RELATIVE,
+        readout=node.GATE.READOUT,
     )
 
 
@@ -76,6 +77,7 @@ class BMIP(PromptTrainer):
                 "GATE": {
                     "DETACH": True,  # no gradient through the attention readout
                     "RELATIVE": False,  # uniform attention reads as 1 instead of 1 / tokens
+                    "READOUT": "attention",  # or a control: zero (a constant gate), shuffled (another sample's)
                 },
                 "CONNECT_METHOD": "None",  # the authors' key: joint stands for AGGREGATION joint
                 "WEIGHT_THRESHOLD": WEIGHT_THRESHOLD,  # the authors' key, without effect: any other value is refused

@@ -51,6 +51,9 @@ AGGREGATIONS = {
     "v2l": (PROJECTED, OWN),
 }
 VARIANTS = ("paper", "released")
+# What the gates see: the attention that the slots receive; nothing, so that a gate is a learned constant; or the
+# attention of the image or class before, among those that are encoded together. The latter two are controls.
+READOUTS = ("attention", "zero", "shuffled")
 UNUSED = "takes no part in the released forward pass"
 
 
@@ -68,6 +71,7 @@ class BMIPConfig:
         share_vision: one head from vision to text serves all deep layers.
         detach: no gradient passes through the readout.
         relative: the readout is multiplied by the number of tokens that its reader sees.
+        readout: what the gates see, a member of `READOUTS`.
     """
 
     variant: str = "paper"
@@ -79,13 +83,20 @@ class BMIPConfig:
     share_vision: bool = True
     detach: bool = True
     relative: bool = False
+    readout: str = "attention"
 
     def __post_init__(self) -> None:
         _require("VARIANT", self.variant, VARIANTS)
         _require("AGGREGATION", self.aggregation, tuple(AGGREGATIONS))
+        _require("GATE.READOUT", self.readout, READOUTS)
         for key, value in (("N_CTX", self.length), ("PROMPT_DEPTH", self.depth)):
             if value < 1:
                 raise InputError(f"TRAINER.BMIP.{key} is {value}; set it to 1 or more.")
+        if self.readout != "attention" and (self.variant, self.aggregation) != ("paper", "bmip"):
+            raise InputError(
+                f"TRAINER.BMIP.GATE.READOUT is {self.readout!r}, a control for the gates of VARIANT paper with "
+                f"AGGREGATION bmip, but these are {self.variant!r} and {self.aggregation!r}; set it to attention."
+            )
         if self.variant == "released" and self.aggregation != "bmip":
             raise InputError(
                 f"TRAINER.BMIP.AGGREGATION is {self.aggregation!r}, but the released code only has the gate; "
@@ -229,11 +240,13 @@ class BMIPLearner(PromptLearner):
 
     def _read(self, tower: str, tokens: Tensor | None, readout: Readout) -> Tensor:
         """The readout that the variant gates by: `[batch, b]`, or `[b]` for all in the released code."""
-        if self.config.variant == "released" and tower == TEXT:
-            # The released code reads the attention of SOS, which the causal mask keeps from seeing any prompt.
+        # The released code reads the attention of SOS, which the causal mask keeps from seeing any prompt.
+        if self.config.readout == "zero" or (self.config.variant == "released" and tower == TEXT):
             return self.text_prompts["0"].new_zeros(self.config.length)
         with torch.no_grad() if self.config.detach else contextlib.nullcontext():
             received = readout(tokens, relative=self.config.relative)
+        if self.config.readout == "shuffled":
+            received = received.roll(1, dims=0)
         return received.mean(dim=0) if self.config.variant == "released" else received
 
 

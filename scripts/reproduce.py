@@ -1,0 +1,271 @@
+"""Everything that a table needs: run what is missing, and print the table.
+
+    python scripts/reproduce.py embedded                     # every table on built-in data, with the small CLIP
+    python scripts/reproduce.py open-world --methods "MaPLe BMIP" --datasets "eurosat dtd" --data $DATA
+    python scripts/reproduce.py cross-dataset --dry-run      # list the runs, and estimate what they cost
+
+Started again, it goes on from what is done. scripts/tables.py makes the same tables from the same records at any time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import launch
+import tables
+from launch import BUILTIN_DATASETS, DOMAINS, METHODS, ROOT
+from runner import Chain, is_done, is_small, run_chains
+
+import datasets  # noqa: F401  (registers the data sets)
+import trainers
+from trainers.prompting.errors import InputError
+
+TARGETS = (
+    *("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101"),
+    *("fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"),
+)
+ELEVEN = ("imagenet", *TARGETS)
+ABLATIONS = (
+    *("addition", "attention", "joint", "none", "l2v", "v2l", "released", "unshared"),
+    *("relative_gate", "constant_gate", "shuffled_gate"),
+)
+# Hours on one GPU for a training run with sixteen shots: MaPLe's authors report one for ImageNet, and four for ten
+# data sets and three seeds, in five epochs of half the images. Tests are not counted.
+GPU_HOURS = {"imagenet": 1.0}
+OTHER_GPU_HOURS = 4 / 30
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a table.
+
+    Attributes:
+        tables: the names of `tables.py` that show them.
+        datasets: of the published table, and of its embedded counterpart.
+        methods: names of the launcher, or METHOD:CFG; the latter for the embedded counterpart too.
+        seeds: by default.
+        chains: from method, configuration, data set and seed.
+    """
+
+    tables: tuple[str, ...]
+    datasets: tuple[str, ...]
+    embedded: tuple[str, ...]
+    chains: Callable[[str, str | None, str, int], list[Chain]]
+    methods: tuple[str, ...] = tuple(METHODS)
+    seeds: tuple[int, ...] = (1, 2, 3)
+
+
+def planned(
+    protocol: str, method: str, cfg: str | None, dataset: str, seed: int, *flags: str
+) -> tuple[launch.Run, ...]:
+    """The launcher's runs of a protocol."""
+    words = [protocol, method, dataset, str(seed), *(["--cfg", cfg] if cfg else []), *flags]
+    return tuple(launch.plan(launch.parse_args(words)))
+
+
+def named(method: str, cfg: str | None, dataset: str, seed: int) -> str:
+    return f"{method}{' ' + cfg if cfg else ''} on {dataset} with seed {seed}"
+
+
+def base_classes(method: str, cfg: str | None, dataset: str, seed: int) -> list[Chain]:
+    """Training on the base classes, the test on new ones, and that on all in one pass."""
+    runs = planned("open_world", method, cfg, dataset, seed)
+    new = [run for run in planned("base2new", method, cfg, dataset, seed) if run.method == method and not run.trains]
+    return [Chain(named(method, cfg, dataset, seed), tuple(dict.fromkeys((*runs, *new))))]
+
+
+def one_pass(method: str, cfg: str | None, dataset: str, seed: int) -> list[Chain]:
+    """Training on the base classes, and the test on all classes in one pass."""
+    return [Chain(named(method, cfg, dataset, seed), planned("open_world", method, cfg, dataset, seed))]
+
+
+def transfer(targets: dict[str, tuple[str, ...]]) -> Callable[[str, str | None, str, int], list[Chain]]:
+    """Training on all classes of a source, and the test of that model on each target."""
+
+    def chains(method: str, cfg: str | None, source: str, seed: int) -> list[Chain]:
+        runs = planned("xd_train", method, cfg, source, seed)
+        for target in targets[source]:
+            runs += planned("xd_test", method, cfg, target, seed, "--source", source)
+        return [Chain(f"{named(method, cfg, source, seed)} and {len(targets[source])} targets", runs)]
+
+    return chains
+
+
+def few_shots(method: str, cfg: str | None, dataset: str, seed: int) -> list[Chain]:
+    """Training on all classes with each number of shots."""
+    return [
+        Chain(
+            f"{named(method, cfg, dataset, seed)} and {shots} shots",
+            planned("few_shot", method, cfg, dataset, seed, "--shots", str(shots)),
+        )
+        for shots in (1, 2, 4, 8, 16)
+    ]
+
+
+LEARNING = tuple(name for name, method in METHODS.items() if method.learns)
+BMIP_CFG, SMALL_CFG = METHODS["BMIP"].cfg, METHODS["BMIP"].tiny
+PLANS = {
+    "base2new": Plan(("base2new",), ELEVEN, ("digits",), base_classes),
+    "open-world": Plan(("open-world",), (*ELEVEN,), ("digits", "symbols"), one_pass),
+    "cross-dataset": Plan(
+        ("cross-dataset",),
+        ("imagenet",),
+        ("symbols",),
+        transfer({"imagenet": TARGETS, "symbols": ("digits",)}),
+        methods=("CoOp", "CoCoOp", "MaPLe", "BMIP"),
+    ),
+    "domains": Plan(
+        ("cross-dataset",),
+        ("imagenet",),
+        ("symbols",),
+        transfer(DOMAINS),
+        methods=("CoOp", "CoCoOp", "MaPLe", "BMIP"),
+    ),
+    "few-shot": Plan(("few-shot",), ELEVEN, ("digits",), few_shots, methods=("CoOp", "MaPLe", "BMIP")),
+    "ablation": Plan(
+        ("open-world",),
+        ELEVEN,
+        ("digits",),
+        one_pass,
+        methods=("BMIP", "IVLP_BMIP_size", *(f"BMIP:{name}" for name in ABLATIONS)),
+        seeds=(1, 2, 3, 4, 5),
+    ),
+    "depth": Plan(
+        ("open-world",),
+        ("oxford_flowers",),
+        ("digits",),
+        one_pass,
+        methods=("BMIP", *(f"BMIP:depth{depth}" for depth in (1, 2, 3, 4, 6, 12))),
+    ),
+}
+EMBEDDED = "embedded"
+
+
+def split_method(method: str, dataset: str) -> tuple[str, str | None]:
+    """Method and configuration of METHOD or METHOD:SUFFIX; the suffix is that of a file of the default's name.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    name, _, suffix = method.partition(":")
+    if name not in METHODS:
+        raise InputError(f"There is no method {name!r}; choose from {', '.join(METHODS)}.")
+    if not suffix:
+        return name, None
+    return name, f"{METHODS[name].tiny if dataset in BUILTIN_DATASETS else METHODS[name].cfg}_{suffix}"
+
+
+def chains_of(plan: Plan, names: Sequence[str], methods: Sequence[str], seeds: Sequence[int]) -> list[Chain]:
+    """All chains of a plan, seed by seed, so that a table is there early with the first."""
+    chains = []
+    for seed in seeds:
+        for dataset in names:
+            for method in methods:
+                name, cfg = split_method(method, dataset)
+                if cfg and not (ROOT / f"configs/trainers/{METHODS[name].trainer}/{cfg}.yaml").is_file():
+                    # The small CLIP has fewer layers: not every depth exists for both.
+                    continue
+                chains += plan.chains(name, cfg, dataset, seed)
+    return chains
+
+
+def merged(chains: Sequence[Chain]) -> list[Chain]:
+    """One chain for each model, with all that is tested of it, so that no two train the same one at once."""
+    by_model: dict[str, list[Chain]] = {}
+    for chain in chains:
+        by_model.setdefault(chain.runs[0].output, []).append(chain)
+    return [
+        Chain(same[0].name, tuple(dict.fromkeys(run for chain in same for run in chain.runs)))
+        for same in by_model.values()
+    ]
+
+
+def estimate(chains: Sequence[Chain], data: str | None) -> str:
+    """How many runs are missing, and about how many hours of one GPU the training among them takes."""
+    missing, hours = 0, 0.0
+    for chain in chains:
+        trained = next((run for run in chain.runs if run.trains), None)
+        for run in chain.runs:
+            if is_done(run, trained, data, chain.options):
+                continue
+            missing += 1
+            hours += GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) if run.trains and not is_small(run) else 0
+    total = sum(len(chain.runs) for chain in chains)
+    return (
+        f"{missing} of {total} runs are missing, about {hours:.0f} GPU hours of training (by MaPLe's reported times)"
+    )
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("table", choices=[*PLANS, "all", EMBEDDED])
+    add("--datasets", help="names of files in configs/datasets; default: those of the published table")
+    add("--methods", help=f"of {', '.join(METHODS)}, with :SUFFIX for a variant's configuration")
+    add("--seeds", help="default: 1 2 3, and five for the ablation")
+    add("--data", default=os.environ.get("DATA"), help="folder of the data sets ($DATA)")
+    add("--jobs", type=int, help="chains of runs at once; default: one per core with the small CLIP, else one")
+    add("--dry-run", action="store_true", help="list the missing runs and their cost, run nothing")
+    return parser.parse_args(argv)
+
+
+def reproduce(args: argparse.Namespace) -> int:
+    """Exit status 1 where a run failed.
+
+    Raises:
+        InputError: a method, seed, data set or configuration that there is not.
+    """
+    trainers.register_all()
+    embedded = args.table == EMBEDDED
+    plans = PLANS if args.table in ("all", EMBEDDED) else {args.table: PLANS[args.table]}
+    try:
+        seeds = [int(seed) for seed in args.seeds.split()] if args.seeds else None
+    except ValueError:
+        raise InputError(f"--seeds is {args.seeds!r}; give whole numbers between blanks, such as '1 2 3'.") from None
+    chains: list[Chain] = []
+    for plan in plans.values():
+        names = args.datasets.split() if args.datasets else plan.embedded if embedded else plan.datasets
+        chains += chains_of(plan, names, (args.methods or " ".join(plan.methods)).split(), seeds or plan.seeds)
+    chains = merged(chains)
+    runs = [run for chain in chains for run in chain.runs]
+    launch.check_files(argparse.Namespace(source=None, weights=None), runs)
+    outside = sorted({run.dataset for run in runs} - set(BUILTIN_DATASETS))
+    if outside and not args.data and not args.dry_run:
+        raise InputError(f"{', '.join(outside)} need a data folder: set DATA=/path/to/datasets, or give --data.")
+    if args.dry_run:
+        for chain in chains:
+            for run in chain.runs:
+                print(shlex.join(run.command(args.data, list(chain.options))))
+        print(estimate(chains, args.data))
+        return 0
+    print(estimate(chains, args.data), flush=True)
+    failures = run_chains(chains, args.data, args.jobs)
+    shown = list(dict.fromkeys(name for plan in plans.values() for name in plan.tables))
+    tables.main([str(ROOT / "output"), "--table", *shown])
+    for name, lines in failures.items():
+        print(f"\n{name} failed:\n{lines}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 where a run failed, 2 for wrong input, 130 when interrupted."""
+    try:
+        return reproduce(parse_args(argv))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command goes on from what is done.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
