@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from launch import ROOT, TINY, Run
 from tqdm import tqdm
 
@@ -18,6 +22,7 @@ from trainers.prompting.errors import InputError
 from trainers.records import changed_settings, check_settings, is_trained, read_result
 
 LAST_LINES = 3
+START_METHODS = multiprocessing.get_all_start_methods()
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,36 @@ def is_done(run: Run, trained: Run | None, data: str | None, options: Sequence[s
     return not changed_settings(result["configuration"], plain_configuration(cfg))
 
 
+def _run_command(command: Sequence[str], log: str, one_thread: bool) -> None:
+    """In a process of its own: call train.py's `main`, with everything that it prints in a file."""
+    os.chdir(ROOT)
+    with open(log, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    if one_thread:
+        torch.set_num_threads(1)
+    sys.exit(train.main(list(command)))
+
+
+def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
+    """Run a command; gives its last lines if it failed, or nothing.
+
+    It gets a process that has PyTorch imported already, where the system can do so: importing takes longer than many
+    a run of the small CLIP.
+    """
+    context = multiprocessing.get_context("forkserver" if "forkserver" in START_METHODS else "spawn")
+    context.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tensorboard", "clip.model"])
+    with tempfile.TemporaryDirectory() as folder:
+        log = os.path.join(folder, "log.txt")
+        process = context.Process(target=_run_command, args=(run.command(data, list(options))[2:], log, is_small(run)))
+        process.start()
+        process.join()
+        if process.exitcode == 0:
+            return ""
+        lines = Path(log).read_text(errors="replace").splitlines() if os.path.exists(log) else []
+        return "\n".join(lines[-LAST_LINES:]) or f"exit status {process.exitcode}, and nothing was printed"
+
+
 def run_chain(chain: Chain, data: str | None) -> str:
     """Run what is to be run; gives the last lines of what failed, or nothing."""
     trained = next((run for run in chain.runs if run.trains), None)
@@ -70,16 +105,9 @@ def run_chain(chain: Chain, data: str | None) -> str:
                 continue
         except InputError as error:
             return str(error)
-        done = subprocess.run(
-            run.command(data, list(chain.options)),
-            cwd=ROOT,
-            env={"OMP_NUM_THREADS": "1", **os.environ} if is_small(run) else None,
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
-        if done.returncode:
-            return "\n".join((done.stdout + done.stderr).splitlines()[-LAST_LINES:])
+        failure = execute(run, data, chain.options)
+        if failure:
+            return failure
     return ""
 
 

@@ -208,9 +208,6 @@ def test_the_control_differs_from_bmip_in_the_interaction_alone(backbone, bmip, 
         return sum(parameter.numel() for parameter in learner.parameters())
 
     ours, theirs = read("IVLP", control), read("BMIP", bmip)
-    if control.startswith("tiny"):
-        # Learning rates of the small CLIP are chosen on validation images, for each method its own.
-        theirs = read("BMIP", bmip, "OPTIM.LR", str(ours.OPTIM.LR))
     for node in ("OPTIM", "DATALOADER", "INPUT", "MODEL"):
         assert ours[node] == theirs[node]
     ivlp, recipe = ours.TRAINER.IVLP, theirs.TRAINER.BMIP
