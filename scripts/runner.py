@@ -66,9 +66,9 @@ def is_done(run: Run, trained: Run | None, data: str | None, options: Sequence[s
     return not changed_settings(result["configuration"], plain_configuration(cfg))
 
 
-def _run_command(command: Sequence[str], log: str, one_thread: bool) -> None:
+def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) -> None:
     """In a process of its own: call train.py's `main`, with everything that it prints in a file."""
-    os.chdir(ROOT)
+    os.chdir(root)
     with open(log, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -87,7 +87,8 @@ def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
     context.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tensorboard", "clip.model"])
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log.txt")
-        process = context.Process(target=_run_command, args=(run.command(data, list(options))[2:], log, is_small(run)))
+        command = run.command(data, list(options))[2:]
+        process = context.Process(target=_run_command, args=(command, str(ROOT), log, is_small(run)))
         process.start()
         process.join()
         if process.exitcode == 0:
