@@ -51,6 +51,8 @@ def is_done(run: Run, trained: Run | None, data: str | None, options: Sequence[s
     Raises:
         InputError: a training run has other settings.
     """
+    if not (ROOT / run.output).is_dir():
+        return False
     cfg = build_cfg(train.parse_args(run.command(data, list(options))[2:]))
     if run.trains:
         check_settings(cfg, ROOT / run.output)

@@ -1,0 +1,102 @@
+"""The reproduction plans every run of every table, none twice, and ends in the tables."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import reproduce  # noqa: E402
+import runner  # noqa: E402
+from launch import BUILTIN_DATASETS, METHODS  # noqa: E402
+
+import train  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def empty_root(tmp_path, monkeypatch):
+    """Nothing is done yet, and nothing is written into the repository."""
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    for module in (reproduce, runner):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(reproduce.launch, "ROOT", tmp_path)
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("DATA", raising=False)
+
+
+def listed(capsys, *arguments: str) -> tuple[list, str]:
+    """Parsed commands of a dry run, and its last line."""
+    assert reproduce.main([*arguments, "--dry-run"]) == 0
+    *lines, last = capsys.readouterr().out.splitlines()
+    return [train.parse_args(line.split()[2:]) for line in lines], last
+
+
+@pytest.mark.parametrize("table", ["all", "embedded"])
+def test_no_run_is_planned_twice_and_all_files_are_there(capsys, table):
+    runs, last = listed(capsys, table)
+    assert max(Counter(run.output_dir for run in runs).values()) == 1
+    for run in runs:
+        assert Path(run.config_file).is_file() and Path(run.dataset_config_file).is_file()
+        assert not run.model_dir or run.model_dir in {other.output_dir for other in runs}
+    assert last.startswith(f"{len(runs)} of {len(runs)} runs are missing")
+
+
+def test_the_embedded_set_needs_neither_data_nor_gpu_hours(capsys):
+    runs, last = listed(capsys, "embedded")
+    assert {Path(run.dataset_config_file).stem for run in runs} <= set(BUILTIN_DATASETS)
+    assert {Path(run.config_file).stem.split("_")[0] for run in runs} == {"tiny"}
+    assert "about 0 GPU hours" in last
+
+
+def test_the_open_world_table_has_every_method_data_set_and_seed(capsys):
+    runs, last = listed(capsys, "open-world")
+    trained = {(run.trainer, run.config_file, run.dataset_config_file, run.seed) for run in runs if not run.eval_only}
+    learning = [name for name, method in METHODS.items() if method.learns]
+    assert len(trained) == len(learning) * 11 * 3
+    tested = [run for run in runs if run.eval_only]
+    assert len(tested) == len(METHODS) * 11 * 3 and all(run.opts[-1] == "all" for run in tested)
+    assert float(re.search(r"about (\d+) GPU", last)[1]) == pytest.approx(len(learning) * 3 * (1 + 10 * 4 / 30), abs=1)
+
+
+def test_one_model_is_tested_on_all_targets(capsys):
+    runs, _ = listed(capsys, "cross-dataset", "--methods", "MaPLe", "--seeds", "2")
+    (source,) = [run for run in runs if not run.eval_only]
+    targets = [run for run in runs if run.eval_only]
+    assert len(targets) == 10 and {run.model_dir for run in targets} == {source.output_dir}
+    runs, _ = listed(capsys, "domains", "--methods", "MaPLe", "--seeds", "2")
+    assert len(runs) == 5 and runs[0].output_dir == source.output_dir
+
+
+def test_chains_of_one_model_are_one_chain():
+    plans = [reproduce.PLANS[name] for name in ("cross-dataset", "domains")]
+    chains = [chain for plan in plans for chain in reproduce.chains_of(plan, ["imagenet"], ["MaPLe"], [1])]
+    (merged,) = reproduce.merged(chains)
+    assert len(chains) == 2 and len(merged.runs) == 1 + 10 + 4 and sum(run.trains for run in merged.runs) == 1
+
+
+def test_the_runs_end_in_the_tables_and_failures_are_named(capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr(reproduce, "run_chains", lambda chains, data, jobs: {chains[0].name: "out of luck"})
+    monkeypatch.setattr(reproduce.tables, "main", lambda arguments: shown.append(arguments))
+    assert reproduce.main(["ablation", "--datasets", "digits"]) == 1
+    assert "BMIP on digits with seed 1 failed:\nout of luck" in capsys.readouterr().err
+    assert shown[0][1:] == ["--table", "open-world"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["open-world", "--methods", "MaPle"], "MaPle.*MaPLe"),
+        (["open-world", "--seeds", "one"], "one.*whole numbers"),
+        (["open-world", "--datasets", "eurosat"], "eurosat need a data folder"),
+        (["open-world", "--datasets", "eurozat", "--data", "."], "eurozat"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(capsys, arguments, message):
+    assert reproduce.main(arguments) == 2
+    assert re.search(message, capsys.readouterr().err)
