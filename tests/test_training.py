@@ -12,8 +12,8 @@ import train
 CHANGES = {"OPTIM.LR": "0.01", "TRAINER.BMIP.N_CTX": "1", "SEED": "2"}
 
 
-# What a run cost, which no two runs have in common.
-MEASURED = {"train_seconds", "test_seconds", "peak_memory_bytes"}
+# What no two runs have in common: where they are, and what they cost.
+MEASURED = {"OUTPUT_DIR", "train_seconds", "test_seconds", "peak_memory_bytes"}
 
 
 def assert_same_state(first, second):

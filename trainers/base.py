@@ -275,6 +275,10 @@ class PromptTrainer(Checkpointing, TrainerX):
         super().load_model(directory, epoch)
         self.model_dir, self.trained_on = str(directory), trained_on(directory)
 
+    def method_results(self) -> dict[str, Any]:
+        """What a method adds to the record of a test."""
+        return {}
+
     def _open_world(self) -> dict[str, float] | None:
         """Base and new images told apart, where a model of some classes is tested on all; None elsewhere."""
         cfg = self.cfg
@@ -306,6 +310,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             "per_class": self.evaluator.per_class(self.dm.dataset.classnames) if tested else None,
             "images": len(images) if tested else None,
             "data_fingerprint": data_fingerprint(images, self.dm.dataset.dataset_dir) if tested else None,
+            **(self.method_results() if tested else {}),
             "trained": self.trained,
             "model_dir": self.model_dir,
             "trained_on": self.trained_on,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from tabulate import tabulate
@@ -98,14 +99,34 @@ class BMIP(PromptTrainer):
 
     def build_model(self) -> None:
         self.gate_samples: dict[tuple[str, int], list[Tensor]] = {}
+        # Of each epoch, the mean gate of each tower and layer in its last batch.
+        self.gate_history: list[dict[str, float]] = []
         super().build_model()
+
+    def after_epoch(self) -> None:
+        gates = self.learner.last_gates
+        self.gate_history.append(
+            {
+                f"{tower} {layer}": weights.float().mean().item()
+                for tower in gates
+                for layer, weights in gates[tower].items()
+            }
+        )
+        super().after_epoch()
+
+    def training_state(self) -> dict[str, Any]:
+        return {**super().training_state(), "gate_history": self.gate_history}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        super().load_training_state(state)
+        self.gate_history = state.get("gate_history", [])
 
     def test(self, split: str | None = None) -> float:
         """Evaluate, and print how the gates behave: mean and standard deviation over images or classes."""
         self.gate_samples = {}
         accuracy = super().test(split)
         if self.gate_samples:
-            self._report_gates(split or self.cfg.TEST.SPLIT)
+            self._print_gates(split or self.cfg.TEST.SPLIT)
         return accuracy
 
     def model_inference(self, images: Tensor) -> Tensor:
@@ -118,13 +139,23 @@ class BMIP(PromptTrainer):
                     samples.append(weights.reshape(-1, weights.shape[-1]).float().cpu())
         return logits
 
-    def _report_gates(self, split: str) -> None:
-        rows = []
+    def gate_statistics(self) -> list[dict[str, Any]]:
+        """Of each tower and layer in the last test: mean, spread over images or classes, and range of the weights."""
+        found = []
         for (tower, layer), samples in sorted(self.gate_samples.items()):
             weights = torch.cat(samples)
-            mean, spread = weights.mean().item(), weights.std(dim=0, unbiased=False).mean().item()
-            rows.append([tower, layer, mean, spread, weights.min().item(), weights.max().item()])
-            self.write_scalar(f"{split}/{tower}_gate_{layer}_mean", mean, self.epoch)
-            self.write_scalar(f"{split}/{tower}_gate_{layer}_std", spread, self.epoch)
+            spread = weights.std(dim=0, unbiased=False).mean().item()
+            mean, low, high = weights.mean().item(), weights.min().item(), weights.max().item()
+            found.append({"tower": tower, "layer": layer, "mean": mean, "std": spread, "min": low, "max": high})
+        return found
+
+    def method_results(self) -> dict[str, Any]:
+        return {"gates": self.gate_statistics(), "gate_history": self.gate_history}
+
+    def _print_gates(self, split: str) -> None:
+        rows = self.gate_statistics()
+        for row in rows:
+            for name in ("mean", "std"):
+                self.write_scalar(f"{split}/{row['tower']}_gate_{row['layer']}_{name}", row[name], self.epoch)
         print("=> gates (weight of a layer's own prompts; std over images or classes)")
-        print(tabulate(rows, headers=["tower", "layer", "mean", "std", "min", "max"], floatfmt=".4f"))
+        print(tabulate(rows, headers="keys", floatfmt=".4f"))
