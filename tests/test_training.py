@@ -239,7 +239,7 @@ def test_patience_starts_anew_with_every_gain_and_the_best_model_is_deployed(run
 
 
 def test_the_learning_rate_follows_the_schedule(run_train):
-    run = run_train(options=["OPTIM.MAX_EPOCH", "4"])
+    run = run_train(options=["OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "0.002"])
     # Each epoch's last line shows the next epoch's rate: one epoch of constant warm-up, then the cosine.
     assert re.findall(r"batch \[2/2\] .* lr (\S+)", run.output) == [
         "2.0000e-03",

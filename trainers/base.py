@@ -273,7 +273,8 @@ class PromptTrainer(Checkpointing, TrainerX):
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         super().load_model(directory, epoch)
-        self.model_dir, self.trained_on = str(directory), trained_on(directory)
+        if not self.trained:  # else this is the run's own best model
+            self.model_dir, self.trained_on = str(directory), trained_on(directory)
 
     def method_results(self) -> dict[str, Any]:
         """What a method adds to the record of a test."""
