@@ -131,7 +131,7 @@ PLANS = {
     ),
     "few-shot": Plan(("few-shot",), ELEVEN, ("digits",), few_shots, methods=("CoOp", "MaPLe", "BMIP")),
     "ablation": Plan(
-        ("open-world",),
+        ("open-world", "paired"),
         ELEVEN,
         ("digits",),
         one_pass,

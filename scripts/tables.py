@@ -6,6 +6,7 @@
     open-world      the same images told apart among all classes, and OpenworldAUC
     cross-dataset   models trained on one data set, tested on others
     few-shot        models trained on all classes, by number of shots
+    paired          variants of BMIP, and the control of its size, against BMIP with the same seeds, in the open world
 
 Cells are means ± standard deviations (population) over seeds; the best mean of a column is marked with an asterisk or
 set bold. The harmonic mean is that of the averages, as in the field's tables; "mean HM" is the average of the seeds'
@@ -18,10 +19,11 @@ import argparse
 import csv
 import io
 import json
+import math
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from launch import METHODS, ROOT
 from published import BASE2NEW, REMARKS
+from scipy.stats import ttest_1samp
 from tabulate import tabulate
 
 from trainers.prompting.metrics import harmonic_mean
@@ -254,13 +257,14 @@ class Table:
             spreads += part
         return spreads
 
-    def gaps(self, seeds: Sequence[int]) -> list[str]:
-        """Cells that are missing, and those that lack a seed which others have."""
-        gaps = []
+    def gaps(self) -> list[str]:
+        """Cells that are missing, those that lack a seed which others have, and remarks on published numbers."""
+        seeds = {seed for cell in self.cells.values() for seed in cell.by_seed}
+        gaps = [f"{self.title}: {REMARKS[row]}" for row in self.rows if self.published and row in REMARKS]
         for row in self.rows:
             for group in self.groups:
                 cells = [self.cells.get((row, group, column)) for column in self.columns]
-                lacking = sorted(set(seeds).difference(*(cell.by_seed if cell else () for cell in cells)))
+                lacking = sorted(seeds.difference(*(cell.by_seed if cell else () for cell in cells)))
                 if not all(cells):
                     gaps.append(f"{self.title}: {row} on {group} is missing")
                 elif lacking:
@@ -311,7 +315,61 @@ def few_shot(found: Collection) -> list[Table]:
     return _by_shots(found, values, "All classes of", ("accuracy",))
 
 
-TABLES = {"base2new": base2new, "open-world": open_world, "cross-dataset": cross_dataset, "few-shot": few_shot}
+@dataclass(frozen=True)
+class PairedTable:
+    """Differences to BMIP over the seeds that both have, and the probability of a paired t-test (two-sided)."""
+
+    title: str
+    rows: list[list[str]]
+    headers: tuple[str, ...] = ("variant", "seeds", "base", "new", "HM", "p (HM)", "accuracy", "p (accuracy)")
+
+    def grid(self, bold: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
+        return list(self.headers), self.rows
+
+    def gaps(self) -> list[str]:
+        return []
+
+
+def paired(found: Collection) -> list[PairedTable]:
+    """HM here is each seed's own, because it is compared seed by seed."""
+    values: dict[tuple[str, str], dict[str, dict[int, dict[str, float]]]] = defaultdict(lambda: defaultdict(dict))
+    for record in found.records:
+        numbers, source = record.data.get("open_world"), record.data.get("trained_on")
+        if numbers and source and source["classes"] == "base":
+            group = record.data["dataset"], f"{record.data['shots']} shots"
+            values[group][record.method][record.seed] = numbers
+    made = []
+    for group, methods in sorted(values.items()):
+        rows = [
+            _paired_row(name, methods[name], methods["BMIP"])
+            for name in sorted(methods)
+            if name.startswith(("BMIP,", "IVLP_BMIP_size")) and len(methods[name].keys() & methods["BMIP"].keys()) > 1
+        ]
+        if rows:
+            made.append(PairedTable(f"Differences to BMIP in the open world, {', '.join(group)}", rows))
+    return made
+
+
+def _paired_row(name: str, ours: dict[int, dict[str, float]], theirs: dict[int, dict[str, float]]) -> list[str]:
+    seeds = sorted(ours.keys() & theirs.keys())
+    row = [name, str(len(seeds))]
+    for column in ("base", "new", "HM", "accuracy"):
+        differences = [ours[seed][column] - theirs[seed][column] for seed in seeds]
+        row.append(f"{statistics.fmean(differences):+.2f} ± {statistics.stdev(differences):.2f}")
+        if column in ("HM", "accuracy"):
+            # Of equal differences there is no spread to compare with.
+            p = ttest_1samp(differences, 0).pvalue if statistics.stdev(differences) else math.nan
+            row.append(MISSING if math.isnan(p) else f"{p:.3f}")
+    return row
+
+
+TABLES = {
+    "base2new": base2new,
+    "open-world": open_world,
+    "cross-dataset": cross_dataset,
+    "few-shot": few_shot,
+    "paired": paired,
+}
 
 
 def _by_shots(
@@ -336,7 +394,7 @@ def _by_shots(
     ]
 
 
-def render(table: Table, style: str) -> str:
+def render(table: Table | PairedTable, style: str) -> str:
     """A table as text, Markdown, LaTeX (booktabs) or CSV."""
     bolds = {"markdown": "**{}**", "latex": r"\textbf{{{}}}", "csv": "{}", "text": "{}*"}
     headers, rows = table.grid(bolds[style].format)
@@ -372,9 +430,7 @@ def main(argv: list[str] | None = None) -> int:
         print(render(table, args.format))
     notes = list(dict.fromkeys(found.notes))
     for table in tables:
-        seeds = sorted({seed for cell in table.cells.values() for seed in cell.by_seed})
-        notes += table.gaps(seeds)
-        notes += [f"{table.title}: {REMARKS[row]}" for row in table.rows if table.published and row in REMARKS]
+        notes += table.gaps()
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     return 0 if found.records else 1

@@ -85,7 +85,7 @@ def test_the_runs_end_in_the_tables_and_failures_are_named(capsys, monkeypatch):
     monkeypatch.setattr(reproduce.tables, "main", lambda arguments: shown.append(arguments))
     assert reproduce.main(["ablation", "--datasets", "digits"]) == 1
     assert "BMIP on digits with seed 1 failed:\nout of luck" in capsys.readouterr().err
-    assert shown[0][1:] == ["--table", "open-world"]
+    assert shown[0][1:] == ["--table", "open-world", "paired"]
 
 
 @pytest.mark.parametrize(

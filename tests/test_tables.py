@@ -189,3 +189,20 @@ def test_the_best_of_a_column_is_marked_in_every_format(tmp_path, capsys, style,
 def test_an_empty_folder_is_an_error(tmp_path, capsys):
     assert tables.main([str(tmp_path)]) == 1
     assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_variants_are_compared_with_bmip_seed_by_seed(tmp_path, capsys):
+    numbers = {"tiny": {1: 50.0, 2: 60.0, 3: 70.0}, "tiny_addition": {1: 52.0, 2: 63.0, 3: 74.0, 9: 0.0}}
+    for recipe, seeds in numbers.items():
+        for seed, value in seeds.items():
+            write(
+                *(tmp_path, f"{recipe}-{seed}"),
+                **{"trainer": "BMIP", "recipe": recipe, "seed": seed, "classes": "all"},
+                open_world={"base": 80.0, "new": 70.0, "HM": value, "accuracy": 40.0},
+                configuration={"TRAINER": {"NAME": "BMIP", "BMIP": {}}},
+            )
+    headers, found, _ = rows(tmp_path, capsys, "--table", "paired")
+    cells = dict(zip(headers[1:], found["BMIP, addition"]))
+    assert cells["seeds"] == "3" and cells["HM"] == "+3.00 ± 1.00" and cells["base"] == "+0.00 ± 0.00"
+    # t = 3 / (1 / sqrt(3)) with two degrees of freedom
+    assert cells["p (HM)"] == "0.035" and cells["p (accuracy)"] == tables.MISSING

@@ -1,0 +1,90 @@
+"""The report is one page that needs nothing else, made of records; pictures of a model come from its checkpoint."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from test_tables import write
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import look_inside
+import report
+
+
+@pytest.fixture
+def results(run_train, tmp_path) -> Path:
+    """Records of BMIP and of zero-shot CLIP on all classes, and of training with two numbers of shots."""
+    folder = tmp_path / "output"
+    everything = ["DATASET.SUBSAMPLE_CLASSES", "all"]
+    model = run_train(folder=folder / "base")
+    run_train("--eval-only", "--model-dir", str(model.folder), folder=folder / "all", options=everything)
+    run_train("--eval-only", trainer="ZeroshotCLIP", folder=folder / "plain", options=everything)
+    for shots in (1, 2):
+        few = {"classes": "all", "shots": shots, "trained": True, "trained_on": None}
+        write(folder, f"few{shots}", **few, accuracy=40.0 + shots)
+    return folder
+
+
+def test_the_page_holds_tables_and_pictures_and_refers_to_nothing_outside(results, tmp_path, capsys):
+    page = tmp_path / "pages" / "report.html"
+    assert report.main([str(results), "--output", str(page)]) == 0
+    text = page.read_text()
+    images = re.findall(r'<img alt="[^"]+" src="data:image/png;base64,[A-Za-z0-9+/=]+">', text)
+    names = {path.stem for path in page.with_suffix("").glob("*.png")}
+    assert names == {
+        *("accuracy_Digits", "few_shot_Digits", "gains_Digits"),
+        *("gates_Digits", "gates_training_Digits_base"),
+    }
+    assert {path.stem for path in page.with_suffix("").glob("*.svg")} == names and len(images) == len(names)
+    assert f"{len(names)} pictures" in capsys.readouterr().out
+    assert not re.search(r'(src|href)="(?!data:)', text)
+    for piece in ("Open world, 2 shots", "All classes of Digits", "<b>", "PROMPT_DEPTH: 3", "built-in stand-in"):
+        assert piece in text
+
+
+def test_the_gates_in_a_record_are_those_of_the_log(run_train):
+    run = run_train()
+    table = re.findall(r"^(text|vision) +(\d) +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$", run.output, re.M)
+    recorded = [
+        (row["tower"], str(row["layer"]), *(f"{row[key]:.4f}" for key in ("mean", "std", "min", "max")))
+        for row in run.result["gates"]
+    ]
+    assert recorded == table and len(table) == 6
+    assert len(run.result["gate_history"]) == 2 and set(run.result["gate_history"][0]) >= {"text 0", "vision 2"}
+
+
+def test_without_records_there_is_no_page(tmp_path, capsys):
+    assert report.main([str(tmp_path), "--output", str(tmp_path / "report.html")]) == 1
+    assert not (tmp_path / "report.html").exists() and str(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("trainer, pictures", [("BMIP", {"features", "attention"}), ("CoCoOp", {"features"})])
+def test_a_model_is_drawn_from_its_run(run_train, tmp_path, capsys, trainer, pictures):
+    run = run_train(trainer=trainer)
+    assert look_inside.main([str(run.folder), "--output", str(tmp_path / "pictures")]) == 0
+    there = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert there == {f"{name}.{kind}" for name in pictures for kind in ("png", "svg")}
+
+
+def test_looking_at_attention_changes_no_feature(small_clip, images, classnames):
+    from test_bmip_equals_naive import make_learner
+
+    from trainers.prompting.prompted_clip import PromptedCLIP
+
+    learner = make_learner(small_clip, depth=2)
+    observed = look_inside.Observed(learner)
+    with torch.no_grad():
+        expected = PromptedCLIP(small_clip, learner, classnames)(images)
+        assert torch.equal(PromptedCLIP(small_clip, observed, classnames)(images), expected)
+    assert set(observed.seen) == {(tower, layer) for tower in ("text", "vision") for layer in range(2)}
+    assert observed.seen["vision", 1][0].shape == (len(images), 2)
+    assert observed.seen["text", 0][0].shape == (len(classnames), 2)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path, capsys):
+    assert look_inside.main([str(tmp_path)]) == 2
+    assert f"{tmp_path} has no settings.yaml" in capsys.readouterr().err
