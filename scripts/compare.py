@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import launch
 from launch import BUILTIN_DATASETS, METHODS, ROOT, Run
-from runner import Chain, run_chains
+from runner import Chain, exit_status, run_chains
 from tabulate import tabulate
 
 import datasets  # noqa: F401  (registers the data sets)
@@ -138,14 +138,7 @@ def compare(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where a run failed, 2 for wrong input, 130 when interrupted."""
-    try:
-        return compare(parse_args(argv))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on from what is done.", file=sys.stderr)
-        return 130
+    return exit_status(lambda: compare(parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import launch
 import tables
 from launch import BUILTIN_DATASETS, DOMAINS, METHODS, ROOT
-from runner import Chain, is_done, is_small, run_chains
+from runner import Chain, exit_status, is_done, is_small, run_chains
 
 import datasets  # noqa: F401  (registers the data sets)
 import trainers
@@ -257,14 +257,7 @@ def reproduce(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where a run failed, 2 for wrong input, 130 when interrupted."""
-    try:
-        return reproduce(parse_args(argv))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on from what is done.", file=sys.stderr)
-        return 130
+    return exit_status(lambda: reproduce(parse_args(argv)))
 
 
 if __name__ == "__main__":

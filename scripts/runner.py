@@ -6,9 +6,11 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import torch
@@ -69,7 +71,12 @@ def is_done(run: Run, trained: Run | None, data: str | None, options: Sequence[s
 
 
 def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) -> None:
-    """In a process of its own: call train.py's `main`, with everything that it prints in a file."""
+    """In a process of its own: call train.py's `main`, with everything that it prints in a file.
+
+    It ends with its parent, however that ends: started again, the same run must not meet itself.
+    """
+    parent = multiprocessing.parent_process().sentinel
+    threading.Thread(target=lambda: (wait([parent]), os._exit(1)), daemon=True).start()
     os.chdir(root)
     with open(log, "wb") as file:
         os.dup2(file.fileno(), 1)
@@ -138,3 +145,15 @@ def run_chains(chains: Sequence[Chain], data: str | None, at_once: int | None = 
             pool.shutdown(cancel_futures=True)
             raise
     return failures
+
+
+def exit_status(work: Callable[[], int]) -> int:
+    """What a script ends with: its own status, 2 for wrong input, 130 when interrupted."""
+    try:
+        return work()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command goes on from what is done.", file=sys.stderr)
+        return 130

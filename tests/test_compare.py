@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,3 +97,32 @@ def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
     monkeypatch.setattr(compare, "read_result", result)
     cells = compare.row([compare.Job("BMIP", "digits", seed, 16) for seed in (1, 2)])
     assert cells[1:5] == ["70.00 ± 20.00", "40.00 ± 10.00", "50.91 ± 2.50", "1.00 ± 0.00"]
+
+
+def test_a_run_ends_with_a_comparison_that_is_killed(tmp_path, data_root):
+    # A copy, because scripts write below the folder in which they really are.
+    copy = tmp_path / "copy"
+    shutil.copytree(REPOSITORY, copy, ignore=shutil.ignore_patterns(".*", "output", "docs", "tests"))
+    script = [sys.executable, str(copy / "scripts/compare.py"), "digits", "1", "VPT", "--data", data_root]
+    script += ["OPTIM.MAX_EPOCH", "200"]
+    folder = copy / "output/base2new/train_base/digits/shots_16/VPT/tiny/seed1/prompt_learner"
+
+    def newest() -> int:
+        return max((int(path.name.rpartition("-")[2]) for path in folder.glob("model.pth.tar-*[0-9]")), default=0)
+
+    def wait_for(condition) -> None:
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    parent = subprocess.Popen(script, cwd=copy, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: newest() >= 2)
+    finally:
+        parent.kill()
+        parent.wait()
+    time.sleep(1)
+    reached = newest()
+    time.sleep(2)
+    assert newest() == reached < 200  # nobody trains any more
