@@ -52,6 +52,7 @@ class Plan:
         datasets: of the published table, and of its embedded counterpart.
         methods: names of the launcher, or METHOD:CFG; the latter for the embedded counterpart too.
         seeds: by default.
+        embedded_methods, embedded_seeds: fewer, where the small CLIP would take too long for a first look.
         chains: from method, configuration, data set and seed.
     """
 
@@ -61,6 +62,8 @@ class Plan:
     chains: Callable[[str, str | None, str, int], list[Chain]]
     methods: tuple[str, ...] = tuple(METHODS)
     seeds: tuple[int, ...] = (1, 2, 3)
+    embedded_methods: tuple[str, ...] = ()
+    embedded_seeds: tuple[int, ...] = ()
 
 
 def planned(
@@ -121,6 +124,8 @@ PLANS = {
         ("symbols",),
         transfer({"imagenet": TARGETS, "symbols": ("digits",)}),
         methods=("CoOp", "CoCoOp", "MaPLe", "BMIP"),
+        embedded_methods=("MaPLe", "BMIP"),
+        embedded_seeds=(1,),
     ),
     "domains": Plan(
         ("cross-dataset",),
@@ -128,6 +133,8 @@ PLANS = {
         ("symbols",),
         transfer(DOMAINS),
         methods=("CoOp", "CoCoOp", "MaPLe", "BMIP"),
+        embedded_methods=("MaPLe", "BMIP"),
+        embedded_seeds=(1,),
     ),
     "few-shot": Plan(("few-shot",), ELEVEN, ("digits",), few_shots, methods=("CoOp", "MaPLe", "BMIP")),
     "ablation": Plan(
@@ -233,7 +240,10 @@ def reproduce(args: argparse.Namespace) -> int:
     chains: list[Chain] = []
     for plan in plans.values():
         names = args.datasets.split() if args.datasets else plan.embedded if embedded else plan.datasets
-        chains += chains_of(plan, names, (args.methods or " ".join(plan.methods)).split(), seeds or plan.seeds)
+        methods, chosen = plan.methods, plan.seeds
+        if embedded:
+            methods, chosen = plan.embedded_methods or methods, plan.embedded_seeds or chosen
+        chains += chains_of(plan, names, args.methods.split() if args.methods else methods, seeds or chosen)
     chains = merged(chains)
     runs = [run for chain in chains for run in chain.runs]
     launch.check_files(argparse.Namespace(source=None, weights=None), runs)
