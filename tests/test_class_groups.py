@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -86,3 +88,18 @@ def test_plenty_of_free_memory_is_not_all_used(monkeypatch):
 def test_free_memory_is_what_the_system_says():
     available = psutil.virtual_memory().available
     assert class_groups.free_memory(CPU) == pytest.approx(available, rel=0.2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be asked")
+def test_unused_memory_is_handed_back_whenever_the_process_has_grown(monkeypatch):
+    now, handed_back = {"size": 0}, []
+    process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=now["size"]))
+    library = SimpleNamespace(malloc_trim=lambda pad: handed_back.append(now["size"]))
+    monkeypatch.setattr(class_groups, "_resident", 0)
+    monkeypatch.setattr(class_groups.psutil, "Process", lambda: process)
+    monkeypatch.setattr(class_groups.ctypes, "CDLL", lambda name: library)
+    slack = class_groups.SLACK
+    # Half, more than one, hardly more than that, three; then it shrinks, and grows again by more than one.
+    for now["size"] in (slack // 2, slack + 1, slack + 2, 3 * slack, slack // 5, 2 * slack):
+        class_groups.return_unused_memory(CPU)
+    assert handed_back == [slack + 1, 3 * slack, 2 * slack]

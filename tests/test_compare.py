@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -63,6 +64,17 @@ def test_a_result_of_other_settings_is_not_shown_for_these(checkout, data_root, 
     assert run(data_root, methods="VPT") == 0
     assert run(data_root, "OPTIM.LR", "0.5", methods="VPT") == 1
     assert re.search("OPTIM.LR was .* and is now 0.5", capsys.readouterr().err)
+
+
+def test_a_model_that_was_trained_again_is_tested_again(checkout, data_root, capsys):
+    assert run(data_root, methods="VPT") == 0
+    (trained,) = checkout.glob("output/base2new/train_base/**/result.json")
+    (tested,) = checkout.glob("output/base2new/test_all/**/result.json")
+    before = tested.stat().st_mtime_ns
+    record = json.loads(trained.read_text())
+    trained.write_text(json.dumps({**record, "weights_hash": "another"}))
+    assert run(data_root, methods="VPT") == 0
+    assert tested.stat().st_mtime_ns > before
 
 
 @pytest.mark.parametrize(
