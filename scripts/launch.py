@@ -64,13 +64,20 @@ def coop_few_shot(dataset: str, shots: int) -> str:
     return "rn50_ep100" if shots <= 4 else "rn50"
 
 
+def promptsrc_few_shot(dataset: str, shots: int) -> str:
+    """PromptSRC's two averages over the epochs: most data sets have a broad one, the others one of the last epochs."""
+    late = ("stanford_cars", "oxford_flowers", "fgvc_aircraft", "dtd", "eurosat")
+    return "vit_b16_c2_ep50_batch4_4+4ctx_few_shot" + ("_late" if dataset in late else "")
+
+
 @dataclass(frozen=True)
 class Method:
     """A trainer and its published configurations, by protocol.
 
     Attributes:
         trainer: its registered name, which is also the folder of its configurations and in its outputs' paths.
-        cfg: base-to-new, and whatever has none of its own below.
+        cfg: base-to-new, and whatever has none of its own below. A file of this name with _DATASET behind it holds
+            the settings for one data set, and replaces it there.
         base2new_imagenet: base-to-new on ImageNet.
         cross_dataset: for transfer from ImageNet.
         few_shot: from data set and shots.
@@ -89,7 +96,8 @@ class Method:
     @property
     def recipes(self) -> set[str]:
         """The names of all its configurations."""
-        few_shot = {self.few_shot(*case) for case in (("", 1), ("", 2), ("", 16))} if self.few_shot else set()
+        cases = (("", 1), ("", 2), ("", 16), ("dtd", 1))
+        few_shot = {self.few_shot(*case) for case in cases} if self.few_shot else set()
         return {self.cfg, self.base2new_imagenet, self.cross_dataset, self.tiny, *few_shot} - {""}
 
 
@@ -111,6 +119,19 @@ METHODS = {
     "IVLP_BMIP_size": Method("IVLP", "vit_b16_ep10_2+2ctx_bmip_size", tiny="tiny_bmip_size"),
     "MaPLe": Method("MaPLe", "vit_b16_c2_ep5_batch4_2ctx", cross_dataset="vit_b16_c2_ep5_batch4_2ctx_cross_datasets"),
     "BMIP": Method("BMIP", "vit_b16_c2_ep10_batch4_2ctx"),
+    "PromptSRC": Method(
+        "PromptSRC",
+        "vit_b16_c2_ep20_batch4_4+4ctx",
+        cross_dataset="vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets",
+        few_shot=promptsrc_few_shot,
+    ),
+    "CoPrompt": Method("CoPrompt", "coprompt"),
+    "PromptSRC_BMIP": Method(
+        "PromptSRC_BMIP",
+        "vit_b16_c2_ep20_batch4_2ctx",
+        cross_dataset="vit_b16_c2_ep20_batch4_2ctx_cross_datasets",
+    ),
+    "CoPrompt_BMIP": Method("CoPrompt_BMIP", "vit_b16_ep8_batch4_2ctx"),
 }
 BACKBONES = ("rn50", "rn101", "vit_b32", "vit_b16")
 
@@ -174,7 +195,10 @@ def default_cfg(method: Method, family: str, dataset: str, shots: int) -> str:
         return method.base2new_imagenet or method.cfg
     if family == "few_shot" and method.few_shot:
         return method.few_shot(dataset, shots)
-    return method.cross_dataset if family == "cross_dataset" and method.cross_dataset else method.cfg
+    if family == "cross_dataset" and method.cross_dataset:
+        return method.cross_dataset
+    own = f"{method.cfg}_{dataset}"
+    return own if (ROOT / f"configs/trainers/{method.trainer}/{own}.yaml").is_file() else method.cfg
 
 
 def base2new(args: argparse.Namespace) -> list[Run]:
