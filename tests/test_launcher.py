@@ -298,6 +298,16 @@ WRAPPERS = [
         for folder in ("coop", "zsclip")
     ),
     (
+        "bmip/class_ratio",
+        "dtd 3",
+        [
+            f"base2new/train_base/dtd/shots_16/BMIP/{BMIP}/seed3",
+            *(f"class_ratio/{ratio}/dtd/shots_16/BMIP/{BMIP}/seed3" for ratio in (0, 20, 50, 80, 100)),
+        ],
+        ["--trainer BMIP", "DATASET.NUM_SHOTS 16"],
+        ["--load-epoch"],
+    ),
+    (
         "cocoop/xd_train",
         "2",
         [f"imagenet/CoCoOp/{COCOOP}_16shots/seed2"],

@@ -33,7 +33,7 @@ from .prompting.learner import PromptLearner
 from .prompting.objective import Objective
 from .prompting.prompted_clip import AUTOMATIC, PromptedCLIP
 from .prompting.released import ReleasedLayout, check_backbone, check_prompts
-from .records import keep_settings, trained_on, write_result
+from .records import keep_settings, learned_classnames, trained_on, write_result
 
 __all__ = ["TRAINER_REGISTRY", "PromptTrainer"]
 
@@ -233,7 +233,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             print(f"{type(self).__name__} has nothing to train")
             self.test()
             return
-        if getattr(self.dm.dataset, "test_only", False):
+        if self._tests_other_images:
             raise InputError(
                 f"DATASET.NAME is {self.cfg.DATASET.NAME}, which has test images only; train on another data set, and "
                 "evaluate on this one with --eval-only --model-dir."
@@ -322,19 +322,30 @@ class PromptTrainer(Checkpointing, TrainerX):
         super().load_model(directory, epoch)
         if not self.trained:  # else this is the run's own best model
             self.model_dir, self.trained_on = str(directory), trained_on(directory)
+            learned = learned_classnames(directory)
+            if self._tests_other_images and learned is not None:
+                names = self.dm.dataset.classnames
+                self.evaluator.is_base = torch.tensor([name in learned for name in names])
 
     def method_results(self) -> dict[str, Any]:
         """What a method adds to the record of a test."""
         return {}
 
+    @property
+    def _tests_other_images(self) -> bool:
+        """The data set has test images only, of classes of another data set, such as a variant of ImageNet."""
+        return getattr(self.dm.dataset, "test_only", False)
+
     def _open_world(self) -> dict[str, float] | None:
         """Base and new images told apart, where a model of some classes is tested on all; None elsewhere."""
-        cfg = self.cfg
-        if self.trained or cfg.DATASET.SUBSAMPLE_CLASSES != "all" or getattr(self.dm.dataset, "test_only", False):
+        if self.trained or self.cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+            return None
+        if self._tests_other_images and (self.trained_on or {}).get("classes") != "base":
             return None
         found = self.evaluator.open_world.results()
         if found is not None:
-            print("=> open world (base: first half of the classes)")
+            rule = "learned classes" if self._tests_other_images else "first half of the classes"
+            print(f"=> open world (base: {rule})")
             print("\n".join(f"* open-world {name}: {value:.2f}%" for name, value in found.items()))
         return found
 

@@ -4,4 +4,4 @@
 set -euo pipefail
 source "$(dirname "$0")/../env.sh"
 [ $# -ge 3 ] || { echo "error: $# arguments; give DATASET SHOTS WEIGHTS" >&2; exit 2; }
-exec "$PYTHON" scripts/launch.py few_shot_test PromptSRC "$1" --source "$1" --shots "$2" --weights "$3/$2shot" "${@:4}"
+exec "$PYTHON" scripts/launch.py reproduce_few_shot PromptSRC "$1" --shots "$2" --weights "$3/$2shot" "${@:4}"
