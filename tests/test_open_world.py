@@ -119,9 +119,10 @@ def test_on_a_variant_of_the_data_set_the_learned_classes_are_told_by_their_name
     assert "learned classes" in evaluation.output
 
 
-def test_a_model_of_all_classes_has_no_open_world_on_a_variant(run_train, tmp_path):
-    options = ["DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1", "DATASET.SUBSAMPLE_CLASSES", "all"]
-    run = run_train(*SYMBOLS, folder=tmp_path / "model", options=options)
-    flags = *SKETCHES, "--eval-only", "--model-dir", str(run.folder)
-    evaluation = run_train(*flags, folder=tmp_path / "variant", options=options)
+@pytest.mark.parametrize("learned, tested", [("all", ()), ("base", SKETCHES)], ids=["all classes", "other classes"])
+def test_there_is_no_open_world_for_models_of_all_classes_or_of_others(run_train, tmp_path, learned, tested):
+    options = ["DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1", "DATASET.SUBSAMPLE_CLASSES"]
+    run = run_train(folder=tmp_path / "model", options=[*options, learned])
+    flags = *tested, "--eval-only", "--model-dir", str(run.folder)
+    evaluation = run_train(*flags, folder=tmp_path / "evaluation", options=[*options, "all"])
     assert evaluation.status == 0 and evaluation.result["open_world"] is None

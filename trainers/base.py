@@ -74,6 +74,7 @@ class PromptTrainer(Checkpointing, TrainerX):
     train_seconds = 0.0  # of all epochs, without tests
     model_dir: str | None = None  # where the evaluated weights come from,
     trained_on: dict[str, Any] | None = None  # and what they were trained on, as far as that is known
+    learned: list[str] | None = None  # names of the classes that they were trained on
     objective_state: Mapping[str, Any] = MappingProxyType({})  # as the checkpoint to resume from has it
 
     def __init__(self, cfg: CfgNode):
@@ -322,10 +323,10 @@ class PromptTrainer(Checkpointing, TrainerX):
         super().load_model(directory, epoch)
         if not self.trained:  # else this is the run's own best model
             self.model_dir, self.trained_on = str(directory), trained_on(directory)
-            learned = learned_classnames(directory)
-            if self._tests_other_images and learned is not None:
+            self.learned = learned_classnames(directory)
+            if self.learned is not None:
                 names = self.dm.dataset.classnames
-                self.evaluator.is_base = torch.tensor([name in learned for name in names])
+                self.evaluator.is_base = torch.tensor([name in self.learned for name in names])
 
     def method_results(self) -> dict[str, Any]:
         """What a method adds to the record of a test."""
@@ -340,11 +341,12 @@ class PromptTrainer(Checkpointing, TrainerX):
         """Base and new images told apart, where a model of some classes is tested on all; None elsewhere."""
         if self.trained or self.cfg.DATASET.SUBSAMPLE_CLASSES != "all":
             return None
-        if self._tests_other_images and (self.trained_on or {}).get("classes") != "base":
+        other_source = self.trained_on is not None and self.trained_on["classes"] != "base"
+        if other_source or (self._tests_other_images and self.learned is None):
             return None
         found = self.evaluator.open_world.results()
         if found is not None:
-            rule = "learned classes" if self._tests_other_images else "first half of the classes"
+            rule = "first half of the classes" if self.learned is None else "learned classes"
             print(f"=> open world (base: {rule})")
             print("\n".join(f"* open-world {name}: {value:.2f}%" for name, value in found.items()))
         return found
