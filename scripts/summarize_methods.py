@@ -25,6 +25,7 @@ import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import build_cfg
 from trainers.prompting.clip_io import image_resolution
+from trainers.prompting.objective import Objective
 from trainers.prompting.prompted_clip import PromptedCLIP
 from trainers.prompting.released import prompt_sizes
 from trainers.prompting.summary import SIZES, clip_of_size, trained_numbers
@@ -32,12 +33,13 @@ from trainers.prompting.summary import SIZES, clip_of_size, trained_numbers
 BATCH, CLASSES = 4, 50
 
 
-def step_flop(model: PromptedCLIP, images: torch.Tensor) -> int:
-    """Floating-point operations of a training step."""
+def step_flop(model: PromptedCLIP, objective: Objective, images: torch.Tensor) -> int:
+    """Floating-point operations of a training step, without what teachers compute once before training."""
+    objective.prepare(model, class_names(CLASSES))
     with FlopCounterMode(display=False) as counter:
-        logits = model(images)
-        if logits.requires_grad:
-            logits.logsumexp(dim=1).sum().backward()
+        loss = objective.loss(model, [images] * objective.views, torch.zeros(len(images), dtype=torch.long))
+        if loss.total.requires_grad:
+            loss.total.backward()
     return counter.get_total_flops()
 
 
@@ -58,14 +60,14 @@ def main(argv: list[str] | None = None) -> None:
             str(ROOT / f"configs/trainers/{method.trainer}/{cfg}.yaml"),
         ]
         args += ["--dataset-config-file", str(ROOT / "configs/datasets/imagenet.yaml"), "--backbone", backbone]
-        learner, _ = TRAINER_REGISTRY.get(method.trainer).build_parts(build_cfg(train.parse_args(args)), clip_model)
+        learner, objective = TRAINER_REGISTRY.get(method.trainer).build_parts(build_cfg(train.parse_args(args)), clip_model)
         sizes = prompt_sizes(learner.state_dict())
         prompts = [
             f"{sizes[f'{tower}_length']} in {sizes[f'{tower}_depth']}" if f"{tower}_depth" in sizes else ""
             for tower in ("text", "vision")
         ]
         number, share = trained_numbers(learner, clip_model)
-        flop = step_flop(PromptedCLIP(clip_model, learner, class_names(CLASSES)), images)
+        flop = step_flop(PromptedCLIP(clip_model, learner, class_names(CLASSES)), objective, images)
         rows.append([name, cfg, *prompts, f"{number:,}", f"{share:.4f} %", f"{flop / 1e9:.0f}"])
     headers = ["method", "configuration", "text prompts", "vision prompts", "trained numbers", "of CLIP", "GFLOP"]
     print(
