@@ -25,7 +25,7 @@ from trainers.records import check_settings, clear_run, is_trained, set_log_asid
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """CoOp's flags, and `--force`."""
+    """CoOp's flags, `--summary`, `--import` and `--force`."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--root", help="folder of the data sets (DATASET.ROOT)")
@@ -45,6 +45,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--load-epoch", type=int, help="epoch to load; the best on validation if there is one, else the last")
     add("--no-train", action="store_true", help="build everything, and stop")
     add("--summary", action="store_true", help="print what the method trains, and stop; needs no data and no weights")
+    add(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        help="Python module with trainers or objectives of yours",
+    )
     add("--force", action="store_true", help="delete the run in --output-dir and train from scratch")
     add("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
     return parser.parse_args(argv)

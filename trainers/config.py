@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
+import importlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -122,14 +123,18 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
     """Merge in CoOp's order, later ones overruling: defaults, data set, method, flags, trailing options.
 
     Args:
-        args: the flags of `FLAG_KEYS` (None or empty where not given), `dataset_config_file`, `config_file`, `opts`.
+        args: the flags of `FLAG_KEYS` (None or empty where not given), `dataset_config_file`, `config_file`, `opts`,
+            and `modules`, which are imported first, for what they register.
 
     Returns:
         The frozen configuration.
 
     Raises:
-        InputError: an unknown key, trainer or data set, a value of the wrong type, an unreadable file.
+        InputError: an unknown key, trainer or data set, a value of the wrong type, an unreadable file, a module that
+            cannot be found.
     """
+    for module in args.modules:
+        _import(module)
     cfg = default_cfg()
     for name in (args.dataset_config_file, args.config_file):
         for path, node in read_yaml(name) if name else []:
@@ -159,6 +164,15 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
         cfg.DATALOADER.K_TRANSFORMS = build_objective(cfg, own_objective).views
     cfg.freeze()
     return cfg
+
+
+def _import(module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--import is {module}, but there is no module {error.name}; add its folder to PYTHONPATH, or correct it."
+        ) from error
 
 
 def _make_floats(node: CfgNode, defaults: CfgNode) -> None:
