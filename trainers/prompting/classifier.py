@@ -20,7 +20,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -296,7 +296,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, images: Sequence[Any]) -> np.ndarray:
         """Class names of images, `[images]`."""
-        return self.classes_[self._logits(images).argmax(dim=1).numpy()]
+        labels = self._logits(images).argmax(dim=1)
+        return self.classes_[labels.numpy()]
 
     def predict_proba(self, images: Sequence[Any]) -> np.ndarray:
         """Probabilities of the classes in the order of `classes_`, `[images, classes]` in fp32."""
