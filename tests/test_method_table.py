@@ -35,9 +35,7 @@ def configuration(file: Path, *options: str):
     """The configuration of a run with a method's YAML file."""
     flags = {**dict.fromkeys(FLAG_KEYS), "trainer": file.parent.name}
     data = str(ROOT / "configs/datasets/digits.yaml")
-    return build_cfg(
-        argparse.Namespace(**flags, dataset_config_file=data, config_file=str(file), opts=list(options))
-    )
+    return build_cfg(argparse.Namespace(**flags, dataset_config_file=data, config_file=str(file), opts=list(options)))
 
 
 @pytest.fixture(scope="module")

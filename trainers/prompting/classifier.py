@@ -415,7 +415,7 @@ def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapp
             state_dict, _ = from_released_layout(state_dict, learner)
         else:
             state_dict, _ = method.released.translate(state_dict)
-    check_prompts(state_dict, learner.state_dict(), "settings")
+    check_prompts(state_dict, learner.state_dict(), "method, settings")
     try:
         learner.load_state_dict(state_dict)
     except RuntimeError as error:

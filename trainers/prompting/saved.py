@@ -5,9 +5,11 @@ A saved classifier is a folder of `classifier.json` and `prompts.npz`. Nothing i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,7 +175,9 @@ def _read_dassl_file(path: Path, why: Exception) -> Mapping[str, Any]:
             "needs this project's minidassl on the import path."
         ) from why
     try:
-        return read_file(path)
+        # It prints a note, and standard output may be where predictions go.
+        with contextlib.redirect_stdout(sys.stderr):
+            return read_file(path)
     except CheckpointError as error:
         raise InputError(str(error)) from error
 
