@@ -19,7 +19,7 @@ from trainers.prompting.errors import InputError
 from trainers.prompting.maple import MaPLeConfig
 from trainers.prompting.methods import METHODS
 
-NAMES = "zero one two three four five six seven eight nine".split()
+NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 TINY = dict(backbone="tiny", device="cpu", precision="fp32", progress=False)
 SHORT = dict(epochs=2, settings={"depth": 1})
 
