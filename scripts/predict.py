@@ -84,6 +84,8 @@ def read_classes(value: str) -> list[str]:
             lines = Path(value).read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError as error:
             raise InputError(f"--classes is {value!r}, which is no text file in UTF-8 ({error}).") from error
+    elif "," not in value and (os.sep in value or value.endswith(".txt")):
+        raise InputError(f"--classes is {value!r}, and there is no such file.")
     else:
         lines = value.split(",")
     names = [line.strip() for line in lines if line.strip()]
@@ -121,15 +123,16 @@ def make_classifier(args: argparse.Namespace) -> PromptClassifier:
         settings["templates"] = args.template
     if settings:
         parameters["settings"] = settings
+    parameters.update(prediction_batch_size=args.batch_size, progress=False)
     classes = read_classes(args.classes) if args.classes is not None else None
     if args.checkpoint:
-        return PromptClassifier.load(args.checkpoint, classes, **parameters, progress=False)
+        return PromptClassifier.load(args.checkpoint, classes, **parameters)
     parameters.setdefault("method", "ZeroshotCLIP")
     if parameters["method"] != "ZeroshotCLIP":
         raise InputError(f"--method is {parameters['method']!r}, whose prompts are trained; give --checkpoint.")
     if classes is None:
         raise InputError("Give the names of the classes with --classes, or trained prompts with --checkpoint.")
-    return PromptClassifier(**parameters, progress=False).build(classes)
+    return PromptClassifier(**parameters).build(classes)
 
 
 def classify(classifier: PromptClassifier, paths: Sequence[str], top: int, batch_size: int) -> list[dict[str, Any]]:

@@ -120,6 +120,29 @@ def test_all_kinds_of_images_are_the_same_image(fitted, tmp_path):
         np.testing.assert_array_equal(found, probabilities[0])
 
 
+def test_any_sequence_of_images_will_do(fitted):
+    images, labels = digits(2)
+    expected = fitted.predict_proba(images)
+    keyed = pd_like(images)
+    for given in (tuple(images), np.stack(images), torch.from_numpy(np.stack([np.stack([i] * 3) for i in images]))):
+        np.testing.assert_array_equal(fitted.predict_proba(given), expected)
+    np.testing.assert_array_equal(fitted.predict_proba(keyed), expected)
+    assert fitted.score(keyed, pd_like(labels)) == fitted.score(images, labels)
+
+
+def pd_like(items: list):
+    """A sequence that is not indexed by position, as a filtered column of a data frame."""
+
+    class Column:
+        def __len__(self) -> int:
+            return len(items)
+
+        def __iter__(self):
+            return iter(items)
+
+    return Column()
+
+
 def test_predictions_are_names_and_probabilities_of_the_classes(fitted):
     images, labels = digits(2, skip=5)
     probabilities = fitted.predict_proba(images)

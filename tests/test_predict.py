@@ -162,6 +162,7 @@ def test_sentences_of_zero_shot_clip_can_be_given(call, folder):
 WRONG = {
     "no classes": (["--backbone", "tiny"], "--classes"),
     "no names": ([*ZERO_SHOT[:4], "--classes", " , "], "--classes is ' , ', which has no names"),
+    "no file": ([*ZERO_SHOT[:4], "--classes", "gone.txt"], "--classes is 'gone.txt', and there is no such file"),
     "one twice": ([*ZERO_SHOT[:4], "--classes", "a,a"], "'a' more than once"),
     "trained method": ([*ZERO_SHOT, "--method", "BMIP"], "--method is 'BMIP', whose prompts are trained"),
     "method": ([*ZERO_SHOT, "--method", "CLIP"], "--method is 'CLIP'"),

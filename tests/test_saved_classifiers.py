@@ -112,6 +112,7 @@ def test_images(configuration: dict) -> list[str]:
 test_images.__test__ = False
 
 
+@pytest.mark.filterwarnings("error:The prompts were trained with")
 @pytest.mark.parametrize("method", ["BMIP", "MaPLe", "IVLP", "VPT", "CoOp", "CoCoOp"])
 def test_a_run_is_loaded_from_its_folder_with_the_probabilities_of_its_test(method, run_train):
     run = run_train(trainer=method, options=["TEST.SAVE_LOGITS", "True"])
@@ -172,6 +173,21 @@ def test_half_precision_of_a_run_is_not_taken_over_to_the_cpu(run_train):
     (run.folder / "result.json").write_text(json.dumps(record))
     assert PromptClassifier.load(run.folder, **QUIET).precision == "fp32"
     assert PromptClassifier.load(run.folder, precision="fp16", **QUIET).precision == "fp16"
+
+
+def test_a_record_without_configuration_gives_what_it_has(run_train):
+    run = run_train()
+    expected = PromptClassifier.load(run.folder, **QUIET).predict_proba(IMAGES)
+    record = run.result
+    del record["configuration"]
+    (run.folder / "result.json").write_text(json.dumps(record))
+    np.testing.assert_array_equal(PromptClassifier.load(run.folder, **QUIET).predict_proba(IMAGES), expected)
+
+
+def test_a_run_that_saw_other_pixels_is_warned_about(run_train):
+    run = run_train(options=["INPUT.INTERPOLATION", "bilinear"])
+    with pytest.warns(UserWarning, match="trained with INPUT.INTERPOLATION bilinear, but"):
+        PromptClassifier.load(run.folder, **QUIET)
 
 
 # ----------------------------------------------------------------------------------------------- single checkpoints

@@ -10,7 +10,8 @@ class_tokens.py    class names to token sequences
 clip_io.py         weights and precision
 metrics.py         open-world metrics
 summary.py         what a method trains
-classifier.py      a prompted CLIP as a scikit-learn classifier; methods.py, images.py, saved.py: what it needs for it
+classifier.py      a prompted CLIP as a scikit-learn estimator, which this one module needs; see docs/API.md
+methods.py, images.py, saved.py   the methods by name, images of any kind, and prompts on disk, for the classifier
 
 What is listed in `__all__` can be imported from here; its module is loaded when it is asked for, so that messages and
 sizes can be had without waiting for torch.

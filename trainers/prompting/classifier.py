@@ -28,7 +28,7 @@ from tqdm import tqdm
 from .bmip import from_released_layout
 from .clip_io import get_precision, image_resolution, load_clip
 from .errors import InputError
-from .images import TransformedImages, check_images, evaluation_transform, training_transform
+from .images import TransformedImages, check_files, evaluation_transform, list_of, training_transform
 from .learner import PromptLearner
 from .methods import Method, Recipe, get_method
 from .prompted_clip import PromptedCLIP
@@ -139,12 +139,13 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             FloatingPointError: the loss is not finite.
         """
         method, recipe = get_method(self.method), self._recipe()
+        images = list_of(images)
         names = _check_labels(images, labels)
         classes = _check_classes(sorted(set(names)) if classes is None else classes)
         _check_known(names, classes)
         if len(classes) < 2:
             raise InputError(f"labels has one class, {classes[0]!r}; a classifier needs two or more.")
-        check_images(images)
+        check_files(images)
         with self._seeded():
             model, config = self._prompted(method, classes)
             self.history_ = self._train(model, images, [classes.index(name) for name in names], recipe)
@@ -228,10 +229,11 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         scaler.step(optimizer)
         scaler.update()
         bar.update()
-        value = loss.item()
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        value, accuracy = torch.stack([loss.detach(), accuracy]).tolist()
         if not math.isfinite(value):
             raise FloatingPointError(f"The loss is {value}; lower learning_rate, or set precision to fp32.")
-        return value, (logits.argmax(dim=1) == labels).float().mean().item()
+        return value, accuracy
 
     # -------------------------------------------------------------------------------------------------- building
 
@@ -310,6 +312,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             InputError: a label is none of the classes; their numbers differ.
         """
         check_is_fitted(self, "model_")
+        images = list_of(images)
         names = _check_labels(images, labels)
         _check_known(names, list(self.classes_))
         return float(accuracy_score(names, self.predict(images), sample_weight=sample_weight))
@@ -318,9 +321,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, images: Sequence[Any]) -> Tensor:
         """`[images, classes]` in fp32, on the CPU."""
         check_is_fitted(self, "model_")
-        images = check_images(images)
+        images = list_of(images)
+        check_files(images)
         model = self.model_
-        if not len(images):
+        if not images:
             return torch.empty(0, len(self.classes_))
         loader = DataLoader(
             TransformedImages(images, evaluation_transform(image_resolution(model.clip_model))),
@@ -396,7 +400,7 @@ def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -
     given = parameters.get("settings") or {}
     if not isinstance(given, Mapping):
         return given
-    if saved.parameters.get("method") == method.name:
+    if saved.parameters.get("method") == method.name and "settings" in saved.parameters:
         return {**saved.parameters["settings"], **given}
     state_dict, released = saved.state_dict, method.released is not None and method.released.matches(saved.state_dict)
     if released:
@@ -430,14 +434,13 @@ def _device(name: str | None) -> torch.device:
         raise InputError(f"device is {name!r}; set it to cpu, cuda, or None.") from error
 
 
-def _check_labels(images: Any, labels: Any) -> list[str]:
+def _check_labels(images: list[Any], labels: Any) -> list[str]:
     """The labels as a list of class names, one for each image."""
-    check_images(images[:0] if isinstance(images, (list, tuple)) else images)
     if isinstance(labels, str) or not hasattr(labels, "__len__"):
         raise InputError(f"labels is a {type(labels).__name__}; give a list of class names.")
     if len(images) != len(labels):
         raise InputError(f"There are {len(images)} images and {len(labels)} labels; give a label for each image.")
-    if not len(images):
+    if not images:
         raise InputError("There are no images; give some of each class.")
     return [_check_name(label, f"Label {number}") for number, label in enumerate(labels)]
 

@@ -70,23 +70,31 @@ def _from_tensor(image: Tensor, name: str) -> Image.Image:
     return Image.fromarray(image.permute(1, 2, 0).numpy())
 
 
-def check_images(images: Any) -> Sequence[Any]:
-    """A list of images whose files look like images; nothing is decoded.
+def list_of(images: Any) -> list[Any]:
+    """Any kind of sequence of images as a list.
 
     Raises:
-        InputError: it is a single image, or a file is missing or no image.
+        InputError: it is a single image, or nothing of known length.
     """
     if isinstance(images, (str, os.PathLike, Image.Image)) or not hasattr(images, "__len__"):
         raise InputError(f"images is a {type(images).__name__}; give a list of images, be it one of a single image.")
+    return list(images)
+
+
+def check_files(images: Iterable[Any]) -> None:
+    """Open those images that are files, without decoding them.
+
+    Raises:
+        InputError: one is missing or no image.
+    """
     for image in images:
         if isinstance(image, (str, os.PathLike)):
             try:
                 with Image.open(image):
                     pass
             except Exception:
-                open_image(image)
+                open_image(image)  # says what is wrong
                 raise
-    return images
 
 
 def evaluation_transform(side: int) -> Callable[[Image.Image], Tensor]:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
+from .images import PIXEL_MEAN, PIXEL_STD
 from .methods import METHODS, get_method
 
 DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
@@ -186,12 +188,25 @@ def _described(record: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[s
     """Parameters and class names from the record of a run; nothing where a method is not one of ours."""
     if record is None or record.get("trainer") not in METHODS:
         return {}, None
-    method, configuration = get_method(record["trainer"]), record["configuration"]
-    parameters = {
-        "method": method.name,
-        "backbone": record["backbone"],
-        "settings": method.recorded_settings(configuration),
-        "precision": configuration["TRAINER"].get(method.node, {}).get("PREC"),
-    }
+    method, configuration = get_method(record["trainer"]), record.get("configuration")
+    parameters = {"method": method.name, "backbone": record["backbone"]}
+    if configuration is not None:  # which older records lack
+        _compare_preprocessing(configuration["INPUT"])
+        parameters["settings"] = method.recorded_settings(configuration)
+        parameters["precision"] = configuration["TRAINER"].get(method.node, {}).get("PREC")
     tested = record.get("per_class")
     return parameters, [row["name"] for row in tested] if tested else None
+
+
+def _compare_preprocessing(recorded: Mapping[str, Any]) -> None:
+    """Warn where a run saw its images in another way than CLIP was trained to see them."""
+    ours = {"INTERPOLATION": "bicubic", "PIXEL_MEAN": list(PIXEL_MEAN), "PIXEL_STD": list(PIXEL_STD)}
+    differing = [f"INPUT.{key} {recorded[key]}" for key in ours if recorded[key] != ours[key]]
+    if "normalize" not in recorded["TRANSFORMS"]:
+        differing.append("INPUT.TRANSFORMS without normalize")
+    if differing:
+        warnings.warn(
+            f"The prompts were trained with {', '.join(differing)}, but images are prepared as CLIP's own are; "
+            "predictions differ from those of the run.",
+            stacklevel=2,
+        )
