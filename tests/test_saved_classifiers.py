@@ -65,11 +65,25 @@ def test_saving_again_replaces_and_leaves_nothing_else(tmp_path):
         PromptClassifier(**TINY).build(NAMES).save(tmp_path / "file")
 
 
-def test_pickled_weights_are_refused(tmp_path):
+class Payload:
+    """What a pickle may do when it is read: here, make a folder."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_pickled_weights_are_refused_and_not_executed(tmp_path):
     PromptClassifier(**TINY).build(NAMES[:3]).save(tmp_path)
-    np.savez(tmp_path / "prompts.npz", text=np.array([{"an": "object"}], dtype=object))
+    np.savez(tmp_path / "prompts.npz", text=np.array([Payload(tmp_path / "made")], dtype=object))
     with pytest.raises(InputError, match="prompts.npz is missing or damaged"):
         PromptClassifier.load(tmp_path, **QUIET)
+    torch.save({"state_dict": {"ctx": Payload(tmp_path / "made")}}, tmp_path / "prompts.pt")
+    with pytest.raises(InputError, match="it has not been executed"):
+        PromptClassifier.load(tmp_path / "prompts.pt", NAMES, method="CoOp", **QUIET)
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.parametrize(
