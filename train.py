@@ -74,7 +74,8 @@ def run(args: argparse.Namespace) -> None:
     if args.summary:
         print(f"{cfg.TRAINER.NAME} on {cfg.MODEL.BACKBONE.NAME}")
         clip_model = clip_of_size(cfg.MODEL.BACKBONE.NAME)
-        print(summarize(TRAINER_REGISTRY.get(cfg.TRAINER.NAME).build_learner(cfg, clip_model), clip_model))
+        learner, _ = TRAINER_REGISTRY.get(cfg.TRAINER.NAME).build_parts(cfg, clip_model)
+        print(summarize(learner, clip_model))
         return
     trains = not (args.eval_only or args.no_train)
     if args.force and cfg.RESUME:

@@ -5,7 +5,10 @@
     base2new_train   train on the base classes, and test them
     base2new_test    test that model on the new classes
     base2new         both, all classes together, zero-shot CLIP, and a table
-    open_world       train on the base classes, and test that model on all classes in one pass
+    open_world       train on the base classes, and test that model on all classes in one pass; with DATASET a variant
+                     of ImageNet or of Symbols, on its images
+    class_ratio      train on the base classes, and test that model on as many classes, of which 0, 20, 50, 80 and 100
+                     per cent are base classes
     xd_train         train on all classes (of ImageNet, unless DATASET says otherwise)
     xd_test          test that model on another data set, DATASET; --source names the one that it learned
     dg_test          test that model on the variants of ImageNet, or, with DATASET symbols, on those of Symbols
@@ -14,6 +17,7 @@
     zeroshot         test CLIP as it is on all classes
     reproduce        test released weights, --weights FOLDER, on the base and on the new classes
     reproduce_xd     test released cross-dataset weights on all classes
+    reproduce_few_shot  test released few-shot weights of DATASET: seeds 1, 2, 3, unless SEED says otherwise
 
 The data folder is --data or $DATA; the built-in data sets need none. Output goes to CoOp's and MaPLe's folders below
 output/. Where no CFG is named it is the published one of the method and protocol, and the small CLIP's for built-in
@@ -52,6 +56,9 @@ DOMAINS = {
     IMAGENET: ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r"),
     "symbols": ("symbols_sketch", "symbols_inverse", "symbols_noise", "symbols_tilt"),
 }
+SOURCE_OF = {domain: source for source, domains in DOMAINS.items() for domain in domains}
+# Per cent of base classes among those of a test.
+RATIOS = (0, 20, 50, 80, 100)
 BASELINE = "ZeroshotCLIP"
 # Lines of a run that a table's reader wants to see passing by; everything is in the run's log.txt.
 SHOWN = ("epoch [", "* accuracy", "Already trained", "Found checkpoint")
@@ -64,13 +71,20 @@ def coop_few_shot(dataset: str, shots: int) -> str:
     return "rn50_ep100" if shots <= 4 else "rn50"
 
 
+def promptsrc_few_shot(dataset: str, shots: int) -> str:
+    """PromptSRC's two averages over the epochs: most data sets have a broad one, the others one of the last epochs."""
+    late = ("stanford_cars", "oxford_flowers", "fgvc_aircraft", "dtd", "eurosat")
+    return "vit_b16_c2_ep50_batch4_4+4ctx_few_shot" + ("_late" if dataset in late else "")
+
+
 @dataclass(frozen=True)
 class Method:
     """A trainer and its published configurations, by protocol.
 
     Attributes:
         trainer: its registered name, which is also the folder of its configurations and in its outputs' paths.
-        cfg: base-to-new, and whatever has none of its own below.
+        cfg: base-to-new, and whatever has none of its own below. A file of this name with _DATASET behind it holds
+            the settings for one data set, and replaces it there.
         base2new_imagenet: base-to-new on ImageNet.
         cross_dataset: for transfer from ImageNet.
         few_shot: from data set and shots.
@@ -89,7 +103,8 @@ class Method:
     @property
     def recipes(self) -> set[str]:
         """The names of all its configurations."""
-        few_shot = {self.few_shot(*case) for case in (("", 1), ("", 2), ("", 16))} if self.few_shot else set()
+        cases = (("", 1), ("", 2), ("", 16), ("dtd", 1))
+        few_shot = {self.few_shot(*case) for case in cases} if self.few_shot else set()
         return {self.cfg, self.base2new_imagenet, self.cross_dataset, self.tiny, *few_shot} - {""}
 
 
@@ -111,6 +126,19 @@ METHODS = {
     "IVLP_BMIP_size": Method("IVLP", "vit_b16_ep10_2+2ctx_bmip_size", tiny="tiny_bmip_size"),
     "MaPLe": Method("MaPLe", "vit_b16_c2_ep5_batch4_2ctx", cross_dataset="vit_b16_c2_ep5_batch4_2ctx_cross_datasets"),
     "BMIP": Method("BMIP", "vit_b16_c2_ep10_batch4_2ctx"),
+    "PromptSRC": Method(
+        "PromptSRC",
+        "vit_b16_c2_ep20_batch4_4+4ctx",
+        cross_dataset="vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets",
+        few_shot=promptsrc_few_shot,
+    ),
+    "CoPrompt": Method("CoPrompt", "coprompt"),
+    "PromptSRC_BMIP": Method(
+        "PromptSRC_BMIP",
+        "vit_b16_c2_ep20_batch4_2ctx",
+        cross_dataset="vit_b16_c2_ep20_batch4_2ctx_cross_datasets",
+    ),
+    "CoPrompt_BMIP": Method("CoPrompt_BMIP", "vit_b16_ep8_batch4_2ctx"),
 }
 BACKBONES = ("rn50", "rn101", "vit_b32", "vit_b16")
 
@@ -174,23 +202,31 @@ def default_cfg(method: Method, family: str, dataset: str, shots: int) -> str:
         return method.base2new_imagenet or method.cfg
     if family == "few_shot" and method.few_shot:
         return method.few_shot(dataset, shots)
-    return method.cross_dataset if family == "cross_dataset" and method.cross_dataset else method.cfg
+    if family == "cross_dataset" and method.cross_dataset:
+        return method.cross_dataset
+    own = f"{method.cfg}_{dataset}"
+    return own if (ROOT / f"configs/trainers/{method.trainer}/{own}.yaml").is_file() else method.cfg
 
 
 def base2new(args: argparse.Namespace) -> list[Run]:
-    """base2new_train, base2new_test, base2new and reproduce: `SUBSAMPLE_CLASSES` tells the runs apart."""
+    """All protocols about models of the base classes: `SUBSAMPLE_CLASSES` tells the runs apart."""
     seed = 1 if args.seed is None else args.seed
-    cfg = args.cfg or default_cfg(METHODS[args.method], "base2new", args.dataset, args.shots)
+    learned_set = SOURCE_OF.get(args.dataset, args.dataset) if args.protocol == "open_world" else args.dataset
+    cfg = args.cfg or default_cfg(METHODS[args.method], "base2new", learned_set, args.shots)
 
-    def run(method: str, cfg: str, classes: str, trains: bool = False) -> Run:
-        tail = f"{args.dataset}/shots_{args.shots}/{METHODS[method].trainer}/{cfg}/seed{seed}"
+    def run(method: str, cfg: str, classes: str, trains: bool = False, ratio: int | None = None) -> Run:
+        dataset = learned_set if trains else args.dataset
+        tail = f"shots_{args.shots}/{METHODS[method].trainer}/{cfg}/seed{seed}"
         model_dir = None
         if METHODS[method].learns and not trains:
             released = args.weights and os.path.join(os.path.abspath(args.weights), "base", f"seed{seed}")
-            model_dir = released or f"output/base2new/train_base/{tail}"
-        output = f"output/base2new/{'train' if trains else 'test'}_{classes}/{tail}"
+            model_dir = released or f"output/base2new/train_base/{learned_set}/{tail}"
+        output = f"output/base2new/{'train' if trains else 'test'}_{classes}/{dataset}/{tail}"
         options = ("DATASET.NUM_SHOTS", str(args.shots), "DATASET.SUBSAMPLE_CLASSES", classes)
-        return Run(method, args.dataset, cfg, seed, output, options, classes, trains, model_dir)
+        if ratio is not None:
+            output = f"output/class_ratio/{ratio}/{dataset}/{tail}"
+            options += ("DATASET.USE_RATIO", "True", "DATASET.SUBSAMPLE_RATIO", str(ratio))
+        return Run(method, dataset, cfg, seed, output, options, classes, trains, model_dir)
 
     # On the same backbone as the method.
     backbone = next((name for name in (TINY, *BACKBONES) if cfg.startswith(name)), METHODS[BASELINE].cfg)
@@ -202,14 +238,19 @@ def base2new(args: argparse.Namespace) -> list[Run]:
         "base2new_test": [new],
         "base2new": [*(baseline if args.method != BASELINE else ()), learned, new, every],
         "open_world": [*([learned] if learned.trains else ()), every],
+        "class_ratio": [
+            *([learned] if learned.trains else ()),
+            *(run(args.method, cfg, "new", ratio=ratio) for ratio in RATIOS),
+        ],
         "reproduce": [run(args.method, cfg, "base"), new],
     }[args.protocol]
 
 
 def transfer(args: argparse.Namespace) -> list[Run]:
-    """xd_train, xd_test, reproduce_xd, few_shot and few_shot_test: all classes of the data set that is learned."""
-    few_shot, trains = args.protocol.startswith("few_shot"), args.protocol in ("xd_train", "few_shot")
-    method, learned = METHODS[args.method], args.dataset if trains else source(args)
+    """All protocols about models of all classes of a data set."""
+    few_shot, trains = "few_shot" in args.protocol, args.protocol in ("xd_train", "few_shot")
+    same = trains or args.protocol == "reproduce_few_shot"
+    method, learned = METHODS[args.method], args.dataset if same else source(args)
     cfg = args.cfg or default_cfg(method, "few_shot" if few_shot else "cross_dataset", learned, args.shots)
     folder, options = f"{method.trainer}/{cfg}_{args.shots}shots", ()
     if few_shot and method.trainer == "CoOp":
@@ -262,17 +303,21 @@ def zeroshot(args: argparse.Namespace) -> list[Run]:
 
 
 PROTOCOLS = {
-    **dict.fromkeys(("base2new_train", "base2new_test", "base2new", "open_world", "reproduce"), base2new),
-    **dict.fromkeys(("xd_train", "xd_test", "reproduce_xd", "few_shot", "few_shot_test"), transfer),
+    **dict.fromkeys(
+        ("base2new_train", "base2new_test", "base2new", "open_world", "class_ratio", "reproduce"), base2new
+    ),
+    **dict.fromkeys(
+        ("xd_train", "xd_test", "few_shot", "few_shot_test", "reproduce_xd", "reproduce_few_shot"), transfer
+    ),
     "dg_test": domains,
     "zeroshot": zeroshot,
 }
 # For methods with nothing to train.
-WITHOUT_TRAINING = ("base2new", "base2new_test", "open_world", "zeroshot")
+WITHOUT_TRAINING = ("base2new", "base2new_test", "open_world", "class_ratio", "zeroshot")
 # Flags that belong to some protocols: these, and of these methods where not all.
 COOPS_OWN = (("few_shot", "few_shot_test"), ("CoOp",))
 LIMITED_FLAGS = {
-    "weights": (("reproduce", "reproduce_xd"), None),
+    "weights": (("reproduce", "reproduce_xd", "reproduce_few_shot"), None),
     "source": (("xd_test", "few_shot_test"), None),
     "n_ctx": COOPS_OWN,
     "csc": COOPS_OWN,
@@ -389,6 +434,12 @@ def seeds_table(runs: list[Run]) -> str:
     return tabulate(rows, headers=["seed", runs[0].method], disable_numparse=True)
 
 
+def ratios_table(runs: list[Run]) -> str:
+    """Accuracies in per cent, by the share of base classes among those of a test."""
+    rows = [(f"{run.options[-1]} %", f"{accuracy(run):.2f}") for run in runs if not run.trains]
+    return tabulate(rows, headers=["base classes", runs[0].method], disable_numparse=True)
+
+
 def data_sets_table(runs: list[Run]) -> str:
     """Accuracies in per cent of runs on several data sets, and their mean."""
     found = {run.dataset: accuracy(run) for run in runs}
@@ -452,6 +503,8 @@ def conclusion(args: argparse.Namespace, runs: list[Run]) -> str:
     title += f", seed {runs[0].seed}: accuracy in per cent\n"
     if args.protocol == "open_world":
         return title + open_world_table(runs[-1])
+    if args.protocol == "class_ratio":
+        return title + ratios_table(runs)
     return title + (data_sets_table(runs) if args.protocol == "dg_test" else table(runs))
 
 

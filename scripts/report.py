@@ -264,7 +264,7 @@ def origin_html(records: Sequence[Record]) -> str:
         parts.append(
             f"<details><summary>{html.escape(method)}: {record.path.parent}</summary><pre>{text}</pre></details>"
         )
-    return "\\n".join(parts)
+    return "\n".join(parts)
 
 
 def write_report(results: Path, page: Path) -> int:
@@ -281,9 +281,9 @@ def write_report(results: Path, page: Path) -> int:
         picture.figure.savefig(content, format="png", dpi=120)
         plt.close(picture.figure)
         data, caption = base64.b64encode(content.getvalue()).decode(), html.escape(picture.caption)
-        images.append(f'<img alt="{caption}" src="data:image/png;base64,{data}">\\n<p class=note>{caption}</p>')
+        images.append(f'<img alt="{caption}" src="data:image/png;base64,{data}">\n<p class=note>{caption}</p>')
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in dict.fromkeys(found.notes))
-    command = html.escape(f"python scripts/tables.py {results}\\npython scripts/report.py {results} --output {page}")
+    command = html.escape(f"python scripts/tables.py {results}\npython scripts/report.py {results} --output {page}")
     parts = [
         f"<!doctype html><meta charset=utf-8><title>{html.escape(str(results))}</title><style>{STYLE}</style>",
         f"<h1>Results of {html.escape(str(results))}</h1>",
@@ -294,7 +294,7 @@ def write_report(results: Path, page: Path) -> int:
         *images,
         origin_html(found.records),
     ]
-    page.write_text("\\n".join(parts))
+    page.write_text("\n".join(parts))
     return len(images)
 
 

@@ -1,6 +1,6 @@
 """Everything that a table needs: run what is missing, and print the table.
 
-    python scripts/reproduce.py embedded                     # every table on built-in data, with the small CLIP
+    python scripts/reproduce.py embedded       # every table and the report on built-in data, with the small CLIP
     python scripts/reproduce.py open-world --methods "MaPLe BMIP" --datasets "eurosat dtd" --data $DATA
     python scripts/reproduce.py cross-dataset --dry-run      # list the runs, and estimate what they cost
 
@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import launch
+import report
 import tables
 from launch import BUILTIN_DATASETS, DOMAINS, METHODS, ROOT
 from runner import Chain, exit_status, is_done, is_small, run_chains
@@ -33,6 +34,7 @@ TARGETS = (
     *("fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"),
 )
 ELEVEN = ("imagenet", *TARGETS)
+FIFTEEN = (*ELEVEN, *DOMAINS["imagenet"])
 ABLATIONS = (
     *("addition", "attention", "joint", "none", "l2v", "v2l", "released", "unshared"),
     *("relative_gate", "constant_gate", "shuffled_gate"),
@@ -90,6 +92,11 @@ def one_pass(method: str, cfg: str | None, dataset: str, seed: int) -> list[Chai
     return [Chain(named(method, cfg, dataset, seed), planned("open_world", method, cfg, dataset, seed))]
 
 
+def class_ratios(method: str, cfg: str | None, dataset: str, seed: int) -> list[Chain]:
+    """Training on the base classes, and tests on as many classes with some base classes among them."""
+    return [Chain(named(method, cfg, dataset, seed), planned("class_ratio", method, cfg, dataset, seed))]
+
+
 def transfer(targets: dict[str, tuple[str, ...]]) -> Callable[[str, str | None, str, int], list[Chain]]:
     """Training on all classes of a source, and the test of that model on each target."""
 
@@ -113,11 +120,24 @@ def few_shots(method: str, cfg: str | None, dataset: str, seed: int) -> list[Cha
     ]
 
 
-LEARNING = tuple(name for name, method in METHODS.items() if method.learns)
-BMIP_CFG, SMALL_CFG = METHODS["BMIP"].cfg, METHODS["BMIP"].tiny
+COMBINATIONS = (
+    *(
+        f"{learner}{objective}"
+        for learner in tables.COMBINED
+        for objective in ("", ":self_regulation", ":consistency")
+    ),
+    *tables.STACKED,
+)
 PLANS = {
     "base2new": Plan(("base2new",), ELEVEN, ("digits",), base_classes),
-    "open-world": Plan(("open-world",), (*ELEVEN,), ("digits", "symbols"), one_pass),
+    "open-world": Plan(
+        ("open-world",),
+        FIFTEEN,
+        ("symbols",),
+        one_pass,
+        embedded_methods=("ZeroshotCLIP", "CoOp", "MaPLe", "BMIP", "PromptSRC", "PromptSRC_BMIP"),
+        embedded_seeds=(1,),
+    ),
     "cross-dataset": Plan(
         ("cross-dataset",),
         ("imagenet",),
@@ -151,6 +171,30 @@ PLANS = {
         ("digits",),
         one_pass,
         methods=("BMIP", *(f"BMIP:depth{depth}" for depth in (1, 2, 3, 4, 6, 12))),
+    ),
+    "length": Plan(
+        ("open-world",),
+        ("oxford_flowers",),
+        ("digits",),
+        one_pass,
+        methods=("BMIP", *(f"BMIP:length{length}" for length in (1, 4, 8))),
+    ),
+    "class-ratio": Plan(
+        ("class-ratio",),
+        ELEVEN,
+        ("digits",),
+        class_ratios,
+        methods=("CoOp", "MaPLe", "BMIP"),
+        embedded_methods=("MaPLe", "BMIP"),
+    ),
+    "combinations": Plan(
+        ("combinations", "paired"),
+        ELEVEN,
+        ("digits",),
+        one_pass,
+        methods=COMBINATIONS,
+        embedded_methods=COMBINATIONS[:9],
+        seeds=(1, 2, 3, 4, 5),
     ),
 }
 EMBEDDED = "embedded"
@@ -260,6 +304,8 @@ def reproduce(args: argparse.Namespace) -> int:
     failures = run_chains(chains, args.data, args.jobs)
     shown = list(dict.fromkeys(name for plan in plans.values() for name in plan.tables))
     tables.main([str(ROOT / "output"), "--table", *shown])
+    if len(plans) > 1:
+        report.main([str(ROOT / "output"), "--output", str(ROOT / "output" / "report.html")])
     for name, lines in failures.items():
         print(f"\n{name} failed:\n{lines}", file=sys.stderr)
     return 1 if failures else 0

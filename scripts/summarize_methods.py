@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
             str(ROOT / f"configs/trainers/{method.trainer}/{cfg}.yaml"),
         ]
         args += ["--dataset-config-file", str(ROOT / "configs/datasets/imagenet.yaml"), "--backbone", backbone]
-        learner = TRAINER_REGISTRY.get(method.trainer).build_learner(build_cfg(train.parse_args(args)), clip_model)
+        learner, _ = TRAINER_REGISTRY.get(method.trainer).build_parts(build_cfg(train.parse_args(args)), clip_model)
         sizes = prompt_sizes(learner.state_dict())
         prompts = [
             f"{sizes[f'{tower}_length']} in {sizes[f'{tower}_depth']}" if f"{tower}_depth" in sizes else ""

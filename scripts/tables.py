@@ -6,7 +6,10 @@
     open-world      the same images told apart among all classes, and OpenworldAUC
     cross-dataset   models trained on one data set, tested on others
     few-shot        models trained on all classes, by number of shots
-    paired          variants of BMIP, and the control of its size, against BMIP with the same seeds, in the open world
+    class-ratio     models of base classes on as many classes, by the per cent of base classes among them
+    combinations    prompts by objectives: open world, seconds of training, and memory
+    paired          variants of a method against it with the same seeds, in the open world, with paired t-tests; also
+                    the control of BMIP's size against BMIP, and stacks against what they stack on
 
 Cells are means ± standard deviations (population) over seeds; the best mean of a column is marked with an asterisk or
 set bold. The harmonic mean is that of the averages, as in the field's tables; "mean HM" is the average of the seeds'
@@ -52,6 +55,17 @@ NEEDED = (
     "environment",
 )
 MISSING = "–"
+# The learners of the table of combinations, what their configuration files add for an objective, and methods that are
+# such a combination by name.
+COMBINED = ("IVLP", "MaPLe", "BMIP")
+OBJECTIVE_SUFFIXES = ("self regulation", "consistency")
+STACKED = ("PromptSRC", "CoPrompt", "PromptSRC_BMIP", "CoPrompt_BMIP")
+# What a method of another name is compared with, seed by seed.
+REFERENCES = {
+    "IVLP_BMIP_size": "BMIP",
+    "PromptSRC_BMIP": "PromptSRC",
+    "CoPrompt_BMIP": "CoPrompt",
+}
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,13 @@ class Record:
     @property
     def seed(self) -> int:
         return self.data["seed"]
+
+    @property
+    def base_share(self) -> int | None:
+        """Per cent of base classes among those of a test that mixes them with new ones; None for other tests."""
+        chosen = self.data["configuration"].get("DATASET", {})
+        mixes = chosen.get("USE_RATIO", False) and self.data["classes"] == "new"
+        return chosen["SUBSAMPLE_RATIO"] if mixes else None
 
 
 @dataclass
@@ -164,8 +185,9 @@ class Table:
     """Rows of methods, groups of columns; a last group of averages where there are several groups.
 
     Attributes:
-        columns: of each group, and whether more is better.
+        columns: of each group.
         harmonic: adds HM of the averaged base and new to each group.
+        costs: columns of which less is better.
     """
 
     title: str
@@ -173,6 +195,7 @@ class Table:
     columns: tuple[str, ...]
     harmonic: bool = False
     published: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    costs: tuple[str, ...] = ()
 
     @property
     def rows(self) -> list[str]:
@@ -228,7 +251,10 @@ class Table:
             for row in self.rows
         }
         best = [
-            max((value for value in column if value is not None), default=None) for column in zip(*numbers.values())
+            (min if header.endswith(self.costs) else max)(
+                (value for value in column if value is not None), default=None
+            )
+            for header, column in zip(headers[1:], zip(*numbers.values()))
         ]
         texts = []
         for row in self.rows:
@@ -277,7 +303,7 @@ def base2new(found: Collection) -> list[Table]:
     for record in found.records:
         data, shots = record.data, f"{record.data['shots']} shots"
         learned_base = data["trained"] or (data.get("trained_on") or {"classes": "base"})["classes"] == "base"
-        if data["classes"] in ("base", "new") and learned_base:
+        if data["classes"] in ("base", "new") and learned_base and record.base_share is None:
             values.append((shots, ((record.method, data["dataset"], data["classes"]), record, data["accuracy"])))
     return _by_shots(found, values, "Base to new", ("base", "new"), harmonic=True, published=BASE2NEW)
 
@@ -315,19 +341,69 @@ def few_shot(found: Collection) -> list[Table]:
     return _by_shots(found, values, "All classes of", ("accuracy",))
 
 
+def class_ratio(found: Collection) -> list[Table]:
+    values = []
+    for record in found.records:
+        data, source = record.data, record.data.get("trained_on") or {"classes": "base"}
+        if record.base_share is not None and source["classes"] == "base":
+            column = f"{record.base_share:3} % base"
+            values.append((data["dataset"], ((record.method, column, "accuracy"), record, data["accuracy"])))
+    return _by_shots(found, values, "Among as many classes of", ("accuracy",))
+
+
+def combinations(found: Collection) -> list[Table]:
+    """Methods that prompt both towers by each objective, and what their training took."""
+    names = {"base": "base", "new": "new", "accuracy": "accuracy"}
+    training = {
+        (record.method, record.data["dataset"], record.data["shots"], record.seed): record.data
+        for record in found.records
+        if record.data["trained"] and record.data["classes"] == "base"
+    }
+    values = []
+    for record in found.records:
+        data = record.data
+        trained = training.get((record.method, data["dataset"], data["shots"], record.seed))
+        plain, _, addition = record.method.partition(", ")
+        shown = plain in COMBINED and addition in ("", *OBJECTIVE_SUFFIXES) or plain in STACKED and not addition
+        if not data.get("open_world") or trained is None or not shown:
+            continue
+        numbers = {name: data["open_world"][key] for key, name in names.items()}
+        numbers |= {"train s": trained["train_seconds"], "peak GiB": trained["peak_memory_bytes"] / 2**30}
+        for name, number in numbers.items():
+            values.append((f"{data['shots']} shots", ((record.method, data["dataset"], name), record, number)))
+    costs = ("train s", "peak GiB")
+    return _by_shots(found, values, "Prompts by objectives", (*names.values(), *costs), harmonic=True, costs=costs)
+
+
 @dataclass(frozen=True)
 class PairedTable:
-    """Differences to BMIP over the seeds that both have, and the probability of a paired t-test (two-sided)."""
+    """Differences to a method over the seeds that both have, and the probability of a paired t-test (two-sided)."""
 
     title: str
     rows: list[list[str]]
-    headers: tuple[str, ...] = ("variant", "seeds", "base", "new", "HM", "p (HM)", "accuracy", "p (accuracy)")
+    headers: tuple[str, ...] = (
+        "variant",
+        "against",
+        "seeds",
+        "base",
+        "new",
+        "HM",
+        "p (HM)",
+        "accuracy",
+        "p (accuracy)",
+    )
 
     def grid(self, bold: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
         return list(self.headers), self.rows
 
     def gaps(self) -> list[str]:
         return []
+
+
+def reference(method: str) -> str | None:
+    """What a variant is compared with: the method of its name's first part, or that of `REFERENCES`."""
+    plain, _, addition = method.partition(", ")
+    return plain if addition else REFERENCES.get(method)
 
 
 def paired(found: Collection) -> list[PairedTable]:
@@ -340,19 +416,21 @@ def paired(found: Collection) -> list[PairedTable]:
             values[group][record.method][record.seed] = numbers
     made = []
     for group, methods in sorted(values.items()):
-        rows = [
-            _paired_row(name, methods[name], methods["BMIP"])
-            for name in sorted(methods)
-            if name.startswith(("BMIP,", "IVLP_BMIP_size")) and len(methods[name].keys() & methods["BMIP"].keys()) > 1
-        ]
+        rows = []
+        for name in sorted(methods):
+            against = reference(name)
+            if against in methods and len(methods[name].keys() & methods[against].keys()) > 1:
+                rows.append(_paired_row(name, against, methods[name], methods[against]))
         if rows:
-            made.append(PairedTable(f"Differences to BMIP in the open world, {', '.join(group)}", rows))
+            made.append(PairedTable(f"Paired differences in the open world, {', '.join(group)}", rows))
     return made
 
 
-def _paired_row(name: str, ours: dict[int, dict[str, float]], theirs: dict[int, dict[str, float]]) -> list[str]:
+def _paired_row(
+    name: str, against: str, ours: dict[int, dict[str, float]], theirs: dict[int, dict[str, float]]
+) -> list[str]:
     seeds = sorted(ours.keys() & theirs.keys())
-    row = [name, str(len(seeds))]
+    row = [name, against, str(len(seeds))]
     for column in ("base", "new", "HM", "accuracy"):
         differences = [ours[seed][column] - theirs[seed][column] for seed in seeds]
         row.append(f"{statistics.fmean(differences):+.2f} ± {statistics.stdev(differences):.2f}")
@@ -368,6 +446,8 @@ TABLES = {
     "open-world": open_world,
     "cross-dataset": cross_dataset,
     "few-shot": few_shot,
+    "class-ratio": class_ratio,
+    "combinations": combinations,
     "paired": paired,
 }
 

@@ -39,7 +39,7 @@ BAD_VALUES = [
     (["MODEL.CLASS_CHUNK", "-1"], ["MODEL.CLASS_CHUNK", "-1", "number of classes", "0"]),
     (["SEED.X", "1"], ["SEED.X"]),
     ([f"{PAPER}N_CONTEXT", "2"], [f"{PAPER}N_CONTEXT", "Non-existent"]),
-    (["OPTIM.LR", "1"], ["OPTIM.LR", "float", "1.0"]),
+    (["OPTIM.MAX_EPOCH", "1.5"], ["OPTIM.MAX_EPOCH", "int", "1.5"]),
     (["OPTIM.LR"], ["OPTIM.LR", "KEY VALUE"]),
     (["TEST.FINAL_MODEL", "best"], ["TEST.FINAL_MODEL", "best", "last_step", "best_val"]),
     (["DATASET.NAME", "Digitss"], ["DATASET.NAME", "Digitss", "Do you mean Digits"]),

@@ -20,9 +20,9 @@ trainers.register_all()
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS = sorted((CONFIGS / "trainers").glob("*/*.yaml"))
 DATASETS = sorted((CONFIGS / "datasets").glob("*.yaml"))
-# By the beginning of a file's name; BMIP's authors leave it out of theirs.
+# By the beginning of a file's name; the authors of BMIP and CoPrompt leave it out of theirs.
 BACKBONES = {"tiny": "tiny", "rn50": "RN50", "rn101": "RN101", "vit_b32": "ViT-B/32", "vit_b16": "ViT-B/16"}
-BACKBONES["BMIP"] = "ViT-B/16"
+BACKBONES.update(dict.fromkeys(("BMIP", "vit_bitp", "coprompt"), "ViT-B/16"))
 
 # Published recipes: training batch, learning rate, epochs, keys of the method's node. All train with SGD.
 COOP = {"N_CTX": 16, "CTX_INIT": "", "CSC": False, "CLASS_TOKEN_POSITION": "end", "PREC": "fp16"}

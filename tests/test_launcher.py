@@ -116,6 +116,8 @@ def test_every_trainer_has_a_method():
 
 
 # The published configurations: protocol, method, data set, further arguments, configuration.
+PROMPTSRC, PROMPTSRC_FEW_SHOT = "vit_b16_c2_ep20_batch4_4+4ctx", "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"
+STACKED, COPROMPT_BMIP = "vit_b16_c2_ep20_batch4_2ctx", "vit_b16_ep8_batch4_2ctx"
 MAPLE, IVLP = "vit_b16_c2_ep5_batch4_2ctx", "vit_b16_c2_ep5_batch4_2+2ctx"
 LANGUAGE = "vit_b16_c2_ep5_batch4_4ctx_language_only"
 BMIP, COCOOP, VPT = "vit_b16_c2_ep10_batch4_2ctx", "vit_b16_c4_ep10_batch1_ctxv1", "vit_b16_c2_ep5_batch4_4"
@@ -296,6 +298,16 @@ WRAPPERS = [
         for folder in ("coop", "zsclip")
     ),
     (
+        "bmip/class_ratio",
+        "dtd 3",
+        [
+            f"base2new/train_base/dtd/shots_16/BMIP/{BMIP}/seed3",
+            *(f"class_ratio/{ratio}/dtd/shots_16/BMIP/{BMIP}/seed3" for ratio in (0, 20, 50, 80, 100)),
+        ],
+        ["--trainer BMIP", "DATASET.NUM_SHOTS 16"],
+        ["--load-epoch"],
+    ),
+    (
         "cocoop/xd_train",
         "2",
         [f"imagenet/CoCoOp/{COCOOP}_16shots/seed2"],
@@ -317,7 +329,12 @@ for folder, suffix, trainer, base2new, transfer in (
     ("vpt", "_vpt", "VPT", VPT, VPT),
     ("independent-vlp", "_ivlp", "IVLP", IVLP, IVLP),
     ("language-prompting", "_lp", "IVLP", LANGUAGE, LANGUAGE),
+    ("promptsrc", "", "PromptSRC", PROMPTSRC, f"{PROMPTSRC}_cross_datasets"),
+    ("coprompt", "_coprompt", "CoPrompt", "coprompt_dtd", "coprompt_imagenet"),
+    ("promptsrc_bmip", "", "PromptSRC_BMIP", STACKED, f"{STACKED}_cross_datasets"),
+    ("coprompt_bmip", "", "CoPrompt_BMIP", COPROMPT_BMIP, COPROMPT_BMIP),
 ):
+    few_shot = f"{PROMPTSRC_FEW_SHOT}_late" if folder == "promptsrc" else base2new
     tail = f"dtd/shots_16/{trainer}/{base2new}/seed3"
     named, shots = f"--trainer {trainer}", "DATASET.NUM_SHOTS 16"
     base, new = (f"{shots} DATASET.SUBSAMPLE_CLASSES {classes}" for classes in ("base", "new"))
@@ -351,7 +368,7 @@ for folder, suffix, trainer, base2new, transfer in (
         ),
         "few_shot": (
             "dtd 4",
-            [f"dtd/{trainer}/{base2new}_4shots/seed{seed}" for seed in (1, 2, 3)],
+            [f"dtd/{trainer}/{few_shot}_4shots/seed{seed}" for seed in (1, 2, 3)],
             [named, "DATASET.NUM_SHOTS 4"],
             ["SUBSAMPLE", "--eval-only"],
         ),
@@ -365,7 +382,21 @@ for folder, suffix, trainer, base2new, transfer in (
     if folder == "cocoop":
         # Its own row is above.
         del rows["xd_train"]
-    if folder in ("bmip", "cocoop"):
+    if folder == "promptsrc":
+        rows["reproduce_base2novel_setting"] = rows["reproduce"]
+        rows["reproduce_xd"] = (
+            "dtd 1 WEIGHTS",
+            [f"evaluation/PromptSRC/{transfer}_16shots/dtd/seed1"],
+            ["--eval-only --model-dir WEIGHTS/seed1", shots],
+            ["SUBSAMPLE"],
+        )
+        rows["reproduce_few_shot"] = (
+            "dtd 4 WEIGHTS",
+            [f"evaluation/PromptSRC/{few_shot}_4shots/dtd/seed{seed}" for seed in (1, 2, 3)],
+            ["--eval-only --model-dir WEIGHTS/4shot/seed", "DATASET.NUM_SHOTS 4"],
+            ["SUBSAMPLE"],
+        )
+    if folder not in ("maple", "vpt", "independent-vlp", "language-prompting"):
         del rows["reproduce"]
     WRAPPERS += [(f"{folder}/{name}{suffix}", *row) for name, row in rows.items()]
 
@@ -389,7 +420,7 @@ def test_the_fields_command_lines_have_the_fields_effect(
     wrapper, arguments, outputs, held, absent, wrapper_call, capsys, tmp_path
 ):
     weights = tmp_path / "weights"
-    for folder in ("base/seed3", "seed1"):
+    for folder in ("base/seed3", "seed1", *(f"4shot/seed{seed}" for seed in (1, 2, 3))):
         (weights / folder).mkdir(parents=True)
     done = wrapper_call(wrapper, *arguments.replace("WEIGHTS", str(weights)).split())
     script, *words = shlex.split(done.stdout)

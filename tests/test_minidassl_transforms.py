@@ -34,6 +34,7 @@ Building transform_train
 + random crop (padding = 4)
 + random resized crop (size=(16, 20), scale=(0.08, 1.0))
 + random flip
++ randaugment (n=2, m=10)
 + color jitter (brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
 + random gray scale
 + gaussian blur (kernel=3)
@@ -108,7 +109,7 @@ def test_choices_take_the_place_of_the_configured_names(capsys):
     assert "+ random flip" in out and "normalization" not in out
 
 
-@pytest.mark.parametrize("name", ["randaugment", "imagenet_policy", "radnom_flip"])
+@pytest.mark.parametrize("name", ["randaugment2", "imagenet_policy", "radnom_flip"])
 def test_an_unknown_transform_names_the_key_the_value_and_the_choices(name):
     with pytest.raises(ValueError, match=rf"INPUT.TRANSFORMS contains '{name}'.*'random_resized_crop'"):
         build_transform(make_cfg(TRANSFORMS=("normalize", name)))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
 from trainers.prompting.metrics import OpenWorld, harmonic_mean, openworld_auc
+
+SYMBOLS, SKETCHES = (
+    ("--dataset-config-file", f"configs/datasets/{name}.yaml") for name in ("symbols", "symbols_sketch")
+)
 
 
 def test_hand_worked_numbers():
@@ -18,7 +23,7 @@ def test_hand_worked_numbers():
         [0.0, 0.0, 5.0, 1.0],  # label 2: right
         [9.0, 0.0, 2.0, 4.0],  # label 3: right among new, but a base class is higher
     ]
-    found = OpenWorld(base_classes=2)
+    found = OpenWorld(torch.tensor([True, True, False, False]))
     # In two batches, in which each kind of image is missing once.
     found.add(torch.tensor(logits[:3]), torch.tensor([0, 1, 1]))
     found.add(torch.tensor(logits[3:]), torch.tensor([2, 3]))
@@ -53,7 +58,7 @@ def test_the_harmonic_mean_of_nothing_is_nothing():
 
 
 def test_without_new_images_there_is_no_result():
-    found = OpenWorld(base_classes=2)
+    found = OpenWorld(torch.tensor([True, True, False, False]))
     assert found.results() is None
     found.add(torch.rand(3, 4), torch.tensor([0, 1, 0]))
     assert found.results() is None
@@ -86,3 +91,38 @@ def test_a_run_records_what_it_cost(run_train):
     result = run_train().result
     assert 0 < result["train_seconds"] < 100 and result["peak_memory_bytes"] > 2**26
     assert result["parameters"] == sum(p.numel() for p in run_train().checkpoint(2)["state_dict"].values())
+
+
+def test_on_a_variant_of_the_data_set_the_learned_classes_are_told_by_their_names(run_train, tmp_path):
+    options = ["DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1"]
+    run = run_train(*SYMBOLS, folder=tmp_path / "model", options=options)
+    assert run.status == 0, run.errors
+    evaluation = run_train(
+        *(*SKETCHES, "--eval-only", "--model-dir", str(run.folder)),
+        folder=tmp_path / "variant",
+        options=["DATASET.SUBSAMPLE_CLASSES", "all", "TEST.SAVE_LOGITS", "True"],
+    )
+    learned = {entry["name"] for entry in run.result["per_class"]}
+    names = [entry["name"] for entry in evaluation.result["per_class"]]
+    is_base = np.array([name in learned for name in names])
+    assert len(learned) == is_base.sum() == 38 and len(names) == 75
+    saved = np.load(evaluation.folder / "logits.npz")
+    logits, labels = saved["logits"], saved["labels"]
+    expected = {}
+    for name, side in (("base", is_base), ("new", ~is_base)):
+        chosen = side[labels]
+        predicted = np.where(side, logits[chosen], -np.inf).argmax(axis=1)
+        expected[name] = 100 * (predicted == labels[chosen]).mean()
+    found = evaluation.result["open_world"]
+    assert {name: found[name] for name in expected} == pytest.approx(expected)
+    assert found["accuracy"] == pytest.approx(evaluation.result["accuracy"])
+    assert "learned classes" in evaluation.output
+
+
+@pytest.mark.parametrize("learned, tested", [("all", ()), ("base", SKETCHES)], ids=["all classes", "other classes"])
+def test_there_is_no_open_world_for_models_of_all_classes_or_of_others(run_train, tmp_path, learned, tested):
+    options = ["DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1", "DATASET.SUBSAMPLE_CLASSES"]
+    run = run_train(folder=tmp_path / "model", options=[*options, learned])
+    flags = *tested, "--eval-only", "--model-dir", str(run.folder)
+    evaluation = run_train(*flags, folder=tmp_path / "evaluation", options=[*options, "all"])
+    assert evaluation.status == 0 and evaluation.result["open_world"] is None

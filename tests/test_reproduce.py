@@ -53,13 +53,15 @@ def test_the_embedded_set_needs_neither_data_nor_gpu_hours(capsys):
     assert "about 0 GPU hours" in last
 
 
-def test_the_open_world_table_has_every_method_data_set_and_seed(capsys):
+def test_the_open_world_table_has_every_method_seed_and_benchmark_the_variants_with_imagenets_model(capsys):
     runs, last = listed(capsys, "open-world")
     trained = {(run.trainer, run.config_file, run.dataset_config_file, run.seed) for run in runs if not run.eval_only}
     learning = [name for name, method in METHODS.items() if method.learns]
     assert len(trained) == len(learning) * 11 * 3
     tested = [run for run in runs if run.eval_only]
-    assert len(tested) == len(METHODS) * 11 * 3 and all(run.opts[-1] == "all" for run in tested)
+    assert len(tested) == len(METHODS) * 15 * 3 and all(run.opts[-1] == "all" for run in tested)
+    variants = [run for run in tested if "imagenetv2" in run.dataset_config_file and run.trainer == "BMIP"]
+    assert {run.model_dir.split("/")[3] for run in variants} == {"imagenet"} and len(variants) == 3
     assert float(re.search(r"about (\d+) GPU", last)[1]) == pytest.approx(len(learning) * 3 * (1 + 10 * 4 / 30), abs=1)
 
 

@@ -206,3 +206,38 @@ def test_variants_are_compared_with_bmip_seed_by_seed(tmp_path, capsys):
     assert cells["seeds"] == "3" and cells["HM"] == "+3.00 ± 1.00" and cells["base"] == "+0.00 ± 0.00"
     # t = 3 / (1 / sqrt(3)) with two degrees of freedom
     assert cells["p (HM)"] == "0.035" and cells["p (accuracy)"] == tables.MISSING
+
+
+def test_each_objective_is_compared_with_the_same_prompts_and_costs_are_best_where_they_are_least(tmp_path, capsys):
+    for recipe, value, seconds in (("tiny", 50.0, 8.0), ("tiny_consistency", 56.0, 12.0)):
+        for seed in (1, 2):
+            named = {"trainer": "IVLP", "recipe": recipe, "seed": seed, "configuration": {"TRAINER": {"NAME": "IVLP"}}}
+            costs = {"train_seconds": seconds + seed, "peak_memory_bytes": 2**30}
+            write(tmp_path, f"{recipe}-{seed}", **named, classes="base", trained=True, **costs)
+            numbers = {"base": 80.0, "new": 60.0, "HM": value + seed * value / 50, "accuracy": value}
+            write(tmp_path, f"{recipe}-{seed}-all", **named, classes="all", open_world=numbers)
+    headers, found, _ = rows(tmp_path, capsys, "--table", "combinations")
+    cells = dict(zip(headers[1:], found["IVLP, consistency"]))
+    assert cells["Digits accuracy"] == "56.00 ± 0.00" and cells["Digits train s"] == "13.50 ± 0.50"
+    assert cells["Digits HM"] == "68.57" and cells["Digits peak GiB"] == "1.00 ± 0.00"
+    assert tables.main([str(tmp_path), "--table", "combinations"]) == 0
+    printed = capsys.readouterr().out
+    assert "9.50* ± 0.50" in printed and "56.00* ± 0.00" in printed and "13.50*" not in printed
+    headers, found, _ = rows(tmp_path, capsys, "--table", "paired")
+    cells = dict(zip(headers[1:], found["IVLP, consistency"]))
+    assert cells["against"] == "IVLP" and cells["HM"].startswith("+6.18") and cells["seeds"] == "2"
+
+
+def test_tests_with_a_share_of_base_classes_stand_in_their_own_table(tmp_path, capsys):
+    pair(tmp_path, 80.0, 60.0)
+    for share, accuracy in ((0, 60.0), (50, 70.0)):
+        mixed = {"NAME": "Digits", "USE_RATIO": True, "SUBSAMPLE_RATIO": share}
+        configuration = {"TRAINER": {"NAME": "MaPLe", "MAPLE": {}}, "DATASET": mixed}
+        write(tmp_path, f"share{share}", classes="new", accuracy=accuracy, configuration=configuration)
+    headers, found, notes = rows(tmp_path, capsys, "--table", "class-ratio")
+    assert dict(zip(headers[1:], found["MaPLe"])) == {
+        "  0 % base accuracy": "60.00",
+        " 50 % base accuracy": "70.00",
+    } | {"average accuracy": "65.00"}
+    headers, found, notes = rows(tmp_path, capsys, "--table", "base2new")
+    assert dict(zip(headers[1:], found["MaPLe"]))["Digits new"] == "60.00" and not notes

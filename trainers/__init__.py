@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-_NOT_METHODS = {"base", "config", "evaluation", "records"}
+_NOT_METHODS = {"base", "config", "evaluation", "objectives", "records"}
 
 
 def register_all() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
@@ -21,17 +22,18 @@ from minidassl.optim import build_lr_scheduler, build_optimizer
 import torch
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor, nn
-from torch.nn import functional as F
 from yacs.config import CfgNode
 
 from .evaluation import Recorder, data_fingerprint, environment, plain_configuration, weights_hash
+from .objectives import CROSS_ENTROPY, build_objective
 from .prompting.class_groups import peak_memory
 from .prompting.clip_io import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.errors import InputError
 from .prompting.learner import PromptLearner
+from .prompting.objective import Objective
 from .prompting.prompted_clip import AUTOMATIC, PromptedCLIP
 from .prompting.released import ReleasedLayout, check_backbone, check_prompts
-from .records import keep_settings, trained_on, write_result
+from .records import keep_settings, learned_classnames, trained_on, write_result
 
 __all__ = ["TRAINER_REGISTRY", "PromptTrainer"]
 
@@ -45,7 +47,7 @@ class EndOfTraining(Exception):
 
 
 class PromptTrainer(Checkpointing, TrainerX):
-    """Trains a learner's prompts in a frozen CLIP by cross-entropy.
+    """Trains a learner's prompts in a frozen CLIP by an objective.
 
     Attributes of a method:
         node: its configuration node, `cfg.TRAINER.<node>`, which has at least PREC.
@@ -54,9 +56,12 @@ class PromptTrainer(Checkpointing, TrainerX):
         released: the tensors' names in the checkpoints that the method's authors published; None if there are none.
         size_keys: keys of the node that a checkpoint's prompts tell, with their names in `released.prompt_sizes`.
         defaults: nested mapping of the configuration keys that the method adds, with their defaults.
+        objective_name: what it minimises where TRAINER.OBJECTIVE is empty; other than cross-entropy, the method is
+            named after it, and the key cannot change it.
     """
 
     node: str
+    objective_name = CROSS_ENTROPY
     registered_name = "prompt_learner"
     needs_vit = True
     released: ReleasedLayout | None = None
@@ -69,6 +74,8 @@ class PromptTrainer(Checkpointing, TrainerX):
     train_seconds = 0.0  # of all epochs, without tests
     model_dir: str | None = None  # where the evaluated weights come from,
     trained_on: dict[str, Any] | None = None  # and what they were trained on, as far as that is known
+    learned: list[str] | None = None  # names of the classes that they were trained on
+    objective_state: Mapping[str, Any] = MappingProxyType({})  # as the checkpoint to resume from has it
 
     def __init__(self, cfg: CfgNode):
         super().__init__(cfg)
@@ -78,6 +85,23 @@ class PromptTrainer(Checkpointing, TrainerX):
     def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
         """The method's learner, from its configuration node."""
         raise NotImplementedError
+
+    @classmethod
+    def build_parts(cls, cfg: CfgNode, clip_model: nn.Module) -> tuple[PromptLearner, Objective]:
+        """The learner, with what the objective adds to it, and the objective.
+
+        Raises:
+            InputError: a value that is not allowed, or an objective that has nothing to train.
+        """
+        learner, objective = cls.build_learner(cfg, clip_model), build_objective(cfg, cls.objective_name)
+        untrained = learner.text_slots == 0 and learner.vision() is None
+        if cfg.TRAINER.OBJECTIVE not in ("", CROSS_ENTROPY) and untrained:
+            raise InputError(
+                f"TRAINER.OBJECTIVE is {cfg.TRAINER.OBJECTIVE!r}, but {cfg.TRAINER.NAME} (--trainer) has no prompts "
+                "to train by it; leave the key empty, or choose another trainer."
+            )
+        objective.extend(learner, clip_model)
+        return learner, objective
 
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse what cannot be trained. Dassl calls this first, so nothing is read from the data set before it."""
@@ -107,7 +131,18 @@ class PromptTrainer(Checkpointing, TrainerX):
         with torch.random.fork_rng(devices=[], enabled=cfg.MODEL.INIT_SEED >= 0):
             if cfg.MODEL.INIT_SEED >= 0:
                 torch.random.default_generator.manual_seed(cfg.MODEL.INIT_SEED)
-            self.learner = self.build_learner(cfg, self.clip_model)
+            self.learner, self.objective = self.build_parts(cfg, self.clip_model)
+        if self.objective.views != cfg.DATALOADER.K_TRANSFORMS:
+            raise InputError(
+                f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, but the objective of {cfg.TRAINER.NAME} "
+                f"(TRAINER.OBJECTIVE {cfg.TRAINER.OBJECTIVE!r}) takes {self.objective.views} views of each image; set "
+                "it to that."
+            )
+        if self.objective.takes_all_epochs and self._may_stop_early(cfg):
+            raise InputError(
+                "TRAIN.EARLY_STOPPING is True and TEST.NO_TEST_EARLY is False, but the objective averages over all "
+                "epochs, and training that stops early would lose the average; set TRAIN.EARLY_STOPPING to False."
+            )
 
     def build_model(self) -> None:
         cfg, classnames = self.cfg, self.dm.dataset.classnames
@@ -158,19 +193,22 @@ class PromptTrainer(Checkpointing, TrainerX):
         """Tensors under the learner's names, and how many were left out for which reason."""
         return self.released.translate(state_dict)
 
-    def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Images `[batch, 3, height, width]` and labels `[batch]`, on the device."""
-        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(self.device, non_blocking=True)
+    def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[list[Tensor], Tensor]:
+        """The views of the images, each `[batch, 3, height, width]`, and labels `[batch]`, on the device."""
+        views = batch["img"] if self.objective.views > 1 else [batch["img"]]
+        label = batch["label"].to(self.device, non_blocking=True)
+        return [view.to(self.device, non_blocking=True) for view in views], label
 
     def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """One training step; the schedule moves on in the last batch of an epoch, as everywhere in the field."""
-        images, labels = self.parse_batch_train(batch)
-        logits = self.model(images)
-        loss = F.cross_entropy(logits, labels)
+        views, labels = self.parse_batch_train(batch)
+        loss, logits, terms = self.objective.loss(self.model, views, labels)
         self._step(loss)
         # The host waits for the device once, when all work of the step is under way. After a loss that is not finite
         # the prompts are spoilt, and the run ends; nothing of this epoch has been saved.
-        value, accuracy = torch.cat([loss.detach().view(1), compute_accuracy(logits, labels)[0]]).tolist()
+        shown = [loss.detach().view(1), compute_accuracy(logits, labels)[0]]
+        shown += [term.detach().float().view(1) for term in terms.values()]
+        value, accuracy, *values = torch.cat(shown).tolist()
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"The loss is {value} in epoch {self.epoch + 1}, batch {self.batch_idx + 1}. "
@@ -178,7 +216,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             )
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": value, "acc": accuracy}
+        return {"loss": value, "acc": accuracy, **dict(zip(terms, values))}
 
     def _step(self, loss: Tensor) -> None:
         self.optim.zero_grad()
@@ -196,7 +234,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             print(f"{type(self).__name__} has nothing to train")
             self.test()
             return
-        if getattr(self.dm.dataset, "test_only", False):
+        if self._tests_other_images:
             raise InputError(
                 f"DATASET.NAME is {self.cfg.DATASET.NAME}, which has test images only; train on another data set, and "
                 "evaluate on this one with --eval-only --model-dir."
@@ -229,17 +267,25 @@ class PromptTrainer(Checkpointing, TrainerX):
         return super().resume_model_if_exist(self.output_dir if own else directory)
 
     def before_train(self) -> None:
+        self.objective.prepare(self.model, self.dm.dataset.classnames)
         super().before_train()
+        if self.start_epoch:
+            self.objective.load_training_state(self.objective_state)
         self._stop_early_after(self.start_epoch - 1)
 
     def after_epoch(self) -> None:
+        self.objective.end_epoch(self.learner, self.epoch + 1)
         super().after_epoch()
         self._stop_early_after(self.epoch)
 
+    @staticmethod
+    def _may_stop_early(cfg: CfgNode) -> bool:
+        impatient = cfg.TRAIN.EARLY_STOPPING and cfg.TRAIN.PATIENT_COUNT != NO_PATIENCE
+        return impatient and not cfg.TEST.NO_TEST_EARLY and not cfg.TEST.NO_TEST
+
     def _stop_early_after(self, epoch: int) -> None:
-        train = self.cfg.TRAIN
-        impatient = train.EARLY_STOPPING and train.PATIENT_COUNT != NO_PATIENCE and self.validates()
-        if impatient and epoch >= EARLIEST_STOP and self.epochs_without_gain >= train.PATIENT_COUNT:
+        waited = self.epochs_without_gain >= self.cfg.TRAIN.PATIENT_COUNT
+        if self._may_stop_early(self.cfg) and epoch >= EARLIEST_STOP and waited:
             print(f"Early stopping: no better validation result for {self.epochs_without_gain} epochs")
             raise EndOfTraining
 
@@ -248,12 +294,14 @@ class PromptTrainer(Checkpointing, TrainerX):
             "epochs_without_gain": self.epochs_without_gain,
             "best_validation": self.best_validation,
             "train_seconds": self.train_seconds,
+            "objective": self.objective.training_state(),
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         self.epochs_without_gain = state["epochs_without_gain"]
         self.best_validation = state["best_validation"]
         self.train_seconds = state.get("train_seconds", 0.0)
+        self.objective_state = state.get("objective", {})
 
     def after_train(self) -> None:
         self.trained = True
@@ -275,19 +323,31 @@ class PromptTrainer(Checkpointing, TrainerX):
         super().load_model(directory, epoch)
         if not self.trained:  # else this is the run's own best model
             self.model_dir, self.trained_on = str(directory), trained_on(directory)
+            self.learned = learned_classnames(directory)
+            if self.learned is not None:
+                names = self.dm.dataset.classnames
+                self.evaluator.is_base = torch.tensor([name in self.learned for name in names])
 
     def method_results(self) -> dict[str, Any]:
         """What a method adds to the record of a test."""
         return {}
 
+    @property
+    def _tests_other_images(self) -> bool:
+        """The data set has test images only, of classes of another data set, such as a variant of ImageNet."""
+        return getattr(self.dm.dataset, "test_only", False)
+
     def _open_world(self) -> dict[str, float] | None:
         """Base and new images told apart, where a model of some classes is tested on all; None elsewhere."""
-        cfg = self.cfg
-        if self.trained or cfg.DATASET.SUBSAMPLE_CLASSES != "all" or getattr(self.dm.dataset, "test_only", False):
+        if self.trained or self.cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+            return None
+        other_source = self.trained_on is not None and self.trained_on["classes"] != "base"
+        if other_source or (self._tests_other_images and self.learned is None):
             return None
         found = self.evaluator.open_world.results()
         if found is not None:
-            print("=> open world (base: first half of the classes)")
+            rule = "first half of the classes" if self.learned is None else "learned classes"
+            print(f"=> open world (base: {rule})")
             print("\n".join(f"* open-world {name}: {value:.2f}%" for name, value in found.items()))
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import Registry
 from yacs.config import CfgNode
 
+from .objectives import OBJECTIVES, build_objective
 from .prompting.errors import InputError
 from .prompting.prompted_clip import AUTOMATIC
 
@@ -43,7 +45,10 @@ COMMON_DEFAULTS: dict[str, Any] = {
         "NO_TEST_EARLY": True,  # no validation during training: no early stopping, no best-on-validation model
         "SAVE_LOGITS": False,  # write the logits of the test beside its record
     },
-    "TRAINER": {"RECIPE": ""},  # name of the method's configuration file, for the record
+    "TRAINER": {
+        "RECIPE": "",  # name of the method's configuration file, for the record
+        "OBJECTIVE": "",  # cross_entropy, self_regulation or consistency; empty: the trainer's own
+    },
 }
 
 # Flags of CoOp's command line and the keys that they set.
@@ -62,11 +67,13 @@ FLAG_KEYS = {
 
 
 def default_cfg() -> CfgNode:
-    """Dassl's defaults, those that all methods share, and those of every registered method."""
+    """Dassl's defaults, those that all methods share, and those of every registered method and objective."""
     cfg = get_cfg_default()
     _declare(cfg, COMMON_DEFAULTS)
     for name in TRAINER_REGISTRY.registered_names():
         _declare(cfg, getattr(TRAINER_REGISTRY.get(name), "defaults", {}))
+    for objective in OBJECTIVES.values():
+        _declare(cfg, objective.defaults)
     return cfg
 
 
@@ -126,6 +133,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
     cfg = default_cfg()
     for name in (args.dataset_config_file, args.config_file):
         for path, node in read_yaml(name) if name else []:
+            _make_floats(node, cfg)
             try:
                 cfg.merge_from_other_cfg(node)
             except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
@@ -141,13 +149,38 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
         raise InputError(f"Options behind the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
     for key, value in zip(options[::2], options[1::2]):
         try:
-            cfg.merge_from_list([key, value])
+            cfg.merge_from_list([key, _float_text(value) if isinstance(_value_at(cfg, key), float) else value])
         except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
             raise InputError(f"{key} {value}: {_explain(error)}") from error
     _check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     _check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, DATASET_REGISTRY)
+    own_objective = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "objective_name", None)
+    if own_objective and cfg.DATALOADER.K_TRANSFORMS == 1:
+        cfg.DATALOADER.K_TRANSFORMS = build_objective(cfg, own_objective).views
     cfg.freeze()
     return cfg
+
+
+def _make_floats(node: CfgNode, defaults: CfgNode) -> None:
+    """Whole numbers for float keys become floats; yacs would refuse them, though the published files have such."""
+    for key, value in node.items():
+        default = defaults.get(key)
+        if isinstance(value, CfgNode) and isinstance(default, CfgNode):
+            _make_floats(value, default)
+        elif isinstance(default, float) and type(value) is int:
+            node[key] = float(value)
+
+
+def _value_at(cfg: CfgNode, key: str) -> Any:
+    """The value of a dotted key; None where there is none."""
+    value: Any = cfg
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, CfgNode) else None
+    return value
+
+
+def _float_text(text: str) -> str:
+    return f"{text}.0" if re.fullmatch(r"[+-]?\d+", text) else text
 
 
 def _check_name(key: str, name: str, registry: Registry) -> None:
@@ -164,6 +197,4 @@ def _explain(error: Exception) -> str:
     message = str(error.args[0] if error.args else error)
     if "Non-existent" in message:
         return f"{message}. The trainers' keys are listed in trainers/*.py (defaults), Dassl's in its documentation."
-    if "Type mismatch" in message and "'float'" in message and "'int'" in message:
-        return f"{message}. A float key needs a decimal point (1.0, not 1)."
     return message

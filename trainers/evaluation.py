@@ -30,19 +30,20 @@ class Recorder:
 
     Args:
         evaluator: Dassl's; its other attributes are this one's too.
-        classes: number of classes, the first half of which, rounded up, are base classes.
+        classes: number of classes, the first half of which, rounded up, are base classes unless `is_base` is set.
         keep_logits: for `save_logits`.
     """
 
     def __init__(self, evaluator: Any, classes: int, keep_logits: bool = False):
         self._evaluator, self._classes, self._keep_logits = evaluator, classes, keep_logits
+        self.is_base = torch.arange(classes) < math.ceil(classes / 2)
         self._forget()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._evaluator, name)
 
     def _forget(self) -> None:
-        self.open_world = OpenWorld(math.ceil(self._classes / 2))
+        self.open_world = OpenWorld(self.is_base)
         self._correct, self._total = (torch.zeros(self._classes, dtype=torch.long) for _ in range(2))
         self._logits: list[tuple[Tensor, Tensor]] = []
 

@@ -40,10 +40,10 @@ class IVLP(PromptTrainer):
 
     @classmethod
     def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> IVLPLearner:
-        node = cfg.TRAINER.IVLP
+        node = cfg.TRAINER[cls.node]
         if node.PROMPT_DEPTH_TEXT < 1:
             raise InputError(
-                f"TRAINER.IVLP.PROMPT_DEPTH_TEXT is {node.PROMPT_DEPTH_TEXT}; set it to 1 or more, or choose "
+                f"TRAINER.{cls.node}.PROMPT_DEPTH_TEXT is {node.PROMPT_DEPTH_TEXT}; set it to 1 or more, or choose "
                 "--trainer VPT for vision prompts alone."
             )
         config = IVLPConfig(
@@ -52,6 +52,7 @@ class IVLP(PromptTrainer):
             vision_length=node.N_CTX_VISION,
             vision_depth=node.PROMPT_DEPTH_VISION,
             context=node.CTX_INIT,
-            head_width=node.HEAD_WIDTH,
+            head_width=node.get("HEAD_WIDTH", 0),
+            node=f"TRAINER.{cls.node}",
         )
         return IVLPLearner(config, clip_model)

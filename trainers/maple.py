@@ -30,5 +30,6 @@ class MaPLe(PromptTrainer):
 
     @classmethod
     def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> MaPLeLearner:
-        node = cfg.TRAINER.MAPLE
-        return MaPLeLearner(MaPLeConfig(node.N_CTX, node.PROMPT_DEPTH, node.CTX_INIT), clip_model)
+        node = cfg.TRAINER[cls.node]
+        config = MaPLeConfig(node.N_CTX, node.PROMPT_DEPTH, node.CTX_INIT, f"TRAINER.{cls.node}")
+        return MaPLeLearner(config, clip_model)

@@ -96,6 +96,12 @@ def trained_on(folder: str | Path) -> dict[str, Any] | None:
     }
 
 
+def learned_classnames(folder: str | Path) -> list[str] | None:
+    """The class names of the training run in a folder, which its last test had; None where they are not known."""
+    tested = (read_result(folder) or {}).get("per_class")
+    return tested and [entry["name"] for entry in tested]
+
+
 def check_settings(cfg: CfgNode, folder: str | Path) -> None:
     """Check that a run in this folder, if there is one, has the same configuration.
 

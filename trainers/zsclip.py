@@ -7,28 +7,7 @@ from yacs.config import CfgNode
 
 from .base import TRAINER_REGISTRY, PromptTrainer
 from .prompting.learner import FixedSentence, PromptLearner
-
-# CoOp's sentences by registered data-set name; every other data set gets the first.
-DEFAULT_TEMPLATE = "a photo of a {}."
-TEMPLATES = {
-    "OxfordPets": "a photo of a {}, a type of pet.",
-    "OxfordFlowers": "a photo of a {}, a type of flower.",
-    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
-    "DescribableTextures": "{} texture.",
-    "EuroSAT": "a centered satellite photo of {}.",
-    "Food101": "a photo of {}, a type of food.",
-    "UCF101": "a photo of a person doing {}.",
-}
-# The seven sentences that OpenAI selected for ImageNet.
-ENSEMBLE = (
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
+from .prompting.templates import SELECTED, template_of
 
 
 @TRAINER_REGISTRY.register()
@@ -41,7 +20,7 @@ class ZeroshotCLIP(PromptTrainer):
 
     @classmethod
     def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
-        return FixedSentence(TEMPLATES.get(cfg.DATASET.NAME, DEFAULT_TEMPLATE))
+        return FixedSentence(template_of(cfg.DATASET.NAME))
 
 
 @TRAINER_REGISTRY.register()
@@ -50,5 +29,5 @@ class ZeroshotCLIP2(ZeroshotCLIP):
 
     @classmethod
     def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> PromptLearner:
-        own = [] if cfg.DATASET.NAME == "ImageNet" else [TEMPLATES.get(cfg.DATASET.NAME, DEFAULT_TEMPLATE)]
-        return FixedSentence(*ENSEMBLE, *own)
+        own = [] if cfg.DATASET.NAME == "ImageNet" else [template_of(cfg.DATASET.NAME)]
+        return FixedSentence(*SELECTED, *own)

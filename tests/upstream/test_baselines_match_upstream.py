@@ -32,7 +32,7 @@ from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
 from trainers.prompting.learner import PromptLearner, Readout, TowerPrompts
 from trainers.prompting.prompted_clip import AUTOMATIC, PromptedCLIP
 from trainers.prompting.released import check_backbone
-from trainers.zsclip import TEMPLATES
+from trainers.prompting.templates import BY_DATASET
 
 ROOTS = {name: os.environ.get(f"{name.upper()}_ROOT") for name in ("MaPLe", "CoOp")}
 trainers.register_all()
@@ -129,7 +129,7 @@ OTHER_DATASETS += ["ImageNet", "ImageNetSketch", "ImageNetV2", "ImageNetA", "Ima
 ZERO_SHOT = [
     Case(trainer, dataset=dataset)
     for trainer in ("ZeroshotCLIP", "ZeroshotCLIP2")
-    for dataset in (*TEMPLATES, *OTHER_DATASETS)
+    for dataset in (*BY_DATASET, *OTHER_DATASETS)
 ]
 # Half precision is slow on a CPU.
 HALF = [coop(4, WORDS, "end"), cocoop(4, WORDS), vpt(4, 3), ivlp((2, 3), (2, 3), WORDS), ivlp((4, 3), (0, 0), WORDS)]

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
     not DASSL_ROOT, reason="set DASSL_ROOT to a checkout of Dassl.pytorch to compare with it"
 )
 
-TRANSFORMS = ["random_translation", "random_crop", "random_resized_crop", "random_flip", "colorjitter"]
+TRANSFORMS = ["random_translation", "random_crop", "random_resized_crop", "random_flip", "randaugment", "colorjitter"]
 TRANSFORMS += ["randomgrayscale", "gaussian_blur", "cutout", "normalize", "gaussian_noise", "instance_norm"]
 CHOICES = [[], *([name] for name in TRANSFORMS), TRANSFORMS, ["random_resized_crop", "random_flip", "normalize"]]
 
@@ -55,11 +55,13 @@ def describe(options: dict) -> str:
 
 
 def mend_upstream() -> None:
-    """Let upstream's warm-up run on current torch, which no longer takes its third constructor argument."""
+    """Let upstream run on current torch and NumPy: its warm-up's third constructor argument, and a type's old name."""
+    import numpy as np
     from torch.optim.lr_scheduler import LRScheduler
 
     original = LRScheduler.__init__
     LRScheduler.__init__ = lambda self, optimizer, last_epoch=-1, *verbose: original(self, optimizer, last_epoch)
+    np.int = int
 
 
 def flatten(node, prefix: str = "") -> dict:

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from .adapters import FeatureAdapters
 from .errors import InputError
 
 
@@ -71,6 +72,7 @@ class PromptLearner(nn.Module):
             can prompts enter more layers than the first.
         conditional: the text prompts depend on the image.
         class_specific: there are prompts for each class, which serve no others.
+        adapters: what both towers' features pass through; None leaves them as they are.
     """
 
     template: str
@@ -78,6 +80,7 @@ class PromptLearner(nn.Module):
     position: str = "end"
     conditional: bool = False
     class_specific: bool = False
+    adapters: FeatureAdapters | None = None
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -99,6 +102,14 @@ class PromptLearner(nn.Module):
     def vision(self) -> TowerPrompts | None:
         """Prompts of the vision tower; None runs it without."""
         return None
+
+    def adapt_text(self, features: Tensor) -> Tensor:
+        """What becomes of the text tower's features `[..., embed]`, in fp32, before they are normalised."""
+        return features if self.adapters is None else self.adapters.text(features)
+
+    def adapt_image(self, features: Tensor) -> Tensor:
+        """What becomes of the vision tower's features `[..., embed]`, in fp32, before they are normalised."""
+        return features if self.adapters is None else self.adapters.image(features)
 
 
 class FixedSentence(PromptLearner):

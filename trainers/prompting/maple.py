@@ -23,16 +23,18 @@ class MaPLeConfig:
         length: prompt tokens per layer, b.
         depth: layers that prompts enter, J.
         context: words of the sentence; the first b initialise the text prompts of layer 0 ("" for random ones).
+        node: configuration node, for messages.
     """
 
     length: int = 2
     depth: int = 9
     context: str = "a photo of a"
+    node: str = "TRAINER.MAPLE"
 
     def __post_init__(self) -> None:
         for key, value in (("N_CTX", self.length), ("PROMPT_DEPTH", self.depth)):
             if value < 1:
-                raise InputError(f"TRAINER.MAPLE.{key} is {value}; set it to 1 or more.")
+                raise InputError(f"{self.node}.{key} is {value}; set it to 1 or more.")
 
 
 class MaPLeLearner(PromptLearner):
@@ -48,7 +50,7 @@ class MaPLeLearner(PromptLearner):
 
     def __init__(self, config: MaPLeConfig, clip_model: nn.Module):
         super().__init__()
-        check_depth("TRAINER.MAPLE.PROMPT_DEPTH", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
+        check_depth(f"{config.node}.PROMPT_DEPTH", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
         self.config = config
         self.text_slots = config.length
         self.template, use_words = context_template(config.context, config.length)
@@ -83,6 +85,8 @@ RELEASED = ReleasedLayout(
             r"prompt_learner\.compound_prompt_projections\.(\d+)\.(weight|bias)",
             lambda i, kind: f"text_to_vision.{int(i) + 1}.{kind}",
         ),
+        # CoPrompt's, which are MaPLe's prompts with adapters.
+        (r"adapter_(image|text)\.fc\.(\d)\.weight", lambda tower, i: f"adapters.{tower}.layers.{i}.weight"),
     ),
     marker=r"prompt_learner\.ctx",
 )

@@ -1,4 +1,4 @@
-"""Metrics of one pass over images of all classes, when a model was trained on the first part of them. In per cent."""
+"""Metrics of one pass over images of all classes, when a model was trained on some of them. In per cent."""
 
 from __future__ import annotations
 
@@ -33,25 +33,22 @@ class OpenWorld:
     """Collects predictions batch by batch.
 
     Attributes:
-        base_classes: the first so many labels are base classes, the others new.
+        is_base: `[classes]` bool, whether a label is one of the classes that were learned; the others are new.
     """
 
-    base_classes: int
+    is_base: Tensor
     base: list[Tensor] = field(default_factory=list)
     new: list[Tensor] = field(default_factory=list)
 
     def add(self, logits: Tensor, labels: Tensor) -> None:
         """Logits `[batch, classes]` over all classes, labels `[batch]`."""
-        number = self.base_classes
-        if logits.shape[1] <= number:
-            return
-        logits = logits.double()
-        among_base = logits[:, :number].argmax(dim=1) == labels
-        among_new = logits[:, number:].argmax(dim=1) + number == labels
+        logits, is_base = logits.double(), self.is_base.to(logits.device)
+        of_base, of_new = (logits.masked_fill(~side, -torch.inf) for side in (is_base, ~is_base))
+        among_base, among_new = (side.argmax(dim=1) == labels for side in (of_base, of_new))
         overall = logits.argmax(dim=1) == labels
-        score = logits[:, :number].amax(dim=1) - logits.logsumexp(dim=1)
-        is_base = labels < number
-        for kept, chosen, among in ((self.base, is_base, among_base), (self.new, ~is_base, among_new)):
+        score = of_base.amax(dim=1) - logits.logsumexp(dim=1)
+        image_is_base = is_base[labels]
+        for kept, chosen, among in ((self.base, image_is_base, among_base), (self.new, ~image_is_base, among_new)):
             kept.append(torch.stack([among, overall, score], dim=1)[chosen].cpu())
 
     def results(self) -> dict[str, float] | None:

@@ -196,8 +196,12 @@ class PromptedCLIP(nn.Module):
         tokens = prompts.at(0, Unread(samples, len(self.eot))).to(content.dtype).expand(*places.shape, -1)
         return content.scatter(1, places[..., None].expand_as(tokens), tokens)
 
-    def encode_image(self, images: Tensor) -> Tensor:
-        """Features of `images` `[batch, 3, height, width]`: `[batch, embed]`, not normalised."""
+    def encode_image(self, images: Tensor, prompted: bool = True) -> Tensor:
+        """Features of `images` `[batch, 3, height, width]`: `[batch, embed]`, not normalised.
+
+        Args:
+            prompted: with the learner's prompts; False gives the frozen CLIP's features.
+        """
         visual, stream = self.clip_model.visual, self.precision.stream
         if not has_vision_transformer(self.clip_model):
             return visual(images)
@@ -212,7 +216,7 @@ class PromptedCLIP(nn.Module):
             read=torch.zeros(len(images), dtype=torch.long, device=images.device),
             total=len(images),
         )
-        cls = run_tower(visual.transformer.resblocks, source, self.learner.vision())
+        cls = run_tower(visual.transformer.resblocks, source, self.learner.vision() if prompted else None)
         return visual.ln_post(cls).to(visual.proj.dtype) @ visual.proj
 
     def class_features(self) -> Tensor:
@@ -223,7 +227,7 @@ class PromptedCLIP(nn.Module):
         What raises no counter, like a fused optimiser, comes with a forward pass for the gradient, which forgets them;
         a bare write to `.data` does not, and needs `set_classes`.
         """
-        fixed = self.learner.text_slots == 0
+        fixed = self.learner.text_slots == 0 and self.learner.adapters is None
         if torch.is_grad_enabled() and not fixed:
             self._kept = None
             return self._normalised_text()
@@ -235,19 +239,33 @@ class PromptedCLIP(nn.Module):
         return self._kept[1]
 
     def _normalised_text(self, image_features: Tensor | None = None) -> Tensor:
-        features = F.normalize(self.encode_text(image_features).float(), dim=-1)
+        features = F.normalize(self.learner.adapt_text(self.encode_text(image_features).float()), dim=-1)
         if len(self.learner.templates) > 1:
             by_template = features.unflatten(-2, (len(self.learner.templates), -1))
             features = F.normalize(by_template.mean(dim=-3), dim=-1)
         return features
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits `[batch, classes]` in fp32: CLIP's scaled cosine similarity of image and class features."""
-        image_features = F.normalize(self.encode_image(images).float(), dim=-1)
-        scaled = self.clip_model.logit_scale.exp().float() * image_features
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised features in fp32 of `images` `[batch, 3, height, width]` and of the classes.
+
+        Returns:
+            `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` of a conditional learner.
+        """
+        image_features = F.normalize(self.learner.adapt_image(self.encode_image(images).float()), dim=-1)
         if self.learner.conditional:
-            return (self._normalised_text(image_features) @ scaled[:, :, None])[..., 0]
-        return scaled @ self.class_features().t()
+            return image_features, self._normalised_text(image_features)
+        return image_features, self.class_features()
+
+    def logits(self, image_features: Tensor, class_features: Tensor) -> Tensor:
+        """CLIP's scaled cosine similarity of what `features` gives: `[batch, classes]` in fp32."""
+        scaled = self.clip_model.logit_scale.exp().float() * image_features
+        if class_features.dim() == 3:
+            return (class_features @ scaled[:, :, None])[..., 0]
+        return scaled @ class_features.t()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[batch, classes]` in fp32 of `images` `[batch, 3, height, width]`."""
+        return self.logits(*self.features(images))
 
 
 def encode_sentences(

@@ -14,6 +14,8 @@ from .errors import InputError
 CLASS_TOKENS = r"(prompt_learner\.)?(token_prefix|token_suffix)"
 # The authors save the whole model. Prompts that live inside the towers are told apart before.
 FROZEN_CLIP = r"(image_encoder|text_encoder)\..+|logit_scale"
+# Of PromptSRC, and of CoPrompt.
+FROZEN_TEACHER = r"(prompt_learner\.ZS_image_encoder|model_distill)\..+"
 SHOWN_NAMES = 5
 
 
@@ -46,6 +48,7 @@ class ReleasedLayout:
             **(self.unused or {}),
             CLASS_TOKENS: "tokens of the class names, which are rebuilt",
             FROZEN_CLIP: "frozen CLIP",
+            FROZEN_TEACHER: "the frozen teacher, which is the same CLIP",
         }
         translated: dict[str, Tensor] = {}
         ignored: dict[str, int] = {}
@@ -83,6 +86,8 @@ def check_backbone(state_dict: Mapping[str, Tensor], clip_model: nn.Module, name
         # A ResNet has none, and differs in the first one.
         ("image_encoder.positional_embedding", getattr(visual, "positional_embedding", None)),
         ("text_encoder.text_projection", clip_model.text_projection),
+        ("prompt_learner.ZS_image_encoder.conv1.weight", visual.conv1.weight),
+        ("model_distill.visual.conv1.weight", visual.conv1.weight),
     ):
         theirs = state_dict.get(key)
         if theirs is not None and ours is not None and theirs.shape != ours.shape:

@@ -1,7 +1,7 @@
 """Image transforms, chosen by name in ``INPUT.TRANSFORMS`` and applied in an order that this module fixes.
 
-Differences from upstream: the AutoAugment and RandAugment policies are absent (three of them fail there on current
-NumPy), and an unknown name is an error that lists the known ones.
+Differences from upstream: the AutoAugment policies and two of the three RandAugments are absent, and an unknown name
+is an error that lists the known ones.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
+from .randaugment import RandAugment
+
 if TYPE_CHECKING:
     from PIL.Image import Image
     from yacs.config import CfgNode
@@ -25,6 +27,7 @@ AVAI_CHOICES = [
     "random_crop",
     "random_resized_crop",
     "random_flip",
+    "randaugment",
     "colorjitter",
     "randomgrayscale",
     "gaussian_blur",
@@ -97,6 +100,9 @@ def _train_steps(opts: CfgNode, chosen: list[str], mode: InterpolationMode) -> l
         steps.append((f"random resized crop (size={size}, scale={opts.RRCROP_SCALE})", crop))
     if "random_flip" in chosen:
         steps.append(("random flip", T.RandomHorizontalFlip()))
+    if "randaugment" in chosen:
+        number, strength = opts.RANDAUGMENT_N, opts.RANDAUGMENT_M
+        steps.append((f"randaugment (n={number}, m={strength})", RandAugment(number, strength)))
     if "colorjitter" in chosen:
         strengths = {
             "brightness": opts.COLORJITTER_B,

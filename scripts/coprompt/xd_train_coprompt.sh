@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# CoPrompt, cross-dataset: train on all classes of DATASET, which is imagenet in the field.
+#   DATA=/path/to/datasets bash scripts/coprompt/xd_train_coprompt.sh DATASET [SEED] [CFG]
+set -euo pipefail
+source "$(dirname "$0")/../env.sh"
+exec "$PYTHON" scripts/launch.py xd_train CoPrompt "$@"

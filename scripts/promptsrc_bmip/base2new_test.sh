@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# PromptSRC_BMIP, base-to-new: test the model of base2new_train.sh on the new classes.
+#   DATA=/path/to/datasets bash scripts/promptsrc_bmip/base2new_test.sh DATASET [SEED] [CFG]
+set -euo pipefail
+source "$(dirname "$0")/../env.sh"
+exec "$PYTHON" scripts/launch.py base2new_test PromptSRC_BMIP "$@"

@@ -1,0 +1,169 @@
+"""Objectives by name, for TRAINER.OBJECTIVE, and the configuration keys that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from yacs.config import CfgNode
+
+from .prompting.consistency import Consistency, ConsistencyConfig
+from .prompting.descriptions import read_descriptions
+from .prompting.errors import InputError
+from .prompting.objective import Objective
+from .prompting.self_regulation import SelfRegulation, SelfRegulationConfig
+from .prompting.templates import template_of
+
+CROSS_ENTROPY = "cross_entropy"
+# The shipped descriptions, by registered data-set name, and CoPrompt's names of its own files.
+DESCRIPTIONS = Path(__file__).resolve().parents[1] / "datasets" / "descriptions"
+PUBLISHED_NAMES = {
+    "Caltech101": "caltech",
+    "DescribableTextures": "dtd",
+    "EuroSAT": "eurosat",
+    "FGVCAircraft": "fgvc",
+    "Food101": "food101",
+    "ImageNet": "imagenet",
+    "ImageNetA": "imagenet_a",
+    "ImageNetR": "imagenet_r",
+    "ImageNetSketch": "imagenet_sketch",
+    "ImageNetV2": "imagenetv2",
+    "OxfordFlowers": "oxford_flowers",
+    "OxfordPets": "oxford_pets",
+    "StanfordCars": "stanford_cars",
+    "SUN397": "sun397",
+    "UCF101": "ucf101",
+}
+Builder = TypeVar("Builder", bound=Callable[[CfgNode], Objective])
+
+
+class Registered(NamedTuple):
+    """An objective: how it is made from the configuration, and the keys that it adds, with their defaults."""
+
+    build: Callable[[CfgNode], Objective]
+    defaults: Mapping[str, Any]
+
+
+OBJECTIVES: dict[str, Registered] = {}
+
+
+def register_objective(name: str, defaults: Mapping[str, Any] | None = None) -> Callable[[Builder], Builder]:
+    """Decorate a function of the configuration, or a class with such a constructor, to be TRAINER.OBJECTIVE `name`.
+
+    Args:
+        defaults: nested mapping of the configuration keys that it adds, with their defaults.
+
+    Raises:
+        InputError: the name is taken.
+    """
+
+    def register(build: Builder) -> Builder:
+        if name in OBJECTIVES:
+            raise InputError(
+                f"There is an objective {name!r} already; choose another name than {', '.join(OBJECTIVES)}."
+            )
+        OBJECTIVES[name] = Registered(build, defaults or {})
+        return build
+
+    return register
+
+
+def build_objective(cfg: CfgNode, own: str = CROSS_ENTROPY) -> Objective:
+    """The objective of TRAINER.OBJECTIVE, or a trainer's own where that is empty.
+
+    Raises:
+        InputError: it is unknown, is not the one that the trainer is named after, or has a value that is not allowed.
+    """
+    name = cfg.TRAINER.OBJECTIVE or own
+    if name not in OBJECTIVES:
+        raise InputError(f"TRAINER.OBJECTIVE is {name!r}; set it to one of {', '.join(sorted(OBJECTIVES))}.")
+    if own not in (CROSS_ENTROPY, name):
+        raise InputError(
+            f"TRAINER.OBJECTIVE is {name!r}, but {cfg.TRAINER.NAME} (--trainer) stands for {own}; leave the key "
+            "empty, or choose the trainer of the prompts alone, like IVLP, MaPLe or BMIP."
+        )
+    return OBJECTIVES[name].build(cfg)
+
+
+@register_objective(CROSS_ENTROPY)
+def cross_entropy(cfg: CfgNode) -> Objective:
+    return Objective()
+
+
+@register_objective(
+    "self_regulation",
+    {
+        "TRAINER": {
+            "PROMPTSRC": {
+                "TEXT_LOSS_WEIGHT": 25.0,  # of the distance from the frozen CLIP's text features
+                "IMAGE_LOSS_WEIGHT": 10.0,  # of the distance from its image features
+                "GPA_MEAN": 15.0,  # mean of the Gaussian that weights the epochs' prompts, from 1
+                "GPA_STD": 1.0,  # its standard deviation in epochs
+            }
+        }
+    },
+)
+def self_regulation(cfg: CfgNode) -> SelfRegulation:
+    node = cfg.TRAINER.PROMPTSRC
+    return SelfRegulation(
+        SelfRegulationConfig(
+            text_weight=node.TEXT_LOSS_WEIGHT,
+            image_weight=node.IMAGE_LOSS_WEIGHT,
+            epochs=cfg.OPTIM.MAX_EPOCH,
+            mean=node.GPA_MEAN,
+            std=node.GPA_STD,
+        )
+    )
+
+
+@register_objective(
+    "consistency",
+    {
+        "TRAINER": {
+            "W": 8.0,  # CoPrompt's weight of the distances to the teachers
+            "DISTILL": "cosine",  # CoPrompt's distance to them: cosine or mse
+            "CoPrompt": {
+                "IMAGE_ADAPTER_SHARE": 0.1,  # of the adapter's answer in the image features
+                "TEXT_ADAPTER_SHARE": 0.2,  # and in the text features
+                "DESCRIPTIONS": "",  # JSON file, or folder of such files; empty: the shipped ones
+            },
+        }
+    },
+)
+def consistency(cfg: CfgNode) -> Consistency:
+    node = cfg.TRAINER.CoPrompt
+    config = ConsistencyConfig(
+        weight=cfg.TRAINER.W,
+        distance=cfg.TRAINER.DISTILL,
+        image_share=node.IMAGE_ADAPTER_SHARE,
+        text_share=node.TEXT_ADAPTER_SHARE,
+    )
+    return Consistency(config, lambda classnames: describe(cfg.DATASET.NAME, node.DESCRIPTIONS, classnames))
+
+
+def describe(dataset: str, place: str, classnames: Sequence[str]) -> Sequence[Sequence[str]]:
+    """The sentences of each class: from a file, from a data set's file in a folder, or from the data set's template.
+
+    Args:
+        dataset: registered name.
+        place: file or folder; empty stands for the shipped folder, which need not know the data set.
+
+    Raises:
+        InputError: the file that is asked for is not there, or lacks a class.
+    """
+    folder = Path(place).expanduser() if place else DESCRIPTIONS
+    names = (f"{PUBLISHED_NAMES.get(dataset, dataset)}_prompt.json", f"{dataset}.json")
+    candidates = [folder] if folder.suffix == ".json" else [folder / name for name in names]
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is not None:
+        print(f"Descriptions: {path}")
+        return read_descriptions(path, classnames)
+    if place:
+        raise InputError(
+            f"TRAINER.CoPrompt.DESCRIPTIONS is {place!r}, but there is no {' or '.join(map(str, candidates))}. "
+            "Correct it, or leave it empty to describe each class by its one sentence."
+        )
+    template = template_of(dataset)
+    print(f"There are no descriptions of {dataset}; each class is described by {template!r} alone")
+    return [[template.format(name.replace("_", " "))] for name in classnames]

@@ -1,0 +1,101 @@
+"""CoPrompt's objective: prompted features consistent with the frozen CLIP's of another view, and of descriptions.
+
+Roy and Etemad, "Consistency-guided Prompt Learning for Vision-Language Models", ICLR 2024, arXiv 2306.01195. It fits
+any learner, and gives it adapters behind both towers.
+
+Differences from the authors' code: classes may have different numbers of descriptions; the adapters' shares and the
+settings of each data set are configuration keys and files, which the command line overrules.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .adapters import FeatureAdapters
+from .errors import InputError
+from .learner import PromptLearner
+from .objective import Loss, Objective, cosine_distance
+from .prompted_clip import PromptedCLIP, encode_sentences
+
+DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": cosine_distance,
+    "mse": lambda features, teacher: (features - teacher).square().mean(),
+}
+
+
+@dataclass(frozen=True)
+class ConsistencyConfig:
+    """Settings; names in messages are those of the configuration keys.
+
+    Attributes:
+        weight: of the distances to the teachers.
+        distance: a key of `DISTANCES`.
+        image_share, text_share: of the adapters' answers in the features.
+    """
+
+    weight: float = 8.0
+    distance: str = "cosine"
+    image_share: float = 0.1
+    text_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < math.inf:
+            raise InputError(f"TRAINER.W is {self.weight}; set it to 0.0 or more.")
+        if self.distance not in DISTANCES:
+            raise InputError(f"TRAINER.DISTILL is {self.distance!r}; set it to one of {', '.join(DISTANCES)}.")
+
+
+class Consistency(Objective):
+    """Cross-entropy on one view of the image; distance to the frozen CLIP on another, and to a described class.
+
+    Each step draws a description of each class; classes with the same number of them get the same one's number, so
+    with equal numbers all do, as in the authors' code.
+
+    Args:
+        config: settings.
+        describe: from class names to the sentences of each.
+    """
+
+    views = 2
+
+    def __init__(self, config: ConsistencyConfig, describe: Callable[[Sequence[str]], Sequence[Sequence[str]]]):
+        self.config = config
+        self.describe = describe
+
+    def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
+        keys = "TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE", "TRAINER.CoPrompt.TEXT_ADAPTER_SHARE"
+        width = clip_model.text_projection.shape[1]
+        learner.adapters = FeatureAdapters(width, self.config.image_share, self.config.text_share, keys)
+
+    def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
+        by_class = self.describe(classnames)
+        sentences = [sentence for described in by_class for sentence in described]
+        print(f"Encoding {len(sentences)} descriptions of {len(by_class)} classes")
+        self.described = F.normalize(encode_sentences(model.clip_model, sentences, model.precision), dim=-1)
+        self.counts = torch.tensor([len(described) for described in by_class])
+        self.starts = self.counts.cumsum(0) - self.counts
+
+    def draw(self) -> Tensor:
+        """The teacher's features of a described class, `[classes, embed]`; draws from Python's generator."""
+        chosen = self.starts + (random.random() * self.counts).long()
+        return self.described[chosen.to(self.described.device)]
+
+    def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
+        image_features, class_features = model.features(views[0])
+        logits = model.logits(image_features, class_features)
+        with torch.no_grad():
+            teacher_image = F.normalize(model.encode_image(views[1], prompted=False).float(), dim=-1)
+        distance, weight = DISTANCES[self.config.distance], self.config.weight
+        terms = {
+            "loss_ce": F.cross_entropy(logits, labels),
+            "loss_text": weight * distance(class_features, self.draw()),
+            "loss_image": weight * distance(image_features, teacher_image),
+        }
+        return Loss(sum(terms.values()), logits, terms)

@@ -1,0 +1,161 @@
+"""PromptSRC's objective: prompts that stay near the frozen CLIP, and are averaged over the epochs.
+
+Khattak et al., "Self-regulating Prompts: Foundational Model Adaptation without Forgetting", ICCV 2023, arXiv
+2307.06948. It fits any learner.
+
+Differences from the authors' code: the average is over what trains, where theirs takes in the frozen weights in half
+precision, and rounds them; it is kept in the checkpoints, where theirs is lost when a run is resumed.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from .errors import InputError
+from .learner import PromptLearner
+from .objective import Loss, Objective
+from .prompted_clip import PromptedCLIP, encode_sentences
+from .templates import SELF_REGULATION
+
+SENTENCES_TOGETHER = 1000  # that the teacher encodes between two steps of its progress bar
+
+
+def mean_difference(features: Tensor, teacher: Tensor) -> Tensor:
+    """Mean absolute difference over all entries of normalised features and a teacher's, `[..., embed]` (Eq. 3)."""
+    return (features - teacher).abs().mean()
+
+
+def logit_divergence(logits: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || prompted) of two `[batch, classes]`, divided by batch times classes as in the authors' code.
+
+    Eq. 4 has no factor. Divided like this, the term fades with the number of classes.
+    """
+    log_p, log_q = F.log_softmax(logits, dim=1), F.log_softmax(teacher, dim=1)
+    return F.kl_div(log_p, log_q, reduction="sum", log_target=True) / logits.numel()
+
+
+def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
+    """Weights of the epochs 1 ... `epochs`: the normal density there, divided by its sum (Eq. 6)."""
+    exponents = [-0.5 * ((epoch - mean) / std) ** 2 for epoch in range(1, epochs + 1)]
+    # All but one may vanish, never all: the largest counts as 1.
+    densities = [math.exp(exponent - max(exponents)) for exponent in exponents]
+    return [density / sum(densities) for density in densities]
+
+
+@dataclass(frozen=True)
+class SelfRegulationConfig:
+    """Settings; names in messages are those of the configuration keys.
+
+    Attributes:
+        text_weight, image_weight: of the differences between features; the divergence of logits has weight 1.
+        epochs: of the training.
+        mean, std: of the Gaussian over the epochs, in epochs from 1.
+    """
+
+    text_weight: float = 25.0
+    image_weight: float = 10.0
+    epochs: int = 20
+    mean: float = 15.0
+    std: float = 1.0
+
+    def __post_init__(self) -> None:
+        for key, value in (("TEXT_LOSS_WEIGHT", self.text_weight), ("IMAGE_LOSS_WEIGHT", self.image_weight)):
+            if not 0 <= value < math.inf:
+                raise InputError(f"TRAINER.PROMPTSRC.{key} is {value}; set it to 0.0 or more.")
+        if not 1 <= self.mean <= self.epochs:
+            raise InputError(
+                f"TRAINER.PROMPTSRC.GPA_MEAN is {self.mean}, but there are epochs 1 to {self.epochs} "
+                f"(OPTIM.MAX_EPOCH) to average over; set it to one of them. The published shares are 0.75 of all "
+                f"epochs, here {0.75 * self.epochs}, and 0.3 for cross-dataset transfer."
+            )
+        if not 0 < self.std < math.inf:
+            raise InputError(f"TRAINER.PROMPTSRC.GPA_STD is {self.std}; set it to more than 0, in epochs.")
+
+
+class SelfRegulation(Objective):
+    """Cross-entropy; distance of text, image and logits from those of the frozen CLIP; an average over the epochs.
+
+    The frozen CLIP sees the same augmented image, and each class in sixty sentences, whose features are averaged.
+    After the last epoch the prompts are the average of their values at the end of each epoch, weighted by a Gaussian
+    (Section 3.3); training itself is not touched by it.
+    """
+
+    takes_all_epochs = True
+
+    def __init__(self, config: SelfRegulationConfig):
+        self.config = config
+        self.weights = gaussian_weights(config.epochs, config.mean, config.std)
+        self.average: dict[str, Tensor] = {}
+        self.averaged_epochs = 0
+        self.teacher_text: Tensor | None = None
+
+    def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
+        frozen, names = model.clip_model, [name.replace("_", " ") for name in classnames]
+        if model.precision.stream != torch.float32:
+            # The authors' teacher of text computes in fp32 whatever the towers do.
+            frozen = copy.deepcopy(frozen).float()
+        step = max(1, SENTENCES_TOGETHER // len(names))
+        total = torch.zeros(len(names), frozen.text_projection.shape[1], device=model.ids.device)
+        for start in tqdm(range(0, len(SELF_REGULATION), step), desc="Teacher's sentences", leave=False):
+            templates = SELF_REGULATION[start : start + step]
+            sentences = [template.format(name) for template in templates for name in names]
+            total += encode_sentences(frozen, sentences).unflatten(0, (len(templates), -1)).sum(dim=0)
+        self.teacher_text = F.normalize(total, dim=-1)
+
+    def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
+        image_features, class_features = model.features(views[0])
+        logits = model.logits(image_features, class_features)
+        with torch.no_grad():
+            teacher_image = F.normalize(model.encode_image(views[0], prompted=False).float(), dim=-1)
+            teacher_logits = model.logits(teacher_image, self.teacher_text)
+        terms = {
+            "loss_ce": F.cross_entropy(logits, labels),
+            "loss_text": self.config.text_weight * mean_difference(class_features, self.teacher_text),
+            "loss_image": self.config.image_weight * mean_difference(image_features, teacher_image),
+            "loss_logits": logit_divergence(logits, teacher_logits),
+        }
+        return Loss(sum(terms.values()), logits, terms)
+
+    @torch.no_grad()
+    def end_epoch(self, learner: PromptLearner, epoch: int) -> None:
+        for name, parameter in learner.named_parameters():
+            part = self.weights[epoch - 1] * parameter
+            self.average[name] = self.average[name].to(part.device) + part if name in self.average else part
+        self.averaged_epochs += 1
+        if epoch == self.config.epochs:
+            print("The prompts are now their average over the epochs (Gaussian prompt aggregation)")
+            for name, parameter in learner.named_parameters():
+                parameter.copy_(self.average[name])
+
+    def training_state(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "average": self.average,
+            "averaged_epochs": self.averaged_epochs,
+            "gaussian": [config.epochs, config.mean, config.std],
+        }
+
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
+        config = self.config
+        if "average" not in state:
+            raise InputError(
+                "The checkpoint to resume from has no average of its epochs, so it was trained without "
+                "self-regulation; train from scratch (--force, or another --output-dir)."
+            )
+        if state["gaussian"] != [config.epochs, config.mean, config.std]:
+            raise InputError(
+                "The checkpoint to resume from averages {} epochs with mean {} and standard deviation {}, but "
+                f"OPTIM.MAX_EPOCH, TRAINER.PROMPTSRC.GPA_MEAN and GPA_STD are {config.epochs}, {config.mean} and "
+                f"{config.std}; set them to the former, or train from scratch.".format(*state["gaussian"])
+            )
+        self.average = dict(state["average"])
+        self.averaged_epochs = state["averaged_epochs"]
