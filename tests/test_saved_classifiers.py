@@ -127,16 +127,25 @@ test_images.__test__ = False
 
 
 @pytest.mark.filterwarnings("error:The prompts were trained with")
-@pytest.mark.parametrize("method", ["BMIP", "MaPLe", "IVLP", "VPT", "CoOp", "CoCoOp"])
-def test_a_run_is_loaded_from_its_folder_with_the_probabilities_of_its_test(method, run_train):
-    run = run_train(trainer=method, options=["TEST.SAVE_LOGITS", "True"])
+@pytest.mark.parametrize("trainer", ["BMIP", "MaPLe", "IVLP", "VPT", "CoOp", "CoCoOp", "PromptSRC", "PromptSRC_BMIP"])
+def test_a_run_is_loaded_from_its_folder_with_the_probabilities_of_its_test(trainer, run_train):
+    options = ["TRAINER.PROMPTSRC.GPA_MEAN", "1.0"] if "PromptSRC" in trainer else []
+    run = run_train(trainer=trainer, options=["TEST.SAVE_LOGITS", "True", *options])
     classifier = PromptClassifier.load(run.folder, **QUIET)
     paths = test_images(run.result["configuration"])
     expected = torch.from_numpy(logits_of(run)).softmax(dim=1)
     some = slice(0, len(paths), 7)
     np.testing.assert_allclose(classifier.predict_proba(paths[some]), expected[some], **CLOSE)
     assert list(classifier.classes_) == NAMES[:5] == training_images(run.result["configuration"])[2]
-    assert (classifier.method, classifier.backbone) == (method, "tiny")
+    methods = {"PromptSRC": "IVLP", "PromptSRC_BMIP": "BMIP"}
+    assert (classifier.method, classifier.backbone) == (methods.get(trainer, trainer), "tiny")
+
+
+def test_adapters_are_refused_rather_than_left_out(run_train):
+    run = run_train(trainer="CoPrompt")
+    assert run.status == 0, run.errors
+    with pytest.raises(InputError, match="cannot be loaded. It has adapters behind the towers"):
+        PromptClassifier.load(run.folder, **QUIET)
 
 
 def test_the_record_beside_a_checkpoint_file_is_used(run_train):

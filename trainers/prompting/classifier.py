@@ -419,6 +419,11 @@ def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapp
             state_dict, _ = from_released_layout(state_dict, learner)
         else:
             state_dict, _ = method.released.translate(state_dict)
+    if any(key.startswith("adapters.") for key in state_dict):
+        raise InputError(
+            "It has adapters behind the towers, as CoPrompt trains them, which this classifier does not have; test it "
+            "with train.py --eval-only."
+        )
     check_prompts(state_dict, learner.state_dict(), "method, settings")
     try:
         learner.load_state_dict(state_dict)

@@ -154,9 +154,13 @@ class Method:
         pattern = rf"\b(?:TRAINER\.(?:\w+|<METHOD>)\.)?(?:GATE\.)?({keys})\b"
         return re.sub(pattern, lambda match: names[match[1]], message)
 
-    def recorded_settings(self, configuration: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings that a run was trained with, from the `configuration` of its record."""
-        node = configuration["TRAINER"].get(self.node, {})
+    def recorded_settings(self, configuration: Mapping[str, Any], node_name: str = "") -> dict[str, Any]:
+        """The settings that a run was trained with, from the `configuration` of its record.
+
+        Args:
+            node_name: of the trainer, where it is not the method's.
+        """
+        node = configuration["TRAINER"].get(node_name or self.node, {})
         found = {}
         for name, key in self.keys.items():
             value: Any = configuration if key.startswith("SHARE.") else node
@@ -299,6 +303,13 @@ _ALL = (
     ),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
+# Trainers that train a method's prompts by another objective: the method, and the node of its settings.
+SAME_PROMPTS = {
+    "PromptSRC": ("IVLP", "PROMPTSRC"),
+    "PromptSRC_BMIP": ("BMIP", "BMIP"),
+    "CoPrompt": ("MaPLe", "CoPrompt"),
+    "CoPrompt_BMIP": ("BMIP", "BMIP"),
+}
 
 
 def get_method(name: str) -> Method:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .errors import InputError
 from .images import PIXEL_MEAN, PIXEL_STD
-from .methods import METHODS, get_method
+from .methods import METHODS, SAME_PROMPTS
 
 DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
 # What a run leaves, and what Dassl calls its checkpoints.
@@ -186,14 +186,16 @@ def _read_dassl_file(path: Path, why: Exception) -> Mapping[str, Any]:
 
 def _described(record: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str] | None]:
     """Parameters and class names from the record of a run; nothing where a method is not one of ours."""
-    if record is None or record.get("trainer") not in METHODS:
+    trainer = record.get("trainer") if record is not None else None
+    if trainer not in METHODS and trainer not in SAME_PROMPTS:
         return {}, None
-    method, configuration = get_method(record["trainer"]), record.get("configuration")
+    name, node = SAME_PROMPTS.get(trainer) or (trainer, METHODS[trainer].node)
+    method, configuration = METHODS[name], record.get("configuration")
     parameters = {"method": method.name, "backbone": record["backbone"]}
     if configuration is not None:  # which older records lack
         _compare_preprocessing(configuration["INPUT"])
-        parameters["settings"] = method.recorded_settings(configuration)
-        parameters["precision"] = configuration["TRAINER"].get(method.node, {}).get("PREC")
+        parameters["settings"] = method.recorded_settings(configuration, node)
+        parameters["precision"] = configuration["TRAINER"].get(node, {}).get("PREC")
     tested = record.get("per_class")
     return parameters, [row["name"] for row in tested] if tested else None
 
