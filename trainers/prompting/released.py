@@ -83,13 +83,14 @@ def check_backbone(state_dict: Mapping[str, Tensor], clip_model: nn.Module, name
     visual = clip_model.visual
     for key, ours in (
         ("image_encoder.conv1.weight", visual.conv1.weight),
-        ("image_encoder.positional_embedding", visual.positional_embedding),
+        # A ResNet has none, and differs in the first one.
+        ("image_encoder.positional_embedding", getattr(visual, "positional_embedding", None)),
         ("text_encoder.text_projection", clip_model.text_projection),
         ("prompt_learner.ZS_image_encoder.conv1.weight", visual.conv1.weight),
         ("model_distill.visual.conv1.weight", visual.conv1.weight),
     ):
         theirs = state_dict.get(key)
-        if theirs is not None and theirs.shape != ours.shape:
+        if theirs is not None and ours is not None and theirs.shape != ours.shape:
             raise InputError(
                 f"MODEL.BACKBONE.NAME is {name!r}, whose {key} is {tuple(ours.shape)}, but the checkpoint was trained "
                 f"on a CLIP with {tuple(theirs.shape)}; set MODEL.BACKBONE.NAME to that one."

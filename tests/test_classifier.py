@@ -1,0 +1,297 @@
+"""The estimator trains what the trainers train, and answers for what it is given."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from trainers.prompting.bmip import BMIPConfig
+from trainers.prompting.classifier import PromptClassifier
+from trainers.prompting.errors import InputError
+from trainers.prompting.maple import MaPLeConfig
+from trainers.prompting.methods import METHODS
+
+NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+TINY = dict(backbone="tiny", device="cpu", precision="fp32", progress=False)
+SHORT = dict(epochs=2, settings={"depth": 1})
+
+
+def digits(per_class: int, classes: int = 3, skip: int = 0) -> tuple[list[np.ndarray], list[str]]:
+    """Arrays `[8, 8]` of handwritten digits, few of them by the same writer, and their names."""
+    found = load_digits()
+    images, labels = [], []
+    for label in range(classes):
+        for image in found.images[found.target == label][skip::10][:per_class]:
+            images.append(np.uint8(image * 255 / 16))
+            labels.append(NAMES[label])
+    return images, labels
+
+
+@pytest.fixture(scope="module")
+def fitted() -> PromptClassifier:
+    return PromptClassifier(**TINY, **SHORT).fit(*digits(4))
+
+
+TRAINED = {
+    "BMIP": [],
+    "MaPLe": [],
+    "IVLP": [],
+    "VPT": [],
+    "CoOp": [],
+    "CoCoOp": ["DATALOADER.TRAIN_X.BATCH_SIZE", "3"],
+}
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_a_fit_gives_the_weights_of_the_trainer_to_the_bit(method, run_train):
+    run = run_train(trainer=method, options=TRAINED[method])
+    assert run.status == 0
+    checkpoint = next(run.folder.glob("*/model.pth.tar-2"))
+    weights = torch.load(checkpoint, weights_only=True)["state_dict"]
+    images, labels, classes = training_images(run.result["configuration"])
+    batch_size = 3 if TRAINED[method] else None
+    classifier = PromptClassifier(method, **TINY, epochs=2, batch_size=batch_size, random_state=1)
+    classifier.fit(images, labels, classes=classes)
+    ours = classifier.model_.learner.state_dict()
+    assert ours.keys() == weights.keys()
+    for name, value in weights.items():
+        assert torch.equal(ours[name], value), name
+
+
+def training_images(configuration: dict) -> tuple[list[str], list[str], list[str]]:
+    """Paths, class names and all classes of a run's training images, in its order."""
+    from yacs.config import CfgNode
+
+    from datasets import DATASET_REGISTRY
+
+    data = DATASET_REGISTRY.get(configuration["DATASET"]["NAME"])(CfgNode(configuration))
+    return [item.impath for item in data.train_x], [item.classname for item in data.train_x], data.classnames
+
+
+def test_a_fit_tells_more_digits_apart_than_zero_shot_clip():
+    images, labels = digits(17, classes=5, skip=5)
+    zero_shot = PromptClassifier("ZeroshotCLIP", **TINY).build(NAMES[:5])
+    trained = PromptClassifier(**TINY, epochs=6).fit(*digits(16, classes=5))
+    assert trained.score(images, labels) > zero_shot.score(images, labels) + 0.03
+    losses = [epoch["loss"] for epoch in trained.history_]
+    assert losses[-1] < losses[0]
+
+
+def test_the_same_seed_gives_the_same_prompts_and_another_one_others(fitted):
+    again, other = (PromptClassifier(**TINY, **SHORT, random_state=seed).fit(*digits(4)) for seed in (1, 2))
+    states = [each.model_.learner.state_dict()["text_prompts.0"] for each in (fitted, again, other)]
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+def test_the_random_numbers_of_the_caller_are_left_alone():
+    images, labels = digits(4)
+
+    def numbers(work) -> list:
+        torch.manual_seed(5)
+        np.random.seed(5)
+        work()
+        return [torch.rand(3).tolist(), np.random.rand(3).tolist()]
+
+    def work() -> None:
+        classifier = PromptClassifier(**TINY, epochs=1, settings={"depth": 1}, prediction_batch_size=5)
+        classifier.fit(images, labels).predict(images)
+        clone(classifier).set_params(random_state=None).build(["a", "b"])
+
+    assert numbers(work) == numbers(lambda: None)
+
+
+def test_all_kinds_of_images_are_the_same_image(fitted, tmp_path):
+    array = digits(1)[0][0]
+    rgb = np.stack([array] * 3, axis=2)
+    tensor = torch.from_numpy(rgb).permute(2, 0, 1)
+    Image.fromarray(array).save(tmp_path / "image.png")
+    kinds = [array, rgb, Image.fromarray(array), tensor, tensor / 255, tmp_path / "image.png"]
+    probabilities = [fitted.predict_proba([kind])[0] for kind in [*kinds, str(tmp_path / "image.png")]]
+    for found in probabilities[1:]:
+        np.testing.assert_array_equal(found, probabilities[0])
+
+
+def test_any_sequence_of_images_will_do(fitted):
+    images, labels = digits(2)
+    expected = fitted.predict_proba(images)
+    keyed = pd_like(images)
+    for given in (tuple(images), np.stack(images), torch.from_numpy(np.stack([np.stack([i] * 3) for i in images]))):
+        np.testing.assert_array_equal(fitted.predict_proba(given), expected)
+    np.testing.assert_array_equal(fitted.predict_proba(keyed), expected)
+    assert fitted.score(keyed, pd_like(labels)) == fitted.score(images, labels)
+
+
+def pd_like(items: list):
+    """A sequence that is not indexed by position, as a filtered column of a data frame."""
+
+    class Column:
+        def __len__(self) -> int:
+            return len(items)
+
+        def __iter__(self):
+            return iter(items)
+
+    return Column()
+
+
+def test_predictions_are_names_and_probabilities_of_the_classes(fitted):
+    images, labels = digits(2, skip=5)
+    probabilities = fitted.predict_proba(images)
+    assert list(fitted.classes_) == sorted(NAMES[:3])
+    assert probabilities.shape == (6, 3)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert list(fitted.predict(images)) == [fitted.classes_[row.argmax()] for row in probabilities]
+    assert fitted.score(images, labels) == np.mean(fitted.predict(images) == np.array(labels))
+    assert fitted.predict([]).shape == (0,) and fitted.predict_proba([]).shape == (0, 3)
+
+
+def test_prompts_serve_other_classes_and_other_orders(fitted):
+    images, _ = digits(2)
+    before = fitted.predict_proba(images)
+    turned = clone_of(fitted).set_classes(fitted.classes_[::-1])
+    np.testing.assert_allclose(turned.predict_proba(images)[:, ::-1], before, rtol=1e-4, atol=1e-6)
+    assert set(turned.set_classes(["seven", "eight"]).predict(images)) <= {"seven", "eight"}
+
+
+def clone_of(classifier: PromptClassifier) -> PromptClassifier:
+    """The same classifier with a model of its own."""
+    again = clone(classifier).build(list(classifier.classes_))
+    again.model_.learner.load_state_dict(classifier.model_.learner.state_dict())
+    return again
+
+
+def test_scikit_learn_clones_validates_and_searches():
+    images, labels = digits(6, classes=2)
+    classifier = PromptClassifier(**TINY, epochs=1, settings={"depth": 1})
+    assert clone(classifier).get_params() == classifier.get_params()
+    scores = cross_val_score(classifier, images, labels, cv=2, error_score="raise")
+    assert scores.shape == (2,) and ((scores >= 0) & (scores <= 1)).all()
+    grid = {"settings": [{"depth": 1}, {"depth": 2}], "learning_rate": [0.01]}
+    found = GridSearchCV(classifier, grid, cv=2, error_score="raise").fit(images, labels)
+    assert found.best_params_["settings"]["depth"] in (1, 2)
+    assert len(found.predict(images)) == len(images)
+
+
+def test_settings_come_by_name_or_as_their_dataclass():
+    by_name = PromptClassifier(**TINY, settings={"aggregation": "none", "depth": 2}).build(["a", "b"])
+    given = BMIPConfig(aggregation="none", depth=2)
+    assert by_name.config_ == PromptClassifier(**TINY, settings=given).build(["a", "b"]).config_ == given
+    with pytest.raises(InputError, match="settings is a MaPLeConfig; BMIP takes a BMIPConfig or a dict"):
+        PromptClassifier(**TINY, settings=MaPLeConfig()).build(["a", "b"])
+
+
+def test_a_classifier_that_was_not_fitted_says_so():
+    with pytest.raises(NotFittedError):
+        PromptClassifier(**TINY).predict(digits(1)[0])
+
+
+WRONG_DATA = {
+    "unequal lengths": (lambda images, labels: (images, labels[1:]), "There are 6 images and 5 labels"),
+    "no images": (lambda images, labels: ([], []), "There are no images"),
+    "one class": (lambda images, labels: (images[:2], labels[:2]), "one class, 'zero'; a classifier needs two"),
+    "numbers": (lambda images, labels: (images, [0, 0, 1, 1, 2, 2]), "Label 0 is 0, a int; give the name"),
+    "text": (lambda images, labels: (images, "zeroes"), "labels is a str; give a list"),
+    "an image": (lambda images, labels: (Image.new("RGB", (8, 8)), ["a"]), "images is a Image; give a list"),
+    "a path": (lambda images, labels: ("a.jpg", ["a"]), "images is a str; give a list"),
+    "normalised": (lambda images, labels: ([torch.full((3, 8, 8), -2.0)] * 6, labels), "from -2 to -2; give floats"),
+    "shape": (lambda images, labels: ([torch.zeros(8, 8)] * 6, labels), r"Image \d is a tensor \[8, 8\]; give"),
+    "dtype": (lambda images, labels: ([np.zeros((8, 8))] * 6, labels), r"an array \[8, 8\] of float64; give"),
+    "kind": (lambda images, labels: ([None] * 6, labels), r"Image \d is a NoneType; give"),
+    "missing": (lambda images, labels: (["gone.jpg", *images[1:]], labels), "There is no image 'gone.jpg'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_DATA)
+def test_wrong_data_is_refused_with_what_to_give(case):
+    change, message = WRONG_DATA[case]
+    with pytest.raises(InputError, match=message):
+        PromptClassifier(**TINY).fit(*change(*digits(2)))
+
+
+@pytest.mark.parametrize("content", [b"no image", b""])
+def test_a_file_that_is_no_image_is_named_before_anything_is_loaded(content, tmp_path):
+    (tmp_path / "notes.jpg").write_bytes(content)
+    images, labels = digits(2)
+    with pytest.raises(InputError, match=rf"{tmp_path}/notes.jpg' cannot be read: no image"):
+        PromptClassifier("BMIP", "/no/such/clip.pt").fit([tmp_path / "notes.jpg", *images[1:]], labels)
+
+
+def test_a_truncated_file_is_named(fitted, tmp_path):
+    path = tmp_path / "half.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError, match=f"{path}' cannot be read: "):
+        fitted.predict([path])
+
+
+WRONG_PARAMETERS = {
+    "method": (dict(method="bimp"), "method is 'bimp'; set it to one of BMIP, MaPLe.*Do you mean BMIP"),
+    "setting": (dict(settings={"depht": 3}), "settings has 'depht', which BMIP does not have.*Do you mean depth"),
+    "deep": (dict(settings={"depth": 5}), r"settings\['depth'\] is 5, but the towers .* have 4 layers"),
+    "value": (dict(settings={"length": 0}), r"settings\['length'\] is 0; set it to 1 or more"),
+    "variant": (dict(settings={"variant": "new"}), r"settings\['variant'\] is 'new'; set it to one of paper"),
+    "words": (dict(settings={"context": "a"}), r"settings\['context'\] is 'a'.*\(settings\['length'\]\)"),
+    "backbone": (dict(backbone="ViT-B/17"), "backbone is 'ViT-B/17', which is neither a file nor one of tiny"),
+    "precision": (dict(precision="fp8"), "precision is 'fp8'; set it to one of fp32, bf16"),
+    "device": (dict(device="gpu"), "device is 'gpu'; set it to cpu, cuda"),
+    "optimizer": (dict(optimizer="sdg"), "optimizer is 'sdg'; set it to one of sgd, adam"),
+    "rate": (dict(learning_rate=0.0), "learning_rate is 0.0; set it above 0"),
+    "epochs": (dict(epochs=1.5), "epochs is 1.5; set it to a whole number, 0 or more"),
+    "batch": (dict(batch_size=0), "batch_size is 0; set it to a whole number, 1 or more"),
+    "crop": (dict(crop_scale=(0.5, 2.0)), r"crop_scale is \(0.5, 2.0\); set it to two parts"),
+    "seed": (dict(random_state=-1), "random_state is -1; set it to 0 or more, or None"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_PARAMETERS)
+def test_a_wrong_parameter_is_named_with_what_is_allowed(case):
+    parameters, message = WRONG_PARAMETERS[case]
+    with pytest.raises(InputError, match=message):
+        PromptClassifier(**{**TINY, **parameters}).fit(*digits(2))
+
+
+def test_labels_that_are_no_classes_are_named(fitted):
+    images, labels = digits(1)
+    with pytest.raises(InputError, match="labels has 'cat', 'dog', which are not among the 3 classes"):
+        fitted.score(images, ["cat", "dog", labels[2]])
+    with pytest.raises(InputError, match="labels has 'two', which is not among the 2 classes"):
+        PromptClassifier(**TINY).fit(images, labels, classes=["zero", "one"])
+    with pytest.raises(InputError, match="classes has 'a' more than once"):
+        fitted.set_classes(["a", "b", "a"])
+
+
+def test_prompts_of_classes_cannot_serve_another_number_of_them():
+    settings = {"class_specific": True, "context": "", "length": 2}
+    classifier = PromptClassifier("CoOp", **TINY, settings=settings).build(["a", "b"])
+    with pytest.raises(InputError, match=r"settings\['class_specific'\] is True: there are contexts for 2 classes"):
+        classifier.set_classes(["a", "b", "c"])
+
+
+def test_a_loss_that_is_not_finite_ends_the_fit():
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        PromptClassifier("MaPLe", **TINY, learning_rate=1e30, epochs=3).fit(*digits(4))
+
+
+def test_zero_shot_sentences_are_averaged():
+    templates = ["a {}.", "the number {}."]
+    both = PromptClassifier("ZeroshotCLIP", **TINY, settings={"templates": templates}).build(NAMES)
+    alone = PromptClassifier("ZeroshotCLIP", **TINY, settings={"templates": templates[:1]}).build(NAMES)
+    images, _ = digits(2)
+    assert not np.allclose(both.predict_proba(images), alone.predict_proba(images))
+    with pytest.raises(InputError, match="no place for the class"):
+        PromptClassifier("ZeroshotCLIP", **TINY, settings={"templates": ["a photo"]}).build(NAMES)
+
+
+def test_every_method_has_settings_that_can_be_written_down():
+    for method in METHODS.values():
+        config = method.configure(None, "tiny")
+        assert json.loads(json.dumps(method.plain_settings(config)))

@@ -1,0 +1,64 @@
+"""The core needs neither Dassl nor yacs, nor the stand-in, and messages do not wait for torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import trainers.prompting
+
+ROOT = Path(__file__).parents[1]
+BLOCKED = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("dassl", "yacs", "minidassl"):
+            raise ImportError(f"{name} is not installed here")
+
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_prompts_are_built_trained_saved_loaded_and_used_without_dassl_and_yacs(tmp_path):
+    code = """
+import numpy as np
+from trainers.prompting import *
+images = list(np.random.RandomState(0).randint(0, 256, (4, 8, 8), dtype=np.uint8))
+clip_model = load_clip("tiny")
+model = PromptedCLIP(clip_model, BMIPLearner(BMIPConfig(depth=2), clip_model), ["cat", "dog"])
+classifier = PromptClassifier(backbone="tiny", epochs=1, device="cpu").fit(images, ["cat", "dog"] * 2)
+classifier.save(sys.argv[1])
+print(PromptClassifier.load(sys.argv[1], device="cpu").predict(images).shape)
+"""
+    done = run_python(BLOCKED + code, str(tmp_path / "saved"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(4,)\n"
+
+
+def test_the_script_for_images_needs_neither_too(tmp_path):
+    code = "sys.path.insert(0, 'scripts')\nimport predict\nsys.exit(predict.main(sys.argv[1:]))"
+    done = run_python(BLOCKED + code, "--classes", "a,b", "--backbone", "tiny", "--device", "cpu", "missing.png")
+    assert done.returncode == 1, done.stderr
+    assert "There is no image 'missing.png'" in done.stderr
+
+
+def test_a_message_does_not_wait_for_torch():
+    code = "import sys, trainers.prompting.errors as e; print('torch' in sys.modules, 'sklearn' in sys.modules)"
+    assert run_python(code).stdout == "False False\n"
+
+
+def test_every_public_name_is_there():
+    for name in trainers.prompting.__all__:
+        assert getattr(trainers.prompting, name) is not None
+    assert set(trainers.prompting.__all__) <= set(dir(trainers.prompting))
+    with pytest.raises(AttributeError, match="no attribute 'Prompts'"):
+        trainers.prompting.Prompts  # noqa: B018
