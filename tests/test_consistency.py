@@ -15,10 +15,10 @@ from trainers.prompting.consistency import Consistency, ConsistencyConfig
 from trainers.prompting.learner import FixedSentence
 from trainers.prompting.prompted_clip import PromptedCLIP
 
-# Of the five classes in their order.
+# Of the five classes in their order, with characters that are others in class names and templates.
 SENTENCES = [
     ["a cat with whiskers.", "soft fur and claws."],
-    ["a dog with stripes.", "it barks, and wears stripes."],
+    ["a dog with stripes.", "a striped_dog {barks}, and wears {}."],
     ["an old jet with four engines.", "silver wings."],
     ["much water.", "waves to the horizon."],
     ["a yellow disc.", "the sun shines."],
