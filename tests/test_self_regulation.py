@@ -173,17 +173,20 @@ def test_the_text_teacher_averages_the_sentences_before_it_normalises_them(small
 
 
 # Of OpenAI's eighty, those that PromptSRC leaves out.
-LEFT_OUT = """a jpeg corrupted photo of the {}.|a good photo of a {}.|a plushie {}.|a photo of the nice {}.
-a photo of the small {}.|a photo of the weird {}.|the cartoon {}.|art of the {}.|a drawing of the {}.
-a photo of the large {}.|a black and white photo of a {}.|the plushie {}.|a dark photo of a {}.|itap of a {}.
-graffiti of the {}.|a toy {}.|itap of my {}.|a photo of a cool {}.|a photo of a small {}.|a tattoo of the {}."""
+LEFT_OUT = [
+    *[f"a {kind} of the {{}}." for kind in ("drawing", "jpeg corrupted photo", "tattoo")],
+    *[f"{kind} of the {{}}." for kind in ("art", "graffiti")],
+    *[f"a {kind} photo of a {{}}." for kind in ("black and white", "dark", "good")],
+    *[f"a photo of a {kind} {{}}." for kind in ("cool", "small")],
+    *[f"a photo of the {kind} {{}}." for kind in ("large", "nice", "small", "weird")],
+    *["itap of a {}.", "itap of my {}.", "the cartoon {}.", "the plushie {}.", "a plushie {}.", "a toy {}."],
+]
 
 
 def test_the_teacher_has_sixty_sentences_and_none_of_the_twenty_that_are_left_out():
-    left_out = LEFT_OUT.replace("\n", "|").split("|")
-    assert len(set(SELF_REGULATION)) == len(SELF_REGULATION) == 60 and len(set(left_out)) == 20
+    assert len(set(SELF_REGULATION)) == len(SELF_REGULATION) == 60 and len(set(LEFT_OUT)) == 20
     assert all(template.count("{}") == 1 for template in SELF_REGULATION)
-    assert not set(SELF_REGULATION) & set(left_out)
+    assert not set(SELF_REGULATION) & set(LEFT_OUT)
 
 
 @pytest.mark.parametrize("together", [1, 7, 100_000])
