@@ -1,7 +1,11 @@
 """Every file that CoOp, MaPLe and PromptSRC publish for our methods has ours of its name, to the same effect.
 
-Needs checkouts of KaiyangZhou/CoOp, muzairkhattak/multimodal-prompt-learning and muzairkhattak/PromptSRC, named by the
-environment variables COOP_ROOT, MAPLE_ROOT and PROMPTSRC_ROOT.
+CoPrompt's one file and its settings of data sets have ours for each; the files of BMIP's authors for PromptSRC_BMIP,
+of which many differ in the seed alone, have ours for each recipe.
+
+Needs checkouts of KaiyangZhou/CoOp, muzairkhattak/multimodal-prompt-learning, muzairkhattak/PromptSRC,
+ShuvenduRoy/CoPrompt and LAMDASZ-ML/BMIP, named by the environment variables COOP_ROOT, MAPLE_ROOT, PROMPTSRC_ROOT,
+COPROMPT_ROOT and BMIP_ROOT.
 """
 
 from __future__ import annotations
@@ -10,14 +14,15 @@ import os
 from pathlib import Path
 
 import pytest
-from test_configs import CONFIGS, load
+from test_configs import CONFIGS, DATASETS, load
+from yacs.config import CfgNode
 
 # Where a method's files are published first; later repositories carry copies, of which PromptSRC's of MaPLe's
 # base-to-new file has other epochs.
 PUBLISHED = {
     "COOP_ROOT": ("CoOp", "CoCoOp"),
     "MAPLE_ROOT": ("CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe"),
-    "PROMPTSRC_ROOT": ("CoOp", "CoCoOp", "IVLP"),
+    "PROMPTSRC_ROOT": ("CoOp", "CoCoOp", "IVLP", "PromptSRC"),
 }
 FILES = [
     path
@@ -41,3 +46,107 @@ def test_ours_has_the_effect_of_theirs(path):
     method = path.parent.name
     # All keys, so that ours sets none that theirs leaves at its default.
     assert load(method, CONFIGS / "trainers" / method / path.name) == load(method, path)
+
+
+def root(variable: str) -> Path:
+    if not os.environ.get(variable):
+        pytest.skip(f"{variable} names no checkout")
+    return Path(os.environ[variable])
+
+
+def without_names(cfg: CfgNode) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.TRAINER.RECIPE = ""
+    return cfg
+
+
+def test_promptsrcs_second_few_shot_setting_is_a_file_of_its_own():
+    name = "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"
+    path = root("PROMPTSRC_ROOT") / f"configs/trainers/PromptSRC/{name}.yaml"
+    # There it is a comment, to be exchanged by hand.
+    late = ["TRAINER.PROMPTSRC.GPA_MEAN", "45", "TRAINER.PROMPTSRC.GPA_STD", "5"]
+    assert "GPA_MEAN: 45" in path.read_text() and "GPA_STD: 5" in path.read_text()
+    ours = load("PromptSRC", CONFIGS / f"trainers/PromptSRC/{name}_late.yaml")
+    assert without_names(ours) == without_names(load("PromptSRC", path, *late))
+
+
+def overrides() -> dict[str, list[str]]:
+    """CoPrompt's settings of each data set, as options of the command line."""
+    names: dict = {}
+    exec((root("COPROMPT_ROOT") / "trainers/constants.py").read_text(), names)
+    found = {path.stem: names["get_dataset_specified_config"](load_name(path)) for path in DATASETS}
+    return {stem: options for stem, options in found.items() if options != [""]}
+
+
+def load_name(path: Path) -> str:
+    return CfgNode.load_cfg(path.open()).DATASET.NAME
+
+
+def test_coprompts_settings_of_every_data_set_are_a_file_of_its_own():
+    path, known = root("COPROMPT_ROOT") / "configs/trainers/coprompt.yaml", overrides()
+    assert len(known) == 11
+    files = {file.stem for file in (CONFIGS / "trainers/CoPrompt").glob("coprompt_*.yaml")}
+    assert files == {f"coprompt_{stem}" for stem in known}
+    for stem, options in known.items():
+        dataset = CONFIGS / f"datasets/{stem}.yaml"
+        ours = load("CoPrompt", CONFIGS / f"trainers/CoPrompt/coprompt_{stem}.yaml", dataset=dataset)
+        assert without_names(ours) == without_names(load("CoPrompt", path, *options, dataset=dataset)), stem
+    assert load("CoPrompt", CONFIGS / "trainers/CoPrompt/coprompt.yaml") == load("CoPrompt", path)
+
+
+# Ours, and those of the authors that it stands for.
+STACKED = {
+    "vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets": ["vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets"],
+    "vit_bitp_ctx1_ep20TT_PromptSRC": ["vit_bitp_ctx1_ep20TT_PromptSRC"],
+    "vit_bitp_ctx2_ep20TT_PromptSRC_adam": ["vit_bitp_ctx2_ep20TT_PromptSRC_seed40adam"],
+    "vit_bitp_ctx2_ep20TT_PromptSRC_adam_dtd": ["vit_bitp_ctx2_ep20TT_PromptSRC_seed40adam dtd"],
+    "vit_bitp_ctx4_ep20TT_PromptSRC_adam": [
+        "vit_bitp_ctx4_ep20TT_PromptSRC",
+        "vit_bitp_ctx4_ep20TT_PromptSRCseed10adam",
+    ],
+    "vit_bitp_ctx4_ep20TT_PromptSRC_sgd": [
+        f"vit_bitp_ctx4_ep20TT_PromptSRCseed{seed}" for seed in (4, 10, 15, 2000, 2004)
+    ],
+    "vit_bitp_ctx4_ep20TT_adam_PromptSRC": [
+        f"vit_bitp_ctx4_ep20TT_adam_PromptSRC{seed}" for seed in ("", "seed16", "seed16dp9", "seed2024", "seed2025")
+    ],
+    **{
+        f"vit_bitp_ctx4_ep20TT_adam_PromptSRC_lr{rate}": [f"vit_bitp_ctx4_ep20TT_adam_PromptSRCseed16dp9lr{rate}"]
+        for rate in (19, 21, 25)
+    },
+}
+
+
+def in_our_keys(cfg: CfgNode) -> CfgNode:
+    """The authors' settings of the prompts, which they have in PromptSRC's node, and the variant of their code."""
+    cfg = without_names(cfg)
+    src, bmip = cfg.TRAINER.PROMPTSRC, cfg.TRAINER.BMIP
+    assert src.N_CTX_TEXT == src.N_CTX_VISION
+    bmip.N_CTX, bmip.CTX_INIT, bmip.PREC, bmip.VARIANT = src.N_CTX_TEXT, src.CTX_INIT, src.PREC, "released"
+    return without_prompts(cfg)
+
+
+def without_prompts(cfg: CfgNode) -> CfgNode:
+    """Without what is the seed's, and PromptSRC's keys of its own prompts, which have no effect here."""
+    cfg = without_names(cfg)
+    cfg.MODEL.INIT_SEED = 48
+    for key in ("N_CTX_TEXT", "N_CTX_VISION", "CTX_INIT", "PREC", "PROMPT_DEPTH_TEXT", "PROMPT_DEPTH_VISION"):
+        del cfg.TRAINER.PROMPTSRC[key]
+    return cfg
+
+
+@pytest.mark.parametrize("name", STACKED)
+def test_the_authors_stacked_recipes_have_the_effect_of_theirs_but_for_the_seed(name):
+    folder = root("BMIP_ROOT") / "configs/trainers/PromptSRC_BMIP"
+    ours = load("PromptSRC_BMIP", CONFIGS / f"trainers/PromptSRC_BMIP/{name}.yaml")
+    assert ours.MODEL.INIT_SEED == 48  # their default
+    for file in STACKED[name]:
+        assert without_prompts(ours) == in_our_keys(load("PromptSRC_BMIP", folder / f"{file}.yaml")), file
+
+
+def test_every_stacked_recipe_of_the_authors_has_ours():
+    folder = root("BMIP_ROOT") / "configs/trainers/PromptSRC_BMIP"
+    assert {path.stem for path in folder.glob("*.yaml")} == {file for files in STACKED.values() for file in files}
+    ours = {path.stem for path in (CONFIGS / "trainers/PromptSRC_BMIP").glob("*.yaml")}
+    assert ours > set(STACKED)

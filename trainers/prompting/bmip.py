@@ -286,7 +286,7 @@ RELEASED = ReleasedLayout(
     ),
     marker=r"prompt_learner\.ctx_t",
     unused={
-        r"prompt_learner\.(ctx_v|proj_v\..+|exchange_layer_.+|compound_exchange_.+)": UNUSED,
+        r"prompt_learner\.(ctx|ctx_v|proj_v\..+|exchange_layer_.+|compound_exchange_.+)": UNUSED,
         r"(image|text)_encoder\..+\.learnable_linear\d\..+": UNUSED,
     },
 )

@@ -84,7 +84,8 @@ class Consistency(Objective):
 
     def draw(self) -> Tensor:
         """The teacher's features of a described class, `[classes, embed]`; draws from Python's generator."""
-        chosen = self.starts + (random.random() * self.counts).long()
+        # In double precision, in which a number below 1 times a count stays below the count.
+        chosen = self.starts + (random.random() * self.counts.double()).long()
         return self.described[chosen.to(self.described.device)]
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:

@@ -80,7 +80,11 @@ class PromptLearner(nn.Module):
     position: str = "end"
     conditional: bool = False
     class_specific: bool = False
-    adapters: FeatureAdapters | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Not an attribute of the class, which would hide the module of that name for ever.
+        self.adapters: FeatureAdapters | None = None
 
     @property
     def templates(self) -> tuple[str, ...]:

@@ -276,6 +276,7 @@ def encode_sentences(
     Raises:
         InputError: a sentence is longer than the checkpoint's context.
     """
+    # As they stand: underscores are spaces in class names alone, and braces are none of a template's.
+    templates = [sentence.replace("{", "{{").replace("}", "}}") for sentence in sentences]
     with torch.no_grad():
-        model = PromptedCLIP(clip_model, FixedSentence("{}"), sentences, precision)
-        return model.encode_text().float()
+        return PromptedCLIP(clip_model, FixedSentence(*templates), [""], precision).encode_text().float()

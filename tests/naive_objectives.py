@@ -1,0 +1,195 @@
+"""The objectives' equations, written for reading and not for speed: the reference that the fast ones are tested by.
+
+Nothing of the project is imported. Features of the methods come from the naive towers of `naive_methods.py` and
+`naive_bmip.py`, one image and one sentence at a time; every sum over entries, classes and images is a loop.
+
+A method is described by its raw features, before adapters and norms: `[images][embed]` and `[classes][embed]`, or
+`[images][classes][embed]` where the text depends on the image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from naive_bmip import naive_tokens
+from naive_methods import _apply, _context_tokens, _embedded, _tokens, image_feature, text_feature
+from torch import Tensor
+
+Linear = tuple[Tensor, Tensor]
+Adapt = Callable[[Tensor], Tensor]
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Raw features of the methods
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def ivlp_features(clip_model, images, classnames, text_prompts, vision_prompts, words="a photo of a"):
+    """Independent prompts by layer; a tower without any is the frozen one."""
+    length = len(text_prompts[0]) if text_prompts else 0
+    classes = []
+    for ids in naive_tokens(classnames, length, words):
+        sentence = _embedded(clip_model, ids)
+        if text_prompts:
+            sentence = torch.cat([sentence[:1], text_prompts[0], sentence[1 + length :]])
+        classes.append(text_feature(clip_model, sentence, ids, text_prompts))
+    return [image_feature(clip_model, image, vision_prompts) for image in images], classes
+
+
+def maple_features(clip_model, images, classnames, text_prompts, couplings, words="a photo of a"):
+    vision_prompts = {
+        layer: torch.stack([_apply(couplings[layer], row) for row in rows]) for layer, rows in text_prompts.items()
+    }
+    return ivlp_features(clip_model, images, classnames, text_prompts, vision_prompts, words)
+
+
+def coop_features(clip_model, images, classnames, context, words=""):
+    return [image_feature(clip_model, image) for image in images], _with_context(
+        clip_model, classnames, context, words
+    )
+
+
+def cocoop_features(clip_model, images, classnames, context, first: Linear, second: Linear, adapt_image: Adapt):
+    """The network that shifts the context sees the feature that is classified: adapted, and normalised."""
+    raw = [image_feature(clip_model, image) for image in images]
+    classes = []
+    for feature in raw:
+        shift = _apply(second, _apply(first, unit(adapt_image(feature))).clamp(min=0))
+        classes.append(_with_context(clip_model, classnames, context + shift, ""))
+    return raw, classes
+
+
+def _with_context(clip_model, classnames, context, words):
+    classes = []
+    for classname in classnames:
+        ids = _context_tokens(classname, len(context), words)
+        sentence = _embedded(clip_model, ids)
+        sentence = torch.cat([sentence[:1], context, sentence[1 + len(context) :]])
+        classes.append(text_feature(clip_model, sentence, ids))
+    return classes
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Teachers, and what they are compared with
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def unit(feature: Tensor) -> Tensor:
+    return feature / feature.square().sum().sqrt()
+
+
+def frozen_sentence(clip_model, sentence: str) -> Tensor:
+    """The frozen CLIP's feature of a sentence as it stands, `[embed]`, not normalised."""
+    with torch.no_grad():
+        ids = _tokens(sentence)
+        return text_feature(clip_model, _embedded(clip_model, ids), ids)
+
+
+def frozen_image(clip_model, image: Tensor) -> Tensor:
+    """The frozen CLIP's feature of an image, `[embed]`, normalised."""
+    with torch.no_grad():
+        return unit(image_feature(clip_model, image))
+
+
+def averaged_sentences(clip_model, classname: str, templates: list[str]) -> Tensor:
+    """The mean of the features as they come, normalised afterwards."""
+    total = 0
+    for template in templates:
+        total = total + frozen_sentence(clip_model, template.replace("{}", classname.replace("_", " ")))
+    return unit(total / len(templates))
+
+
+def adapted(feature: Tensor, inner: Tensor, outer: Tensor, share: float) -> Tensor:
+    """share * ReLU(outer ReLU(inner f)) + (1 - share) * f, of a raw feature."""
+    answer = (outer @ (inner @ feature).clamp(min=0)).clamp(min=0)
+    return share * answer + (1 - share) * feature
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Losses of normalised features: images [B][d], classes [C][d] or [B][C][d]
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def of_image(classes, i: int):
+    """The classes as image i is compared with them."""
+    return classes[i] if isinstance(classes[0], list) else classes
+
+
+def all_pairs(classes, teachers: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Every class feature there is, each with its class's teacher."""
+    rows = classes if isinstance(classes[0], list) else [classes]
+    return [(feature, teacher) for row in rows for feature, teacher in zip(row, teachers)]
+
+
+def logits(scale: Tensor, images: list[Tensor], classes) -> list[list[Tensor]]:
+    return [[scale * (image * feature).sum() for feature in of_image(classes, i)] for i, image in enumerate(images)]
+
+
+def cross_entropy(rows: list[list[Tensor]], labels: list[int]) -> Tensor:
+    total = 0
+    for row, label in zip(rows, labels):
+        total = total - _log_probabilities(row)[label]
+    return total / len(rows)
+
+
+def mean_absolute(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Over all entries of all pairs."""
+    total, entries = 0, 0
+    for feature, teacher in pairs:
+        for x, y in zip(feature, teacher):
+            total = total + (x - y).abs()
+            entries += 1
+    return total / entries
+
+
+def mean_square(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    total, entries = 0, 0
+    for feature, teacher in pairs:
+        for x, y in zip(feature, teacher):
+            total = total + (x - y) ** 2
+            entries += 1
+    return total / entries
+
+
+def mean_cosine_distance(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
+    total = 0
+    for feature, teacher in pairs:
+        total = total + 1 - (unit(feature) * unit(teacher)).sum()
+    return total / len(pairs)
+
+
+def divergence(student: list[list[Tensor]], teacher: list[list[Tensor]]) -> Tensor:
+    """sum of q (log q - log p), divided by images times classes."""
+    total, entries = 0, 0
+    for row, teacher_row in zip(student, teacher):
+        for log_p, log_q in zip(_log_probabilities(row), _log_probabilities(teacher_row)):
+            total = total + log_q.exp() * (log_q - log_p)
+            entries += 1
+    return total / entries
+
+
+def _log_probabilities(row: list[Tensor]) -> list[Tensor]:
+    largest = max(value.item() for value in row)
+    total = sum((value - largest).exp() for value in row)
+    return [value - largest - total.log() for value in row]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The average over the epochs
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def normal_density(t: float, mean: float, std: float) -> float:
+    return math.exp(-((t - mean) ** 2) / (2 * std**2)) / (std * math.sqrt(2 * math.pi))
+
+
+def weighted_sum(states: list[dict[str, Tensor]], mean: float, std: float) -> dict[str, Tensor]:
+    """Of the states at the ends of the epochs 1, 2, ..., in double precision."""
+    densities = [normal_density(epoch, mean, std) for epoch in range(1, len(states) + 1)]
+    averaged = {}
+    for name in states[0]:
+        averaged[name] = sum(
+            density / sum(densities) * state[name].double() for density, state in zip(densities, states)
+        )
+    return averaged

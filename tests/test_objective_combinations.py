@@ -1,0 +1,136 @@
+"""Any learner trains by any objective, also by those that users add; what cannot be is refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from test_bad_input import assert_refused
+from test_self_regulation import saved
+from torch.nn import functional as F
+
+from trainers import objectives
+from trainers.objectives import register_objective
+from trainers.prompting.errors import InputError
+from trainers.prompting.objective import Loss, Objective
+
+LEARNERS = ["CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "BMIP"]
+# Terms of the log, in their order.
+OBJECTIVES = {
+    "cross_entropy": [],
+    "self_regulation": ["loss_ce", "loss_text", "loss_image", "loss_logits"],
+    "consistency": ["loss_ce", "loss_text", "loss_image"],
+}
+NAMED = {
+    "PromptSRC": "self_regulation",
+    "PromptSRC_BMIP": "self_regulation",
+    "CoPrompt": "consistency",
+    "CoPrompt_BMIP": "consistency",
+}
+SHORT = ["TRAINER.PROMPTSRC.GPA_MEAN", "1", "TEST.NO_TEST", "True"]
+
+
+def by(objective: str) -> list[str]:
+    return [*SHORT, "TRAINER.OBJECTIVE", objective]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("trainer", LEARNERS)
+def test_every_learner_trains_by_every_objective(run_train, trainer, objective):
+    run = run_train(trainer=trainer, options=by(objective))
+    assert run.status == 0, run.errors
+    lines = [line for line in run.output.splitlines() if line.startswith("epoch [")]
+    assert len(lines) >= 4 and len(run.losses()) == len(lines)
+    assert all(math.isfinite(float(loss.split()[0])) for loss in run.losses())
+    for line in lines:
+        words = line.split()
+        assert [word for word in words if word.startswith("loss_")] == OBJECTIVES[objective]
+        total, *terms = (float(words[words.index(name) + 1]) for name in ("loss", *OBJECTIVES[objective]))
+        assert not terms or total == pytest.approx(sum(terms), abs=1e-3)
+    state = saved(run, 2)["state_dict"]
+    assert any(name.startswith("adapters.") for name in state) is (objective == "consistency")
+    assert all(value.isfinite().all() for value in state.values())
+
+
+@pytest.mark.parametrize("trainer", NAMED)
+def test_a_trainer_named_after_an_objective_has_it_and_may_be_told_so(run_train, tmp_path, trainer):
+    own = run_train(trainer=trainer, folder=tmp_path / "own", options=SHORT)
+    told = run_train(trainer=trainer, folder=tmp_path / "told", options=by(NAMED[trainer]))
+    assert own.status == told.status == 0, told.errors
+    assert own.losses() == told.losses() and OBJECTIVES[NAMED[trainer]][1] in own.output
+
+
+@pytest.mark.parametrize(
+    "trainer, prompts", [("PromptSRC_BMIP", "BMIP"), ("CoPrompt_BMIP", "BMIP"), ("CoPrompt", "MaPLe")]
+)
+def test_a_trainer_named_after_an_objective_is_its_prompts_trained_by_it(run_train, tmp_path, trainer, prompts):
+    named = run_train(trainer=trainer, folder=tmp_path / "named", options=SHORT)
+    options = [*by(NAMED[trainer]), "TRAINER.W", "1.0", "MODEL.INIT_SEED", "-1"]
+    combined = run_train(trainer=prompts, folder=tmp_path / "combined", options=options)
+    assert named.losses() == combined.losses()
+    first, second = saved(named, 2)["state_dict"], saved(combined, 2)["state_dict"]
+    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("objective", ["self_regulation", "consistency"])
+@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2"])
+def test_zero_shot_clip_has_nothing_that_an_objective_could_train(run_train, trainer, objective):
+    run = run_train(trainer=trainer, options=by(objective))
+    assert_refused(run, ["TRAINER.OBJECTIVE", objective, trainer, "no prompts to train", "choose another trainer"])
+
+
+def test_zero_shot_clip_may_be_told_the_objective_that_it_has_anyway(run_train):
+    options = ["TRAINER.OBJECTIVE", "cross_entropy"]
+    assert run_train(trainer="ZeroshotCLIP", options=options).status == 0
+
+
+@pytest.mark.parametrize(
+    "trainer, objective", [(trainer, other) for trainer, own in NAMED.items() for other in OBJECTIVES if other != own]
+)
+def test_a_trainer_named_after_an_objective_refuses_another(run_train, trainer, objective):
+    words = ["TRAINER.OBJECTIVE", objective, trainer, NAMED[trainer], "leave the key empty", "IVLP", "MaPLe", "BMIP"]
+    assert_refused(run_train(trainer=trainer, options=by(objective)), words)
+
+
+@pytest.mark.parametrize("trainer", ["BMIP", "PromptSRC", "ZeroshotCLIP"])
+def test_an_unknown_objective_is_refused_with_those_that_there_are(run_train, trainer):
+    run = run_train(trainer=trainer, options=by("self-regulation"))
+    assert_refused(run, ["TRAINER.OBJECTIVE", "'self-regulation'", "consistency, cross_entropy, self_regulation"])
+
+
+# ------------------------------------------------------------------------------------------------ a user's own
+
+
+@pytest.fixture
+def smoothed(monkeypatch) -> None:
+    """An objective as a user adds it, until the end of the test."""
+    monkeypatch.setattr(objectives, "OBJECTIVES", known := dict(objectives.OBJECTIVES))
+    monkeypatch.setattr("trainers.config.OBJECTIVES", known)
+
+    @register_objective("smoothed", {"TRAINER": {"SMOOTHING": {"AMOUNT": 0.1}}})
+    class Smoothed(Objective):
+        def __init__(self, cfg):
+            self.amount = cfg.TRAINER.SMOOTHING.AMOUNT
+
+        def loss(self, model, views, labels):
+            logits = model(views[0])
+            return Loss(F.cross_entropy(logits, labels, label_smoothing=self.amount), logits, {})
+
+
+def test_a_users_objective_of_ten_lines_trains_bmip_and_reads_its_own_key(run_train, tmp_path, smoothed):
+    plain = run_train(folder=tmp_path / "plain", options=SHORT)
+    runs = {
+        amount: run_train(
+            folder=tmp_path / amount, options=[*by("smoothed"), "TRAINER.SMOOTHING.AMOUNT", amount]
+        ).losses()
+        for amount in ("0.0", "0.5")
+    }
+    assert run_train(folder=tmp_path / "default", options=by("smoothed")).status == 0
+    assert runs["0.0"] == plain.losses() != runs["0.5"]
+
+
+def test_a_name_of_an_objective_is_taken_once(smoothed):
+    for name in ("smoothed", "consistency"):
+        with pytest.raises(InputError, match=f"objective '{name}' already.*cross_entropy"):
+            register_objective(name)(lambda cfg: Objective())

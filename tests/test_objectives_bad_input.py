@@ -1,0 +1,205 @@
+"""Bad values of the objectives' keys end in one line that names the key, the value and the remedy."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_bad_input import assert_refused, no_data  # noqa: F401
+from test_released_baselines import ivlp, maple, other_clip, write_run
+from test_training import interrupt_in
+
+from trainers.prompting.clip_io import load_clip
+
+SRC, CO = "TRAINER.PROMPTSRC.", "TRAINER.CoPrompt."
+MEAN = [f"{SRC}GPA_MEAN", "1"]
+BAD_VALUES = {
+    "self_regulation": [
+        ([*MEAN, f"{SRC}TEXT_LOSS_WEIGHT", "-1"], [f"{SRC}TEXT_LOSS_WEIGHT", "-1", "0.0 or more"]),
+        ([*MEAN, f"{SRC}TEXT_LOSS_WEIGHT", "float('nan')"], [f"{SRC}TEXT_LOSS_WEIGHT"]),
+        ([*MEAN, f"{SRC}IMAGE_LOSS_WEIGHT", "-0.5"], [f"{SRC}IMAGE_LOSS_WEIGHT", "-0.5", "0.0 or more"]),
+        ([], [f"{SRC}GPA_MEAN", "15", "epochs 1 to 2", "OPTIM.MAX_EPOCH", "0.75", "1.5"]),
+        ([f"{SRC}GPA_MEAN", "0.5"], [f"{SRC}GPA_MEAN", "0.5", "epochs 1 to 2"]),
+        ([f"{SRC}GPA_MEAN", "3"], [f"{SRC}GPA_MEAN", "3", "epochs 1 to 2"]),
+        ([*MEAN, f"{SRC}GPA_STD", "0"], [f"{SRC}GPA_STD", "0", "more than 0"]),
+        ([*MEAN, f"{SRC}GPA_STD", "-1"], [f"{SRC}GPA_STD", "-1", "more than 0"]),
+        ([*MEAN, "DATALOADER.K_TRANSFORMS", "2"], ["DATALOADER.K_TRANSFORMS", "2", "1 views"]),
+        (
+            [*MEAN, "TEST.NO_TEST_EARLY", "False"],
+            ["TRAIN.EARLY_STOPPING", "TEST.NO_TEST_EARLY", "averages over all", "EARLY_STOPPING to False"],
+        ),
+    ],
+    "consistency": [
+        (["TRAINER.W", "-1"], ["TRAINER.W", "-1", "0.0 or more"]),
+        (["TRAINER.DISTILL", "kl"], ["TRAINER.DISTILL", "'kl'", "cosine, mse"]),
+        ([f"{CO}IMAGE_ADAPTER_SHARE", "1.5"], [f"{CO}IMAGE_ADAPTER_SHARE", "1.5", "between 0.0 and 1.0"]),
+        ([f"{CO}IMAGE_ADAPTER_SHARE", "-0.1"], [f"{CO}IMAGE_ADAPTER_SHARE", "-0.1", "between 0.0 and 1.0"]),
+        ([f"{CO}TEXT_ADAPTER_SHARE", "2"], [f"{CO}TEXT_ADAPTER_SHARE", "2", "between 0.0 and 1.0"]),
+        (["DATALOADER.K_TRANSFORMS", "3"], ["DATALOADER.K_TRANSFORMS", "3", "2 views"]),
+    ],
+}
+TRAINERS = {"self_regulation": ("PromptSRC", "PromptSRC_BMIP", "MaPLe"), "consistency": ("CoPrompt", "IVLP", "BMIP")}
+CASES = [
+    pytest.param(trainer, objective, *case, id=f"{trainer}-{' '.join(case[0])}")
+    for objective, cases in BAD_VALUES.items()
+    for trainer in TRAINERS[objective]
+    for case in cases
+]
+
+
+def named(trainer: str, objective: str) -> list[str]:
+    return [] if trainer.startswith(("PromptSRC", "CoPrompt")) else ["TRAINER.OBJECTIVE", objective]
+
+
+@pytest.mark.parametrize("trainer, objective, options, words", CASES)
+def test_a_bad_value_is_refused_before_data_is_read(run_train, no_data, trainer, objective, options, words):  # noqa: F811
+    assert_refused(run_train(trainer=trainer, options=[*named(trainer, objective), *options]), words)
+
+
+@pytest.mark.parametrize("trainer", ["BMIP", "PromptSRC"])
+def test_one_view_is_all_that_cross_entropy_and_self_regulation_take(run_train, trainer):
+    run = run_train(trainer=trainer, options=[*MEAN, "DATALOADER.K_TRANSFORMS", "3"])
+    assert_refused(run, ["DATALOADER.K_TRANSFORMS", "3", trainer, "1 views"])
+
+
+def test_the_remedy_for_early_stopping_works(run_train):
+    options = [*MEAN, "TEST.NO_TEST_EARLY", "False", "TRAIN.EARLY_STOPPING", "False"]
+    assert run_train(trainer="PromptSRC", options=options).status == 0
+
+
+def test_whole_numbers_are_numbers(run_train):
+    options = [*MEAN, f"{SRC}GPA_STD", "2", f"{SRC}TEXT_LOSS_WEIGHT", "0", f"{SRC}IMAGE_LOSS_WEIGHT", "3"]
+    run = run_train(trainer="PromptSRC", options=options)
+    assert run.status == 0 and "loss_text 0.0000" in run.output
+
+
+# ------------------------------------------------------------------------------------------------ resuming
+
+THREE = ["OPTIM.MAX_EPOCH", "3", "TRAINER.PROMPTSRC.GPA_MEAN", "2"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [["TRAINER.PROMPTSRC.GPA_MEAN", "3"], ["TRAINER.PROMPTSRC.GPA_STD", "2"], ["OPTIM.MAX_EPOCH", "4"]],
+    ids=str,
+)
+@pytest.mark.parametrize("place", ["own folder", "another folder"])
+def test_a_run_is_not_resumed_with_another_gaussian(run_train, tmp_path, monkeypatch, place, change):
+    interrupt_in(monkeypatch, epoch=1)
+    first = run_train(trainer="PromptSRC", options=THREE)
+    assert first.status == 130
+    where = {} if place == "own folder" else {"folder": tmp_path / "second"}
+    flags = () if place == "own folder" else ("--resume", str(first.folder))
+    other = run_train(*flags, trainer="PromptSRC", options=[*THREE, *change], **where)
+    assert other.status == 2 and "Traceback" not in other.errors
+    assert change[0].rpartition(".")[2] in other.errors and ("--force" in other.errors or "set them" in other.errors)
+
+
+@pytest.mark.parametrize("place", ["own folder", "another folder"])
+def test_a_run_by_cross_entropy_is_not_resumed_by_self_regulation(run_train, tmp_path, monkeypatch, place):
+    options = ["OPTIM.MAX_EPOCH", "3"]
+    interrupt_in(monkeypatch, epoch=1)
+    first = run_train(trainer="MaPLe", options=options)
+    changed = [*options, "TRAINER.OBJECTIVE", "self_regulation", "TRAINER.PROMPTSRC.GPA_MEAN", "2"]
+    where = {} if place == "own folder" else {"folder": tmp_path / "second"}
+    flags = () if place == "own folder" else ("--resume", str(first.folder))
+    other = run_train(*flags, trainer="MaPLe", options=changed, **where)
+    assert other.status == 2 and "Traceback" not in other.errors and "epoch [" not in other.output
+    assert ("TRAINER.OBJECTIVE" in other.errors or "self-regulation" in other.errors) and "--force" in other.errors
+
+
+def assert_refused_at_last(run, words) -> None:
+    """Behind the bar that shows how far the teachers are."""
+    assert run.status == 2 and "Traceback" not in run.errors and "epoch [" not in run.output
+    message = run.errors[run.errors.index("error: ") :]
+    assert not [word for word in words if word not in message]
+
+
+def without_settings(run) -> None:
+    """As a run of an older version, or one that was copied by hand, without the record of its settings."""
+    (run.folder / "settings.yaml").unlink()
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (["TRAINER.PROMPTSRC.GPA_MEAN", "3"], ["mean 2.0", "GPA_MEAN", "3.0"]),
+        (["TRAINER.PROMPTSRC.GPA_STD", "2"], ["standard deviation 1.0", "GPA_STD", "2.0"]),
+        (["OPTIM.MAX_EPOCH", "4"], ["averages 3 epochs", "OPTIM.MAX_EPOCH"]),
+    ],
+    ids=str,
+)
+def test_the_checkpoint_itself_tells_its_gaussian(run_train, monkeypatch, change, words):
+    interrupt_in(monkeypatch, epoch=1)
+    without_settings(run_train(trainer="PromptSRC", options=THREE))
+    other = run_train(trainer="PromptSRC", options=[*THREE, *change])
+    assert_refused_at_last(other, [*words, "train from scratch"])
+
+
+def test_the_checkpoint_itself_tells_that_it_has_no_average(run_train, monkeypatch):
+    interrupt_in(monkeypatch, epoch=1)
+    without_settings(run_train(trainer="IVLP", options=["OPTIM.MAX_EPOCH", "3"]))
+    options = [*THREE, "TRAINER.OBJECTIVE", "self_regulation"]
+    run = run_train(trainer="IVLP", options=options)
+    assert_refused_at_last(run, ["no average", "without self-regulation", "--force"])
+
+
+# ------------------------------------------------------------------------------------------------ published files
+
+
+def with_teacher(clip_model, state: dict, prefix: str, strip: str = "") -> dict:
+    teacher = {
+        f"{prefix}{name.removeprefix(strip)}": value
+        for name, value in clip_model.state_dict().items()
+        if name.startswith(strip)
+    }
+    return {**state, **teacher}
+
+
+def only_prompts(state: dict) -> dict:
+    """Without the towers' own weights, by which a backbone is told as well."""
+    return {name: value for name, value in state.items() if "prompt_learner" in name or "VPT" in name}
+
+
+PUBLISHED = {
+    "PromptSRC": (
+        lambda clip_model: ivlp(clip_model, length=4, vision_length=4),
+        dict(prefix="prompt_learner.ZS_image_encoder.", strip="visual."),
+    ),
+    "CoPrompt": (maple, dict(prefix="model_distill.")),
+}
+FOLDERS = {"PromptSRC": "VLPromptLearner", "CoPrompt": "MultiModalPromptLearner"}
+
+
+def published(trainer: str, teacher) -> dict:
+    """A checkpoint of the tiny CLIP's prompts, with the teacher of another where `teacher` is one."""
+    clip_model = load_clip("tiny")
+    publish, names = PUBLISHED[trainer]
+    state = with_teacher(teacher, only_prompts(publish(clip_model)), **names)
+    if trainer == "CoPrompt":
+        width = clip_model.text_projection.shape[1]
+        for tower in ("image", "text"):
+            state[f"adapter_{tower}.fc.0.weight"] = torch.randn(width // 4, width).half()
+            state[f"adapter_{tower}.fc.2.weight"] = torch.randn(width, width // 4).half()
+    return state
+
+
+def evaluated(run_train, folder, trainer: str, teacher):
+    state = published(trainer, teacher)
+    write_run(folder, "IVLP" if trainer == "PromptSRC" else "MaPLe", state)
+    run = run_train("--eval-only", "--model-dir", str(folder), trainer=trainer, options=MEAN)
+    return state, run
+
+
+@pytest.mark.parametrize("trainer", PUBLISHED)
+def test_a_published_teacher_is_left_out_and_that_is_said(run_train, tmp_path, trainer):
+    state, run = evaluated(run_train, tmp_path / "theirs", trainer, load_clip("tiny"))
+    assert run.status == 0, run.errors
+    frozen = sum("ZS_image_encoder" in name or "model_distill" in name for name in state)
+    assert f"{frozen} are left out: the frozen teacher" in run.output
+    assert ("adapters.image.layers.0.weight" in run.output) is (trainer == "CoPrompt")
+
+
+@pytest.mark.parametrize("trainer", PUBLISHED)
+def test_a_published_teacher_of_another_backbone_is_refused(run_train, tmp_path, trainer):
+    _, run = evaluated(run_train, tmp_path / "theirs", trainer, other_clip())
+    assert_refused(run, ["MODEL.BACKBONE.NAME is 'tiny'", "conv1.weight", "(192, 3, "])
