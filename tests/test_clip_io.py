@@ -83,7 +83,7 @@ def test_an_openai_name_without_network_says_where_to_put_the_file(monkeypatch):
     def refuse(*_, **__):
         raise OSError("no network")
 
-    monkeypatch.setattr(clip_io.clip, "load", refuse)
+    monkeypatch.setattr(clip_io.clip, "_download", refuse)
     with pytest.raises(InputError, match=r"ViT-B/16.*~/\.cache/clip.*no network.*ViT-B-16\.pt"):
         load_clip("ViT-B/16")
 

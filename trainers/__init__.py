@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-_NOT_METHODS = {"base", "config", "evaluation", "records"}
+_NOT_METHODS = {"base", "config", "evaluation", "plugin", "records", "registration"}
 
 
 def register_all() -> None:
