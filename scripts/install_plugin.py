@@ -200,7 +200,7 @@ def free_name(own: str, checkout: Path) -> str:
 def entry(renamed: dict[str, str]) -> str:
     """The module that `train.py` imports."""
     return (
-        '"""BMIP as a plugin, written by install_plugin.py: the import registers its trainer and declares its keys."""\n'
+        '"""BMIP as a plugin, written by install_plugin.py: importing it registers the trainer and its keys."""\n'
         "\n"
         "from .trainers.plugin import plug_in\n"
         "\n"
