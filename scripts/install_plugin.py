@@ -354,7 +354,8 @@ def remove_folder(folder: Path) -> bool:
     if cache.is_dir():
         for path in cache.glob("*.pyc"):
             path.unlink()
-        remove_empty(cache, folder)
+        if not any(cache.iterdir()):
+            cache.rmdir()
     if any(folder.iterdir()):
         return False
     folder.rmdir()

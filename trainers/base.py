@@ -8,6 +8,7 @@ not resume exactly.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -206,6 +207,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             super().train()
         except EndOfTraining:
             self.after_train()
+        sys.stdout.flush()
 
     def run_epoch(self) -> None:
         start = time.perf_counter()
@@ -269,6 +271,8 @@ class PromptTrainer(Checkpointing, TrainerX):
         accuracy = super().test(split)
         if split in (None, self.cfg.TEST.SPLIT):
             self._write_result(accuracy, time.perf_counter() - start)
+        # The train.py of the authors' repository leaves by os._exit, which loses what is still to be written.
+        sys.stdout.flush()
         return accuracy
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

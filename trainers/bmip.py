@@ -162,4 +162,4 @@ class BMIP(PromptTrainer):
             for name in ("mean", "std"):
                 self.write_scalar(f"{split}/{row['tower']}_gate_{row['layer']}_{name}", row[name], self.epoch)
         print("=> gates (weight of a layer's own prompts; std over images or classes)")
-        print(tabulate(rows, headers="keys", floatfmt=".4f"))
+        print(tabulate(rows, headers="keys", floatfmt=".4f"), flush=True)
