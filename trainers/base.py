@@ -41,6 +41,11 @@ EARLIEST_STOP = 5
 NO_PATIENCE = -1
 
 
+def gradient_scaler(device: torch.device) -> Any:
+    """PyTorch's gradient scaler; before 2.3 it has one for CUDA only, as it then has fp16."""
+    return torch.amp.GradScaler(device.type) if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler()
+
+
 class EndOfTraining(Exception):
     """Leaves Dassl's loop over the epochs, which has no other way out."""
 
@@ -141,7 +146,7 @@ class PromptTrainer(Checkpointing, TrainerX):
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model(self.registered_name, self.learner, self.optim, self.sched)
         if self.precision.scale_gradients:
-            self.scaler = torch.amp.GradScaler(self.device.type)
+            self.scaler = gradient_scaler(self.device)
 
     def convert_state_dict(self, name: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Accept checkpoints of the method's authors beside our own, and say what is taken from them."""
