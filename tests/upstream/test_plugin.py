@@ -14,8 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from minidassl.checkpoint import load_checkpoint
+
 import pytest
 import torch
+from conftest import make_clip
 from dataset_trees import write_tree
 from test_training import assert_same_state
 
@@ -57,7 +60,8 @@ class Checkout:
     """A copy of a checkout with the plugin in it, and a EuroSAT tree."""
 
     def __init__(self, name: str, source: str, folder: Path):
-        self.root, self.data, self.name = folder / name, folder / "data", name
+        self.root, self.data = folder / name, folder / "data"
+        self.environment = environment(DATA=str(self.data), PYTHON=sys.executable)
         shutil.copytree(source, self.root, symlinks=True)
         write_tree(self.data, "EuroSAT")
         self.before, self.status = files(self.root), git_status(self.root)
@@ -65,9 +69,7 @@ class Checkout:
         self.trainer = json.loads((self.root / install_plugin.MANIFEST).read_text())["trainer"]
 
     def call(self, *command: str) -> str:
-        done = subprocess.run(
-            command, cwd=self.root, env=environment(DATA=str(self.data), PYTHON=sys.executable), capture_output=True
-        )
+        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True)
         output = done.stdout.decode(errors="replace")
         assert done.returncode == 0, output[-2000:] + done.stderr.decode(errors="replace")[-3000:]
         return output
@@ -102,7 +104,7 @@ def result(folder: Path) -> dict:
 
 
 def checkpoint(folder: Path, epoch: int) -> dict:
-    return torch.load(folder / LEARNER / f"model.pth.tar-{epoch}", weights_only=True)
+    return load_checkpoint(folder / LEARNER / f"model.pth.tar-{epoch}")
 
 
 def test_two_epochs_are_trained_and_tested_on_upstream_dassl(checkout, trained):
@@ -153,3 +155,26 @@ def test_uninstalling_restores_every_byte_and_leaves_the_outputs(checkout, train
     assert outputs
     shutil.rmtree(checkout.root / "output")
     assert git_status(checkout.root) == checkout.status
+
+
+def test_two_commands_compare_bmip_with_maple(tmp_path):
+    """Installing is one. Random weights stand for OpenAI's, under their name and with a checksum of ours."""
+    if not os.environ.get("MAPLE_ROOT"):
+        pytest.skip("set MAPLE_ROOT to a checkout of MaPLe")
+    checkout = Checkout("MaPLe", os.environ["MAPLE_ROOT"], tmp_path)
+    weights = tmp_path / ".cache" / "clip" / "ViT-B-16.pt"
+    weights.parent.mkdir(parents=True)
+    torch.save(make_clip(transformer_width=512, transformer_heads=8, vision_width=768).state_dict(), weights)
+    source = checkout.root / "clip" / "clip.py"
+    text = source.read_text()
+    line = next(line for line in text.splitlines() if line.strip().startswith('"ViT-B/16"'))
+    checksum = line.split("/")[-2]
+    source.write_text(text.replace(checksum, install_plugin.digest(weights.read_bytes())))
+    options = ["INPUT.SIZE", "(32, 32)", "OPTIM.MAX_EPOCH", "1", "TRAINER.BMIP.PREC", "fp32"]
+    options += [part for node in ("BMIP", "MAPLE") for part in (f"TRAINER.{node}.PROMPT_DEPTH", "3")]
+    command = ["bash", "scripts/bmip/compare.sh", "eurosat", "1", "MaPLe", "--shots", "2", "--opts", *options]
+    checkout.environment["HOME"] = str(tmp_path)
+    printed = checkout.call(*command)
+    assert re.search(r"^BMIP +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d  vit_b16_c2_ep10_batch4_2ctx$", printed, re.MULTILINE)
+    assert re.search(r"^MaPLe +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d  vit_b16_c2_ep5_batch4_2ctx$", printed, re.MULTILINE)
+    assert checkout.call(*command).count("There is a result in") == 4
