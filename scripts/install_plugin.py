@@ -32,6 +32,8 @@ ASIDE = f"{PACKAGE}/put_aside"
 TRAIN = "train.py"
 # The methods' modules in trainers/ that are installed, and their names. The others are in the checkouts already.
 METHODS = {"bmip": "BMIP"}
+# Whom a reader of the advice is likely to compare with, in this order.
+COMPARED = ("BMIP", "PromptSRC", "CoPrompt", "MaPLe", "CoOp")
 # Imported by the plugin; torch, torchvision and the like are Dassl's own needs.
 NEEDED = ("torch", "torchvision", "yacs", "tabulate", "psutil", "ftfy", "regex")
 # Recipes that configure the data sets, which are the checkout's own, stay here.
@@ -143,7 +145,7 @@ def install(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
         write(checkout / path, content)
     (checkout / TRAIN).write_bytes(changed)
     print(f"Installed {len(plugin.files)} files.")
-    print(advice(plugin.name))
+    print(advice(plugin.name, registered_in(checkout)))
 
 
 def make_plugin(checkout: Path) -> Plugin:
@@ -188,13 +190,15 @@ def sources(folder: Path) -> list[Path]:
 
 def free_name(own: str, checkout: Path) -> str:
     """The trainer's own name, or another one where the checkout registers that or declares keys under it."""
-    registered = re.compile(rf"register\(.*\)\s*class\s+{own}\b")
-    for path in sorted((checkout / "trainers").glob("*.py")):
-        if registered.search(path.read_text(encoding="utf-8", errors="replace")):
-            return f"{own}Plugin"
-    declared = re.compile(rf"\bTRAINER\.{own}\s*=")
     train = (checkout / TRAIN).read_text(encoding="utf-8", errors="replace")
-    return f"{own}Plugin" if declared.search(train) else own
+    declared = re.search(rf"\bTRAINER\.{own}\s*=", train)
+    return f"{own}Plugin" if declared or own in registered_in(checkout) else own
+
+
+def registered_in(checkout: Path) -> set[str]:
+    """The trainers that a checkout's modules register."""
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in (checkout / "trainers").glob("*.py"))
+    return {name for text in texts for name in re.findall(r"register\(.*\)\s*class\s+(\w+)", text)}
 
 
 def entry(renamed: dict[str, str]) -> str:
@@ -282,16 +286,17 @@ def import_line(carriage_return: bool) -> bytes:
     return f"import {PACKAGE}".encode() + (b"\r" if carriage_return else b"")
 
 
-def advice(name: str) -> str:
-    """What to run next."""
+def advice(name: str, others: set[str]) -> str:
+    """What to run next; `others` are the checkout's own trainers."""
     folder = f"scripts/{name.lower()}"
+    other = next((trainer for trainer in COMPARED if trainer in others), "TRAINER:CFG")
     absent = [module for module in NEEDED if importlib.util.find_spec(module) is None]
     note = f"\nThis Python lacks {', '.join(absent)}: python -m pip install {' '.join(absent)}" if absent else ""
     return f"""Now, in the checkout ({name} trains by its own train.py; configurations are in configs/trainers/{name}):
   export DATA=/path/to/datasets
-  bash {folder}/base2new_train.sh eurosat 1         # train on the base classes and test them, seed 1
-  bash {folder}/base2new_test.sh eurosat 1          # test that model on the new classes
-  bash {folder}/compare.sh eurosat "1 2 3" "MaPLe"  # beside a trainer of the checkout, with a table{note}"""
+  bash {folder}/base2new_train.sh eurosat 1      # train on the base classes and test them, seed 1
+  bash {folder}/base2new_test.sh eurosat 1       # test that model on the new classes
+  bash {folder}/compare.sh eurosat "1 2 3" {other}  # beside a trainer of the checkout, with a table{note}"""
 
 
 # -------------------------------------------------------------------------------------------------------- uninstall

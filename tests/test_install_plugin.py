@@ -104,6 +104,11 @@ def test_train_py_finds_the_trainer_its_keys_and_a_whole_configuration(checkout)
     assert "RECIPE vit_b16_c2_ep10_batch4_2ctx_none (224, 224) 1e-05 all\n" in output
 
 
+def test_the_advice_names_a_trainer_of_the_checkout_to_compare_with(checkout, capsys):
+    call(checkout)
+    assert 'scripts/bmip/compare.sh eurosat "1 2 3" CoOp ' in capsys.readouterr().out
+
+
 def test_recipes_say_what_ours_say_with_their_bases_merged_in(checkout):
     from trainers.config import read_yaml
 
