@@ -96,8 +96,8 @@ def test_the_table_has_means_over_seeds_of_the_final_tests_and_nothing_runs_twic
     arguments = ("compare", "BMIP", "eurosat", "1 2", "MaPLe")
     assert call(scripts, *arguments) == 0
     lines = [line.split() for line in capfd.readouterr().out.splitlines()]
-    assert ["BMIP", "83.00", "83.00", "83.00", "vit_b16_c2_ep10_batch4_2ctx"] in lines
-    assert ["MaPLe", "73.00", "73.00", "73.00", "vit_b16_c2_ep5_batch4_2ctx"] in lines
+    assert ["BMIP", "83.0", "83.0", "83.0", "vit_b16_c2_ep10_batch4_2ctx"] in lines
+    assert ["MaPLe", "73.0", "73.0", "73.0", "vit_b16_c2_ep5_batch4_2ctx"] in lines
     (scripts.CHECKOUT / "train.py").write_text("raise SystemExit(3)")
     assert call(scripts, *arguments) == 0
     assert capfd.readouterr().out.count("There is a result in") == 8

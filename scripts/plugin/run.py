@@ -210,7 +210,7 @@ def print_table(args: argparse.Namespace, rows: list[tuple[str, str, dict[str, l
             continue
         base, new = (statistics.mean(part) for part in values)
         mean = 2 * base * new / (base + new) if base + new else 0.0
-        print(f"{trainer:{width}} {base:6.2f} {new:6.2f} {mean:6.2f}  {cfg}")
+        print(f"{trainer:{width}} {base:6.1f} {new:6.1f} {mean:6.1f}  {cfg}")
 
 
 if __name__ == "__main__":

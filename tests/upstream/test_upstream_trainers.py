@@ -126,6 +126,18 @@ def test_what_it_saved_on_the_standin_is_tested_on_new_classes_there(case, given
     assert "Loading weights to" in printed and len(accuracy(printed)) == 3
 
 
+def test_a_stopped_run_goes_on_to_the_same_end_on_the_standin(case, given, on_standin, tmp_path):
+    every = ("TRAIN.CHECKPOINT_FREQ", "1")
+    run(case, given, "stand-in", tmp_path / "every", options=every)
+    (tmp_path / "begun" / case.model).mkdir(parents=True)
+    (tmp_path / "every" / case.model / "model.pth.tar-1").rename(tmp_path / "begun" / case.model / "model.pth.tar-1")
+    printed = run(case, given, "stand-in", tmp_path / "begun", options=every)
+    assert losses(printed) == losses(on_standin[0])[5:]
+    assert_same_state(
+        checkpoint(case, tmp_path / "begun")["state_dict"], checkpoint(case, on_standin[1])["state_dict"]
+    )
+
+
 def test_every_step_is_that_on_upstream_dassl(case, given, on_standin, tmp_path):
     environment = {**os.environ, "PYTHONPATH": DASSL_ROOT, "OUTDATED_IGNORE": "1"}
     tried = subprocess.run(
