@@ -11,16 +11,13 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import minidassl  # noqa: F401  # isort: skip  (first: answers to the name "dassl")
-from minidassl.data.datasets import Datum
-
 from trainers.prompting.errors import InputError
 
 from .fewshot import Item
 from .readers import Splits
 
-# Upstream's record class, and the stand-in's, on which CoOp's code runs too.
-DATUM = (("dassl.data.datasets.base_dataset", "Datum"), (Datum.__module__, Datum.__name__))
+# Upstream's record class, and the name that the stand-in's had in its first files.
+DATUM = (("dassl.data.datasets.base_dataset", "Datum"), ("minidassl.data.datasets.base_dataset", "Datum"))
 FIELDS = ("_impath", "_label", "_classname")
 
 

@@ -11,3 +11,10 @@ from . import _alias
 __version__ = "0.6.3+minidassl"  # the version whose surface it follows
 
 CHOICE: str = _alias.choose()
+
+
+def answer() -> None:
+    """Answer to the name ``dassl`` in this process even where upstream could, before anything of it is in use."""
+    global CHOICE
+    if not CHOICE.startswith(_alias.STAND_IN):
+        CHOICE = _alias.install()

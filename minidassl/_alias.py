@@ -11,31 +11,33 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _OWN = __package__
+STAND_IN = "Dassl: built-in stand-in"
 
 
 def choose() -> str:
     """Leave an importable upstream Dassl alone, else answer to its name; return one line that says which."""
     spec = importlib.util.find_spec("dassl")
     if spec is None:
-        _install()
-        return "Dassl: built-in stand-in"
+        return install()
     try:
         # The part that pulls in everything upstream needs.
         importlib.import_module("dassl.engine")
     except Exception as error:  # whatever a foreign package raises while it is imported
-        _install()
+        install()
         place = os.path.dirname(spec.origin) if spec.origin else list(spec.submodule_search_locations or [])
-        return f"Dassl: built-in stand-in (upstream at {place} cannot be imported: {error})"
+        return f"{STAND_IN} (upstream at {place} cannot be imported: {error})"
     upstream = sys.modules["dassl"]
     version = getattr(upstream, "__version__", "of unknown version")
     return f"Dassl: upstream {version} at {os.path.dirname(upstream.__file__)}"
 
 
-def _install() -> None:
-    # What a failed import of upstream has left behind must not be mixed with the stand-in.
+def install() -> str:
+    """Answer to the name; return one line that says so."""
+    # What an import of upstream has left behind must not be mixed with the stand-in.
     for name in [name for name in sys.modules if name == "dassl" or name.startswith("dassl.")]:
         del sys.modules[name]
     sys.meta_path.insert(0, _AliasFinder())
+    return STAND_IN
 
 
 class _AliasFinder(MetaPathFinder):

@@ -200,6 +200,8 @@ def _read_legacy(fpath: str | os.PathLike[str], why: Exception) -> dict[str, Any
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckpointError(f'"{fpath}" holds pickled objects but no state_dict; it is no checkpoint')
+    if not legacy_pickle.holds_inert(content):  # torch 1.13 refuses every file with a plain float in it
+        return content
     print(f'Note: "{fpath}" holds pickled optimizer or scheduler objects; only its weights and epoch are used')
     kept = {key: content.get(key) for key in ("state_dict", "epoch", "val_result")}
     return {**kept, "optimizer": None, "scheduler": None}

@@ -111,9 +111,13 @@ _DEFAULTS = {
 }
 
 
+# What every configuration starts as, under upstream's name for it. Extensions add their keys here.
+cfg_default = CfgNode(_DEFAULTS)
+
+
 def get_cfg_default() -> CfgNode:
     """Return a fresh, unfrozen configuration; new keys may be assigned to it before it is frozen."""
-    return CfgNode(_DEFAULTS)
+    return cfg_default.clone()
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:

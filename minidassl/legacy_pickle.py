@@ -64,6 +64,15 @@ def _encode_latin1(text: str, encoding: str) -> bytes:
     return codecs.encode(text, "latin1")
 
 
+def holds_inert(content: Any) -> bool:
+    """Whether any object in nested dicts, lists and tuples stands for one that was not built."""
+    if isinstance(content, dict):
+        return any(holds_inert(value) for value in content.values())
+    if isinstance(content, (list, tuple)):
+        return any(holds_inert(value) for value in content)
+    return type(content).__module__.startswith("inert.")
+
+
 def _inert_class(module: str, name: str) -> type:
     """A class that accepts any arguments and any state, and keeps neither."""
 

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, StepLR
+
+try:
+    from torch.optim.lr_scheduler import LRScheduler
+except ImportError:  # its name in torch 1.13
+    from torch.optim.lr_scheduler import _LRScheduler as LRScheduler
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode

@@ -83,7 +83,7 @@ def test_an_openai_name_without_network_says_where_to_put_the_file(monkeypatch):
     def refuse(*_, **__):
         raise OSError("no network")
 
-    monkeypatch.setattr(clip_io.clip, "load", refuse)
+    monkeypatch.setattr(clip_io.clip, "_download", refuse)
     with pytest.raises(InputError, match=r"ViT-B/16.*~/\.cache/clip.*no network.*ViT-B-16\.pt"):
         load_clip("ViT-B/16")
 
@@ -102,3 +102,21 @@ def test_a_precision_stores_matrix_weights_in_its_type_and_the_rest_in_fp32(name
         assert weight.dtype == PRECISIONS[name].matmul
     for weight in (block.ln_1.weight, model.token_embedding.weight, model.logit_scale, model.positional_embedding):
         assert weight.dtype == torch.float32
+
+
+def test_a_clip_that_wants_a_design_is_told_to_leave_the_towers_alone(monkeypatch):
+    """MaPLe's copy of `clip` and its heirs' build the towers of a method."""
+    seen = []
+
+    def build(state_dict, design_details):
+        seen.append(design_details)
+        return original(state_dict)
+
+    original = clip_io.build_model
+    plain = load_clip("tiny").state_dict()
+    monkeypatch.setattr(clip_io, "build_model", build)
+    told = load_clip("tiny").state_dict()
+    assert [(design["trainer"], design["vision_depth"], design["language_depth"]) for design in seen] == [
+        ("CoOp", 0, 0)
+    ]
+    assert all(torch.equal(told[name], value) for name, value in plain.items())

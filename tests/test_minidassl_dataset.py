@@ -21,6 +21,12 @@ def labels_and_paths(source: list[Datum]) -> list[tuple[int, str]]:
     return [(item.label, item.impath) for item in source]
 
 
+def test_a_pickled_datum_goes_by_upstreams_name_so_that_either_reads_it():
+    pickled = pickle.dumps(items(2))
+    assert b"dassl.data.datasets.base_dataset" in pickled and b"minidassl" not in pickled
+    assert repr(pickle.loads(pickled)) == repr(items(2))
+
+
 def test_a_datum_says_what_it_was_given_and_does_not_look_for_the_file():
     datum = Datum(Path("no/such/image.jpg"), label=3, domain=1, classname="cat")
     assert (datum.impath, datum.label, datum.domain, datum.classname) == (str(Path("no/such/image.jpg")), 3, 1, "cat")

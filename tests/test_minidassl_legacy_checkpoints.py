@@ -188,3 +188,24 @@ def test_torchs_optimisers_are_never_built_from_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.optim.Optimizer, "__setstate__", refuse)
     monkeypatch.setattr(CosineAnnealingLR, "__setstate__", refuse, raising=False)
     load_checkpoint(tmp_path / "model.pth.tar-5")
+
+
+def test_a_plain_file_that_an_older_torch_refuses_is_read_as_a_whole(tmp_path, monkeypatch):
+    """torch 1.13 with weights_only=True refuses every file with a float in it."""
+    content = {
+        "state_dict": {"a": torch.ones(2)},
+        "epoch": 1,
+        "optimizer": {"lr": 0.5},
+        "scheduler": {"steps": [1, 2]},
+    }
+    torch.save(content, tmp_path / "model.pth.tar-1")
+    load = torch.load
+
+    def refuse_floats(*args, weights_only, **kwargs):
+        if weights_only:
+            raise pickle.UnpicklingError("Unsupported operand 71")
+        return load(*args, weights_only=False, **kwargs)
+
+    monkeypatch.setattr(torch, "load", refuse_floats)
+    found = load_checkpoint(tmp_path / "model.pth.tar-1")
+    assert found["optimizer"] == {"lr": 0.5} and found["scheduler"] == {"steps": [1, 2]}

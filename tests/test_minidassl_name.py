@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,40 @@ def test_a_broken_upstream_gives_way_and_the_reason_is_told(tmp_path):
 
 def test_importing_the_package_prints_nothing():
     assert run_python("import minidassl") == ""
+
+
+SCRIPT = """
+import sys
+import dassl.utils, helper
+print(sys.argv[1:], helper.WHERE, hasattr(dassl.utils, "setup_logger"), __name__)
+"""
+
+
+def run_script(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """`python -m minidassl` in a folder of its own, from which the repository is found by PYTHONPATH."""
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout" / "helper.py").write_text('WHERE = "beside the script"\n')
+    (tmp_path / "checkout" / "train.py").write_text(SCRIPT)
+    upstream = fake_upstream(tmp_path / "upstream", "")
+    return subprocess.run(
+        [sys.executable, "-m", "minidassl", *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(upstream)])},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_a_script_is_run_on_the_stand_in_even_where_upstream_is_installed(tmp_path):
+    done = run_script(tmp_path, "checkout/train.py", "--seed", "1")
+    assert done.stdout.splitlines() == [
+        "Dassl: built-in stand-in",
+        "['--seed', '1'] beside the script True __main__",
+    ], done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["no/such.py"]])
+def test_without_a_script_to_run_the_usage_is_told(tmp_path, arguments):
+    done = run_script(tmp_path, *arguments)
+    assert done.returncode == 1
+    assert "python -m minidassl SCRIPT.py" in done.stderr and "".join(arguments) in done.stderr

@@ -3,7 +3,7 @@
 import importlib
 import pkgutil
 
-_NOT_METHODS = {"base", "config", "evaluation", "objectives", "records"}
+_NOT_METHODS = {"base", "config", "evaluation", "objectives", "plugin", "records", "registration"}
 
 
 def register_all() -> None:

@@ -8,6 +8,7 @@ not resume exactly.
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -40,6 +41,11 @@ __all__ = ["TRAINER_REGISTRY", "PromptTrainer"]
 # The authors' early stopping: not before the end of the sixth epoch, and never with this patience.
 EARLIEST_STOP = 5
 NO_PATIENCE = -1
+
+
+def gradient_scaler(device: torch.device) -> Any:
+    """PyTorch's gradient scaler; before 2.3 it has one for CUDA only, as it then has fp16."""
+    return torch.amp.GradScaler(device.type) if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler()
 
 
 class EndOfTraining(Exception):
@@ -175,7 +181,7 @@ class PromptTrainer(Checkpointing, TrainerX):
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model(self.registered_name, self.learner, self.optim, self.sched)
         if self.precision.scale_gradients:
-            self.scaler = torch.amp.GradScaler(self.device.type)
+            self.scaler = gradient_scaler(self.device)
 
     def convert_state_dict(self, name: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Accept checkpoints of the method's authors beside our own, and say what is taken from them."""
@@ -244,6 +250,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             super().train()
         except EndOfTraining:
             self.after_train()
+        sys.stdout.flush()
 
     def run_epoch(self) -> None:
         start = time.perf_counter()
@@ -317,6 +324,8 @@ class PromptTrainer(Checkpointing, TrainerX):
         accuracy = super().test(split)
         if split in (None, self.cfg.TEST.SPLIT):
             self._write_result(accuracy, time.perf_counter() - start)
+        # The train.py of the authors' repository leaves by os._exit, which loses what is still to be written.
+        sys.stdout.flush()
         return accuracy
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

@@ -10,38 +10,42 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .base import TRAINER_REGISTRY, PromptTrainer
+from .base import PromptTrainer
 from .prompting.bmip import RELEASED, BMIPConfig, BMIPLearner, from_released_layout
 from .prompting.errors import InputError
+from .registration import register
 
 WEIGHT_THRESHOLD = 0.0025
 # The authors' CONNECT_METHOD, and the aggregation that it stands for.
 CONNECT_METHODS = {"None": None, "joint": "joint"}
 
 
-def config_from_cfg(cfg: CfgNode) -> BMIPConfig:
+def config_from_cfg(cfg: CfgNode, name: str = "BMIP") -> BMIPConfig:
     """Read TRAINER.BMIP and SHARE into the learner's settings.
+
+    Args:
+        name: of the node, which is another one where a plugin found this one taken.
 
     Raises:
         InputError: a value that is not allowed, two keys at odds, or a key that cannot have an effect.
     """
-    node = cfg.TRAINER.BMIP
+    node = cfg.TRAINER[name]
     if node.WEIGHT_THRESHOLD != WEIGHT_THRESHOLD:
         raise InputError(
-            f"TRAINER.BMIP.WEIGHT_THRESHOLD is {node.WEIGHT_THRESHOLD}, but the method has no threshold: the authors' "
-            "code reads this key only in a part that is switched off. Remove it; the gate is learned."
+            f"TRAINER.{name}.WEIGHT_THRESHOLD is {node.WEIGHT_THRESHOLD}, but the method has no threshold: the "
+            "authors' code reads this key only in a part that is switched off. Remove it; the gate is learned."
         )
     # yacs reads the authors' "None" as None.
     connect_method = str(node.CONNECT_METHOD)
     if connect_method not in CONNECT_METHODS:
         raise InputError(
-            f"TRAINER.BMIP.CONNECT_METHOD is {connect_method!r}; set it to one of {', '.join(CONNECT_METHODS)}, "
-            "or leave it and choose TRAINER.BMIP.AGGREGATION."
+            f"TRAINER.{name}.CONNECT_METHOD is {connect_method!r}; set it to one of {', '.join(CONNECT_METHODS)}, "
+            f"or leave it and choose TRAINER.{name}.AGGREGATION."
         )
     connected = CONNECT_METHODS[connect_method]
     if connected and node.AGGREGATION not in ("bmip", connected):
         raise InputError(
-            f"TRAINER.BMIP.CONNECT_METHOD is {connect_method!r} and TRAINER.BMIP.AGGREGATION is "
+            f"TRAINER.{name}.CONNECT_METHOD is {connect_method!r} and TRAINER.{name}.AGGREGATION is "
             f"{node.AGGREGATION!r}, which are two aggregations; set one of them only."
         )
     return BMIPConfig(
@@ -58,7 +62,7 @@ def config_from_cfg(cfg: CfgNode) -> BMIPConfig:
     )
 
 
-@TRAINER_REGISTRY.register()
+@register
 class BMIP(PromptTrainer):
     """Trains BMIP's prompts, projection heads and gates; see `prompting/bmip.py` for the method."""
 
@@ -92,7 +96,7 @@ class BMIP(PromptTrainer):
 
     @classmethod
     def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> BMIPLearner:
-        return BMIPLearner(config_from_cfg(cfg), clip_model)
+        return BMIPLearner(config_from_cfg(cfg, cls.node), clip_model)
 
     def translate_released(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
         return from_released_layout(state_dict, self.learner)
@@ -158,4 +162,4 @@ class BMIP(PromptTrainer):
             for name in ("mean", "std"):
                 self.write_scalar(f"{split}/{row['tower']}_gate_{row['layer']}_{name}", row[name], self.epoch)
         print("=> gates (weight of a layer's own prompts; std over images or classes)")
-        print(tabulate(rows, headers="keys", floatfmt=".4f"))
+        print(tabulate(rows, headers="keys", floatfmt=".4f"), flush=True)

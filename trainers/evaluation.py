@@ -110,11 +110,12 @@ def environment(device: torch.device) -> dict[str, str]:
 @functools.lru_cache(maxsize=1)
 def code_version() -> str:
     """A hash of this project's source, which is there without git, and tells uncommitted changes too."""
-    root = Path(__file__).resolve().parents[1]
+    trainers = Path(__file__).resolve().parent
     digest = hashlib.sha256()
-    for folder in ("trainers", "datasets", "minidassl"):
-        for file in sorted((root / folder).rglob("*.py")):
-            digest.update(file.relative_to(root).as_posix().encode() + file.read_bytes())
+    # As a plugin, the trainers are apart from the stand-in, and the data sets are another project's.
+    for folder in (trainers, trainers.parent / "datasets", Path(minidassl.__file__).resolve().parent):
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(file.relative_to(folder.parent).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
 

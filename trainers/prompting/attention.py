@@ -55,8 +55,9 @@ def _repeated(part: Tensor, batch: int) -> Tensor:
 
 
 def _is_fused(query: Tensor) -> bool:
-    # The fused CPU kernels are several times slower than the plain product in types that they convert.
-    return query.is_cuda or query.dtype == torch.float32
+    # The fused CPU kernels are several times slower than the plain product in types that they convert; torch 1.13 has
+    # no fused ones.
+    return (query.is_cuda or query.dtype == torch.float32) and hasattr(F, "scaled_dot_product_attention")
 
 
 def _weights(query: Tensor, key: Tensor, visible: Tensor | None) -> Tensor:

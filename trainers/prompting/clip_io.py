@@ -6,14 +6,17 @@ ships with this project.
 
 from __future__ import annotations
 
+import inspect
+import os
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from clip import clip
-from clip.model import build_model
+from clip.model import CLIP, build_model
 from torch import Tensor, nn
 
 from .errors import InputError
@@ -139,14 +142,16 @@ def _refuse_resnet(name: str, is_resnet: bool) -> None:
 
 
 def _download(name: str) -> dict[str, Tensor]:
+    url = clip._MODELS[name]
     try:
-        return clip.load(name, device="cpu", jit=False)[0].state_dict()
+        # Not by `clip.load`, which builds the model, and in MaPLe's copy cannot.
+        path = clip._download(url, os.path.expanduser("~/.cache/clip"))
     except (OSError, RuntimeError) as error:
-        url = clip._MODELS[name]
         raise InputError(
             f"MODEL.BACKBONE.NAME is {name!r}, whose weights are not in ~/.cache/clip and could not be downloaded "
             f"({error}). Put {url} there as {url.rsplit('/', 1)[1]}, give a path to a checkpoint, or use tiny."
         ) from error
+    return _read_state(Path(path))
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -174,12 +179,28 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith("constants.pkl") for name in archive.namelist())
 
 
+# What the copies of `clip` in MaPLe and its heirs want to be told beyond OpenAI's arguments; with this they build what
+# OpenAI's code builds, for the methods that leave the towers alone.
+_PLAIN_DESIGN = {"trainer": "CoOp", "vision_depth": 0, "vision_ctx": 0, "language_depth": 0, "language_ctx": 0}
+
+
+def _without_prompts(build: Callable) -> dict[str, dict]:
+    """The arguments with which a function or class of whatever `clip` is imported gives an unmodified CLIP."""
+    wants_design = "design_details" in inspect.signature(build).parameters
+    return {"design_details": dict(_PLAIN_DESIGN)} if wants_design else {}
+
+
+def new_clip(*sizes: int | tuple[int, ...] | None) -> nn.Module:
+    """A CLIP with random weights; `sizes` are the arguments of OpenAI's `CLIP`."""
+    return CLIP(*sizes, **_without_prompts(CLIP))
+
+
 def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
     """OpenAI's model of the sizes that a state dict implies, in fp32."""
     state = {key: value for key, value in state.items() if key not in _NOT_WEIGHTS}
     try:
         # build_model rounds the weights to fp16, so they are loaded again in fp32.
-        model = build_model(dict(state)).float()
+        model = build_model(dict(state), **_without_prompts(build_model)).float()
         model.load_state_dict(state)
     except (KeyError, RuntimeError, ZeroDivisionError) as error:
         raise InputError(

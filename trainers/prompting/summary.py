@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from clip.model import CLIP
 from tabulate import tabulate
 from torch import nn
 
-from .clip_io import load_clip
+from .clip_io import load_clip, new_clip
 from .learner import PromptLearner
 
 # Arguments of OpenAI's `CLIP`: embed, resolution, vision layers, width and patch, context, vocabulary, text width,
@@ -26,7 +25,7 @@ def clip_of_size(name: str) -> nn.Module:
     if name not in SIZES:
         return load_clip(name)
     with torch.random.fork_rng(devices=[]):
-        return CLIP(*SIZES[name]).eval().requires_grad_(False)
+        return new_clip(*SIZES[name]).eval().requires_grad_(False)
 
 
 def trained_numbers(learner: PromptLearner, clip_model: nn.Module) -> tuple[int, float]:

@@ -130,7 +130,8 @@ def activation_bytes(blocks: Sequence[nn.Module], stream: torch.dtype) -> int:
     the attention's output and the hidden layer of the MLP (4) in that of the matrices.
     """
     weights = (block.attn.in_proj_weight for block in blocks)
-    return sum((2 * stream.itemsize + 8 * weight.element_size()) * weight.shape[1] for weight in weights)
+    stream_bytes = torch.finfo(stream).bits // 8
+    return sum((2 * stream_bytes + 8 * weight.element_size()) * weight.shape[1] for weight in weights)
 
 
 def _new_tokens(

@@ -54,6 +54,10 @@ class Datum:
         return f"Datum({self.impath!r}, label={self.label}, domain={self.domain}, classname={self.classname!r})"
 
 
+# CoOp's data sets pickle few-shot subsets into the data folder, where upstream must be able to read them too.
+Datum.__module__ = "dassl.data.datasets.base_dataset"
+
+
 class DatasetBase:
     """Base class of all datasets.
 

@@ -1,0 +1,413 @@
+"""Put BMIP into a checkout of CoOp, MaPLe, PromptSRC, CoPrompt or another code base of their kind, or take it out.
+
+    python scripts/install_plugin.py CHECKOUT              install, or bring an installation up to date
+    python scripts/install_plugin.py CHECKOUT --dry-run    say what would be done
+    python scripts/install_plugin.py CHECKOUT --uninstall  restore the checkout to the byte
+
+Nothing of the checkout is changed but its train.py, which gets one import. The plugin lies in folders of its own:
+bmip_plugin/, minidassl/, configs/trainers/BMIP/ and scripts/bmip/. A file that is in the way is an error; with --force
+it is put aside, and comes back with --uninstall. Where the checkout has a BMIP of its own, as the authors' repository
+does, the plugin's is called BMIPPlugin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import importlib.util
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "bmip_plugin"
+MANIFEST = f"{PACKAGE}/manifest.json"
+ASIDE = f"{PACKAGE}/put_aside"
+TRAIN = "train.py"
+# The methods' modules in trainers/ that are installed, and their names. The others are in the checkouts already.
+METHODS = {"bmip": "BMIP"}
+# Whom a reader of the advice is likely to compare with, in this order.
+COMPARED = ("BMIP", "PromptSRC", "CoPrompt", "MaPLe", "CoOp")
+# Imported by the plugin; torch, torchvision and the like are Dassl's own needs.
+NEEDED = ("torch", "torchvision", "yacs", "tabulate", "psutil", "ftfy", "regex")
+# Recipes that configure the data sets, which are the checkout's own, stay here.
+DATA_NODES = ("DATASET", "DATALOADER.CACHE_GB")
+
+
+class PluginError(Exception):
+    """What stands in the way, where, and what can be done about it."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """What is to be written into a checkout.
+
+    Attributes:
+        name: the trainer's.
+        files: contents by path in the checkout, with forward slashes.
+    """
+
+    name: str
+    files: dict[str, bytes]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 refused."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkout", type=Path, help="folder that has train.py and trainers/")
+    parser.add_argument("--uninstall", action="store_true", help="restore the checkout")
+    parser.add_argument("--force", action="store_true", help="put aside what is in the way; delete what was changed")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    args = parser.parse_args(argv)
+    try:
+        checkout = check_checkout(args.checkout)
+        if args.uninstall:
+            uninstall(checkout, args.force, args.dry_run)
+        else:
+            install(checkout, args.force, args.dry_run)
+    except PluginError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def check_checkout(checkout: Path) -> Path:
+    """The folder's full path.
+
+    Raises:
+        PluginError: it is no checkout of this kind, or is this repository.
+    """
+    checkout = checkout.expanduser().resolve()
+    if checkout == ROOT:
+        raise PluginError(f"{checkout} is this repository itself; name the checkout to install into.")
+    missing = [name for name in (TRAIN, "trainers", "configs") if not (checkout / name).exists()]
+    if missing:
+        raise PluginError(
+            f"{checkout} has no {', no '.join(missing)}; name the folder of a checkout of CoOp, MaPLe, PromptSRC, "
+            "CoPrompt or BMIP, the one with train.py in it."
+        )
+    return checkout
+
+
+# ---------------------------------------------------------------------------------------------------------- install
+
+
+def install(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
+    """Write the plugin's files and the import, and remember both in a manifest.
+
+    Raises:
+        PluginError: something is in the way; nothing has been written then.
+    """
+    manifest = read_manifest(checkout)
+    if manifest is not None:
+        print(f"{checkout} has the plugin; bringing it up to date")
+        uninstall(checkout, force, dry_run)
+        if dry_run:
+            return
+    plugin = make_plugin(checkout)
+    train = (checkout / TRAIN).read_bytes()
+    changed, line = add_import(train, checkout / TRAIN)
+    in_the_way = [path for path in plugin.files if (checkout / path).exists()]
+    if in_the_way and not force:
+        raise PluginError(
+            f"{checkout} has files of these names already: {', '.join(sorted(in_the_way))}. Move them away, or give "
+            "--force, which puts them aside and brings them back with --uninstall."
+        )
+    parents = {str(parent) for path in [*plugin.files, MANIFEST] for parent in PurePosixPath(path).parents}
+    new_folders = sorted(folder for folder in parents if not (checkout / folder).exists())
+    for folder in top_most(new_folders):
+        print(f"  + {folder}/")
+    for path in in_the_way:
+        print(f"  ! {path} (what was there is put aside)")
+    print(f"  ~ {TRAIN}, behind line {line}: import {PACKAGE}")
+    if dry_run:
+        print(f"{len(plugin.files)} files would be written; nothing was.")
+        return
+    aside = {path: (checkout / path).read_bytes() for path in in_the_way}
+    record = {
+        "trainer": plugin.name,
+        "train": {"before": digest(train), "after": digest(changed)},
+        "folders": new_folders,
+        "put_aside": sorted(aside),
+        "files": {path: digest(content) for path, content in sorted(plugin.files.items())},
+    }
+    # The manifest comes first: whatever happens from here on can be undone.
+    write(checkout / MANIFEST, (json.dumps(record, indent=1) + "\n").encode())
+    for path, content in aside.items():
+        write(checkout / ASIDE / path, content)
+    for path, content in plugin.files.items():
+        write(checkout / path, content)
+    (checkout / TRAIN).write_bytes(changed)
+    print(f"Installed {len(plugin.files)} files.")
+    print(advice(plugin.name, registered_in(checkout)))
+
+
+def make_plugin(checkout: Path) -> Plugin:
+    """What to install, under names that are free in the checkout."""
+    names = {own: free_name(own, checkout) for own in METHODS.values()}
+    renamed = {own: name for own, name in names.items() if own != name}
+    for own, name in renamed.items():
+        print(
+            f"This checkout has a trainer {own} of its own; the plugin's is called {name}, "
+            f"its keys TRAINER.{name.upper()}"
+        )
+    files = {f"{PACKAGE}/__init__.py": entry(renamed).encode()}
+    methods = {path.stem for path in (ROOT / "trainers").glob("*.py") if is_method(path)}
+    for path in sources(ROOT / "trainers"):
+        if path.parent != ROOT / "trainers" or path.stem not in methods - set(METHODS):
+            files[f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}"] = path.read_bytes()
+    for path in sources(ROOT / "minidassl"):
+        files[path.relative_to(ROOT).as_posix()] = path.read_bytes()
+    for own, name in names.items():
+        for path in sorted((ROOT / "configs" / "trainers" / own).glob("*.yaml")):
+            text = recipe(path, own, name)
+            if text is not None:
+                files[f"configs/trainers/{name}/{path.name}"] = text.encode()
+        for path in sorted((ROOT / "scripts" / "plugin").iterdir()):
+            content = path.read_bytes()
+            if path.suffix == ".sh":
+                content = content.replace(b"BMIP", name.encode()).replace(b"/bmip/", f"/{name.lower()}/".encode())
+            if path.suffix in (".py", ".sh"):
+                files[f"scripts/{name.lower()}/{path.name}"] = content
+    return Plugin(names["BMIP"], files)
+
+
+def is_method(path: Path) -> bool:
+    """Whether a module registers a trainer."""
+    return bool(re.search(r"^@(TRAINER_REGISTRY\.register\(\)|register)$", path.read_text(), re.MULTILINE))
+
+
+def sources(folder: Path) -> list[Path]:
+    """A package's modules and weights."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".npz"))
+
+
+def free_name(own: str, checkout: Path) -> str:
+    """The trainer's own name, or another one where the checkout registers that or declares keys under it."""
+    train = (checkout / TRAIN).read_text(encoding="utf-8", errors="replace")
+    declared = re.search(rf"\bTRAINER\.{own}\s*=", train)
+    return f"{own}Plugin" if declared or own in registered_in(checkout) else own
+
+
+def registered_in(checkout: Path) -> set[str]:
+    """The trainers that a checkout's modules register."""
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in (checkout / "trainers").glob("*.py"))
+    return {name for text in texts for name in re.findall(r"register\(.*\)\s*class\s+(\w+)", text)}
+
+
+def entry(renamed: dict[str, str]) -> str:
+    """The module that `train.py` imports."""
+    return (
+        '"""BMIP as a plugin, written by install_plugin.py: importing it registers the trainer and its keys."""\n'
+        "\n"
+        "from .trainers.plugin import plug_in\n"
+        "\n"
+        f"plug_in({list(METHODS)}, {renamed})\n"
+    )
+
+
+def recipe(path: Path, own: str, name: str) -> str | None:
+    """A configuration file with its bases merged in, which Dassl does not do; None if it is about data sets."""
+    merged = merge_bases(path)
+    if any(find(merged, node) is not None for node in DATA_NODES):
+        return None
+    trainer = merged.setdefault("TRAINER", {})
+    trainer["RECIPE"] = path.stem
+    trainer[name.upper() if name != own else own] = trainer.pop(own, {})
+    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    return "\n".join(
+        [*comments, "# Written by install_plugin.py, with all bases merged in.", "", ""]
+    ) + yaml.safe_dump(merged, sort_keys=False, default_flow_style=None, width=100)
+
+
+def merge_bases(path: Path) -> dict[str, Any]:
+    """A YAML file and the files that its `_BASE_` names, as one mapping; later ones overrule."""
+    own = yaml.safe_load(path.read_text())
+    bases = own.pop("_BASE_", [])
+    merged: dict[str, Any] = {}
+    for base in [bases] if isinstance(bases, str) else bases:
+        update(merged, merge_bases(path.parent / base))
+    update(merged, own)
+    return merged
+
+
+def update(into: dict[str, Any], new: dict[str, Any]) -> None:
+    """Merge nested mappings in place."""
+    for key, value in new.items():
+        if isinstance(value, dict):
+            update(into.setdefault(key, {}), value)
+        else:
+            into[key] = value
+
+
+def find(mapping: dict[str, Any], key: str) -> Any:
+    """The value of a dotted key, or None."""
+    value: Any = mapping
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def add_import(train: bytes, path: Path) -> tuple[bytes, int]:
+    """Add the import behind the last one of the checkout's own data sets and trainers, with that line's ending.
+
+    Returns:
+        The changed file, and the number of the line before the new one.
+
+    Raises:
+        PluginError: there is no such import, or the plugin's is there already.
+    """
+    try:
+        imports = [node for node in ast.parse(train).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    except SyntaxError as error:
+        raise PluginError(f"{path} is not Python ({error}); restore it first.") from error
+    modules = [
+        (node, node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name) for node in imports
+    ]
+    if any(module.split(".")[0] == PACKAGE for _, module in modules):
+        raise PluginError(f"{path} imports {PACKAGE} already, but there is no {MANIFEST}; remove that line first.")
+    lines = [node.end_lineno for node, module in modules if module.split(".")[0] in ("trainers", "datasets")]
+    if not lines:
+        raise PluginError(
+            f"{path} imports nothing of trainers or datasets, so it registers no trainers; see its imports."
+        )
+    parts = train.split(b"\n")
+    parts.insert(lines[-1], import_line(parts[lines[-1] - 1].endswith(b"\r")))
+    return b"\n".join(parts), lines[-1]
+
+
+def import_line(carriage_return: bool) -> bytes:
+    return f"import {PACKAGE}".encode() + (b"\r" if carriage_return else b"")
+
+
+def advice(name: str, others: set[str]) -> str:
+    """What to run next; `others` are the checkout's own trainers."""
+    folder = f"scripts/{name.lower()}"
+    other = next((trainer for trainer in COMPARED if trainer in others), "TRAINER:CFG")
+    absent = [module for module in NEEDED if importlib.util.find_spec(module) is None]
+    note = f"\nThis Python lacks {', '.join(absent)}: python -m pip install {' '.join(absent)}" if absent else ""
+    return f"""Now, in the checkout ({name} trains by its own train.py; configurations are in configs/trainers/{name}):
+  export DATA=/path/to/datasets
+  bash {folder}/base2new_train.sh eurosat 1      # train on the base classes and test them, seed 1
+  bash {folder}/base2new_test.sh eurosat 1       # test that model on the new classes
+  bash {folder}/compare.sh eurosat "1 2 3" {other}  # beside a trainer of the checkout, with a table{note}"""
+
+
+# -------------------------------------------------------------------------------------------------------- uninstall
+
+
+def uninstall(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
+    """Undo an installation, as its manifest tells it. Files that it did not write, such as outputs, stay.
+
+    Raises:
+        PluginError: there is none, or files of it were changed since; nothing has been deleted then.
+    """
+    manifest = read_manifest(checkout)
+    if manifest is None:
+        raise PluginError(f"{checkout / MANIFEST} is not there: the plugin is not installed in {checkout}.")
+    present = [path for path in manifest["files"] if (checkout / path).is_file()]
+    changed = [path for path in present if digest((checkout / path).read_bytes()) != manifest["files"][path]]
+    if changed and not force:
+        raise PluginError(
+            f"{', '.join(changed)} in {checkout} changed since the installation; keep what you need of them "
+            "elsewhere, and give --force to delete them."
+        )
+    train, note = remove_import((checkout / TRAIN).read_bytes(), manifest["train"])
+    print(f"  ~ {TRAIN}: {note}")
+    if dry_run:
+        print(f"{len(present)} files would be deleted; nothing was.")
+        return
+    (checkout / TRAIN).write_bytes(train)
+    for path in present:
+        (checkout / path).unlink()
+    for path in manifest["put_aside"]:
+        source = checkout / ASIDE / path
+        if source.is_file():
+            write(checkout / path, source.read_bytes())
+            source.unlink()
+            remove_empty(source.parent, checkout / ASIDE)
+    (checkout / MANIFEST).unlink()
+    left = [folder for folder in reversed(manifest["folders"]) if not remove_folder(checkout / folder)]
+    for folder in top_most(sorted(left)):
+        print(f"  . {folder}/ stays: there are files of yours in it")
+    print(f"Deleted {len(present)} files.")
+
+
+def remove_import(train: bytes, digests: dict[str, str]) -> tuple[bytes, str]:
+    """`train.py` without the plugin's import, and in words what that means."""
+    parts = train.split(b"\n")
+    found = [number for number, part in enumerate(parts) if part.rstrip(b"\r") == import_line(False)]
+    restored = b"\n".join(part for number, part in enumerate(parts) if number not in found[:1])
+    if not found:
+        return train, "the import is gone already"
+    if digest(restored) == digests["before"]:
+        return restored, "as it was before"
+    return restored, "without the import; your changes since the installation stay"
+
+
+def remove_folder(folder: Path) -> bool:
+    """Delete a folder that holds nothing but Python's caches; gives whether it is gone."""
+    if not folder.is_dir():
+        return True
+    cache = folder / "__pycache__"
+    if cache.is_dir():
+        for path in cache.glob("*.pyc"):
+            path.unlink()
+        if not any(cache.iterdir()):
+            cache.rmdir()
+    if any(folder.iterdir()):
+        return False
+    folder.rmdir()
+    return True
+
+
+def remove_empty(folder: Path, top: Path) -> None:
+    """Delete a folder and those around it up to `top`, as far as they are empty."""
+    while folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        if folder == top:
+            return
+        folder = folder.parent
+
+
+# ------------------------------------------------------------------------------------------------------------ files
+
+
+def read_manifest(checkout: Path) -> dict[str, Any] | None:
+    """The record of an installation; None where there is none.
+
+    Raises:
+        PluginError: it cannot be read.
+    """
+    path = checkout / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text())
+        return {key: manifest[key] for key in ("trainer", "train", "folders", "put_aside", "files")}
+    except (ValueError, KeyError, TypeError) as error:
+        raise PluginError(f"{path} is no record of an installation; restore it from your backup or git.") from error
+
+
+def top_most(folders: list[str]) -> list[str]:
+    """Of sorted folders those that lie in no other of them."""
+    return [folder for folder in folders if not any(folder.startswith(f"{other}/") for other in folders)]
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Run a protocol of the field by this checkout's train.py, for BMIP or any other trainer that it registers.
+
+    python run.py PROTOCOL TRAINER[:CFG] DATASET [SEEDS] [CFG or TRAINERS] [--opts KEY VALUE ...]
+
+    base2new_train   train on the base classes, and test them
+    base2new_test    test that model on the new classes
+    base2new         both
+    compare          both for TRAINER and all of TRAINERS ("MaPLe IVLP:vit_b16_c2_ep5_batch4_2+2ctx"), and a table
+    xd_train         train on all classes (of imagenet in the field)
+    xd_test          test imagenet's model, or that of --source, on all classes of DATASET
+
+Data are in $DATA. Output goes to the folders that the field's scripts use. What has a result there is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+CONFIGS = CHECKOUT / "configs" / "trainers"
+# The published base-to-new recipes by trainer; the first one that the checkout has is taken.
+BMIP = ("vit_b16_c2_ep10_batch4_2ctx", "BMIP_ctx2_dp9_lr2")
+RECIPES = {
+    "BMIP": BMIP,
+    "BMIPPlugin": BMIP,
+    "CoOp": ("vit_b16_ep50_ctxv1", "vit_b16_ep50"),
+    "CoCoOp": ("vit_b16_c4_ep10_batch1_ctxv1",),
+    "CoPrompt": ("coprompt",),
+    "IVLP": ("vit_b16_c2_ep5_batch4_2+2ctx", "vit_b16_c2_ep20_batch4_4+4ctx"),
+    "MaPLe": ("vit_b16_c2_ep5_batch4_2ctx",),
+    "PromptSRC": ("vit_b16_c2_ep20_batch4_4+4ctx",),
+    "VPT": ("vit_b16_c2_ep5_batch4_4",),
+}
+# From here on torch.load refuses what upstream Dassl saves, and soon after its warm-up cannot be built either.
+TOO_NEW_FOR_UPSTREAM = (2, 6)
+
+
+class UsageError(Exception):
+    """What is wrong with the command line or the checkout, and what to do."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 a run failed, 2 wrong input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    protocols = ("base2new_train", "base2new_test", "base2new", "compare", "xd_train", "xd_test")
+    parser.add_argument("protocol", choices=protocols)
+    parser.add_argument("trainer", help="a registered trainer, and where wanted its configuration, TRAINER:CFG")
+    parser.add_argument("dataset", help="a file in configs/datasets, without .yaml")
+    parser.add_argument("seeds", nargs="?", default="1", help='"1 2 3"')
+    parser.add_argument("more", nargs="?", default="", help="CFG; for compare the other trainers")
+    parser.add_argument("--data", default=os.environ.get("DATA"), help="folder of the data sets; default: $DATA")
+    parser.add_argument("--shots", default="16", help="images per class")
+    parser.add_argument("--source", default="imagenet", help="xd_test: the data set that the model has learned")
+    parser.add_argument(
+        "--dassl", choices=("auto", "upstream", "stand-in"), default="auto", help="which one to run on"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs for train.py")
+    args = parser.parse_args(argv)
+    try:
+        run(args)
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except subprocess.CalledProcessError as error:
+        print(f"error: {shlex.join(error.cmd)} ended with status {error.returncode}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run a protocol for each seed and trainer."""
+    if not args.data or not Path(args.data).expanduser().is_dir():
+        raise UsageError(f"DATA is {args.data!r}, which is no folder; set it to the folder of the data sets.")
+    args.data = str(Path(args.data).expanduser().resolve())
+    if not (CHECKOUT / "configs" / "datasets" / f"{args.dataset}.yaml").is_file():
+        raise UsageError(f"There is no configs/datasets/{args.dataset}.yaml in {CHECKOUT}; DATASET is one of these.")
+    comparing = args.protocol == "compare"
+    python = interpreter(args.dassl, comparing)
+    trainers = [args.trainer, *(args.more.split() if comparing else [])]
+    if args.more and not comparing:
+        trainers = [f"{args.trainer.split(':')[0]}:{args.more}"]
+    rows = []
+    for choice in trainers:
+        trainer, cfg = recipe(choice)
+        results: dict[str, list[float | None]] = {}
+        for seed in args.seeds.split():
+            for part in parts(args.protocol):
+                found = run_part(args, python, part, trainer, cfg, seed)
+                results.setdefault(part, []).append(found)
+        rows.append((trainer, cfg, results))
+    if comparing and not args.dry_run:
+        print_table(args, rows)
+
+
+def parts(protocol: str) -> list[str]:
+    return ["base2new_train", "base2new_test"] if protocol in ("base2new", "compare") else [protocol]
+
+
+def interpreter(choice: str, comparing: bool) -> list[str]:
+    """Python, on upstream Dassl where that is there and works for all trainers concerned, else on the stand-in."""
+    reason = ""
+    if choice == "auto":
+        torch = version("torch")
+        if importlib.util.find_spec("dassl") is None:
+            choice, reason = "stand-in", "upstream Dassl is not installed"
+        elif comparing and tuple(int(part) for part in torch.split(".")[:2]) >= TOO_NEW_FOR_UPSTREAM:
+            choice, reason = "stand-in", f"with torch {torch} most trainers fail on upstream Dassl"
+    if reason:
+        print(f"Running on the built-in stand-in for Dassl: {reason}")
+    return [sys.executable, *(("-m", "minidassl") if choice == "stand-in" else ()), "train.py"]
+
+
+def recipe(choice: str) -> tuple[str, str]:
+    """Trainer and name of its configuration."""
+    trainer, _, cfg = choice.partition(":")
+    files = list((CONFIGS / trainer).glob("*.yaml")) or list(CONFIGS.glob(f"{trainer.lower()}.yaml"))
+    names = sorted(path.stem for path in files)
+    wanted = (cfg,) if cfg else RECIPES.get(trainer, ()) + tuple(names if len(names) == 1 else ())
+    for name in wanted:
+        if name in names:
+            return trainer, name
+    raise UsageError(
+        f"{choice} names no configuration in {CONFIGS / trainer}; write {trainer}:CFG, with one of "
+        f"{', '.join(names) or '(there is none)'}."
+    )
+
+
+def folder(part: str, args: argparse.Namespace, trainer: str, cfg: str, seed: str) -> Path:
+    """Where the field's scripts put a run."""
+    if part.startswith("base2new"):
+        split = "train_base" if part == "base2new_train" else "test_new"
+        return Path("output/base2new", split, args.dataset, f"shots_{args.shots}", trainer, cfg, f"seed{seed}")
+    if part == "xd_train":
+        return Path("output", args.dataset, trainer, f"{cfg}_{args.shots}shots", f"seed{seed}")
+    return Path("output/evaluation", trainer, f"{cfg}_{args.shots}shots", args.dataset, f"seed{seed}")
+
+
+def run_part(
+    args: argparse.Namespace, python: list[str], part: str, trainer: str, cfg: str, seed: str
+) -> float | None:
+    """Train or test one model; gives the accuracy in per cent."""
+    output, trains = folder(part, args, trainer, cfg, seed), part.endswith("train")
+    config = next(path for path in (CONFIGS / trainer / f"{cfg}.yaml", CONFIGS / f"{cfg}.yaml") if path.is_file())
+    command = [
+        *python,
+        *("--root", args.data, "--seed", seed, "--trainer", trainer),
+        *("--dataset-config-file", f"configs/datasets/{args.dataset}.yaml"),
+        *("--config-file", config.relative_to(CHECKOUT).as_posix(), "--output-dir", output.as_posix()),
+    ]
+    if not trains:
+        source = argparse.Namespace(**{**vars(args), "dataset": args.source})
+        model = folder(
+            *(("base2new_train", args) if part == "base2new_test" else ("xd_train", source)), trainer, cfg, seed
+        )
+        command += ["--eval-only", "--model-dir", model.as_posix()]
+        if not args.dry_run:
+            command += ["--load-epoch", str(last_epoch(model))]
+    classes = {"base2new_train": "base", "base2new_test": "new"}.get(part, "all")
+    shots = args.shots if trains or part == "base2new_test" else "-1"
+    command += ["DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", classes, *args.opts]
+    if args.dry_run:
+        print(shlex.join(command))
+        return None
+    if accuracy(CHECKOUT / output, trains) is None:
+        print(shlex.join(command), flush=True)
+        subprocess.run(command, cwd=CHECKOUT, check=True)
+    else:
+        print(f"There is a result in {output}")
+    return accuracy(CHECKOUT / output, trains)
+
+
+def last_epoch(model: Path) -> int:
+    """The newest epoch saved in the output folder of a training run."""
+    files = (CHECKOUT / model).glob("*/model.pth.tar-*")
+    epochs = [int(path.name.rpartition("-")[2]) for path in files]
+    if not epochs:
+        raise UsageError(f"There is no trained model in {CHECKOUT / model}; train it first.")
+    return max(epochs)
+
+
+def accuracy(output: Path, trained: bool) -> float | None:
+    """The last accuracy in the newest log of a run that came to its end; None where there is none."""
+    logs = sorted(output.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
+    text = logs[-1].read_text(errors="replace") if logs else ""
+    if trained:
+        text = "".join(re.split(r"Finish(?:ed)? training", text)[1:])
+    found = re.findall(r"\* accuracy: ([\d.]+)%", text)
+    return float(found[-1]) if found else None
+
+
+def print_table(args: argparse.Namespace, rows: list[tuple[str, str, dict[str, list[float | None]]]]) -> None:
+    """Mean accuracy on base and new classes over the seeds, and their harmonic mean."""
+    print(f"\n{args.dataset}, {args.shots} shots, seeds {args.seeds}: accuracy in per cent")
+    width = max(len(trainer) for trainer, _, _ in rows)
+    print(f"{'':{width}}   base    new     HM  configuration")
+    for trainer, cfg, results in rows:
+        values = [results["base2new_train"], results["base2new_test"]]
+        if any(value is None for part in values for value in part):
+            print(f"{trainer:{width}}  has no accuracy in its logs  {cfg}")
+            continue
+        base, new = (statistics.mean(part) for part in values)
+        mean = 2 * base * new / (base + new) if base + new else 0.0
+        print(f"{trainer:{width}} {base:6.1f} {new:6.1f} {mean:6.1f}  {cfg}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

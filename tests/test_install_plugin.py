@@ -1,0 +1,277 @@
+"""The plugin goes into a checkout of CoOp's kind, works there, and comes out again without a trace."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+import install_plugin
+from install_plugin import MANIFEST
+
+TRAIN = '''"""A train.py of CoOp's kind."""
+import sys
+
+from dassl.config import get_cfg_default
+from dassl.engine import TRAINER_REGISTRY
+
+import datasets.flowers
+from trainers.coop import (
+    CoOp,
+)
+
+NAMES = "naïve"
+
+if __name__ == "__main__":
+    cfg = get_cfg_default()
+    cfg.merge_from_file(sys.argv[1])
+    cfg.freeze()
+    print("TRAINERS", *TRAINER_REGISTRY.registered_names())
+    print("KEYS", *sorted(cfg.TRAINER))
+    print("RECIPE", cfg.TRAINER.RECIPE, cfg.INPUT.SIZE, cfg.OPTIM.WARMUP_CONS_LR, cfg.DATASET.SUBSAMPLE_CLASSES)
+'''
+OWN_BMIP = "from dassl.engine import TRAINER_REGISTRY\n\n\n@TRAINER_REGISTRY.register()\nclass BMIP:\n    pass\n"
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    root = tmp_path / "checkout"
+    files = {
+        "train.py": TRAIN,
+        "trainers/__init__.py": "",
+        "trainers/coop.py": OWN_BMIP.replace("BMIP", "CoOp"),
+        "datasets/__init__.py": "",
+        "datasets/flowers.py": "",
+        "configs/trainers/CoOp/rn50.yaml": "SEED: 1\n",
+        "configs/datasets/flowers.yaml": "DATASET:\n  NAME: Flowers\n",
+        "scripts/coop/main.sh": "echo coop\n",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(text.encode())
+    return root
+
+
+def snapshot(root: Path) -> dict[str, bytes | None]:
+    """Every file's content and every folder below `root`."""
+    return {
+        str(path.relative_to(root)): path.read_bytes() if path.is_file() else None for path in sorted(root.rglob("*"))
+    }
+
+
+def call(*arguments: object) -> int:
+    return install_plugin.main([str(argument) for argument in arguments])
+
+
+def run_train(root: Path, config: str) -> str:
+    """Run the checkout's train.py from its folder, on the stand-in that the plugin brings."""
+    command = [sys.executable, "-W", "ignore", "-m", "minidassl", "train.py", config]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_import_stands_behind_the_last_of_the_checkouts_own(checkout):
+    assert call(checkout) == 0
+    lines, before = (checkout / "train.py").read_text().splitlines(), TRAIN.splitlines()
+    assert lines[: before.index(")") + 2] == [*before[: before.index(")") + 1], "import bmip_plugin"]
+    lines.remove("import bmip_plugin")
+    assert lines == before
+
+
+def test_nothing_but_train_py_is_changed_and_only_new_folders_are_written(checkout):
+    before = snapshot(checkout)
+    call(checkout)
+    after = snapshot(checkout)
+    assert {name for name in before if after[name] != before[name]} == {"train.py"}
+    new = {name for name in after if name not in before}
+    folders = ("bmip_plugin", "minidassl", "configs/trainers/BMIP", "scripts/bmip")
+    assert all(name.startswith(folders) for name in new)
+    assert not any(name.startswith("bmip_plugin/trainers/maple") for name in new)
+
+
+def test_train_py_finds_the_trainer_its_keys_and_a_whole_configuration(checkout):
+    call(checkout)
+    output = run_train(checkout, "configs/trainers/BMIP/vit_b16_c2_ep10_batch4_2ctx_none.yaml")
+    assert "Dassl: built-in stand-in" in output
+    assert "TRAINERS CoOp BMIP\n" in output
+    assert "KEYS BMIP NAME RECIPE\n" in output
+    assert "RECIPE vit_b16_c2_ep10_batch4_2ctx_none (224, 224) 1e-05 all\n" in output
+
+
+def test_the_advice_names_a_trainer_of_the_checkout_to_compare_with(checkout, capsys):
+    call(checkout)
+    assert 'scripts/bmip/compare.sh eurosat "1 2 3" CoOp ' in capsys.readouterr().out
+
+
+def test_recipes_say_what_ours_say_with_their_bases_merged_in(checkout):
+    from trainers.config import read_yaml
+
+    call(checkout)
+    for path in sorted((checkout / "configs" / "trainers" / "BMIP").glob("*.yaml")):
+        written = yaml.safe_load(path.read_text())
+        assert written["TRAINER"].pop("RECIPE") == path.stem
+        ours: dict = {}
+        for _, node in read_yaml(install_plugin.ROOT / "configs" / "trainers" / "BMIP" / path.name):
+            install_plugin.update(ours, node)
+        ours.setdefault("TRAINER", {}).setdefault("BMIP", {})
+        assert written == ours, path.name
+
+
+def test_a_checkout_with_a_bmip_of_its_own_keeps_it(checkout):
+    (checkout / "trainers" / "bmip.py").write_text(OWN_BMIP)
+    (checkout / "configs" / "trainers" / "BMIP").mkdir()
+    train = TRAIN.replace("import datasets.flowers", "import datasets.flowers\nimport trainers.bmip")
+    (checkout / "train.py").write_text(train)
+    assert call(checkout) == 0
+    output = run_train(checkout, "configs/trainers/BMIPPlugin/tiny.yaml")
+    assert "BMIP of the plugin is the trainer BMIPPlugin here; its keys are TRAINER.BMIPPLUGIN" in output
+    assert "TRAINERS BMIP CoOp BMIPPlugin\n" in output
+    assert "KEYS BMIPPLUGIN NAME RECIPE\n" in output
+    assert not list((checkout / "configs" / "trainers" / "BMIP").iterdir())
+    assert "scripts/bmipplugin/xd_test.sh" in (checkout / "scripts/bmipplugin/xd_test.sh").read_text()
+
+
+def test_keys_of_that_name_in_extend_cfg_count_as_taken_too(checkout):
+    (checkout / "train.py").write_text(TRAIN + "\n\ndef extend_cfg(cfg):\n    cfg.TRAINER.BMIP = CN()\n")
+    call(checkout)
+    assert json.loads((checkout / MANIFEST).read_text())["trainer"] == "BMIPPlugin"
+
+
+def test_a_name_that_is_taken_later_is_an_error_with_the_remedy(checkout):
+    call(checkout)
+    (checkout / "trainers" / "coop.py").write_text(OWN_BMIP + "\n\nclass CoOp: ...\n")
+    command = [sys.executable, "-W", "ignore", "-m", "minidassl", "train.py", "configs/trainers/BMIP/tiny.yaml"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    assert "BMIP" in done.stderr and "Run install_plugin.py again" in done.stderr
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_line_endings_stay_and_uninstalling_restores_every_byte(checkout, ending, mark):
+    (checkout / "train.py").write_bytes(mark + TRAIN.replace("\n", ending).encode())
+    before = snapshot(checkout)
+    call(checkout)
+    train = (checkout / "train.py").read_bytes()
+    assert f"{ending}import bmip_plugin{ending}".encode() in train
+    assert train.count(b"\r\n") == (train.count(b"\n") if ending == "\r\n" else 0)
+    assert call(checkout, "--uninstall") == 0
+    assert snapshot(checkout) == before
+
+
+def test_caches_of_python_go_with_the_plugin(checkout):
+    before = snapshot(checkout)
+    call(checkout)
+    for folder in ("bmip_plugin/trainers/prompting", "minidassl/engine"):
+        (checkout / folder / "__pycache__").mkdir()
+        (checkout / folder / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"")
+    call(checkout, "--uninstall")
+    assert snapshot(checkout) == before
+
+
+@pytest.mark.parametrize("installed", [False, True])
+def test_a_dry_run_changes_nothing_and_names_the_folders(checkout, capsys, installed):
+    if installed:
+        call(checkout)
+    before = snapshot(checkout)
+    assert call(checkout, "--dry-run", *(["--uninstall"] if installed else [])) == 0
+    assert snapshot(checkout) == before
+    output = capsys.readouterr().out
+    assert ("files would be deleted" if installed else "+ bmip_plugin/") in output
+
+
+def test_a_file_in_the_way_is_named_and_nothing_is_written(checkout, capsys):
+    mine = checkout / "configs" / "trainers" / "BMIP" / "tiny.yaml"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    before = snapshot(checkout)
+    assert call(checkout) == 2
+    assert snapshot(checkout) == before
+    error = capsys.readouterr().err
+    assert "configs/trainers/BMIP/tiny.yaml" in error and "--force" in error
+
+
+def test_with_force_what_is_in_the_way_comes_back_when_uninstalling(checkout):
+    mine = checkout / "configs" / "trainers" / "BMIP" / "tiny.yaml"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine\r\n")
+    before = snapshot(checkout)
+    assert call(checkout, "--force") == 0
+    assert b"Written by install_plugin.py" in mine.read_bytes()
+    call(checkout, "--uninstall")
+    assert snapshot(checkout) == before
+
+
+def test_uninstalling_leaves_outputs_new_files_and_changes_of_train_py_alone(checkout, capsys):
+    call(checkout)
+    (checkout / "output").mkdir()
+    (checkout / "output" / "log.txt").write_text("log")
+    (checkout / "configs" / "trainers" / "BMIP" / "mine.yaml").write_text("mine")
+    with (checkout / "train.py").open("a") as file:
+        file.write("# mine\n")
+    call(checkout, "--uninstall")
+    assert (checkout / "output" / "log.txt").read_text() == "log"
+    assert [path.name for path in (checkout / "configs" / "trainers" / "BMIP").iterdir()] == ["mine.yaml"]
+    assert (checkout / "train.py").read_text() == TRAIN + "# mine\n"
+    output = capsys.readouterr().out
+    assert "configs/trainers/BMIP/ stays" in output and "your changes since the installation stay" in output
+    assert not (checkout / "bmip_plugin").exists()
+
+
+def test_a_changed_file_of_the_plugin_is_deleted_with_force_only(checkout, capsys):
+    call(checkout)
+    (checkout / "bmip_plugin" / "trainers" / "bmip.py").write_text("changed")
+    before = snapshot(checkout)
+    assert call(checkout, "--uninstall") == 2
+    assert snapshot(checkout) == before
+    error = capsys.readouterr().err
+    assert "bmip_plugin/trainers/bmip.py" in error and "--force" in error
+    assert call(checkout, "--uninstall", "--force") == 0
+    assert not (checkout / "bmip_plugin").exists()
+
+
+def test_installing_again_brings_it_up_to_date_and_can_be_undone_at_once(checkout):
+    before = snapshot(checkout)
+    call(checkout)
+    once = snapshot(checkout)
+    assert call(checkout) == 0
+    assert snapshot(checkout) == once
+    call(checkout, "--uninstall")
+    assert snapshot(checkout) == before
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda root: (root / "train.py").unlink(), "has no train.py"),
+        (lambda root: (root / "train.py").write_text("import os\n"), "imports nothing of trainers or datasets"),
+        (
+            lambda root: (root / "train.py").write_text("import trainers.coop\nimport bmip_plugin\n"),
+            "remove that line",
+        ),
+        (lambda root: (root / "train.py").write_text("def\n"), "is not Python"),
+    ],
+    ids=["no train.py", "no trainers", "a line left over", "broken"],
+)
+def test_what_cannot_take_the_plugin_is_refused_with_the_reason(checkout, capsys, change, words):
+    change(checkout)
+    before = snapshot(checkout)
+    assert call(checkout) == 2
+    assert snapshot(checkout) == before
+    error = capsys.readouterr().err
+    assert words in error and str(checkout) in error
+
+
+def test_uninstalling_where_nothing_is_installed_is_an_error(checkout, capsys):
+    assert call(checkout, "--uninstall") == 2
+    assert "not installed" in capsys.readouterr().err
+
+
+def test_this_repository_is_no_checkout_to_install_into(capsys):
+    assert call(install_plugin.ROOT) == 2
+    assert "this repository itself" in capsys.readouterr().err

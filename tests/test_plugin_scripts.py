@@ -1,0 +1,146 @@
+"""The scripts that the plugin brings into a checkout build the commands of the field, and a table from their logs."""
+
+from __future__ import annotations
+
+import importlib.util
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "scripts" / "plugin" / "run.py"
+# Stands for train.py: writes a log as Dassl does, and a checkpoint where it trains.
+TRAIN = """
+import pathlib, sys
+value = lambda flag: sys.argv[sys.argv.index(flag) + 1]
+output, trainer = pathlib.Path(value("--output-dir")), value("--trainer")
+(output / "learner").mkdir(parents=True)
+accuracy = {"BMIP": 80.0, "MaPLe": 70.0}[trainer] + 2 * int(value("--seed"))
+log = f"=> result\\n* accuracy: {accuracy:.2f}%\\n"
+if "--eval-only" in sys.argv:
+    assert value("--load-epoch") == "10", sys.argv
+else:
+    [(output / "learner" / f"model.pth.tar-{epoch}").write_text("") for epoch in (2, 10)]
+    log = "* accuracy: 1.00%\\nFinish training\\n" + log
+(output / "log.txt").write_text(log)
+"""
+
+
+@pytest.fixture
+def scripts(tmp_path):
+    """`run.py` as a module of a made-up checkout."""
+    target = tmp_path / "scripts" / "bmip" / "run.py"
+    for folder in (target.parent, tmp_path / "configs" / "datasets", tmp_path / "data"):
+        folder.mkdir(parents=True)
+    target.write_bytes(SOURCE.read_bytes())
+    (tmp_path / "train.py").write_text(TRAIN)
+    (tmp_path / "configs" / "datasets" / "eurosat.yaml").write_text("")
+    recipes = ("BMIP/vit_b16_c2_ep10_batch4_2ctx", "BMIP/tiny", "MaPLe/vit_b16_c2_ep5_batch4_2ctx", "coprompt")
+    for name in (*recipes, "Odd/one", "Odd/two"):
+        path = tmp_path / "configs" / "trainers" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    spec = importlib.util.spec_from_file_location("plugin_run", target)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(scripts, *arguments: str) -> int:
+    return scripts.main([*arguments, "--data", str(scripts.CHECKOUT / "data"), "--dassl", "upstream"])
+
+
+def commands(scripts, capsys, *arguments: str) -> list[dict]:
+    """Flags and options of the commands that a dry run prints."""
+    assert call(scripts, *arguments, "--dry-run") == 0
+    found = []
+    for line in capsys.readouterr().out.splitlines():
+        words = shlex.split(line)
+        assert words[:2] == [sys.executable, "train.py"]
+        words = [word for word in words[2:] if word != "--eval-only"]
+        found.append(dict(zip(words[::2], words[1::2])))
+    return found
+
+
+def test_training_and_testing_use_the_folders_of_the_field(scripts, capsys):
+    train, test = commands(scripts, capsys, "base2new", "BMIP", "eurosat", "3")
+    run = "eurosat/shots_16/BMIP/vit_b16_c2_ep10_batch4_2ctx/seed3"
+    assert train["--output-dir"] == test["--model-dir"] == f"output/base2new/train_base/{run}"
+    assert test["--output-dir"] == f"output/base2new/test_new/{run}"
+    assert (train["DATASET.SUBSAMPLE_CLASSES"], test["DATASET.SUBSAMPLE_CLASSES"]) == ("base", "new")
+    assert train["--config-file"] == "configs/trainers/BMIP/vit_b16_c2_ep10_batch4_2ctx.yaml"
+    assert train["--dataset-config-file"] == "configs/datasets/eurosat.yaml"
+    assert train["DATASET.NUM_SHOTS"] == "16" and train["--seed"] == "3"
+
+
+def test_another_configuration_is_named_behind_the_seed_or_the_trainer(scripts, capsys):
+    for arguments in (("BMIP", "eurosat", "1", "tiny"), ("BMIP:tiny", "eurosat")):
+        (train,) = commands(scripts, capsys, "base2new_train", *arguments)
+        assert train["--config-file"] == "configs/trainers/BMIP/tiny.yaml"
+
+
+def test_a_configuration_beside_the_trainers_folders_is_found(scripts, capsys):
+    (train,) = commands(scripts, capsys, "base2new_train", "CoPrompt", "eurosat")
+    assert train["--config-file"] == "configs/trainers/coprompt.yaml"
+
+
+def test_across_data_sets_the_source_model_is_tested_on_all_classes(scripts, capsys):
+    (test,) = commands(scripts, capsys, "xd_test", "BMIP", "eurosat")
+    assert test["--model-dir"] == "output/imagenet/BMIP/vit_b16_c2_ep10_batch4_2ctx_16shots/seed1"
+    assert test["--output-dir"] == "output/evaluation/BMIP/vit_b16_c2_ep10_batch4_2ctx_16shots/eurosat/seed1"
+    assert test["DATASET.SUBSAMPLE_CLASSES"] == "all"
+
+
+def test_the_table_has_means_over_seeds_of_the_final_tests_and_nothing_runs_twice(scripts, capfd):
+    arguments = ("compare", "BMIP", "eurosat", "1 2", "MaPLe")
+    assert call(scripts, *arguments) == 0
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert ["BMIP", "83.0", "83.0", "83.0", "vit_b16_c2_ep10_batch4_2ctx"] in lines
+    assert ["MaPLe", "73.0", "73.0", "73.0", "vit_b16_c2_ep5_batch4_2ctx"] in lines
+    (scripts.CHECKOUT / "train.py").write_text("raise SystemExit(3)")
+    assert call(scripts, *arguments) == 0
+    assert capfd.readouterr().out.count("There is a result in") == 8
+
+
+def test_a_run_that_fails_is_named(scripts, capsys):
+    (scripts.CHECKOUT / "train.py").write_text("raise SystemExit(3)")
+    assert call(scripts, "base2new_train", "BMIP", "eurosat") == 1
+    error = capsys.readouterr().err
+    assert "train.py" in error and "status 3" in error
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("base2new_train", "BMIP", "pets"), "configs/datasets/pets.yaml"),
+        (("base2new_train", "BMIP:other", "eurosat"), "tiny, vit_b16_c2_ep10_batch4_2ctx"),
+        (("base2new_train", "Odd", "eurosat"), "Odd:CFG, with one of one, two"),
+        (("base2new_test", "BMIP", "eurosat"), "train it first"),
+    ],
+    ids=["data set", "configuration", "no published one", "no model"],
+)
+def test_wrong_input_is_told_with_what_is_there(scripts, capsys, arguments, words):
+    assert call(scripts, *arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_without_data_the_variable_is_named(scripts, capsys, monkeypatch):
+    assert scripts.main(["compare", "BMIP", "eurosat", "--data", "/no/such/folder"]) == 2
+    assert "DATA is '/no/such/folder'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "torch, comparing, stand_in", [("2.5.1", True, False), ("2.15.0", True, True), ("2.15.0", False, False)]
+)
+def test_where_upstream_would_fail_for_the_other_trainers_all_run_on_the_stand_in(
+    scripts, monkeypatch, torch, comparing, stand_in
+):
+    monkeypatch.setattr(scripts, "version", lambda _: torch)
+    monkeypatch.setattr(scripts.importlib.util, "find_spec", lambda _: object())
+    assert ("minidassl" in scripts.interpreter("auto", comparing)) is stand_in
+
+
+def test_without_upstream_everything_runs_on_the_stand_in(scripts, monkeypatch):
+    monkeypatch.setattr(scripts.importlib.util, "find_spec", lambda _: None)
+    assert scripts.interpreter("auto", False)[1:] == ["-m", "minidassl", "train.py"]

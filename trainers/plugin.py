@@ -1,0 +1,64 @@
+"""Plug methods into another code base of the field: into Dassl's registry, and into the defaults of its configuration.
+
+`scripts/install_plugin.py` copies this package into a checkout, whose `train.py` then imports it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
+
+from dassl.config import cfg_default
+from dassl.engine import TRAINER_REGISTRY
+from yacs.config import CfgNode
+
+from .config import COMMON_DEFAULTS
+from .prompting.errors import InputError
+from .registration import OTHER_NAMES
+
+# Data sets and loaders are the code base's own; of their keys a record of a run needs this one.
+_DATA = ("DATASET", "DATALOADER")
+_DATA_DEFAULTS = {"DATASET": {"SUBSAMPLE_CLASSES": "all"}}
+
+
+def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
+    """Register methods, and declare their keys in the configuration that Dassl hands out from now on.
+
+    A key that is there already keeps its default.
+
+    Args:
+        modules: the methods' modules in this package.
+        names: of the methods whose names are taken, the names to register them under.
+
+    Raises:
+        InputError: a name is taken.
+    """
+    OTHER_NAMES.update(names)
+    before = TRAINER_REGISTRY.registered_names()
+    for module in modules:
+        try:
+            importlib.import_module(f".{module}", __package__)
+        except KeyError as error:
+            raise InputError(
+                f"{error.args[0]}: this code base registers a trainer of the plugin's name. Run install_plugin.py "
+                "again, which then takes another name."
+            ) from error
+    for own, name in names.items():
+        print(f"{own} of the plugin is the trainer {name} here; its keys are TRAINER.{name.upper()}")
+    declare_missing(cfg_default, _DATA_DEFAULTS)
+    declare_missing(cfg_default, {node: keys for node, keys in COMMON_DEFAULTS.items() if node not in _DATA})
+    for name in TRAINER_REGISTRY.registered_names():
+        if name not in before:
+            declare_missing(cfg_default, TRAINER_REGISTRY.get(name).defaults)
+
+
+def declare_missing(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
+    """Add to a configuration the keys of a nested mapping that it does not have."""
+    for key, value in defaults.items():
+        if isinstance(value, Mapping):
+            declare_missing(cfg.setdefault(key, CfgNode()), value)
+        else:
+            cfg.setdefault(key, value)
