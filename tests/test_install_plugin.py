@@ -100,7 +100,7 @@ def test_train_py_finds_the_trainer_its_keys_and_a_whole_configuration(checkout)
     output = run_train(checkout, "configs/trainers/BMIP/vit_b16_c2_ep10_batch4_2ctx_none.yaml")
     assert "Dassl: built-in stand-in" in output
     assert "TRAINERS CoOp BMIP\n" in output
-    assert "KEYS BMIP NAME RECIPE\n" in output
+    assert "KEYS BMIP CoPrompt DISTILL NAME OBJECTIVE PROMPTSRC RECIPE W\n" in output
     assert "RECIPE vit_b16_c2_ep10_batch4_2ctx_none (224, 224) 1e-05 all\n" in output
 
 
@@ -132,7 +132,7 @@ def test_a_checkout_with_a_bmip_of_its_own_keeps_it(checkout):
     output = run_train(checkout, "configs/trainers/BMIPPlugin/tiny.yaml")
     assert "BMIP of the plugin is the trainer BMIPPlugin here; its keys are TRAINER.BMIPPLUGIN" in output
     assert "TRAINERS BMIP CoOp BMIPPlugin\n" in output
-    assert "KEYS BMIPPLUGIN NAME RECIPE\n" in output
+    assert "KEYS BMIPPLUGIN CoPrompt DISTILL NAME OBJECTIVE PROMPTSRC RECIPE W\n" in output
     assert not list((checkout / "configs" / "trainers" / "BMIP").iterdir())
     assert "scripts/bmipplugin/xd_test.sh" in (checkout / "scripts/bmipplugin/xd_test.sh").read_text()
 

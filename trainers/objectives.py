@@ -83,7 +83,21 @@ def build_objective(cfg: CfgNode, own: str = CROSS_ENTROPY) -> Objective:
             f"TRAINER.OBJECTIVE is {name!r}, but {cfg.TRAINER.NAME} (--trainer) stands for {own}; leave the key "
             "empty, or choose the trainer of the prompts alone, like IVLP, MaPLe or BMIP."
         )
+    # Another code base may have replaced the node by its own keys.
+    cfg = cfg.clone()
+    cfg.defrost()
+    declare_missing(cfg, OBJECTIVES[name].defaults)
+    cfg.freeze()
     return OBJECTIVES[name].build(cfg)
+
+
+def declare_missing(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
+    """Add to a configuration the keys of a nested mapping that it does not have."""
+    for key, value in defaults.items():
+        if isinstance(value, Mapping):
+            declare_missing(cfg.setdefault(key, CfgNode()), value)
+        else:
+            cfg.setdefault(key, value)
 
 
 @register_objective(CROSS_ENTROPY)

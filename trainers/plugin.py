@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
 
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
-from yacs.config import CfgNode
 
 from .config import COMMON_DEFAULTS
+from .objectives import OBJECTIVES, declare_missing
 from .prompting.errors import InputError
 from .registration import OTHER_NAMES
 
@@ -53,12 +52,5 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
     for name in TRAINER_REGISTRY.registered_names():
         if name not in before:
             declare_missing(cfg_default, TRAINER_REGISTRY.get(name).defaults)
-
-
-def declare_missing(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
-    """Add to a configuration the keys of a nested mapping that it does not have."""
-    for key, value in defaults.items():
-        if isinstance(value, Mapping):
-            declare_missing(cfg.setdefault(key, CfgNode()), value)
-        else:
-            cfg.setdefault(key, value)
+    for objective in OBJECTIVES.values():
+        declare_missing(cfg_default, objective.defaults)
