@@ -56,6 +56,8 @@ WORDS = "a photo of a"
 # In proportion to the largest value: logits and loss, each gradient; and the mean of each gradient.
 # Theirs rounds adapters to half precision, in which a unit may be on that is off in ours.
 TOLERANCES = {"none": (1e-5, 2e-5, 2e-5), "fp16": (1e-2, 2e-1, 3e-2)}
+# A gate has one number, a sum of many that nearly cancel out.
+GATES = {"none": 1e-4, "fp16": 1e-1}
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,10 @@ def test_a_training_step_has_upstreams_loss_and_gradients(
     silent = {name for name, gradient in expected.items() if not gradient.abs().max()}
     assert all(name.startswith("text_gate") and name.endswith("weight") for name in silent)
     assert all(not ours.pop(name).grad.abs().max() for name in silent)
+    if casts == "fp16":
+        # What half precision rounds to next to nothing cannot be compared.
+        ours = {name: parameter for name, parameter in ours.items() if expected[name].abs().max() > 1e-4}
+        assert len(ours) > len(expected) / 2
 
     of_logits, of_gradients, of_means = TOLERANCES[casts]
     found = {
@@ -278,8 +284,11 @@ def test_a_training_step_has_upstreams_loss_and_gradients(
     for what, value in (*found.items(), ("gradients", max(gradients.values())), ("mean", max(means.values()))):
         row[what] = max(row.get(what, 0.0), value)
     assert {what: value for what, value in found.items() if value > of_logits} == {}
-    assert {name: value for name, value in gradients.items() if value > of_gradients} == {}
-    assert {name: value for name, value in means.items() if value > of_means} == {}
+    for limit, differences in ((of_gradients, gradients), (of_means, means)):
+        beyond = {
+            name: value for name, value in differences.items() if value > (GATES[casts] if "gate" in name else limit)
+        }
+        assert beyond == {}
 
 
 @pytest.mark.parametrize("casts, case", parameters(RUNS, "none"))
