@@ -17,9 +17,11 @@ BAD_VALUES = {
         ([*MEAN, f"{SRC}TEXT_LOSS_WEIGHT", "-1"], [f"{SRC}TEXT_LOSS_WEIGHT", "-1", "0.0 or more"]),
         ([*MEAN, f"{SRC}TEXT_LOSS_WEIGHT", "float('nan')"], [f"{SRC}TEXT_LOSS_WEIGHT"]),
         ([*MEAN, f"{SRC}IMAGE_LOSS_WEIGHT", "-0.5"], [f"{SRC}IMAGE_LOSS_WEIGHT", "-0.5", "0.0 or more"]),
-        ([], [f"{SRC}GPA_MEAN", "15", "epochs 1 to 2", "OPTIM.MAX_EPOCH", "0.75", "1.5"]),
-        ([f"{SRC}GPA_MEAN", "0.5"], [f"{SRC}GPA_MEAN", "0.5", "epochs 1 to 2"]),
-        ([f"{SRC}GPA_MEAN", "3"], [f"{SRC}GPA_MEAN", "3", "epochs 1 to 2"]),
+        ([*MEAN, f"{SRC}TEACHER_SENTENCES", "70"], [f"{SRC}TEACHER_SENTENCES", "70", "60, 80"]),
+        (
+            [*MEAN, "TEST.NO_TEST_EARLY", "False", "TEST.FINAL_MODEL", "best_val"],
+            ["TEST.FINAL_MODEL", "best_val", "not averaged", "last_step"],
+        ),
         ([*MEAN, f"{SRC}GPA_STD", "0"], [f"{SRC}GPA_STD", "0", "more than 0"]),
         ([*MEAN, f"{SRC}GPA_STD", "-1"], [f"{SRC}GPA_STD", "-1", "more than 0"]),
         ([*MEAN, "DATALOADER.K_TRANSFORMS", "2"], ["DATALOADER.K_TRANSFORMS", "2", "1 views"]),
@@ -53,6 +55,31 @@ def named(trainer: str, objective: str) -> list[str]:
 @pytest.mark.parametrize("trainer, objective, options, words", CASES)
 def test_a_bad_value_is_refused_before_data_is_read(run_train, no_data, trainer, objective, options, words):  # noqa: F811
     assert_refused(run_train(trainer=trainer, options=[*named(trainer, objective), *options]), words)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ([], ["15", "OPTIM.MAX_EPOCH", "0.75", "1.5"]),
+        ([f"{SRC}GPA_MEAN", "0.5"], ["0.5"]),
+        ([f"{SRC}GPA_MEAN", "3"], ["3"]),
+    ],
+)
+@pytest.mark.parametrize("trainer", ["PromptSRC", "PromptSRC_BMIP"])
+def test_an_average_around_an_epoch_that_there_is_not_is_refused_for_training_alone(
+    run_train, tmp_path, trainer, options, words
+):
+    run = run_train(trainer=trainer, options=options)
+    assert_refused(run, [f"{SRC}GPA_MEAN", "epochs 1 to 2", *words])
+    assert not (run.folder / "result.json").exists() and not list(run.folder.glob("*/model.pth.tar-*"))
+    trained = run_train(trainer=trainer, folder=tmp_path / "trained", options=MEAN)
+    flags = "--eval-only", "--model-dir", str(trained.folder)
+    assert run_train(*flags, trainer=trainer, folder=tmp_path / "tested", options=options).status == 0
+
+
+def test_sizes_under_promptsrcs_keys_are_refused_by_the_stack_whose_prompts_are_bmips(run_train):
+    run = run_train(trainer="PromptSRC_BMIP", options=[*MEAN, f"{SRC}N_CTX_TEXT", "2"])
+    assert_refused(run, [f"{SRC}N_CTX_TEXT", "2", "TRAINER.BMIP.N_CTX", "PROMPT_DEPTH"])
 
 
 @pytest.mark.parametrize("trainer", ["BMIP", "PromptSRC"])

@@ -20,7 +20,7 @@ from trainers.prompting.learner import PromptLearner
 from trainers.prompting.maple import MaPLeConfig, MaPLeLearner
 from trainers.prompting.prompted_clip import PromptedCLIP
 from trainers.prompting.self_regulation import SelfRegulation, SelfRegulationConfig, gaussian_weights
-from trainers.prompting.templates import SELF_REGULATION
+from trainers.prompting.templates import EIGHTY, SIXTY
 
 LABELS = torch.tensor([0, 3, 1, 4])
 TOLERANCE = dict(rtol=1e-4, atol=1e-5)
@@ -104,7 +104,7 @@ TEXT_WEIGHT, IMAGE_WEIGHT = 7.0, 3.0
 def teacher_text(small_clip) -> list[Tensor]:
     from conftest import CLASSNAMES
 
-    return [naive.averaged_sentences(small_clip, name, SELF_REGULATION) for name in CLASSNAMES]
+    return [naive.averaged_sentences(small_clip, name, SIXTY) for name in CLASSNAMES]
 
 
 def prepared(clip_model, learner, classnames, **settings) -> tuple[PromptedCLIP, SelfRegulation]:
@@ -163,7 +163,7 @@ def test_the_text_teacher_averages_the_sentences_before_it_normalises_them(small
         naive.unit(
             sum(
                 naive.unit(naive.frozen_sentence(small_clip, template.format(name.replace("_", " "))))
-                for template in SELF_REGULATION
+                for template in SIXTY
             )
         )
         for name in classnames
@@ -184,9 +184,10 @@ LEFT_OUT = [
 
 
 def test_the_teacher_has_sixty_sentences_and_none_of_the_twenty_that_are_left_out():
-    assert len(set(SELF_REGULATION)) == len(SELF_REGULATION) == 60 and len(set(LEFT_OUT)) == 20
-    assert all(template.count("{}") == 1 for template in SELF_REGULATION)
-    assert not set(SELF_REGULATION) & set(LEFT_OUT)
+    assert len(set(SIXTY)) == len(SIXTY) == 60 and len(set(LEFT_OUT)) == 20
+    assert all(template.count("{}") == 1 for template in SIXTY)
+    assert not set(SIXTY) & set(LEFT_OUT)
+    assert len(EIGHTY) == 80 and set(EIGHTY) == {*SIXTY, *LEFT_OUT}
 
 
 @pytest.mark.parametrize("together", [1, 7, 100_000])

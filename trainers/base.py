@@ -144,6 +144,12 @@ class PromptTrainer(Checkpointing, TrainerX):
                 f"(TRAINER.OBJECTIVE {cfg.TRAINER.OBJECTIVE!r}) takes {self.objective.views} views of each image; set "
                 "it to that."
             )
+        validates = not cfg.TEST.NO_TEST_EARLY and not cfg.TEST.NO_TEST
+        if self.objective.takes_all_epochs and validates and cfg.TEST.FINAL_MODEL == "best_val":
+            raise InputError(
+                "TEST.FINAL_MODEL is best_val and TEST.NO_TEST_EARLY is False, but the objective averages over all "
+                "epochs, and the best of them is not averaged; set TEST.FINAL_MODEL to last_step."
+            )
         if self.objective.takes_all_epochs and self._may_stop_early(cfg):
             raise InputError(
                 "TRAIN.EARLY_STOPPING is True and TEST.NO_TEST_EARLY is False, but the objective averages over all "
@@ -274,10 +280,11 @@ class PromptTrainer(Checkpointing, TrainerX):
         return super().resume_model_if_exist(self.output_dir if own else directory)
 
     def before_train(self) -> None:
-        self.objective.prepare(self.model, self.dm.dataset.classnames)
         super().before_train()
         if self.start_epoch:
             self.objective.load_training_state(self.objective_state)
+        if self.start_epoch < self.max_epoch:
+            self.objective.prepare(self.model, self.dm.dataset.classnames)
         self._stop_early_after(self.start_epoch - 1)
 
     def after_epoch(self) -> None:

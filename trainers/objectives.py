@@ -114,6 +114,7 @@ def cross_entropy(cfg: CfgNode) -> Objective:
                 "IMAGE_LOSS_WEIGHT": 10.0,  # of the distance from its image features
                 "GPA_MEAN": 15.0,  # mean of the Gaussian that weights the epochs' prompts, from 1
                 "GPA_STD": 1.0,  # its standard deviation in epochs
+                "TEACHER_SENTENCES": 60,  # of the frozen CLIP for each class: 60, or all 80 as in BMIP's released code
             }
         }
     },
@@ -127,6 +128,7 @@ def self_regulation(cfg: CfgNode) -> SelfRegulation:
             epochs=cfg.OPTIM.MAX_EPOCH,
             mean=node.GPA_MEAN,
             std=node.GPA_STD,
+            sentences=node.TEACHER_SENTENCES,
         )
     )
 

@@ -23,7 +23,6 @@ from conftest import CLASSNAMES, make_clip
 from test_bad_input import assert_refused
 from test_baselines_match_upstream import SIZES, difference, mean_difference
 from test_released_baselines import write_run
-from test_self_regulation import LEFT_OUT
 from torch import Tensor, nn
 
 import trainers
@@ -34,7 +33,7 @@ from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
 from trainers.prompting.objective import Objective
 from trainers.prompting.prompted_clip import PromptedCLIP
 from trainers.prompting.released import check_backbone
-from trainers.prompting.templates import SELF_REGULATION
+from trainers.prompting.templates import EIGHTY, SIXTY
 
 trainers.register_all()
 RUNNER = Path(__file__).with_name("upstream_objectives.py")
@@ -198,8 +197,8 @@ def upstream(clip_model, views, tmp_path_factory):
 def same_sentences(monkeypatch, case) -> None:
     """The teacher is made of as many sentences as upstream's."""
     if case.templates:
-        few = sorted(SELF_REGULATION)[: case.templates]
-        monkeypatch.setattr("trainers.prompting.self_regulation.SELF_REGULATION", few)
+        few = sorted(SIXTY)[: case.templates]
+        monkeypatch.setattr("trainers.prompting.self_regulation.TEACHER_SENTENCES", dict.fromkeys((60, 80), few))
 
 
 @pytest.fixture(scope="module")
@@ -331,14 +330,14 @@ def test_training_starts_from_the_same_words_shapes_and_spread(upstream, clip_mo
 
 
 @pytest.mark.parametrize(
-    "variable, more", [("PROMPTSRC_ROOT", []), ("BMIP_ROOT", LEFT_OUT)], ids=["PromptSRC", "BMIP"]
+    "variable, ours", [("PROMPTSRC_ROOT", SIXTY), ("BMIP_ROOT", EIGHTY)], ids=["PromptSRC", "BMIP"]
 )
-def test_the_teachers_sentences_are_promptsrcs_to_which_bmips_authors_add_the_twenty_left_out(variable, more):
+def test_the_teachers_sentences_are_promptsrcs_and_those_of_bmips_authors(variable, ours):
     if not os.environ.get(variable):
         pytest.skip(f"{variable} names no checkout")
     names: dict = {}
     exec((Path(os.environ[variable]) / "trainers" / "imagenet_templates.py").read_text(encoding="utf-8"), names)
-    assert sorted([*SELF_REGULATION, *more]) == sorted(names["IMAGENET_TEMPLATES"])
+    assert sorted(ours) == sorted(names["IMAGENET_TEMPLATES"])
 
 
 # ------------------------------------------------------------------------------------------------ published files

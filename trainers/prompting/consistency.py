@@ -78,7 +78,11 @@ class Consistency(Objective):
         by_class = self.describe(classnames)
         sentences = [sentence for described in by_class for sentence in described]
         print(f"Encoding {len(sentences)} descriptions of {len(by_class)} classes")
-        self.described = F.normalize(encode_sentences(model.clip_model, sentences, model.precision), dim=-1)
+        try:
+            encoded = encode_sentences(model.clip_model, sentences, model.precision)
+        except InputError as error:
+            raise InputError(f"A description (TRAINER.CoPrompt.DESCRIPTIONS) is too long. {error}") from error
+        self.described = F.normalize(encoded, dim=-1)
         self.counts = torch.tensor([len(described) for described in by_class])
         self.starts = self.counts.cumsum(0) - self.counts
 

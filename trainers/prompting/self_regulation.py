@@ -24,8 +24,10 @@ from .errors import InputError
 from .learner import PromptLearner
 from .objective import Loss, Objective
 from .prompted_clip import PromptedCLIP, encode_sentences
-from .templates import SELF_REGULATION
+from .templates import EIGHTY, SIXTY
 
+# PromptSRC's authors leave out twenty of the eighty that OpenAI published for ImageNet; BMIP's take all.
+TEACHER_SENTENCES = {60: SIXTY, 80: EIGHTY}
 SENTENCES_TOGETHER = 1000  # that the teacher encodes between two steps of its progress bar
 
 
@@ -59,6 +61,7 @@ class SelfRegulationConfig:
         text_weight, image_weight: of the differences between features; the divergence of logits has weight 1.
         epochs: of the training.
         mean, std: of the Gaussian over the epochs, in epochs from 1.
+        sentences: of the teacher for each class, a key of `TEACHER_SENTENCES`.
     """
 
     text_weight: float = 25.0
@@ -66,16 +69,16 @@ class SelfRegulationConfig:
     epochs: int = 20
     mean: float = 15.0
     std: float = 1.0
+    sentences: int = 60
 
     def __post_init__(self) -> None:
         for key, value in (("TEXT_LOSS_WEIGHT", self.text_weight), ("IMAGE_LOSS_WEIGHT", self.image_weight)):
             if not 0 <= value < math.inf:
                 raise InputError(f"TRAINER.PROMPTSRC.{key} is {value}; set it to 0.0 or more.")
-        if not 1 <= self.mean <= self.epochs:
+        if self.sentences not in TEACHER_SENTENCES:
             raise InputError(
-                f"TRAINER.PROMPTSRC.GPA_MEAN is {self.mean}, but there are epochs 1 to {self.epochs} "
-                f"(OPTIM.MAX_EPOCH) to average over; set it to one of them. The published shares are 0.75 of all "
-                f"epochs, here {0.75 * self.epochs}, and 0.3 for cross-dataset transfer."
+                f"TRAINER.PROMPTSRC.TEACHER_SENTENCES is {self.sentences}; set it to one of "
+                f"{', '.join(map(str, TEACHER_SENTENCES))}."
             )
         if not 0 < self.std < math.inf:
             raise InputError(f"TRAINER.PROMPTSRC.GPA_STD is {self.std}; set it to more than 0, in epochs.")
@@ -84,9 +87,9 @@ class SelfRegulationConfig:
 class SelfRegulation(Objective):
     """Cross-entropy; distance of text, image and logits from those of the frozen CLIP; an average over the epochs.
 
-    The frozen CLIP sees the same augmented image, and each class in sixty sentences, whose features are averaged.
-    After the last epoch the prompts are the average of their values at the end of each epoch, weighted by a Gaussian
-    (Section 3.3); training itself is not touched by it.
+    The frozen CLIP sees the same augmented image, and each class in sixty (or eighty) sentences, whose features are
+    averaged. After the last epoch the prompts are the average of their values at the end of each epoch, weighted by a
+    Gaussian (Section 3.3); training itself is not touched by it.
     """
 
     takes_all_epochs = True
@@ -99,16 +102,23 @@ class SelfRegulation(Objective):
         self.teacher_text: Tensor | None = None
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
+        config = self.config
+        if not 1 <= config.mean <= config.epochs:
+            raise InputError(
+                f"TRAINER.PROMPTSRC.GPA_MEAN is {config.mean}, but there are epochs 1 to {config.epochs} "
+                f"(OPTIM.MAX_EPOCH) to average over; set it to one of them. The published shares are 0.75 of all "
+                f"epochs, here {0.75 * config.epochs}, and 0.3 for cross-dataset transfer."
+            )
         frozen, names = model.clip_model, [name.replace("_", " ") for name in classnames]
-        if model.precision.stream != torch.float32:
+        if any(parameter.dtype != torch.float32 for parameter in frozen.parameters()):
             # The authors' teacher of text computes in fp32 whatever the towers do.
             frozen = copy.deepcopy(frozen).float()
-        step = max(1, SENTENCES_TOGETHER // len(names))
+        templates, step = TEACHER_SENTENCES[config.sentences], max(1, SENTENCES_TOGETHER // len(names))
         total = torch.zeros(len(names), frozen.text_projection.shape[1], device=model.ids.device)
-        for start in tqdm(range(0, len(SELF_REGULATION), step), desc="Teacher's sentences", leave=False):
-            templates = SELF_REGULATION[start : start + step]
-            sentences = [template.format(name) for template in templates for name in names]
-            total += encode_sentences(frozen, sentences).unflatten(0, (len(templates), -1)).sum(dim=0)
+        for start in tqdm(range(0, len(templates), step), desc="Teacher's sentences", leave=False):
+            some = templates[start : start + step]
+            sentences = [template.format(name) for template in some for name in names]
+            total += encode_sentences(frozen, sentences).unflatten(0, (len(some), -1)).sum(dim=0)
         self.teacher_text = F.normalize(total, dim=-1)
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:

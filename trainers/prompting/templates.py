@@ -22,8 +22,8 @@ SELECTED = (
     "art of the {}.",
     "a photo of the small {}.",
 )
-# Of the eighty that OpenAI published for ImageNet, the sixty that PromptSRC's teacher is made of.
-SELF_REGULATION = (
+# Of the eighty that OpenAI published for ImageNet, those that PromptSRC's teacher is made of.
+SIXTY = (
     "a bad photo of a {}.",
     "a bad photo of the {}.",
     "a black and white photo of the {}.",
@@ -84,6 +84,29 @@ SELF_REGULATION = (
     "the plastic {}.",
     "the toy {}.",
     "the {} in a video game.",
+)
+EIGHTY = (
+    *SIXTY,
+    "a black and white photo of a {}.",
+    "a dark photo of a {}.",
+    "a drawing of the {}.",
+    "a good photo of a {}.",
+    "a jpeg corrupted photo of the {}.",
+    "a photo of a cool {}.",
+    "a photo of a small {}.",
+    "a photo of the large {}.",
+    "a photo of the nice {}.",
+    "a photo of the small {}.",
+    "a photo of the weird {}.",
+    "a plushie {}.",
+    "a tattoo of the {}.",
+    "a toy {}.",
+    "art of the {}.",
+    "graffiti of the {}.",
+    "itap of a {}.",
+    "itap of my {}.",
+    "the cartoon {}.",
+    "the plushie {}.",
 )
 
 
