@@ -8,6 +8,7 @@ the forward pass. One method's tensors: python train.py ... --summary
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -35,7 +36,8 @@ BATCH, CLASSES = 4, 50
 
 def step_flop(model: PromptedCLIP, objective: Objective, images: torch.Tensor) -> int:
     """Floating-point operations of a training step, without what teachers compute once before training."""
-    objective.prepare(model, class_names(CLASSES))
+    with contextlib.redirect_stdout(sys.stderr):
+        objective.prepare(model, class_names(CLASSES))
     with FlopCounterMode(display=False) as counter:
         loss = objective.loss(model, [images] * objective.views, torch.zeros(len(images), dtype=torch.long))
         if loss.total.requires_grad:

@@ -437,7 +437,9 @@ def test_the_fields_command_lines_have_the_fields_effect(
 
 
 def test_every_wrapper_is_in_the_table():
-    there = {str(path.relative_to(ROOT / "scripts").with_suffix("")) for path in ROOT.glob("scripts/*/*.sh")}
+    # Those of the plugin work in another checkout, with its train.py.
+    paths = (path for path in ROOT.glob("scripts/*/*.sh") if path.parent.name != "plugin")
+    there = {str(path.relative_to(ROOT / "scripts").with_suffix("")) for path in paths}
     assert there == {row[0] for row in WRAPPERS}
 
 

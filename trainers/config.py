@@ -124,7 +124,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
 
     Args:
         args: the flags of `FLAG_KEYS` (None or empty where not given), `dataset_config_file`, `config_file`, `opts`,
-            and `modules`, which are imported first, for what they register.
+            and optionally `modules`, which are imported first, for what they register.
 
     Returns:
         The frozen configuration.
@@ -133,7 +133,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
         InputError: an unknown key, trainer or data set, a value of the wrong type, an unreadable file, a module that
             cannot be found.
     """
-    for module in args.modules:
+    for module in getattr(args, "modules", ()):
         _import(module)
     cfg = default_cfg()
     for name in (args.dataset_config_file, args.config_file):
