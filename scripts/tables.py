@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import io
 import json
 import math
@@ -33,6 +34,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import yaml
 from launch import METHODS, ROOT
 from published import BASE2NEW, REMARKS
 from scipy.stats import ttest_1samp
@@ -55,6 +57,7 @@ NEEDED = (
     "environment",
 )
 MISSING = "–"
+PLANNED_SHOTS = "16 shots"  # of the tables of reproduce.py that have one number of them
 # The learners of the table of combinations, what their configuration files add for an objective, and methods that are
 # such a combination by name.
 COMBINED = ("IVLP", "MaPLe", "BMIP")
@@ -188,6 +191,7 @@ class Table:
         columns: of each group.
         harmonic: adds HM of the averaged base and new to each group.
         costs: columns of which less is better.
+        plan: the table of `reproduce.py` that runs what is missing, if groups are its data sets.
     """
 
     title: str
@@ -196,6 +200,7 @@ class Table:
     harmonic: bool = False
     published: dict[str, tuple[float, ...]] = field(default_factory=dict)
     costs: tuple[str, ...] = ()
+    plan: str = ""
 
     @property
     def rows(self) -> list[str]:
@@ -284,28 +289,62 @@ class Table:
         return spreads
 
     def gaps(self) -> list[str]:
-        """Cells that are missing, those that lack a seed which others have, and remarks on published numbers."""
+        """What each row lacks, with the command that fills it, and remarks on published numbers."""
         seeds = {seed for cell in self.cells.values() for seed in cell.by_seed}
         gaps = [f"{self.title}: {REMARKS[row]}" for row in self.rows if self.published and row in REMARKS]
         for row in self.rows:
+            lacking = {}
             for group in self.groups:
                 cells = [self.cells.get((row, group, column)) for column in self.columns]
-                lacking = sorted(seeds.difference(*(cell.by_seed if cell else () for cell in cells)))
-                if not all(cells):
-                    gaps.append(f"{self.title}: {row} on {group} is missing")
-                elif lacking:
-                    gaps.append(f"{self.title}: {row} on {group} lacks the seeds {', '.join(map(str, lacking))}")
+                lacking[group] = sorted(seeds.difference(*(cell.by_seed if cell else () for cell in cells)))
+            lacking = {group: some for group, some in lacking.items() if some}
+            if lacking:
+                parts = "; ".join(
+                    f"{group} with the seeds {', '.join(map(str, some))}" for group, some in lacking.items()
+                )
+                gaps.append(f"{self.title}: {row} lacks {parts}{self._filling(row, lacking)}")
         return gaps
+
+    def _filling(self, row: str, lacking: dict[str, list[int]]) -> str:
+        """The command for what a row lacks, where `reproduce.py` has one; it leaves alone what is there."""
+        method, _, addition = row.partition(", ")
+        names = [config_name(group) for group in lacking]
+        if not self.plan or method not in METHODS or None in names or not self.title.endswith(PLANNED_SHOTS):
+            return ""
+        method += f":{addition.replace(' ', '_')}" if addition else ""
+        seeds = sorted({seed for some in lacking.values() for seed in some})
+        return (
+            f': python scripts/reproduce.py {self.plan} --methods {method} --datasets "{" ".join(names)}" '
+            f'--seeds "{" ".join(map(str, seeds))}"'
+        )
+
+
+@functools.cache
+def config_name(dataset: str) -> str | None:
+    """The file in configs/datasets of a registered name, without its ending."""
+    for path in sorted((ROOT / "configs" / "datasets").glob("*.yaml")):
+        if (yaml.safe_load(path.read_text()).get("DATASET") or {}).get("NAME") == dataset:
+            return path.stem
+    return None
 
 
 def base2new(found: Collection) -> list[Table]:
     values = []
-    for record in found.records:
+    # Of variants that were tested on all classes alone there would be half a row.
+    plain = [record for record in found.records if record.base_share is None]
+    tested = {record.method for record in plain if record.data["classes"] == "new"}
+    for record in plain:
         data, shots = record.data, f"{record.data['shots']} shots"
         learned_base = data["trained"] or (data.get("trained_on") or {"classes": "base"})["classes"] == "base"
-        if data["classes"] in ("base", "new") and learned_base and record.base_share is None:
+        if (
+            data["classes"] in ("base", "new")
+            and learned_base
+            and record.base_share is None
+            and record.method in tested
+        ):
             values.append((shots, ((record.method, data["dataset"], data["classes"]), record, data["accuracy"])))
-    return _by_shots(found, values, "Base to new", ("base", "new"), harmonic=True, published=BASE2NEW)
+    more = dict(harmonic=True, published=BASE2NEW, plan="base2new")
+    return _by_shots(found, values, "Base to new", ("base", "new"), **more)
 
 
 def open_world(found: Collection) -> list[Table]:
@@ -317,7 +356,7 @@ def open_world(found: Collection) -> list[Table]:
         and (record.data.get("trained_on") or {"classes": "base"})["classes"] == "base"
         for key, name in names.items()
     ]
-    return _by_shots(found, values, "Open world", tuple(names.values()), harmonic=True)
+    return _by_shots(found, values, "Open world", tuple(names.values()), harmonic=True, plan="open-world")
 
 
 def cross_dataset(found: Collection) -> list[Table]:
@@ -372,7 +411,15 @@ def combinations(found: Collection) -> list[Table]:
         for name, number in numbers.items():
             values.append((f"{data['shots']} shots", ((record.method, data["dataset"], name), record, number)))
     costs = ("train s", "peak GiB")
-    return _by_shots(found, values, "Prompts by objectives", (*names.values(), *costs), harmonic=True, costs=costs)
+    return _by_shots(
+        found,
+        values,
+        "Prompts by objectives",
+        (*names.values(), *costs),
+        harmonic=True,
+        costs=costs,
+        plan="combinations",
+    )
 
 
 @dataclass(frozen=True)

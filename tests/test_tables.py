@@ -102,7 +102,7 @@ def test_records_that_disagree_are_named_and_not_averaged(tmp_path, capsys):
     again = write(tmp_path, "copy", classes="new", accuracy=61.0)
     _, found, notes = rows(tmp_path, capsys, "--table", "base2new")
     assert found["MaPLe"][:3] == ["80.00", tables.MISSING, tables.MISSING]
-    assert "disagree" in notes and str(again) in notes and "MaPLe on Digits is missing" in notes
+    assert "disagree" in notes and str(again) in notes and "MaPLe lacks Digits with the seeds 1" in notes
 
 
 def test_the_same_record_twice_counts_once(tmp_path, capsys):
@@ -117,7 +117,8 @@ def test_a_seed_that_only_some_cells_have_is_noted(tmp_path, capsys):
         pair(tmp_path, 80.0, 60.0, seed)
     pair(tmp_path, 70.0, 50.0, 1, trainer="VPT", configuration={"TRAINER": {"NAME": "VPT", "VPT": {}}})
     _, found, notes = rows(tmp_path, capsys, "--table", "base2new")
-    assert "VPT on Digits lacks the seeds 2, 3" in notes and "MaPLe on" not in notes
+    assert "VPT lacks Digits with the seeds 2, 3: python scripts/reproduce.py base2new --methods VPT" in notes
+    assert '--datasets "digits" --seeds "2 3"' in notes and "MaPLe lacks" not in notes
     assert list(found) == ["VPT", "MaPLe"]  # in the launcher's order
 
 
