@@ -296,7 +296,8 @@ class Table:
             lacking = {}
             for group in self.groups:
                 cells = [self.cells.get((row, group, column)) for column in self.columns]
-                lacking[group] = sorted(seeds.difference(*(cell.by_seed if cell else () for cell in cells)))
+                there = set.intersection(*(set(cell.by_seed) if cell else set() for cell in cells))
+                lacking[group] = sorted(seeds - there)
             lacking = {group: some for group, some in lacking.items() if some}
             if lacking:
                 parts = "; ".join(
