@@ -28,7 +28,9 @@ from torch import Tensor, nn
 import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import default_cfg
+from trainers.objectives import PUBLISHED_NAMES, describe
 from trainers.prompting.bmip import from_released_layout
+from trainers.prompting.class_tokens import tokenize_classes
 from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
 from trainers.prompting.objective import Objective
 from trainers.prompting.prompted_clip import PromptedCLIP
@@ -401,3 +403,20 @@ def test_the_authors_stacked_checkpoint_is_of_their_variant_alone(
         options=[*options(case, tmp_path / "clip.pt"), "TRAINER.BMIP.VARIANT", "paper"],
     )
     assert_refused(run, ["TRAINER.BMIP.VARIANT", "released"])
+
+
+@pytest.mark.skipif(not os.environ.get("COPROMPT_ROOT"), reason="COPROMPT_ROOT names no checkout")
+def test_every_published_file_of_descriptions_is_found_by_its_data_set_and_fits(capsys):
+    folder = Path(os.environ["COPROMPT_ROOT"]) / "gpt_file"
+    found = {}
+    for dataset, name in PUBLISHED_NAMES.items():
+        file = folder / f"{name}_prompt.json"
+        if file.is_file():
+            found[dataset] = classnames = list(json.loads(file.read_text()))
+            described = describe(dataset, str(folder), [name.replace(" ", "_") for name in classnames])
+            assert str(file) in capsys.readouterr().out and len({len(sentences) for sentences in described}) == 1
+            longest = max((sentence for sentences in described for sentence in sentences), key=len)
+            tokenize_classes([longest], ("{}",), 77)
+    # The others stand on the authors' list, but not in their repository.
+    assert set(PUBLISHED_NAMES) - set(found) == {"ImageNet", "ImageNetA", "ImageNetR", "ImageNetSketch", "ImageNetV2"}
+    assert {"Annual Crop Land", "Sea or Lake"} <= set(found["EuroSAT"]) and len(found["SUN397"]) == 397
