@@ -36,6 +36,7 @@ from trainers.prompting.objective import Objective
 from trainers.prompting.prompted_clip import PromptedCLIP
 from trainers.prompting.released import check_backbone
 from trainers.prompting.templates import EIGHTY, SIXTY
+from trainers.promptsrc import PromptSRC
 
 trainers.register_all()
 RUNNER = Path(__file__).with_name("upstream_objectives.py")
@@ -227,8 +228,10 @@ def build(case: Case, clip_model: nn.Module, casts: str = "none") -> tuple[Promp
         cfg.TRAINER.BMIP.CTX_INIT = case.settings["CTX_INIT"]
         cfg.SHARE.SHARE_PARAMETER_VISUAL = cfg.SHARE.SHARE_PARAMETER_TEXT = case.settings["share"]
     node = cfg.TRAINER["CoPrompt" if case.trainer == "CoPrompt" else "PROMPTSRC"]
+    # The stack's prompts have BMIP's keys, set above, and refuse PromptSRC's.
+    of_prompts = PromptSRC.defaults["TRAINER"]["PROMPTSRC"] if case.trainer == "PromptSRC_BMIP" else {}
     for key, value in case.settings.items():
-        if key in node:
+        if key in node and key not in of_prompts:
             node[key] = value
     precision = PRECISIONS["fp16" if casts == "fp16" else "fp32"]
     if casts == "fp16":
