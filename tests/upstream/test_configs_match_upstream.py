@@ -11,6 +11,7 @@ COPROMPT_ROOT and BMIP_ROOT.
 from __future__ import annotations
 
 import os
+import runpy
 from pathlib import Path
 
 import pytest
@@ -118,12 +119,18 @@ STACKED = {
 }
 
 
+def teacher_sentences() -> int:
+    """How many sentences the authors' stacked trainer averages for its teacher: all of their file, not a key."""
+    return len(runpy.run_path(str(root("BMIP_ROOT") / "trainers/imagenet_templates.py"))["IMAGENET_TEMPLATES"])
+
+
 def in_our_keys(cfg: CfgNode) -> CfgNode:
-    """The authors' settings of the prompts, which they have in PromptSRC's node, and the variant of their code."""
+    """The authors' settings of the prompts, which they have in PromptSRC's node, and what their code fixes."""
     cfg = without_names(cfg)
     src, bmip = cfg.TRAINER.PROMPTSRC, cfg.TRAINER.BMIP
     assert src.N_CTX_TEXT == src.N_CTX_VISION
     bmip.N_CTX, bmip.CTX_INIT, bmip.PREC, bmip.VARIANT = src.N_CTX_TEXT, src.CTX_INIT, src.PREC, "released"
+    src.TEACHER_SENTENCES = teacher_sentences()
     return without_prompts(cfg)
 
 

@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -340,8 +341,7 @@ def test_training_starts_from_the_same_words_shapes_and_spread(upstream, clip_mo
 def test_the_teachers_sentences_are_promptsrcs_and_those_of_bmips_authors(variable, ours):
     if not os.environ.get(variable):
         pytest.skip(f"{variable} names no checkout")
-    names: dict = {}
-    exec((Path(os.environ[variable]) / "trainers" / "imagenet_templates.py").read_text(encoding="utf-8"), names)
+    names = runpy.run_path(str(Path(os.environ[variable]) / "trainers" / "imagenet_templates.py"))
     assert sorted(ours) == sorted(names["IMAGENET_TEMPLATES"])
 
 
