@@ -15,6 +15,7 @@ import trainers
 from trainers.bmip import BMIP, CONNECT_METHODS, config_from_cfg
 from trainers.config import build_cfg
 from trainers.prompting.clip_io import PRECISIONS
+from trainers.prompting.errors import InputError
 from trainers.prompting.prompted_clip import PromptedCLIP
 
 trainers.register_all()
@@ -124,3 +125,11 @@ def test_a_zero_readout_is_a_learned_constant(small_clip, images, classnames):
     for tower, gates in (("text", learner.text_gate), ("vision", learner.vision_gate)):
         for layer, weights in learner.last_gates[tower].items():
             torch.testing.assert_close(weights, torch.sigmoid(gates[str(layer)].bias).expand(weights.shape))
+
+
+def test_messages_name_the_node_that_the_user_has():
+    cfg = make_cfg("TRAINER.BMIP.PROMPT_DEPTH", "0").clone()
+    cfg.defrost()
+    cfg.TRAINER.BMIPPLUGIN = cfg.TRAINER.BMIP  # as where a plugin found the method's own name taken
+    with pytest.raises(InputError, match="TRAINER.BMIPPLUGIN.PROMPT_DEPTH is 0"):
+        config_from_cfg(cfg, "BMIPPLUGIN")

@@ -59,6 +59,7 @@ def config_from_cfg(cfg: CfgNode, name: str = "BMIP") -> BMIPConfig:
         detach=node.GATE.DETACH,
         relative=node.GATE.RELATIVE,
         readout=node.GATE.READOUT,
+        node=f"TRAINER.{name}",
     )
 
 

@@ -72,6 +72,7 @@ class BMIPConfig:
         detach: no gradient passes through the readout.
         relative: the readout is multiplied by the number of tokens that its reader sees.
         readout: what the gates see, a member of `READOUTS`.
+        node: of the configuration, for messages.
     """
 
     variant: str = "paper"
@@ -84,23 +85,24 @@ class BMIPConfig:
     detach: bool = True
     relative: bool = False
     readout: str = "attention"
+    node: str = "TRAINER.BMIP"
 
     def __post_init__(self) -> None:
-        _require("VARIANT", self.variant, VARIANTS)
-        _require("AGGREGATION", self.aggregation, tuple(AGGREGATIONS))
-        _require("GATE.READOUT", self.readout, READOUTS)
+        _require(f"{self.node}.VARIANT", self.variant, VARIANTS)
+        _require(f"{self.node}.AGGREGATION", self.aggregation, tuple(AGGREGATIONS))
+        _require(f"{self.node}.GATE.READOUT", self.readout, READOUTS)
         for key, value in (("N_CTX", self.length), ("PROMPT_DEPTH", self.depth)):
             if value < 1:
-                raise InputError(f"TRAINER.BMIP.{key} is {value}; set it to 1 or more.")
+                raise InputError(f"{self.node}.{key} is {value}; set it to 1 or more.")
         if self.readout != "attention" and (self.variant, self.aggregation) != ("paper", "bmip"):
             raise InputError(
-                f"TRAINER.BMIP.GATE.READOUT is {self.readout!r}, a control for the gates of VARIANT paper with "
+                f"{self.node}.GATE.READOUT is {self.readout!r}, a control for the gates of VARIANT paper with "
                 f"AGGREGATION bmip, but these are {self.variant!r} and {self.aggregation!r}; set it to attention."
             )
         if self.variant == "released" and self.aggregation != "bmip":
             raise InputError(
-                f"TRAINER.BMIP.AGGREGATION is {self.aggregation!r}, but the released code only has the gate; "
-                "set TRAINER.BMIP.VARIANT to paper for the ablations, or AGGREGATION to bmip."
+                f"{self.node}.AGGREGATION is {self.aggregation!r}, but the released code only has the gate; "
+                f"set {self.node}.VARIANT to paper for the ablations, or AGGREGATION to bmip."
             )
 
     @property
@@ -121,7 +123,7 @@ class BMIPConfig:
 
 def _require(key: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
-        raise InputError(f"TRAINER.BMIP.{key} is {value!r}; set it to one of {', '.join(allowed)}.")
+        raise InputError(f"{key} is {value!r}; set it to one of {', '.join(allowed)}.")
 
 
 class BMIPLearner(PromptLearner):
@@ -140,7 +142,7 @@ class BMIPLearner(PromptLearner):
 
     def __init__(self, config: BMIPConfig, clip_model: nn.Module):
         super().__init__()
-        check_depth("TRAINER.BMIP.PROMPT_DEPTH", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
+        check_depth(f"{config.node}.PROMPT_DEPTH", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
         self.config = config
         self.text_slots = config.slots
         self.template, use_words = context_template(config.context, config.slots)
@@ -308,12 +310,12 @@ def from_released_layout(
     if learner.config.variant != "released":
         raise InputError(
             "This checkpoint comes from the authors' released code, whose forward pass differs from the paper's; "
-            f"TRAINER.BMIP.VARIANT is {learner.config.variant!r}, set it to released to load it."
+            f"{learner.config.node}.VARIANT is {learner.config.variant!r}, set it to released to load it."
         )
     deep = [key for key in state_dict if key.startswith("prompt_learner.compound_prompts_text.")]
     if len(deep) + 1 != learner.config.depth:
         raise InputError(
-            f"TRAINER.BMIP.PROMPT_DEPTH is {learner.config.depth}, but the checkpoint has prompts for "
+            f"{learner.config.node}.PROMPT_DEPTH is {learner.config.depth}, but the checkpoint has prompts for "
             f"{len(deep) + 1} layers; set it to {len(deep) + 1}."
         )
     translated, ignored = RELEASED.translate(state_dict)
