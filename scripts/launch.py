@@ -57,6 +57,13 @@ DOMAINS = {
     "symbols": ("symbols_sketch", "symbols_inverse", "symbols_noise", "symbols_tilt"),
 }
 SOURCE_OF = {domain: source for source, domains in DOMAINS.items() for domain in domains}
+# The data sets of the published tables: what models of ImageNet are transferred to, base-to-new, and open world.
+TARGETS = (
+    *("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101"),
+    *("fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"),
+)
+ELEVEN = (IMAGENET, *TARGETS)
+FIFTEEN = (*ELEVEN, *DOMAINS[IMAGENET])
 # Per cent of base classes among those of a test.
 RATIOS = (0, 20, 50, 80, 100)
 BASELINE = "ZeroshotCLIP"

@@ -22,23 +22,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import launch
 import report
 import tables
-from launch import BUILTIN_DATASETS, DOMAINS, METHODS, ROOT
+from launch import BUILTIN_DATASETS, DOMAINS, ELEVEN, FIFTEEN, METHODS, ROOT, TARGETS
 from runner import Chain, exit_status, is_done, is_small, run_chains
 
 import datasets  # noqa: F401  (registers the data sets)
 import trainers
 from trainers.prompting.errors import InputError
 
-TARGETS = (
-    *("caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101"),
-    *("fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101"),
-)
-ELEVEN = ("imagenet", *TARGETS)
-FIFTEEN = (*ELEVEN, *DOMAINS["imagenet"])
-ABLATIONS = (
-    *("addition", "attention", "joint", "none", "l2v", "v2l", "released", "unshared"),
-    *("relative_gate", "constant_gate", "shuffled_gate"),
-)
 # Hours on one GPU for a training run with sixteen shots: MaPLe's authors report one for ImageNet, and four for ten
 # data sets and three seeds, in five epochs of half the images. Tests are not counted.
 GPU_HOURS = {"imagenet": 1.0}
@@ -101,6 +91,10 @@ def transfer(targets: dict[str, tuple[str, ...]]) -> Callable[[str, str | None, 
     """Training on all classes of a source, and the test of that model on each target."""
 
     def chains(method: str, cfg: str | None, source: str, seed: int) -> list[Chain]:
+        if source not in targets:
+            raise InputError(
+                f"--datasets is {source!r}, but here it names what models are trained on: {', '.join(targets)}."
+            )
         runs = planned("xd_train", method, cfg, source, seed)
         for target in targets[source]:
             runs += planned("xd_test", method, cfg, target, seed, "--source", source)
@@ -121,11 +115,7 @@ def few_shots(method: str, cfg: str | None, dataset: str, seed: int) -> list[Cha
 
 
 COMBINATIONS = (
-    *(
-        f"{learner}{objective}"
-        for learner in tables.COMBINED
-        for objective in ("", ":self_regulation", ":consistency")
-    ),
+    *(name for method in tables.COMBINED for name in (method, *(f"{method}:{one}" for one in tables.OBJECTIVES))),
     *tables.STACKED,
 )
 PLANS = {
@@ -148,7 +138,7 @@ PLANS = {
         embedded_seeds=(1,),
     ),
     "domains": Plan(
-        ("cross-dataset",),
+        ("domains",),
         ("imagenet",),
         ("symbols",),
         transfer(DOMAINS),
@@ -158,26 +148,28 @@ PLANS = {
     ),
     "few-shot": Plan(("few-shot",), ELEVEN, ("digits",), few_shots, methods=("CoOp", "MaPLe", "BMIP")),
     "ablation": Plan(
-        ("open-world", "paired"),
+        ("ablation", "paired"),
         ELEVEN,
         ("digits",),
         one_pass,
-        methods=("BMIP", "IVLP_BMIP_size", *(f"BMIP:{name}" for name in ABLATIONS)),
+        methods=("BMIP", tables.CONTROL, *(f"BMIP:{name}" for name in tables.ABLATIONS)),
         seeds=(1, 2, 3, 4, 5),
     ),
     "depth": Plan(
-        ("open-world",),
+        ("depth", "paired"),
         ("oxford_flowers",),
         ("digits",),
         one_pass,
-        methods=("BMIP", *(f"BMIP:depth{depth}" for depth in (1, 2, 3, 4, 6, 12))),
+        methods=("BMIP", *(f"BMIP:{name}" for name in tables.DEPTHS)),
+        seeds=(1, 2, 3, 4, 5),
     ),
     "length": Plan(
-        ("open-world",),
+        ("length", "paired"),
         ("oxford_flowers",),
         ("digits",),
         one_pass,
-        methods=("BMIP", *(f"BMIP:length{length}" for length in (1, 4, 8))),
+        methods=("BMIP", *(f"BMIP:{name}" for name in tables.LENGTHS)),
+        seeds=(1, 2, 3, 4, 5),
     ),
     "class-ratio": Plan(
         ("class-ratio",),
@@ -204,13 +196,20 @@ def split_method(method: str, dataset: str) -> tuple[str, str | None]:
     """Method and configuration of METHOD or METHOD:SUFFIX; the suffix is that of a file of the default's name.
 
     Raises:
-        InputError: there is no such method.
+        InputError: there is no such method, or no configuration file with that suffix.
     """
     name, _, suffix = method.partition(":")
     if name not in METHODS:
         raise InputError(f"There is no method {name!r}; choose from {', '.join(METHODS)}.")
     if not suffix:
         return name, None
+    stems = {METHODS[name].tiny, METHODS[name].cfg}
+    folder = ROOT / "configs" / "trainers" / METHODS[name].trainer
+    if not any((folder / f"{stem}_{suffix}.yaml").is_file() for stem in stems):
+        known = sorted({path.stem.removeprefix(f"{s}_") for s in stems for path in folder.glob(f"{s}_*.yaml")})
+        raise InputError(
+            f"{method!r}: {folder} has no file of that suffix; choose from {', '.join(known) or 'none'}, or leave it."
+        )
     return name, f"{METHODS[name].tiny if dataset in BUILTIN_DATASETS else METHODS[name].cfg}_{suffix}"
 
 
@@ -241,18 +240,23 @@ def merged(chains: Sequence[Chain]) -> list[Chain]:
 
 def estimate(chains: Sequence[Chain], data: str | None) -> str:
     """How many runs are missing, and about how many hours of one GPU the training among them takes."""
-    missing, hours = 0, 0.0
-    for chain in chains:
-        trained = next((run for run in chain.runs if run.trains), None)
-        for run in chain.runs:
-            if is_done(run, trained, data, chain.options):
-                continue
-            missing += 1
-            hours += GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) if run.trains and not is_small(run) else 0
+    missing = [run for _, run in missing_runs(chains, data)]
+    hours = sum(GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) for run in missing if run.trains and not is_small(run))
     total = sum(len(chain.runs) for chain in chains)
     return (
-        f"{missing} of {total} runs are missing, about {hours:.0f} GPU hours of training (by MaPLe's reported times)"
+        f"{len(missing)} of {total} runs are missing, about {hours:.0f} GPU hours of training "
+        "(by MaPLe's reported times)"
     )
+
+
+def missing_runs(chains: Sequence[Chain], data: str | None) -> list[tuple[Chain, launch.Run]]:
+    """What is not done yet, with its chain."""
+    return [
+        (chain, run)
+        for chain in chains
+        for run in chain.runs
+        if not is_done(run, next((first for first in chain.runs if first.trains), None), data, chain.options)
+    ]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -261,7 +265,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("table", choices=[*PLANS, "all", EMBEDDED])
     add("--datasets", help="names of files in configs/datasets; default: those of the published table")
     add("--methods", help=f"of {', '.join(METHODS)}, with :SUFFIX for a variant's configuration")
-    add("--seeds", help="default: 1 2 3, and five for the ablation")
+    add("--seeds", help="default: 1 2 3, and five for ablation, depth, length and combinations")
     add("--data", default=os.environ.get("DATA"), help="folder of the data sets ($DATA)")
     add("--jobs", type=int, help="chains of runs at once; default: one per core with the small CLIP, else one")
     add("--dry-run", action="store_true", help="list the missing runs and their cost, run nothing")
@@ -295,9 +299,8 @@ def reproduce(args: argparse.Namespace) -> int:
     if outside and not args.data and not args.dry_run:
         raise InputError(f"{', '.join(outside)} need a data folder: set DATA=/path/to/datasets, or give --data.")
     if args.dry_run:
-        for chain in chains:
-            for run in chain.runs:
-                print(shlex.join(run.command(args.data, list(chain.options))))
+        for chain, run in missing_runs(chains, args.data):
+            print(shlex.join(run.command(args.data, list(chain.options))))
         print(estimate(chains, args.data))
         return 0
     print(estimate(chains, args.data), flush=True)

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 import torch
 from launch import ROOT, TINY, Run
@@ -21,7 +22,7 @@ import train
 from trainers.config import build_cfg
 from trainers.evaluation import plain_configuration
 from trainers.prompting.errors import InputError
-from trainers.records import changed_settings, check_settings, is_trained, read_result
+from trainers.records import RESULT, changed_settings, check_settings, read_result
 
 LAST_LINES = 3
 START_METHODS = multiprocessing.get_all_start_methods()
@@ -56,18 +57,28 @@ def is_done(run: Run, trained: Run | None, data: str | None, options: Sequence[s
     if not (ROOT / run.output).is_dir():
         return False
     cfg = build_cfg(train.parse_args(run.command(data, list(options))[2:]))
+    result = record_of(run)
     if run.trains:
         check_settings(cfg, ROOT / run.output)
-        return is_trained(ROOT / run.output)
-    result = read_result(ROOT / run.output)
+        return result is not None and result["trained"]
     if result is None or result["accuracy"] is None or "configuration" not in result:
         return False
-    if (
-        trained is not None
-        and (read_result(ROOT / trained.output) or {}).get("weights_hash") != result["weights_hash"]
-    ):
+    if trained is not None and (record_of(trained) or {}).get("weights_hash") != result["weights_hash"]:
         return False
     return not changed_settings(result["configuration"], plain_configuration(cfg))
+
+
+def record_of(run: Run) -> dict[str, Any] | None:
+    """The record that a run left; None where there is none.
+
+    One that cannot be read is renamed, so that the run starts again, and goes on from its last epoch.
+    """
+    try:
+        return read_result(ROOT / run.output)
+    except InputError:
+        record = ROOT / run.output / RESULT
+        record.replace(record.with_name(f"{RESULT}.damaged"))
+        return None
 
 
 def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) -> None:

@@ -87,7 +87,7 @@ def test_the_runs_end_in_the_tables_and_failures_are_named(capsys, monkeypatch):
     monkeypatch.setattr(reproduce.tables, "main", lambda arguments: shown.append(arguments))
     assert reproduce.main(["ablation", "--datasets", "digits"]) == 1
     assert "BMIP on digits with seed 1 failed:\nout of luck" in capsys.readouterr().err
-    assert shown[0][1:] == ["--table", "open-world", "paired"]
+    assert shown[0][1:] == ["--table", "ablation", "paired"]
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,22 @@ def test_the_runs_end_in_the_tables_and_failures_are_named(capsys, monkeypatch):
         (["open-world", "--seeds", "one"], "one.*whole numbers"),
         (["open-world", "--datasets", "eurosat"], "eurosat need a data folder"),
         (["open-world", "--datasets", "eurozat", "--data", "."], "eurozat"),
+        (["cross-dataset", "--datasets", "eurosat"], "eurosat.*imagenet, symbols"),
+        (["domains", "--datasets", "digits"], "digits.*imagenet, symbols"),
+        (["ablation", "--methods", "BMIP:nosuch"], "BMIP:nosuch.*addition"),
     ],
 )
 def test_bad_input_is_refused_before_anything_starts(capsys, arguments, message):
     assert reproduce.main(arguments) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_only_what_is_missing_is_listed_and_a_damaged_record_is_missing(tmp_path, capsys):
+    arguments = ["length", "--methods", "BMIP:length1", "--datasets", "digits", "--seeds", "1"]
+    (trained, _), last = listed(capsys, *arguments)
+    assert last.startswith("2 of 2")
+    record = tmp_path / trained.output_dir / "result.json"
+    record.parent.mkdir(parents=True)
+    record.write_text('{"trainer": "BM')
+    assert len(listed(capsys, *arguments)[0]) == 2
+    assert not record.exists() and record.with_name("result.json.damaged").read_text() == '{"trainer": "BM'

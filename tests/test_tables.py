@@ -14,6 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import tables
+from collection import collect
 
 
 def write(folder: Path, name: str, **changes) -> Path:
@@ -21,6 +22,7 @@ def write(folder: Path, name: str, **changes) -> Path:
     record = {
         "trainer": "MaPLe",
         "recipe": "tiny",
+        "backbone": "tiny",
         "dataset": "Digits",
         "classes": "base",
         "split": "test",
@@ -28,12 +30,19 @@ def write(folder: Path, name: str, **changes) -> Path:
         "shots": 16,
         "accuracy": 50.0,
         "open_world": None,
+        "per_class": None,
+        "data_fingerprint": "as for all",
         "trained": False,
-        "trained_on": {"dataset": "Digits", "classes": "base", "shots": 16, "seed": 1},
-        "environment": {"code": "one"},
-        "configuration": {"TRAINER": {"NAME": "MaPLe", "MAPLE": {"N_CTX": 2}}},
+        "train_seconds": None,
+        "peak_memory_bytes": None,
+        "environment": {"code": "one", "torch": "2", "dassl": "upstream", "device": "cpu"},
+        "configuration": {"TRAINER": {}},
         **changes,
     }
+    if not record["trained"]:
+        learned = {"dataset": record["dataset"], "classes": "base", "shots": 16, "seed": record["seed"]}
+        record = {"trained_on": learned, **record}
+    record.setdefault("trained_on", None)
     path = folder / name / "result.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(record))
@@ -47,19 +56,25 @@ def pair(folder: Path, base: float, new: float, seed: int = 1, **changes) -> Non
     write(folder, f"{name}-new", classes="new", accuracy=new, seed=seed, **changes)
 
 
-def rows(folder: Path, capsys, *arguments: str) -> tuple[list[str], dict[str, list[str]], str]:
-    """Headers and rows of the only table, and the notes."""
-    assert tables.main([str(folder), *arguments, "--format", "csv"]) == 0
+def open_world(base: float, new: float, accuracy: float, hm: float = 0.0) -> dict[str, float]:
+    return {"base": base, "new": new, "HM": hm, "accuracy": accuracy, "openworld_auc": 10.0}
+
+
+def rows(folder: Path, capsys, name: str) -> tuple[list[str], dict[str, list[str]], str]:
+    """Headers and rows of the only table of this name, and all that is noted, in it and behind it."""
+    (table,) = tables.TABLES[name](collect(folder))
+    headers, lines = table.grid("{}".format)
+    assert tables.main([str(folder), "--table", name]) == 0
     captured = capsys.readouterr()
-    _, headers, *lines = [line for line in csv.reader(io.StringIO(captured.out)) if line]
-    return headers, {line[0]: line[1:] for line in lines}, captured.err
+    printed = [line for line in captured.out.splitlines() if line.startswith("note: ")]
+    return headers, {line[0]: line[1:] for line in lines}, "\n".join([*printed, captured.err])
 
 
 def test_hand_worked_means_spreads_and_harmonic_means(tmp_path, capsys):
     for seed, base, new in ((1, 90.0, 30.0), (2, 50.0, 50.0)):
         pair(tmp_path, base, new, seed)
         pair(tmp_path, base - 10, new + 10, seed, dataset="Symbols")
-    headers, found, _ = rows(tmp_path, capsys, "--table", "base2new")
+    headers, found, _ = rows(tmp_path, capsys, "base2new")
     cells = dict(zip(headers[1:], found["MaPLe"]))
     assert cells["Digits base"] == "70.00 ± 20.00" and cells["Digits new"] == "40.00 ± 10.00"
     assert cells["Digits HM"] == "50.91"  # of 70 and 40, not the mean of 45 and 50
@@ -67,7 +82,7 @@ def test_hand_worked_means_spreads_and_harmonic_means(tmp_path, capsys):
     assert cells["average base"] == "65.00" and cells["average new"] == "45.00"
     assert cells["average HM"] == "53.18"  # of 65 and 45
     assert cells["average mean HM"] == "52.73"
-    assert cells["published HM"] == "78.55"
+    assert not any(header.startswith("published") for header in headers)  # they are of other data sets
 
 
 def test_numbers_equal_an_independent_computation_from_saved_logits(run_train, tmp_path, capsys):
@@ -85,8 +100,10 @@ def test_numbers_equal_an_independent_computation_from_saved_logits(run_train, t
     is_base = labels < 5
     base = 100 * (logits[is_base][:, :5].argmax(1) == labels[is_base]).mean()
     new = 100 * (logits[~is_base][:, 5:].argmax(1) + 5 == labels[~is_base]).mean()
-    headers, found, _ = rows(tmp_path / "r", capsys, "--table", "open-world")
-    cells = dict(zip(headers[1:], found["BMIP"]))
+    headers, found, _ = rows(tmp_path / "r", capsys, "open-world")
+    ((name, line),) = found.items()
+    assert name.startswith("BMIP, ") and "OPTIM.MAX_EPOCH" in name  # what the run's command line changed
+    cells = dict(zip(headers[1:], line))
     assert [cells[f"Digits {name}"] for name in ("base", "new", "HM", "accuracy")] == [
         f"{value:.2f}"
         for value in (base, new, statistics.harmonic_mean([base, new]), 100 * (logits.argmax(1) == labels).mean())
@@ -94,21 +111,34 @@ def test_numbers_equal_an_independent_computation_from_saved_logits(run_train, t
     record = json.loads((tmp_path / "r" / "all" / "result.json").read_text())
     assert sum(c["correct"] for c in record["per_class"]) == (logits.argmax(1) == labels).sum()
     assert [c["images"] for c in record["per_class"]] == np.bincount(labels).tolist()
-    assert record["trained_on"] == {"dataset": "Digits", "classes": "base", "shots": 2, "seed": 1}
+    assert record["trained_on"] == {"dataset": "Digits", "classes": "base", "shots": 2, "seed": 1, "settings": {}}
 
 
 def test_records_that_disagree_are_named_and_not_averaged(tmp_path, capsys):
     pair(tmp_path, 80.0, 60.0)
     again = write(tmp_path, "copy", classes="new", accuracy=61.0)
-    _, found, notes = rows(tmp_path, capsys, "--table", "base2new")
-    assert found["MaPLe"][:3] == ["80.00", tables.MISSING, tables.MISSING]
-    assert "disagree" in notes and str(again) in notes and "MaPLe lacks Digits with the seeds 1" in notes
+    _, found, notes = rows(tmp_path, capsys, "base2new")
+    assert found["MaPLe"] == ["80.00", tables.MISSING, tables.MISSING]
+    assert "disagree" in notes and str(again) in notes
+    assert "1 of 3 records are used; not used: 2 contradictory" in notes
+
+
+def test_records_that_disagree_are_in_no_table_and_no_paired_test(tmp_path, capsys):
+    for seed in (1, 2, 3):
+        for recipe, accuracy in (("tiny", 50.0), ("tiny_none", 51.0 + seed)):
+            named = {"trainer": "BMIP", "recipe": recipe, "seed": seed, "classes": "all"}
+            write(tmp_path, f"{recipe}{seed}", **named, open_world=open_world(80.0, 60.0, accuracy))
+    _, found, _ = rows(tmp_path, capsys, "paired")
+    assert found["BMIP, none"][1] == "3"
+    write(tmp_path, "again", **{**named, "seed": 2}, open_world=open_world(99.0, 60.0, 53.0))
+    _, found, notes = rows(tmp_path, capsys, "paired")
+    assert found["BMIP, none"][1] == "2" and "+30" not in found["BMIP, none"][2] and "seed 2" in notes
 
 
 def test_the_same_record_twice_counts_once(tmp_path, capsys):
     pair(tmp_path, 80.0, 60.0)
     write(tmp_path, "copy", classes="new", accuracy=60.0)
-    _, found, notes = rows(tmp_path, capsys, "--table", "base2new")
+    _, found, notes = rows(tmp_path, capsys, "base2new")
     assert found["MaPLe"][1] == "60.00" and "disagree" not in notes
 
 
@@ -116,7 +146,7 @@ def test_a_seed_that_only_some_cells_have_is_noted(tmp_path, capsys):
     for seed in (1, 2, 3):
         pair(tmp_path, 80.0, 60.0, seed)
     pair(tmp_path, 70.0, 50.0, 1, trainer="VPT", configuration={"TRAINER": {"NAME": "VPT", "VPT": {}}})
-    _, found, notes = rows(tmp_path, capsys, "--table", "base2new")
+    _, found, notes = rows(tmp_path, capsys, "base2new")
     assert "VPT lacks Digits with the seeds 2, 3: python scripts/reproduce.py base2new --methods VPT" in notes
     assert '--datasets "digits" --seeds "2 3"' in notes and "MaPLe lacks" not in notes
     assert list(found) == ["VPT", "MaPLe"]  # in the launcher's order
@@ -129,15 +159,134 @@ def test_what_is_no_record_is_named(tmp_path, capsys):
     (tmp_path / "half" / "result.json.12.part").write_text("{")
     old = write(tmp_path, "old")
     old.write_text(json.dumps({"trainer": "MaPLe", "accuracy": 5.0}))
-    _, _, notes = rows(tmp_path, capsys, "--table", "base2new")
-    assert "half/result.json is no record" in notes and "result.json.12.part is a record that was not" in notes
-    assert f"{old} lacks recipe" in notes
+    _, _, notes = rows(tmp_path, capsys, "base2new")
+    assert "half/result.json is no record" in notes and "result.json.12.part was not written to its end" in notes
+    assert f"{old}: the record: 'recipe' is a required property" in notes
+    assert "2 of 5 records are used; not used: " in notes
+    for reason in ("1 damaged", "1 incomplete", "1 not written to the end"):
+        assert reason in notes
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"environment": {}}, "environment: 'code' is a required property"),
+        ({"configuration": {}}, "configuration: 'TRAINER' is a required property"),
+        ({"accuracy": "81"}, "accuracy: "),
+        ({"accuracy": float("nan")}, "NaN is no number"),
+        ({"open_world": {"base": 1.0, "new": 1.0, "HM": 1.0, "accuracy": 1.0}}, "open_world"),
+        ({"trained_on": {"dataset": "Digits"}}, "trained_on"),
+        ({"classes": "old"}, "classes: 'old' is not one of"),
+        ({"seed": "1"}, "seed: '1' is not of type 'integer'"),
+    ],
+    ids=str,
+)
+def test_a_record_with_wrong_values_is_named_and_the_others_are_used(tmp_path, capsys, changes, words):
+    pair(tmp_path, 80.0, 60.0)
+    wrong = write(tmp_path, "wrong", **{"classes": "new", "seed": 2, **changes})
+    _, found, notes = rows(tmp_path, capsys, "base2new")
+    assert found["MaPLe"][:2] == ["80.00", "60.00"] and "2 of 3 records are used" in notes
+    (line,) = [line for line in notes.splitlines() if str(wrong) in line]
+    assert words in line and "run again" in line
+
+
+def test_what_cannot_be_read_is_named(tmp_path, capsys):
+    pair(tmp_path, 80.0, 60.0)
+    (tmp_path / "folder" / "result.json").mkdir(parents=True)
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / "result.json").symlink_to(tmp_path / "nowhere")
+    notes = rows(tmp_path, capsys, "base2new")[2]
+    assert "folder/result.json is no record (Is a directory)" in notes
+    assert "link/result.json is no record (No such file or directory)" in notes
+
+
+def test_tests_on_validation_images_are_counted_and_not_used(tmp_path, capsys):
+    pair(tmp_path, 80.0, 60.0)
+    write(tmp_path, "tuning", classes="new", split="val", accuracy=99.0)
+    _, found, notes = rows(tmp_path, capsys, "base2new")
+    assert found["MaPLe"][1] == "60.00" and "not used: 1 of the val images" in notes
+
+
+def test_tests_on_other_images_are_named_and_not_averaged(tmp_path, capsys):
+    for seed in (1, 2, 3):
+        pair(tmp_path, 80.0, 60.0, seed, data_fingerprint="other" if seed == 3 else "as for all")
+    _, found, notes = rows(tmp_path, capsys, "base2new")
+    assert found["MaPLe"][0] == "80.00 ± 0.00" and "4 of 6 records are used; not used: 2 of other images" in notes
+    assert "MaPLe-Digits-3-new/result.json" in notes and "have other images than 2 tests" in notes
+
+
+def test_base_and_new_are_those_of_the_seeds_that_both_have(tmp_path, capsys):
+    for seed, base in ((1, 60.0), (2, 80.0)):
+        pair(tmp_path, base, 50.0, seed)
+    write(tmp_path, "third", seed=3, trained=True, accuracy=100.0)
+    _, found, notes = rows(tmp_path, capsys, "base2new")
+    assert found["MaPLe"] == ["70.00 ± 10.00", "50.00 ± 0.00", "58.33"]
+    assert "MaPLe: the seeds 3 lack one of base, new, and are not used" in notes
+
+
+def test_seed_and_shots_are_those_of_the_training(tmp_path, capsys):
+    learned = {"dataset": "Digits", "classes": "base", "shots": 1, "seed": 5, "settings": {"OPTIM.LR": 0.5}}
+    write(tmp_path, "few", classes="all", trained_on=learned, open_world=open_world(80.0, 60.0, 50.0))
+    headers, found, _ = rows(tmp_path, capsys, "open-world")
+    assert list(found) == ["MaPLe, OPTIM.LR 0.5"]  # of the training too
+    (table,) = tables.open_world(collect(tmp_path))
+    assert table.title == "Open world, 1 shot" and table.seeds == {5}
+
+
+def test_a_file_for_one_data_set_is_the_method_itself(tmp_path, capsys):
+    for dataset, recipe in (("EuroSAT", "coprompt_eurosat"), ("OxfordPets", "coprompt")):
+        pair(tmp_path, 80.0, 60.0, trainer="CoPrompt", recipe=recipe, dataset=dataset, backbone="ViT-B/16")
+    headers, found, _ = rows(tmp_path, capsys, "base2new")
+    assert list(found) == ["CoPrompt", "ProDA", "IVLP 4+4, depth 9"] and tables.MISSING not in found["CoPrompt"]
+    assert [name for name in headers if "average" in name][0] == "average of 2/11 base"
+
+
+def test_two_configuration_files_in_one_cell_are_two_rows(tmp_path, capsys):
+    for recipe in ("vit_b16_c2_ep5_batch4_2ctx", "vit_b16_c2_ep5_batch4_2ctx_cross_datasets"):
+        pair(tmp_path / recipe, 80.0, 60.0, recipe=recipe, backbone="ViT-B/16")
+    assert set(rows(tmp_path, capsys, "base2new")[1]) == {
+        "MaPLe [vit_b16_c2_ep5_batch4_2ctx]",
+        "MaPLe [vit_b16_c2_ep5_batch4_2ctx_cross_datasets]",
+    }
+
+
+def test_another_backbone_is_another_row_and_the_path_of_the_usual_one_is_not(tmp_path, capsys):
+    recipe = "vit_b16_c2_ep5_batch4_2ctx"
+    backbones = {"a": ("ViT-B/16", 80.0), "b": ("/weights/ViT-B-16.pt", 80.0), "c": ("ViT-B/32", 70.0)}
+    for name, (backbone, base) in backbones.items():
+        configuration = {"TRAINER": {"NAME": "MaPLe"}, "MODEL": {"BACKBONE": {"NAME": backbone}}}
+        pair(tmp_path / name, base, 60.0, recipe=recipe, backbone=backbone, configuration=configuration)
+    found = rows(tmp_path, capsys, "base2new")[1]
+    assert {name: line[0] for name, line in found.items()} == {
+        "MaPLe": "80.00",
+        "MaPLe, MODEL.BACKBONE.NAME ViT-B/32": "70.00",
+    }
+
+
+def test_given_weights_are_not_mixed_with_those_of_a_run(tmp_path, capsys):
+    pair(tmp_path, 80.0, 60.0)
+    for classes, accuracy in (("base", 81.0), ("new", 61.0)):
+        write(tmp_path, f"given-{classes}", classes=classes, trained_on=None, accuracy=accuracy)
+    found = rows(tmp_path, capsys, "base2new")[1]
+    assert found["MaPLe"][0] == "80.00" and found["MaPLe, given weights"][0] == "81.00"
+
+
+def test_published_averages_stand_beside_those_of_the_published_data_sets_and_shots(tmp_path, capsys):
+    more = {"dataset": "EuroSAT", "recipe": "vit_b16_c2_ep10_batch4_2ctx", "backbone": "ViT-B/16", "trainer": "BMIP"}
+    pair(tmp_path, 80.0, 60.0, **more)
+    headers, found, notes = rows(tmp_path, capsys, "base2new")
+    cells = dict(zip(headers[1:], found["BMIP"]))
+    assert cells["published HM (11 sets)"] == "79.04" and "79.94" in notes
+    assert found["ProDA"][:3] == [tables.MISSING] * 3 and "ProDA lacks" not in notes
+    learned = {"dataset": "EuroSAT", "classes": "base", "shots": 1, "seed": 1}
+    pair(tmp_path / "few", 70.0, 50.0, **more, shots=1, trained_on=learned)
+    assert not any(table.compares for table in tables.base2new(collect(tmp_path / "few")))
 
 
 def test_records_of_several_versions_of_the_code_are_noted(tmp_path, capsys):
     pair(tmp_path, 80.0, 60.0, 1)
-    pair(tmp_path, 80.0, 60.0, 2, environment={"code": "two"})
-    assert "2 versions of the code" in rows(tmp_path, capsys, "--table", "base2new")[2]
+    pair(tmp_path, 80.0, 60.0, 2, environment={"code": "two", "torch": "2", "dassl": "upstream", "device": "cpu"})
+    assert "2 versions of the code (one: MaPLe; two: MaPLe)" in rows(tmp_path, capsys, "base2new")[2]
 
 
 def test_other_settings_of_a_method_are_rows_of_their_own(tmp_path, capsys):
@@ -147,11 +296,11 @@ def test_other_settings_of_a_method_are_rows_of_their_own(tmp_path, capsys):
     pair(tmp_path / "a", 80.0, 60.0, **bmip(AGGREGATION="bmip", VARIANT="paper"))
     pair(tmp_path / "b", 70.0, 50.0, **bmip(AGGREGATION="addition", VARIANT="paper"))
     pair(tmp_path / "c", 60.0, 40.0, **bmip(AGGREGATION="bmip", VARIANT="released"))
-    _, found, _ = rows(tmp_path, capsys, "--table", "base2new")
+    _, found, _ = rows(tmp_path, capsys, "base2new")
     assert {name: line[0] for name, line in found.items()} == {
         "BMIP": "80.00",
-        "BMIP, addition": "70.00",
-        "BMIP, released": "60.00",
+        "BMIP, TRAINER.BMIP.AGGREGATION addition": "70.00",
+        "BMIP, TRAINER.BMIP.VARIANT released": "60.00",
     }
 
 
@@ -160,14 +309,18 @@ def test_models_of_all_classes_fill_the_transfer_and_few_shot_tables(tmp_path, c
     write(tmp_path, "model", dataset="Symbols", classes="all", shots=4, trained=True, trained_on=None, accuracy=70.0)
     write(tmp_path, "digits", classes="all", trained_on=everything, accuracy=40.0)
     write(tmp_path, "sketch", dataset="SymbolsSketch", classes="all", trained_on=everything, accuracy=60.0)
-    headers, found, _ = rows(tmp_path, capsys, "--table", "cross-dataset")
+    headers, found, _ = rows(tmp_path, capsys, "cross-dataset")
+    assert dict(zip(headers[1:], found["MaPLe"])) == {"Symbols accuracy": "70.00", "Digits accuracy": "40.00"}
+    write(tmp_path, "noise", dataset="SymbolsNoise", classes="all", trained_on=everything, accuracy=50.0)
+    headers, found, _ = rows(tmp_path, capsys, "domains")
     assert dict(zip(headers[1:], found["MaPLe"])) == {
-        "Digits accuracy": "40.00",
+        "Symbols accuracy": "70.00",
+        "SymbolsNoise accuracy": "50.00",
         "SymbolsSketch accuracy": "60.00",
-        "average accuracy": "50.00",
+        "average accuracy": "55.00",  # of the targets alone
     }
-    headers, found, _ = rows(tmp_path, capsys, "--table", "few-shot")
-    assert headers == ["method", " 4 shots accuracy"] and found["MaPLe"] == ["70.00"]
+    headers, found, _ = rows(tmp_path, capsys, "few-shot")
+    assert headers == ["method", "4 shots accuracy"] and found["MaPLe"] == ["70.00"]
 
 
 @pytest.mark.parametrize(
@@ -199,10 +352,10 @@ def test_variants_are_compared_with_bmip_seed_by_seed(tmp_path, capsys):
             write(
                 *(tmp_path, f"{recipe}-{seed}"),
                 **{"trainer": "BMIP", "recipe": recipe, "seed": seed, "classes": "all"},
-                open_world={"base": 80.0, "new": 70.0, "HM": value, "accuracy": 40.0},
+                open_world=open_world(80.0, 70.0, 40.0, value),
                 configuration={"TRAINER": {"NAME": "BMIP", "BMIP": {}}},
             )
-    headers, found, _ = rows(tmp_path, capsys, "--table", "paired")
+    headers, found, _ = rows(tmp_path, capsys, "paired")
     cells = dict(zip(headers[1:], found["BMIP, addition"]))
     assert cells["seeds"] == "3" and cells["HM"] == "+3.00 ± 1.00" and cells["base"] == "+0.00 ± 0.00"
     # t = 3 / (1 / sqrt(3)) with two degrees of freedom
@@ -215,16 +368,16 @@ def test_each_objective_is_compared_with_the_same_prompts_and_costs_are_best_whe
             named = {"trainer": "IVLP", "recipe": recipe, "seed": seed, "configuration": {"TRAINER": {"NAME": "IVLP"}}}
             costs = {"train_seconds": seconds + seed, "peak_memory_bytes": 2**30}
             write(tmp_path, f"{recipe}-{seed}", **named, classes="base", trained=True, **costs)
-            numbers = {"base": 80.0, "new": 60.0, "HM": value + seed * value / 50, "accuracy": value}
+            numbers = open_world(80.0, 60.0, value, value + seed * value / 50)
             write(tmp_path, f"{recipe}-{seed}-all", **named, classes="all", open_world=numbers)
-    headers, found, _ = rows(tmp_path, capsys, "--table", "combinations")
+    headers, found, _ = rows(tmp_path, capsys, "combinations")
     cells = dict(zip(headers[1:], found["IVLP, consistency"]))
     assert cells["Digits accuracy"] == "56.00 ± 0.00" and cells["Digits train s"] == "13.50 ± 0.50"
     assert cells["Digits HM"] == "68.57" and cells["Digits peak GiB"] == "1.00 ± 0.00"
     assert tables.main([str(tmp_path), "--table", "combinations"]) == 0
     printed = capsys.readouterr().out
     assert "9.50* ± 0.50" in printed and "56.00* ± 0.00" in printed and "13.50*" not in printed
-    headers, found, _ = rows(tmp_path, capsys, "--table", "paired")
+    headers, found, _ = rows(tmp_path, capsys, "paired")
     cells = dict(zip(headers[1:], found["IVLP, consistency"]))
     assert cells["against"] == "IVLP" and cells["HM"].startswith("+6.18") and cells["seeds"] == "2"
 
@@ -235,10 +388,49 @@ def test_tests_with_a_share_of_base_classes_stand_in_their_own_table(tmp_path, c
         mixed = {"NAME": "Digits", "USE_RATIO": True, "SUBSAMPLE_RATIO": share}
         configuration = {"TRAINER": {"NAME": "MaPLe", "MAPLE": {}}, "DATASET": mixed}
         write(tmp_path, f"share{share}", classes="new", accuracy=accuracy, configuration=configuration)
-    headers, found, notes = rows(tmp_path, capsys, "--table", "class-ratio")
+    headers, found, notes = rows(tmp_path, capsys, "class-ratio")
     assert dict(zip(headers[1:], found["MaPLe"])) == {
-        "  0 % base accuracy": "60.00",
-        " 50 % base accuracy": "70.00",
-    } | {"average accuracy": "65.00"}
-    headers, found, notes = rows(tmp_path, capsys, "--table", "base2new")
-    assert dict(zip(headers[1:], found["MaPLe"]))["Digits new"] == "60.00" and not notes
+        "0 % base accuracy": "60.00",
+        "50 % base accuracy": "70.00",
+    }
+    headers, found, notes = rows(tmp_path, capsys, "base2new")
+    assert dict(zip(headers[1:], found["MaPLe"]))["Digits new"] == "60.00" and "note" not in notes
+
+
+def test_bmips_variants_have_tables_of_their_own(tmp_path, capsys):
+    for place, recipe in enumerate(("tiny", "tiny_addition", "tiny_depth2", "tiny_length4")):
+        named = {"trainer": "BMIP", "recipe": recipe, "classes": "all", "configuration": {"TRAINER": {"BMIP": {}}}}
+        write(tmp_path, recipe, **named, open_world=open_world(80.0 + place, 60.0, 50.0))
+    assert list(rows(tmp_path, capsys, "open-world")[1]) == ["BMIP"]
+    for name, addition in (("ablation", "addition"), ("depth", "depth2"), ("length", "length4")):
+        assert list(rows(tmp_path, capsys, name)[1]) == ["BMIP", f"BMIP, {addition}"]
+
+
+def test_csv_has_one_line_for_each_number(tmp_path, capsys):
+    for seed, base in ((1, 60.0), (2, 80.0)):
+        pair(tmp_path, base, 50.0, seed)
+    assert tables.main([str(tmp_path), "--format", "csv"]) == 0
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {tuple(line) for line in lines} == {tables.CSV_COLUMNS}
+    (base,) = [line for line in lines if line["column"] == "base"]
+    assert base == {
+        **{"table": "Base to new, 16 shots", "method": "MaPLe", "group": "Digits", "column": "base"},
+        **{"mean": "70.0000", "std": "10.0000", "seeds": "2", "p": ""},
+    }
+
+
+def test_latex_has_no_character_that_ends_a_line_or_a_cell(tmp_path, capsys):
+    mixed = {"NAME": "Digits", "USE_RATIO": True, "SUBSAMPLE_RATIO": 50}
+    configuration = {"TRAINER": {"NAME": "MaPLe", "MAPLE": {}}, "DATASET": mixed}
+    write(tmp_path, "share", classes="new", configuration=configuration)
+    assert tables.main([str(tmp_path), "--table", "class-ratio", "--format", "latex"]) == 0
+    (header,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("method")]
+    assert r"50 \% base accuracy" in header and header.count("%") == header.count(r"\%")
+
+
+def test_what_this_project_writes_is_what_tables_read(run_train, tmp_path):
+    model = run_train(folder=tmp_path / "model")
+    run_train("--eval-only", "--model-dir", str(model.folder), folder=tmp_path / "all")
+    found = collect(tmp_path)
+    assert not found.notes and len(found.records) + found.skipped["there twice"] == 2
+    assert found.records[0].command.startswith("python train.py --seed 1 --trainer BMIP")

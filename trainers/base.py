@@ -338,7 +338,7 @@ class PromptTrainer(Checkpointing, TrainerX):
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         super().load_model(directory, epoch)
         if not self.trained:  # else this is the run's own best model
-            self.model_dir, self.trained_on = str(directory), trained_on(directory)
+            self.model_dir, self.trained_on = str(directory), trained_on(directory, self.cfg)
             self.learned = learned_classnames(directory)
             if self.learned is not None:
                 names = self.dm.dataset.classnames

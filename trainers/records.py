@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,18 +82,23 @@ def keep_settings(cfg: CfgNode, folder: str | Path) -> None:
     write_atomically(Path(folder) / SETTINGS, cfg.dump())
 
 
-def trained_on(folder: str | Path) -> dict[str, Any] | None:
-    """Data set, classes, shots and seed of the training run in a folder; None where its settings are not there."""
+def trained_on(folder: str | Path, cfg: CfgNode) -> dict[str, Any] | None:
+    """Data set, classes, shots and seed of the training run in a folder; None where its settings are not there.
+
+    Where that run had other settings than the test with `cfg`, they stand below "settings".
+    """
     path = Path(folder) / SETTINGS
     if not path.is_file():
         return None
     settings = yaml.safe_load(path.read_text())
     data = settings["DATASET"]
+    others = differences(settings, yaml.safe_load(cfg.dump()))
     return {
         "dataset": data["NAME"],
         "classes": data["SUBSAMPLE_CLASSES"],
         "shots": data["NUM_SHOTS"],
         "seed": settings["SEED"],
+        "settings": {key: value for key, (value, _) in others.items() if not key.startswith(("DATASET.", "SEED"))},
     }
 
 
@@ -119,21 +125,26 @@ def check_settings(cfg: CfgNode, folder: str | Path) -> None:
         )
 
 
-def changed_settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The keys of two configurations, as plain data, that shape a result and differ; in words."""
+    return [f"{key} was {old!r} and is now {new!r}" for key, (old, new) in differences(before, now).items()]
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Both values of each key that two configurations, as plain data, have and that shapes a result and differs."""
     before, now = _flatten(before), _flatten(now)
-    return [
-        f"{key} was {before[key]!r} and is now {now[key]!r}"
+    return {
+        key: (before[key], now[key])
         for key in sorted(before.keys() & now.keys())
         if before[key] != now[key] and not any(key == free or key.startswith(free + ".") for free in _FREE)
-    ]
+    }
 
 
 def _checkpoint_folders(folder: str | Path) -> set[Path]:
     return {file.parent for file in Path(folder).glob("*/model*.pth.tar*")}
 
 
-def _flatten(node: dict, prefix: str = "") -> dict[str, Any]:
+def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in node.items():
         flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
