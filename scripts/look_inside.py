@@ -175,6 +175,21 @@ def draw_attention(seen: dict[tuple[str, int], Tensor], title: str) -> Figure:
     return figure
 
 
+def draw(run: Path, data: str | None = None) -> dict[str, Figure]:
+    """The pictures of a training run by name: "features", and "attention" where prompts have a readout.
+
+    Raises:
+        InputError: the folder holds no training run.
+    """
+    trainer = load(run, data)
+    title = f"{type(trainer).__name__} on {trainer.cfg.DATASET.NAME}"
+    found, labels, seen = features(trainer)
+    drawn = {"features": draw_features(found, labels, trainer.dm.dataset.classnames, title)}
+    if seen:
+        drawn["attention"] = draw_attention(seen, title)
+    return drawn
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -183,15 +198,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("."), help="folder of the pictures")
     args = parser.parse_args(argv)
     try:
-        trainer = load(args.run, args.data)
+        drawn = draw(args.run, args.data)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    title = f"{type(trainer).__name__} on {trainer.cfg.DATASET.NAME}"
-    found, labels, seen = features(trainer)
-    drawn = {"features": draw_features(found, labels, trainer.dm.dataset.classnames, title)}
-    if seen:
-        drawn["attention"] = draw_attention(seen, title)
     args.output.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
         for kind in ("png", "svg"):

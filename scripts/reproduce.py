@@ -238,6 +238,13 @@ def merged(chains: Sequence[Chain]) -> list[Chain]:
     ]
 
 
+def is_looked_into(run: launch.Run) -> bool:
+    """Whether the report draws what is inside the model of this run: of each data set one of BMIP."""
+    return (
+        run.trains and run.classes == "base" and (run.method, run.cfg, run.seed) == ("BMIP", METHODS["BMIP"].tiny, 1)
+    )
+
+
 def estimate(chains: Sequence[Chain], data: str | None) -> str:
     """How many runs are missing, and about how many hours of one GPU the training among them takes."""
     missing = [run for _, run in missing_runs(chains, data)]
@@ -308,7 +315,9 @@ def reproduce(args: argparse.Namespace) -> int:
     shown = list(dict.fromkeys(name for plan in plans.values() for name in plan.tables))
     tables.main([str(ROOT / "output"), "--table", *shown])
     if len(plans) > 1:
-        report.main([str(ROOT / "output"), "--output", str(ROOT / "output" / "report.html")])
+        drawn = [ROOT / run.output for run in runs if embedded and is_looked_into(run)]
+        page = ["--output", str(ROOT / "output" / "report.html"), *(["--models", *map(str, drawn)] if drawn else [])]
+        report.main([str(ROOT / "output"), *page])
     for name, lines in failures.items():
         print(f"\n{name} failed:\n{lines}", file=sys.stderr)
     return 1 if failures else 0

@@ -72,6 +72,12 @@ def variants(method: str, additions: Iterable[str]) -> list[str]:
     return [f"{method}, {addition.replace('_', ' ')}" for addition in additions]
 
 
+# Rows of the tables of their own, which the one of open world does not have.
+ROWS_ELSEWHERE = {
+    *variants("BMIP", (*ABLATIONS, *DEPTHS, *LENGTHS)),
+    *(name for method in COMBINED for name in variants(method, OBJECTIVES)),
+}
+
 Key = tuple[str, str, str]  # row, group of columns, column
 
 
@@ -383,12 +389,7 @@ def open_world_values(found: Collection, shown: Callable[[str], bool]) -> Values
 
 
 def open_world(found: Collection) -> list[Table]:
-    # These have tables of their own.
-    elsewhere = {
-        *variants("BMIP", (*ABLATIONS, *DEPTHS, *LENGTHS)),
-        *(name for method in COMBINED for name in variants(method, OBJECTIVES)),
-    }
-    values = open_world_values(found, lambda method: method not in elsewhere)
+    values = open_world_values(found, lambda method: method not in ROWS_ELSEWHERE)
     more = dict(harmonic=True, plan="open-world", planned=FIFTEEN)
     return _by_part(found, values, "Open world, {}", tuple(OPEN_WORLD.values()), **more)
 
@@ -455,7 +456,7 @@ def few_shot(found: Collection) -> list[Table]:
         for record in found.records
         if record.data["trained"] and record.data["classes"] == "all"
     ]
-    return _by_part(found, values, "All classes of {}", ("accuracy",), averaged=False)
+    return _by_part(found, values, "All classes of {}", ("accuracy",), averaged=False, plan="few-shot")
 
 
 def class_ratio(found: Collection) -> list[Table]:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_tables import write
+from test_tables import open_world, write
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import look_inside
 import report
+from collection import collect
+from launch import METHODS
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def results(run_train, tmp_path) -> Path:
     run_train("--eval-only", "--model-dir", str(model.folder), folder=folder / "all", options=everything)
     run_train("--eval-only", trainer="ZeroshotCLIP", folder=folder / "plain", options=everything)
     for shots in (1, 2):
-        few = {"classes": "all", "shots": shots, "trained": True, "trained_on": None}
+        few = {"dataset": "Symbols", "classes": "all", "shots": shots, "trained": True}
         write(folder, f"few{shots}", **few, accuracy=40.0 + shots)
     return folder
 
@@ -35,15 +37,59 @@ def test_the_page_holds_tables_and_pictures_and_refers_to_nothing_outside(result
     text = page.read_text()
     images = re.findall(r'<img alt="[^"]+" src="data:image/png;base64,[A-Za-z0-9+/=]+">', text)
     names = {path.stem for path in page.with_suffix("").glob("*.png")}
-    assert names == {
-        *("accuracy_Digits", "few_shot_Digits", "gains_Digits"),
-        *("gates_Digits", "gates_training_Digits_base"),
-    }
+    for start in ("accuracy_Digits_2_shots", "few_shot_Symbols", "gains_BMIP", "gates_BMIP", "gates_training_BMIP"):
+        assert any(name.startswith(start) for name in names), start
     assert {path.stem for path in page.with_suffix("").glob("*.svg")} == names and len(images) == len(names)
     assert f"{len(names)} pictures" in capsys.readouterr().out
     assert not re.search(r'(src|href)="(?!data:)', text) and "\\n" not in text
-    for piece in ("Open world, 2 shots", "All classes of Digits", "<b>", "PROMPT_DEPTH: 3", "built-in stand-in"):
+    for piece in ("Open world, 2 shots", "All classes of Symbols", "<b>", "PROMPT_DEPTH: 3", "built-in stand-in"):
         assert piece in text
+    for piece in (
+        "name=viewport",
+        "python scripts/reproduce.py few-shot",
+        "python train.py --seed 1",
+        "records are used",
+    ):
+        assert piece in text
+
+
+def test_what_a_table_lacks_stands_below_it(results, tmp_path):
+    for name in ("a", "b"):
+        seeds = (1, 2) if name == "a" else (1,)
+        for seed in seeds:
+            named = {"trainer": "MaPLe" if name == "a" else "VPT", "seed": seed, "classes": "all"}
+            write(results, f"{name}{seed}", **named, open_world=open_world(80.0, 60.0, 50.0))
+    page = tmp_path / "report.html"
+    assert report.main([str(results), "--output", str(page)]) == 0
+    assert "VPT lacks Digits with the seeds 2" in page.read_text() and "(n=1)" in page.read_text()
+
+
+def test_gates_of_every_layer_and_of_each_number_of_shots_are_drawn(tmp_path):
+    history = [{f"{tower} {layer}": 0.5 for tower in ("text", "vision") for layer in range(12)}] * 2
+    for shots in (1, 16):
+        for seed in (1, 2):
+            named = {"trainer": "BMIP", "classes": "all", "shots": shots, "seed": seed, "trained": True}
+            write(tmp_path, f"{shots}-{seed}", **named, gate_history=history)
+    drawn = [*report.gates(collect(tmp_path))]
+    assert [picture.name for picture in drawn] == [
+        "gates_training_BMIP_Digits_all_1_shot",
+        "gates_training_BMIP_Digits_all_16_shots",
+    ]
+    assert all(len(axes.lines) == 12 * 2 for picture in drawn for axes in picture.figure.axes)
+
+
+def test_a_method_has_the_same_look_beside_whatever_others():
+    looks = [tuple(report.look(name).values()) for name in METHODS]
+    assert len(set(looks)) == len(METHODS)
+
+
+def test_models_are_looked_into_where_that_is_asked_for(run_train, results, tmp_path, capsys):
+    page = tmp_path / "report.html"
+    assert report.main([str(results), "--output", str(page), "--models", str(results / "base")]) == 0
+    names = {path.stem.split("_")[0] for path in page.with_suffix("").glob("*.png")}
+    assert {"features", "attention"} <= names
+    assert report.main([str(results), "--output", str(page), "--models", str(tmp_path)]) == 2
+    assert "settings.yaml" in capsys.readouterr().err
 
 
 def test_the_gates_in_a_record_are_those_of_the_log(run_train):
