@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
@@ -141,6 +142,12 @@ def pd_like(items: list):
             return iter(items)
 
     return Column()
+
+
+def test_a_classifier_that_has_predicted_can_be_copied(fitted):
+    images, _ = digits(2)
+    expected = fitted.predict_proba(images)
+    np.testing.assert_array_equal(copy.deepcopy(fitted).predict_proba(images), expected)
 
 
 def test_predictions_are_names_and_probabilities_of_the_classes(fitted):
