@@ -189,6 +189,18 @@ def test_what_is_given_overrules_what_is_recorded(run_train):
         PromptClassifier.load(run.folder, settings={"aggregation": "addition"}, **QUIET)
 
 
+def test_a_run_of_the_plugin_under_its_other_name_is_the_method_with_its_settings(run_train):
+    run = run_train(options=["TRAINER.BMIP.GATE.RELATIVE", "True"])
+    expected = PromptClassifier.load(run.folder, **QUIET).predict_proba(IMAGES)
+    record = run.result
+    nodes = record["configuration"]["TRAINER"]
+    record["trainer"], nodes["BMIPPLUGIN"] = "BMIPPlugin", nodes.pop("BMIP")
+    (run.folder / "result.json").write_text(json.dumps(record))
+    loaded = PromptClassifier.load(run.folder, **QUIET)
+    assert loaded.config_.relative
+    np.testing.assert_array_equal(loaded.predict_proba(IMAGES), expected)
+
+
 def test_half_precision_of_a_run_is_not_taken_over_to_the_cpu(run_train):
     run = run_train()
     record = json.loads((run.folder / "result.json").read_text())

@@ -303,12 +303,15 @@ _ALL = (
     ),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
-# Trainers that train a method's prompts by another objective: the method, and the node of its settings.
+# Trainers that train a method's prompts by another objective, or under another name: the method, and the node of its
+# settings.
 SAME_PROMPTS = {
     "PromptSRC": ("IVLP", "PROMPTSRC"),
     "PromptSRC_BMIP": ("BMIP", "BMIP"),
     "CoPrompt": ("MaPLe", "CoPrompt"),
     "CoPrompt_BMIP": ("BMIP", "BMIP"),
+    # In a checkout that has a BMIP of its own (scripts/install_plugin.py).
+    "BMIPPlugin": ("BMIP", "BMIPPLUGIN"),
 }
 
 
