@@ -43,7 +43,7 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
         except KeyError as error:
             raise InputError(
                 f"{error.args[0]}: this code base registers a trainer of the plugin's name. Run install_plugin.py "
-                "again, which then takes another name."
+                "again, which takes another name where it finds that trainer in trainers/; elsewhere, rename it."
             ) from error
     for own, name in names.items():
         print(f"{own} of the plugin is the trainer {name} here; its keys are TRAINER.{name.upper()}")
