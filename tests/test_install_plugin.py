@@ -174,6 +174,7 @@ def test_a_name_that_is_taken_later_is_an_error_with_the_remedy(checkout):
     command = [sys.executable, "-W", "ignore", "-m", "minidassl", "train.py", "configs/trainers/BMIP/tiny.yaml"]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
     assert "BMIP" in done.stderr and "Run install_plugin.py again" in done.stderr
+    assert "Traceback" not in done.stderr and done.returncode == 1
     assert call(checkout) == 0
     assert "TRAINERS BMIP BMIPPlugin" in run_train(checkout, "configs/trainers/BMIPPlugin/tiny.yaml")
 
