@@ -300,9 +300,12 @@ def test_what_cannot_be_loaded_is_named_with_the_remedy(tmp_path):
     torch.save(other.state_dict(), tmp_path / "clip.pt")
     refused("text_prompts has .* wide, expected", path, NAMES, method="MaPLe", backbone=str(tmp_path / "clip.pt"))
     (tmp_path / "text.pth").write_text("no checkpoint")
-    refused('text.pth" is no checkpoint, or a damaged one', tmp_path / "text.pth", NAMES, **tiny)
+    refused('text.pth" is no checkpoint; give a file that training wrote', tmp_path / "text.pth", NAMES, **tiny)
     torch.save([1, 2], tmp_path / "list.pth")
     refused("list.pth' holds no state dict", tmp_path / "list.pth", NAMES, **tiny)
+    for content in ({}, {"w": torch.ones(2)}):
+        torch.save(content, tmp_path / "other.pth")
+        refused("other.pth' holds no prompts of MaPLe", tmp_path / "other.pth", NAMES, **tiny)
     for place in ("a", "b"):
         (tmp_path / "two" / place).mkdir(parents=True)
         shutil.copy(path, tmp_path / "two" / place / "model.pth.tar-5")

@@ -173,8 +173,8 @@ def _read_dassl_file(path: Path, why: Exception) -> Mapping[str, Any]:
         from minidassl.checkpoint import CheckpointError, read_file
     except ImportError:
         raise InputError(
-            f"{str(path)!r} cannot be read ({str(why).strip().splitlines()[0]}). A checkpoint with pickled objects "
-            "needs this project's minidassl on the import path."
+            f"{str(path)!r} is not plain tensors. A checkpoint with pickled objects needs this project's minidassl on "
+            "the import path."
         ) from why
     try:
         # It prints a note, and standard output may be where predictions go.
