@@ -408,7 +408,10 @@ def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -
             state_dict, _ = method.released.translate(state_dict)
         except InputError as error:
             raise InputError(f"{str(saved.source)!r} cannot be loaded. {error}") from error
-    return {**method.settings_of(state_dict, released), **given}
+    found = method.settings_of(state_dict, released)
+    if method.sizes and not any(found[name] for name in method.sizes):
+        raise InputError(f"{str(saved.source)!r} holds no prompts of {method.name}; give a checkpoint of that method.")
+    return {**found, **given}
 
 
 def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapping[str, Tensor]) -> None:
@@ -432,11 +435,18 @@ def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapp
         raise InputError(f"It does not fit {method.name} with these settings: {details}") from error
 
 
-def _device(name: str | None) -> torch.device:
+def _device(name: str | int | None) -> torch.device:
+    """torch's device of a name, or of a GPU's number; raises InputError where there is none."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"device is {name!r}; set it to cpu, cuda, or None.") from error
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise InputError(f"device is {name!r}, but torch finds {gpus} GPUs here; set it to cpu, or None.")
+    return device
 
 
 def _check_labels(images: list[Any], labels: Any) -> list[str]:
