@@ -86,6 +86,12 @@ def test_pickled_weights_are_refused_and_not_executed(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+def rewrite(folder: Path, **changes) -> None:
+    """Change entries of a saved classifier's description."""
+    path = folder / "classifier.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -97,6 +103,8 @@ def test_pickled_weights_are_refused_and_not_executed(tmp_path):
             lambda folder: (folder / "classifier.json").write_text('{"format": 9}'),
             "has format 9; this version reads 1",
         ),
+        (lambda folder: rewrite(folder, parameters=[1]), "has no parameters by name"),
+        (lambda folder: rewrite(folder, parameters={"wings": 2}), "parameters that this version does not have: wings"),
     ],
 )
 def test_a_damaged_folder_is_named(change, message, tmp_path):

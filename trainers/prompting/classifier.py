@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -168,13 +169,16 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         ):
             if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
                 raise InputError(f"{name} is {value!r}; set it to a whole number, {least} or more.")
-        if not recipe.learning_rate > 0 or not math.isfinite(recipe.learning_rate):
+        if not _is_number(recipe.learning_rate) or recipe.learning_rate <= 0:
             raise InputError(f"learning_rate is {recipe.learning_rate!r}; set it above 0, such as 0.002.")
-        low, high = recipe.crop_scale
-        if not 0 < low <= high <= 1:
-            raise InputError(
-                f"crop_scale is {recipe.crop_scale!r}; set it to two parts of an area, such as (0.08, 1)."
-            )
+        if not _is_number(self.weight_decay) or self.weight_decay < 0:
+            raise InputError(f"weight_decay is {self.weight_decay!r}; set it to 0 or more, such as 5e-4.")
+        scale = recipe.crop_scale
+        pair = isinstance(scale, (tuple, list)) and len(scale) == 2 and all(map(_is_number, scale))
+        if not pair or not 0 < scale[0] <= scale[1] <= 1:
+            raise InputError(f"crop_scale is {scale!r}; set it to two parts of an area, such as (0.08, 1).")
+        if not isinstance(recipe.flip, (bool, np.bool_)):
+            raise InputError(f"flip is {recipe.flip!r}; set it to True or False.")
         return recipe
 
     def _train(self, model: PromptedCLIP, images: Sequence[Any], labels: list[int], recipe: Recipe) -> list[dict]:
@@ -306,15 +310,14 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         return self._logits(images).softmax(dim=1).numpy()
 
     def score(self, images: Sequence[Any], labels: Sequence[str], sample_weight: ArrayLike | None = None) -> float:
-        """Part of the images, in 0..1, whose predicted class is their label.
+        """Part of the images, in 0..1, whose predicted class is their label; a label of no class counts as missed.
 
         Raises:
-            InputError: a label is none of the classes; their numbers differ.
+            InputError: there is not one label, a class name, for each image.
         """
         check_is_fitted(self, "model_")
         images = list_of(images)
         names = _check_labels(images, labels)
-        _check_known(names, list(self.classes_))
         return float(accuracy_score(names, self.predict(images), sample_weight=sample_weight))
 
     @torch.no_grad()
@@ -376,6 +379,12 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             InputError: there is nothing of the kind, it does not fit, or too little is known of it.
         """
         saved = read_saved(path)
+        unknown = sorted(saved.parameters.keys() - cls().get_params(deep=False).keys())
+        if unknown:
+            raise InputError(
+                f"{str(saved.source.parent)!r} was saved with parameters that this version does not have: "
+                f"{', '.join(unknown)}. Load it with the version that saved it."
+            )
         chosen = {**saved.parameters, **parameters}
         if "method" not in chosen:
             raise InputError(f"{str(saved.source)!r} does not record its method; give it as method.")
@@ -449,6 +458,10 @@ def _device(name: str | int | None) -> torch.device:
     return device
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _check_labels(images: list[Any], labels: Any) -> list[str]:
     """The labels as a list of class names, one for each image."""
     if isinstance(labels, str) or not hasattr(labels, "__len__"):
@@ -461,7 +474,8 @@ def _check_labels(images: list[Any], labels: Any) -> list[str]:
 
 
 def _check_classes(classes: Any) -> list[str]:
-    if isinstance(classes, str) or not hasattr(classes, "__len__") or not len(classes):
+    # A set has no order, which is that of the labels.
+    if isinstance(classes, (str, Set)) or not hasattr(classes, "__len__") or not len(classes):
         raise InputError(f"classes is {classes!r}; give a list of class names.")
     names = [_check_name(name, f"Class {number}") for number, name in enumerate(classes)]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -485,7 +499,7 @@ def _check_known(labels: Sequence[str], classes: Sequence[str]) -> None:
         shown = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise InputError(
             f"labels has {shown}, which {'is' if len(unknown) == 1 else 'are'} not among the {len(classes)} classes; "
-            "give all of them as classes, or set_classes."
+            "give all of them as classes."
         )
 
 

@@ -124,6 +124,8 @@ def _read_classifier(folder: Path) -> Saved:
         raise InputError(
             f"{folder / DESCRIPTION} has format {description.get('format')!r}; this version reads {FORMAT}."
         )
+    if not isinstance(description["parameters"], dict):
+        raise InputError(f"{folder / DESCRIPTION} has no parameters by name; save the classifier again.")
     path = folder / WEIGHTS
     try:
         with np.load(path, allow_pickle=False) as arrays:
