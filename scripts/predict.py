@@ -4,8 +4,9 @@
     python scripts/predict.py --checkpoint output/pets/seed1 --format csv holiday    trained prompts
 
 A checkpoint is the output folder of a training run, whose record tells method, backbone, settings and class names; a
-folder that `PromptClassifier.save` wrote; or a checkpoint file, which needs --method and --classes. Flags overrule
-what is recorded. IMAGES are files, folders, which are searched at any depth, and patterns.
+folder that `PromptClassifier.save` wrote; or a checkpoint file, which needs --method and --classes where it no longer
+lies in its run's folder. Flags overrule what is recorded. IMAGES are files, folders, which are searched at any depth,
+and patterns.
 """
 
 from __future__ import annotations

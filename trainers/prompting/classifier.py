@@ -372,8 +372,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
                 method's authors.
             classes: class names, in label order; None: those that are recorded there.
             parameters: of the class, which overrule what is recorded; `settings` one by one. A single checkpoint
-                records nothing: it needs `method` and `classes`, and `backbone` if that is not ViT-B/16. Lengths and
-                depths of prompts are read off its tensors.
+                outside its run's folder records nothing: it needs `method` and `classes`, and `backbone` if that is
+                not ViT-B/16. Lengths and depths of prompts are read off its tensors.
 
         Raises:
             InputError: there is nothing of the kind, it does not fit, or too little is known of it.
