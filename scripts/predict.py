@@ -191,6 +191,11 @@ FORMATS = {"text": as_text, "csv": as_csv, "json": as_json}
 
 
 def run(args: argparse.Namespace) -> int:
+    """Classify and write; exit status 0, or 1 where images cannot be read.
+
+    Raises:
+        InputError: a flag, the classes, the checkpoint or the images as a whole cannot be used.
+    """
     for flag, value in (("--top", args.top), ("--batch-size", args.batch_size)):
         if value < 1:
             raise InputError(f"{flag} is {value}; set it to 1 or more.")

@@ -182,6 +182,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         return recipe
 
     def _train(self, model: PromptedCLIP, images: Sequence[Any], labels: list[int], recipe: Recipe) -> list[dict]:
+        """Train the learner in place; gives `history_`. Raises FloatingPointError where the loss is not finite."""
         parameters = list(model.learner.parameters())
         if not parameters:
             return []
@@ -424,6 +425,11 @@ def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -
 
 
 def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapping[str, Tensor]) -> None:
+    """Put prompts into a classifier, from our names or those of the method's authors.
+
+    Raises:
+        InputError: they are of another method, backbone, number or length, or come with CoPrompt's adapters.
+    """
     learner: PromptLearner = classifier.model_.learner
     if method.released is not None and method.released.matches(state_dict):
         check_backbone(state_dict, classifier.model_.clip_model, str(classifier.backbone))
@@ -463,7 +469,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _check_labels(images: list[Any], labels: Any) -> list[str]:
-    """The labels as a list of class names, one for each image."""
+    """The labels as a list of class names; raises InputError unless there is one in words for each image."""
     if isinstance(labels, str) or not hasattr(labels, "__len__"):
         raise InputError(f"labels is a {type(labels).__name__}; give a list of class names.")
     if len(images) != len(labels):
@@ -474,6 +480,7 @@ def _check_labels(images: list[Any], labels: Any) -> list[str]:
 
 
 def _check_classes(classes: Any) -> list[str]:
+    """The class names as a list; raises InputError where they are no list of names in words, each once."""
     # A set has no order, which is that of the labels.
     if isinstance(classes, (str, Set)) or not hasattr(classes, "__len__") or not len(classes):
         raise InputError(f"classes is {classes!r}; give a list of class names.")
@@ -485,6 +492,7 @@ def _check_classes(classes: Any) -> list[str]:
 
 
 def _check_name(name: Any, what: str) -> str:
+    """The name as plain text; raises InputError for anything else, and calls it `what`."""
     if not isinstance(name, str) or not name.strip():
         raise InputError(
             f"{what} is {name!r}, a {type(name).__name__}; give the name of the class in words, which is what CLIP "
@@ -494,6 +502,7 @@ def _check_name(name: Any, what: str) -> str:
 
 
 def _check_known(labels: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises InputError for labels that are none of the classes, and names the first few."""
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         shown = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")

@@ -107,6 +107,7 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file, None without a file; raises InputError for a file of anything else."""
     if not path.is_file():
         return None
     try:
@@ -119,6 +120,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _read_classifier(folder: Path) -> Saved:
+    """What `write_saved` wrote; raises InputError where that is damaged or of another version."""
     description = _read_json(folder / DESCRIPTION)
     if description.get("format") != FORMAT or not {"parameters", "classes"} <= description.keys():
         raise InputError(
