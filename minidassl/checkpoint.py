@@ -188,8 +188,11 @@ def read_file(fpath: str | os.PathLike[str]) -> dict[str, Any]:
 def _read_legacy(fpath: str | os.PathLike[str], why: Exception) -> dict[str, Any]:
     """Read a file that ``weights_only=True`` refused; ``why`` is what it said."""
     if not isinstance(why, pickle.UnpicklingError) or not zipfile.is_zipfile(fpath):
+        # torch's own words are left out: it may advise to execute what the file holds.
+        if _begins_as_checkpoint(fpath):
+            raise CheckpointError(f'"{fpath}" is a damaged checkpoint; delete it or copy it again') from why
         raise CheckpointError(
-            f'"{fpath}" is no checkpoint, or a damaged one ({_first_line(why)}); delete it or copy it again'
+            f'"{fpath}" is no checkpoint; give a file that training wrote, such as {epoch_file(10)}'
         ) from why
     try:
         content = torch.load(fpath, map_location="cpu", weights_only=False, pickle_module=legacy_pickle.PICKLE_MODULE)
@@ -205,6 +208,14 @@ def _read_legacy(fpath: str | os.PathLike[str], why: Exception) -> dict[str, Any
     print(f'Note: "{fpath}" holds pickled optimizer or scheduler objects; only its weights and epoch are used')
     kept = {key: content.get(key) for key in ("state_dict", "epoch", "val_result")}
     return {**kept, "optimizer": None, "scheduler": None}
+
+
+def _begins_as_checkpoint(fpath: str | os.PathLike[str]) -> bool:
+    """Whether a file is empty or begins as torch's do, which are zip files, so that it may be the rest of one."""
+    if os.path.isdir(fpath):
+        return False
+    with open(fpath, "rb") as file:
+        return file.read(4) in (b"", b"PK\x03\x04")
 
 
 def _first_line(error: BaseException) -> str:

@@ -30,14 +30,16 @@ PACKAGE = "bmip_plugin"
 MANIFEST = f"{PACKAGE}/manifest.json"
 ASIDE = f"{PACKAGE}/put_aside"
 TRAIN = "train.py"
-# The methods' modules in trainers/ that are installed, and their names. The others are in the checkouts already.
-METHODS = {"bmip": "BMIP"}
+# The method's name and its module in trainers/. The other methods are in the checkouts already.
+METHOD, MODULE = "BMIP", "bmip"
 # Whom a reader of the advice is likely to compare with, in this order.
 COMPARED = ("BMIP", "PromptSRC", "CoPrompt", "MaPLe", "CoOp")
 # Imported by the plugin; torch, torchvision and the like are Dassl's own needs.
 NEEDED = ("torch", "torchvision", "yacs", "tabulate", "psutil", "ftfy", "regex")
 # Recipes that configure the data sets, which are the checkout's own, stay here.
 DATA_NODES = ("DATASET", "DATALOADER.CACHE_GB")
+# Names that a message lists.
+SHOWN = 5
 
 
 class PluginError(Exception):
@@ -71,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
             uninstall(checkout, args.force, args.dry_run)
         else:
             install(checkout, args.force, args.dry_run)
-    except PluginError as error:
+    except (PluginError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
@@ -86,7 +88,11 @@ def check_checkout(checkout: Path) -> Path:
     checkout = checkout.expanduser().resolve()
     if checkout == ROOT:
         raise PluginError(f"{checkout} is this repository itself; name the checkout to install into.")
-    missing = [name for name in (TRAIN, "trainers", "configs") if not (checkout / name).exists()]
+    if not checkout.is_dir():
+        raise PluginError(f"There is no folder {checkout}.")
+    missing = [name for name in ("trainers", "configs") if not (checkout / name).is_dir()]
+    if not (checkout / TRAIN).is_file():
+        missing.insert(0, TRAIN)
     if missing:
         raise PluginError(
             f"{checkout} has no {', no '.join(missing)}; name the folder of a checkout of CoOp, MaPLe, PromptSRC, "
@@ -99,41 +105,90 @@ def check_checkout(checkout: Path) -> Path:
 
 
 def install(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
-    """Write the plugin's files and the import, and remember both in a manifest.
+    """Write the plugin's files and the import, and remember both in a manifest; replace an earlier installation.
 
     Raises:
-        PluginError: something is in the way; nothing has been written then.
+        PluginError: something is in the way, which was found before anything was changed; or writing failed.
     """
     manifest = read_manifest(checkout)
+    plugin = make_plugin(checkout)
+    train, earlier, put_aside = (checkout / TRAIN).read_bytes(), [], []
     if manifest is not None:
         print(f"{checkout} has the plugin; bringing it up to date")
-        uninstall(checkout, force, dry_run)
-        if dry_run:
-            return
-    plugin = make_plugin(checkout)
-    train = (checkout / TRAIN).read_bytes()
+        earlier = present_files(checkout, manifest, force)
+        put_aside = [path for path in manifest["put_aside"] if path in plugin.files]
+        train, _ = remove_import(train, manifest["train"])
     changed, line = add_import(train, checkout / TRAIN)
-    in_the_way = [path for path in plugin.files if (checkout / path).exists()]
+    put_aside += check_places(checkout, plugin, [path for path in plugin.files if path not in earlier], force)
+    if dry_run:
+        announce(checkout, plugin, put_aside, line)
+        print(f"{len(earlier)} files would be deleted and {len(plugin.files)} written; nothing was.")
+        return
+    if manifest is not None:
+        uninstall(checkout, force)
+    announce(checkout, plugin, put_aside, line)
+    try:
+        put(checkout, plugin, train, changed)
+    except OSError as error:
+        raise PluginError(
+            f"{error}. The installation is not complete; --uninstall takes out what there is."
+        ) from error
+    print(f"Installed {len(plugin.files)} files.")
+    print(advice(plugin.name, registered_in(checkout)))
+
+
+def check_places(checkout: Path, plugin: Plugin, new: list[str], force: bool) -> list[str]:
+    """Check that the plugin's files can be written; gives the files that are in the way.
+
+    Args:
+        checkout: its folder.
+        plugin: what is to be written.
+        new: those of its files that are not of an earlier installation.
+        force: files in the way are put aside.
+
+    Raises:
+        PluginError: files of these names are there; a file is in the place of a folder, or a folder in that of a file.
+    """
+    wrong = [f"{folder} is a file" for folder in folders_of(plugin) if (checkout / folder).is_file()]
+    wrong += [f"{path} is a folder" for path in plugin.files if (checkout / path).is_dir()]
+    if wrong:
+        raise PluginError(f"In {checkout}, {shortened(wrong)}; move it away, since the plugin has another use for it.")
+    in_the_way = sorted(path for path in new if (checkout / path).exists())
     if in_the_way and not force:
         raise PluginError(
-            f"{checkout} has files of these names already: {', '.join(sorted(in_the_way))}. Move them away, or give "
+            f"{checkout} has files of these names already: {shortened(in_the_way)}. Move them away, or give "
             "--force, which puts them aside and brings them back with --uninstall."
         )
-    parents = {str(parent) for path in [*plugin.files, MANIFEST] for parent in PurePosixPath(path).parents}
-    new_folders = sorted(folder for folder in parents if not (checkout / folder).exists())
-    for folder in top_most(new_folders):
+    return in_the_way
+
+
+def announce(checkout: Path, plugin: Plugin, put_aside: list[str], line: int) -> None:
+    """Say which folders are new, which files are put aside, and where the import goes."""
+    for folder in top_most([folder for folder in folders_of(plugin) if not (checkout / folder).exists()]):
         print(f"  + {folder}/")
-    for path in in_the_way:
+    for path in put_aside:
         print(f"  ! {path} (what was there is put aside)")
     print(f"  ~ {TRAIN}, behind line {line}: import {PACKAGE}")
-    if dry_run:
-        print(f"{len(plugin.files)} files would be written; nothing was.")
-        return
-    aside = {path: (checkout / path).read_bytes() for path in in_the_way}
+
+
+def folders_of(plugin: Plugin) -> list[str]:
+    """All folders that the plugin lies in, sorted."""
+    return sorted({str(parent) for path in [*plugin.files, MANIFEST] for parent in PurePosixPath(path).parents})
+
+
+def put(checkout: Path, plugin: Plugin, train: bytes, changed: bytes) -> None:
+    """Write the plugin into a checkout that is without one.
+
+    Args:
+        checkout: its folder.
+        plugin: what to write.
+        train, changed: `train.py` before, and with the import.
+    """
+    aside = {path: (checkout / path).read_bytes() for path in plugin.files if (checkout / path).exists()}
     record = {
         "trainer": plugin.name,
         "train": {"before": digest(train), "after": digest(changed)},
-        "folders": new_folders,
+        "folders": [folder for folder in folders_of(plugin) if not (checkout / folder).exists()],
         "put_aside": sorted(aside),
         "files": {path: digest(content) for path, content in sorted(plugin.files.items())},
     }
@@ -144,38 +199,35 @@ def install(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
     for path, content in plugin.files.items():
         write(checkout / path, content)
     (checkout / TRAIN).write_bytes(changed)
-    print(f"Installed {len(plugin.files)} files.")
-    print(advice(plugin.name, registered_in(checkout)))
 
 
 def make_plugin(checkout: Path) -> Plugin:
-    """What to install, under names that are free in the checkout."""
-    names = {own: free_name(own, checkout) for own in METHODS.values()}
-    renamed = {own: name for own, name in names.items() if own != name}
-    for own, name in renamed.items():
+    """What to install, under a name that is free in the checkout."""
+    name = free_name(checkout)
+    if name != METHOD:
         print(
-            f"This checkout has a trainer {own} of its own; the plugin's is called {name}, "
+            f"This checkout has a trainer {METHOD} of its own; the plugin's is called {name}, "
             f"its keys TRAINER.{name.upper()}"
         )
-    files = {f"{PACKAGE}/__init__.py": entry(renamed).encode()}
+    files = {f"{PACKAGE}/__init__.py": entry(name).encode()}
     methods = {path.stem for path in (ROOT / "trainers").glob("*.py") if is_method(path)}
     for path in sources(ROOT / "trainers"):
-        if path.parent != ROOT / "trainers" or path.stem not in methods - set(METHODS):
+        if path.parent != ROOT / "trainers" or path.stem not in methods - {MODULE}:
             files[f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}"] = path.read_bytes()
     for path in sources(ROOT / "minidassl"):
         files[path.relative_to(ROOT).as_posix()] = path.read_bytes()
-    for own, name in names.items():
-        for path in sorted((ROOT / "configs" / "trainers" / own).glob("*.yaml")):
-            text = recipe(path, own, name)
-            if text is not None:
-                files[f"configs/trainers/{name}/{path.name}"] = text.encode()
-        for path in sorted((ROOT / "scripts" / "plugin").iterdir()):
-            content = path.read_bytes()
-            if path.suffix == ".sh":
-                content = content.replace(b"BMIP", name.encode()).replace(b"/bmip/", f"/{name.lower()}/".encode())
-            if path.suffix in (".py", ".sh"):
-                files[f"scripts/{name.lower()}/{path.name}"] = content
-    return Plugin(names["BMIP"], files)
+    for path in sorted((ROOT / "configs" / "trainers" / METHOD).glob("*.yaml")):
+        text = recipe(path, name)
+        if text is not None:
+            files[f"configs/trainers/{name}/{path.name}"] = text.encode()
+    for path in sorted((ROOT / "scripts" / "plugin").iterdir()):
+        content = path.read_bytes()
+        if path.suffix == ".sh":
+            own_folder, folder = f"/{MODULE}/".encode(), f"/{name.lower()}/".encode()
+            content = content.replace(METHOD.encode(), name.encode()).replace(own_folder, folder)
+        if path.suffix in (".py", ".sh"):
+            files[f"scripts/{name.lower()}/{path.name}"] = content
+    return Plugin(name, files)
 
 
 def is_method(path: Path) -> bool:
@@ -188,38 +240,40 @@ def sources(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".npz"))
 
 
-def free_name(own: str, checkout: Path) -> str:
+def free_name(checkout: Path) -> str:
     """The trainer's own name, or another one where the checkout registers that or declares keys under it."""
     train = (checkout / TRAIN).read_text(encoding="utf-8", errors="replace")
-    declared = re.search(rf"\bTRAINER\.{own}\s*=", train)
-    return f"{own}Plugin" if declared or own in registered_in(checkout) else own
+    declared = re.search(rf"\bTRAINER\.{METHOD}\s*=", train)
+    return f"{METHOD}Plugin" if declared or METHOD in registered_in(checkout) else METHOD
 
 
 def registered_in(checkout: Path) -> set[str]:
-    """The trainers that a checkout's modules register."""
-    texts = (path.read_text(encoding="utf-8", errors="replace") for path in (checkout / "trainers").glob("*.py"))
-    return {name for text in texts for name in re.findall(r"register\(.*\)\s*class\s+(\w+)", text)}
+    """The trainers that a checkout's modules register, by a decorator or a call."""
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in (checkout / "trainers").rglob("*.py"))
+    forms = (r"register\(.*\)\s*class\s+(\w+)", r"register\((?:.*\)\()?(\w+)\)")
+    return {name for text in texts for form in forms for name in re.findall(form, text)}
 
 
-def entry(renamed: dict[str, str]) -> str:
+def entry(name: str) -> str:
     """The module that `train.py` imports."""
+    renamed = {METHOD: name} if name != METHOD else {}
     return (
         '"""BMIP as a plugin, written by install_plugin.py: importing it registers the trainer and its keys."""\n'
         "\n"
         "from .trainers.plugin import plug_in\n"
         "\n"
-        f"plug_in({list(METHODS)}, {renamed})\n"
+        f"plug_in({[MODULE]}, {renamed})\n"
     )
 
 
-def recipe(path: Path, own: str, name: str) -> str | None:
+def recipe(path: Path, name: str) -> str | None:
     """A configuration file with its bases merged in, which Dassl does not do; None if it is about data sets."""
     merged = merge_bases(path)
     if any(find(merged, node) is not None for node in DATA_NODES):
         return None
     trainer = merged.setdefault("TRAINER", {})
     trainer["RECIPE"] = path.stem
-    trainer[name.upper() if name != own else own] = trainer.pop(own, {})
+    trainer[name.upper()] = trainer.pop(METHOD, {})
     comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
     return "\n".join(
         [*comments, "# Written by install_plugin.py, with all bases merged in.", "", ""]
@@ -311,13 +365,7 @@ def uninstall(checkout: Path, force: bool = False, dry_run: bool = False) -> Non
     manifest = read_manifest(checkout)
     if manifest is None:
         raise PluginError(f"{checkout / MANIFEST} is not there: the plugin is not installed in {checkout}.")
-    present = [path for path in manifest["files"] if (checkout / path).is_file()]
-    changed = [path for path in present if digest((checkout / path).read_bytes()) != manifest["files"][path]]
-    if changed and not force:
-        raise PluginError(
-            f"{', '.join(changed)} in {checkout} changed since the installation; keep what you need of them "
-            "elsewhere, and give --force to delete them."
-        )
+    present = present_files(checkout, manifest, force)
     train, note = remove_import((checkout / TRAIN).read_bytes(), manifest["train"])
     print(f"  ~ {TRAIN}: {note}")
     if dry_run:
@@ -337,6 +385,22 @@ def uninstall(checkout: Path, force: bool = False, dry_run: bool = False) -> Non
     for folder in top_most(sorted(left)):
         print(f"  . {folder}/ stays: there are files of yours in it")
     print(f"Deleted {len(present)} files.")
+
+
+def present_files(checkout: Path, manifest: dict[str, Any], force: bool) -> list[str]:
+    """The files of an installation that are still there.
+
+    Raises:
+        PluginError: some were changed since, and `force` is not given.
+    """
+    present = [path for path in manifest["files"] if (checkout / path).is_file()]
+    changed = [path for path in present if digest((checkout / path).read_bytes()) != manifest["files"][path]]
+    if changed and not force:
+        raise PluginError(
+            f"{shortened(changed)} in {checkout} changed since the installation; keep what you need of them "
+            "elsewhere, and give --force to delete them."
+        )
+    return present
 
 
 def remove_import(train: bytes, digests: dict[str, str]) -> tuple[bytes, str]:
@@ -398,6 +462,11 @@ def read_manifest(checkout: Path) -> dict[str, Any] | None:
 def top_most(folders: list[str]) -> list[str]:
     """Of sorted folders those that lie in no other of them."""
     return [folder for folder in folders if not any(folder.startswith(f"{other}/") for other in folders)]
+
+
+def shortened(items: list[str]) -> str:
+    """The first few items, and the number of the others."""
+    return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
 
 
 def digest(content: bytes) -> str:

@@ -4,8 +4,9 @@
     python scripts/predict.py --checkpoint output/pets/seed1 --format csv holiday    trained prompts
 
 A checkpoint is the output folder of a training run, whose record tells method, backbone, settings and class names; a
-folder that `PromptClassifier.save` wrote; or a checkpoint file, which needs --method and --classes. Flags overrule
-what is recorded. IMAGES are files, folders, which are searched at any depth, and patterns.
+folder that `PromptClassifier.save` wrote; or a checkpoint file, which needs --method and --classes where it no longer
+lies in its run's folder. Flags overrule what is recorded. IMAGES are files, folders, which are searched at any depth,
+and patterns.
 """
 
 from __future__ import annotations
@@ -190,11 +191,18 @@ FORMATS = {"text": as_text, "csv": as_csv, "json": as_json}
 
 
 def run(args: argparse.Namespace) -> int:
+    """Classify and write; exit status 0, or 1 where images cannot be read.
+
+    Raises:
+        InputError: a flag, the classes, the checkpoint or the images as a whole cannot be used.
+    """
     for flag, value in (("--top", args.top), ("--batch-size", args.batch_size)):
         if value < 1:
             raise InputError(f"{flag} is {value}; set it to 1 or more.")
     if args.output and not Path(args.output).absolute().parent.is_dir():
         raise InputError(f"--output is {args.output!r}, whose folder is not there; create it first.")
+    if args.output and Path(args.output).is_dir():
+        raise InputError(f"--output is {args.output!r}, which is a folder; name a file.")
     paths = find_images(args.images)
     rows = classify(make_classifier(args), paths, args.top, args.batch_size)
     text = FORMATS[args.format](rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
 from trainers.prompting.bmip import BMIPConfig
 from trainers.prompting.classifier import PromptClassifier
@@ -143,6 +144,12 @@ def pd_like(items: list):
     return Column()
 
 
+def test_a_classifier_that_has_predicted_can_be_copied(fitted):
+    images, _ = digits(2)
+    expected = fitted.predict_proba(images)
+    np.testing.assert_array_equal(copy.deepcopy(fitted).predict_proba(images), expected)
+
+
 def test_predictions_are_names_and_probabilities_of_the_classes(fitted):
     images, labels = digits(2, skip=5)
     probabilities = fitted.predict_proba(images)
@@ -202,6 +209,15 @@ WRONG_DATA = {
     "text": (lambda images, labels: (images, "zeroes"), "labels is a str; give a list"),
     "an image": (lambda images, labels: (Image.new("RGB", (8, 8)), ["a"]), "images is a Image; give a list"),
     "a path": (lambda images, labels: ("a.jpg", ["a"]), "images is a str; give a list"),
+    "an array": (lambda images, labels: (np.zeros((8, 8, 3), np.uint8), ["a"]), r"a single image \[8, 8, 3\]; give"),
+    "a tensor": (lambda images, labels: (torch.zeros(3, 8, 8), ["a"]), r"a single image \[3, 8, 8\]; give a list"),
+    "no pixels in an array": (lambda images, labels: ([np.zeros((0, 0, 3), np.uint8)] * 6, labels), "has no pixels"),
+    "no pixels in a tensor": (lambda images, labels: ([torch.zeros(3, 0, 0)] * 6, labels), "has no pixels"),
+    "no pixels": (lambda images, labels: ([Image.new("RGB", (0, 5))] * 6, labels), r"has no pixels: it is \[0, 5\]"),
+    "16 bits": (
+        lambda images, labels: ([Image.new("I;16", (8, 8))] * 6, labels),
+        "mode I;16, .* convert it to 8 bits",
+    ),
     "normalised": (lambda images, labels: ([torch.full((3, 8, 8), -2.0)] * 6, labels), "from -2 to -2; give floats"),
     "shape": (lambda images, labels: ([torch.zeros(8, 8)] * 6, labels), r"Image \d is a tensor \[8, 8\]; give"),
     "dtype": (lambda images, labels: ([np.zeros((8, 8))] * 6, labels), r"an array \[8, 8\] of float64; give"),
@@ -243,11 +259,26 @@ WRONG_PARAMETERS = {
     "backbone": (dict(backbone="ViT-B/17"), "backbone is 'ViT-B/17', which is neither a file nor one of tiny"),
     "precision": (dict(precision="fp8"), "precision is 'fp8'; set it to one of fp32, bf16"),
     "device": (dict(device="gpu"), "device is 'gpu'; set it to cpu, cuda"),
+    "no such GPU": (dict(device="cuda:99"), "device is 'cuda:99', but torch finds .* GPUs here; set it to cpu"),
+    "number of a GPU": (dict(device=99), "device is 99, but torch finds .* GPUs here"),
+    "no device": (dict(device=[1]), r"device is \[1\]; set it to cpu, cuda"),
     "optimizer": (dict(optimizer="sdg"), "optimizer is 'sdg'; set it to one of sgd, adam"),
     "rate": (dict(learning_rate=0.0), "learning_rate is 0.0; set it above 0"),
     "epochs": (dict(epochs=1.5), "epochs is 1.5; set it to a whole number, 0 or more"),
     "batch": (dict(batch_size=0), "batch_size is 0; set it to a whole number, 1 or more"),
     "crop": (dict(crop_scale=(0.5, 2.0)), r"crop_scale is \(0.5, 2.0\); set it to two parts"),
+    "one crop": (dict(crop_scale=0.5), "crop_scale is 0.5; set it to two parts"),
+    "short crop": (dict(crop_scale=(1,)), r"crop_scale is \(1,\); set it to two parts"),
+    "rate in words": (dict(learning_rate="x"), "learning_rate is 'x'; set it above 0"),
+    "decay in words": (dict(weight_decay="a"), "weight_decay is 'a'; set it to 0 or more"),
+    "decay below 0": (dict(weight_decay=-1), "weight_decay is -1; set it to 0 or more"),
+    "flip in words": (dict(flip="no"), "flip is 'no'; set it to True or False"),
+    "settings in a list": (dict(settings=[1]), r"settings is \[1\]; give a dict of settings, or a BMIPConfig"),
+    "number in words": (dict(settings={"depth": "3"}), r"settings\['depth'\] is '3'; set it to a whole number"),
+    "broken number": (dict(settings={"depth": 1.5}), r"settings\['depth'\] is 1.5; set it to a whole number"),
+    "number for words": (dict(settings={"context": 3}), r"settings\['context'\] is 3; set it to a text"),
+    "words for yes": (dict(settings={"detach": "yes"}), r"settings\['detach'\] is 'yes'; set it to True or False"),
+    "yes for a number": (dict(settings={"depth": True}), r"settings\['depth'\] is True; set it to a whole number"),
     "seed": (dict(random_state=-1), "random_state is -1; set it to 0 or more, or None"),
 }
 
@@ -261,12 +292,29 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(case):
 
 def test_labels_that_are_no_classes_are_named(fitted):
     images, labels = digits(1)
-    with pytest.raises(InputError, match="labels has 'cat', 'dog', which are not among the 3 classes"):
-        fitted.score(images, ["cat", "dog", labels[2]])
     with pytest.raises(InputError, match="labels has 'two', which is not among the 2 classes"):
         PromptClassifier(**TINY).fit(images, labels, classes=["zero", "one"])
     with pytest.raises(InputError, match="classes has 'a' more than once"):
         fitted.set_classes(["a", "b", "a"])
+    with pytest.raises(InputError, match="classes is {.*}; give a list of class names"):
+        fitted.set_classes({"a", "b"})
+
+
+def test_a_label_of_no_class_is_a_miss_as_in_scikit_learn(fitted):
+    images, labels = digits(2)
+    names = list(fitted.predict(images))
+    assert fitted.score(images, names) == 1
+    assert fitted.score(images, ["cat", *names[1:]]) == pytest.approx(5 / 6)
+    classifier = PromptClassifier(**TINY, epochs=1, settings={"depth": 1})
+    scores = cross_val_score(classifier, images, labels, cv=KFold(3), error_score="raise")
+    assert scores.tolist() == [0, 0, 0]  # each fold's class was not there to learn
+
+
+def test_a_file_of_16_bits_is_refused_before_anything_is_loaded(tmp_path):
+    Image.new("I;16", (8, 8)).save(tmp_path / "deep.png")
+    images, labels = digits(2)
+    with pytest.raises(InputError, match=r"^The image \S+deep.png' has Pillow's mode I.*; convert it to 8 bits"):
+        PromptClassifier("BMIP", "/no/such/clip.pt").fit([tmp_path / "deep.png", *images[1:]], labels)
 
 
 def test_prompts_of_classes_cannot_serve_another_number_of_them():

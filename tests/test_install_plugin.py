@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -137,6 +139,29 @@ def test_a_checkout_with_a_bmip_of_its_own_keeps_it(checkout):
     assert "scripts/bmipplugin/xd_test.sh" in (checkout / "scripts/bmipplugin/xd_test.sh").read_text()
 
 
+@pytest.mark.parametrize(
+    "place, text",
+    [
+        ("trainers/sub/mine.py", OWN_BMIP),
+        ("trainers/mine.py", "class BMIP: ...\n\n\nTRAINER_REGISTRY.register()(BMIP)\n"),
+    ],
+    ids=["in a folder", "by a call"],
+)
+def test_a_bmip_is_found_wherever_and_however_it_is_registered(checkout, place, text):
+    (checkout / place).parent.mkdir(exist_ok=True)
+    (checkout / place).write_text(text)
+    call(checkout)
+    assert json.loads((checkout / MANIFEST).read_text())["trainer"] == "BMIPPlugin"
+
+
+def test_many_files_in_the_way_are_counted(checkout, capsys):
+    call(checkout)
+    (checkout / MANIFEST).unlink()
+    (checkout / "train.py").write_text(TRAIN)
+    assert call(checkout) == 2
+    assert re.search(r"names already: (\S+, ){4}\S+ and \d+ more\. Move", capsys.readouterr().err)
+
+
 def test_keys_of_that_name_in_extend_cfg_count_as_taken_too(checkout):
     (checkout / "train.py").write_text(TRAIN + "\n\ndef extend_cfg(cfg):\n    cfg.TRAINER.BMIP = CN()\n")
     call(checkout)
@@ -149,6 +174,9 @@ def test_a_name_that_is_taken_later_is_an_error_with_the_remedy(checkout):
     command = [sys.executable, "-W", "ignore", "-m", "minidassl", "train.py", "configs/trainers/BMIP/tiny.yaml"]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
     assert "BMIP" in done.stderr and "Run install_plugin.py again" in done.stderr
+    assert "Traceback" not in done.stderr and done.returncode == 1
+    assert call(checkout) == 0
+    assert "TRAINERS BMIP BMIPPlugin" in run_train(checkout, "configs/trainers/BMIPPlugin/tiny.yaml")
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
@@ -245,10 +273,74 @@ def test_installing_again_brings_it_up_to_date_and_can_be_undone_at_once(checkou
     assert snapshot(checkout) == before
 
 
+def test_an_update_keeps_what_was_put_aside_and_refuses_before_it_deletes(checkout, capsys):
+    before = snapshot(checkout)
+    mine = checkout / "scripts" / "bmip" / "run.py"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    assert call(checkout, "--force") == 0
+    once = snapshot(checkout)
+    assert call(checkout) == 0
+    assert snapshot(checkout) == once
+    manifest = json.loads((checkout / MANIFEST).read_text())
+    del manifest["files"]["minidassl/config.py"]  # as if this version brought one file more, which is there already
+    (checkout / MANIFEST).write_text(json.dumps(manifest))
+    once = snapshot(checkout)
+    capsys.readouterr()
+    assert call(checkout) == 2
+    assert snapshot(checkout) == once
+    assert "minidassl/config.py" in capsys.readouterr().err
+    assert call(checkout, "--force") == 0
+    call(checkout, "--uninstall")
+    assert mine.read_text() == "mine"
+    assert before.keys() <= snapshot(checkout).keys()
+
+
+def test_a_dry_run_of_an_update_shows_both_halves(checkout, capsys):
+    call(checkout)
+    before = snapshot(checkout)
+    capsys.readouterr()
+    assert call(checkout, "--dry-run") == 0
+    assert snapshot(checkout) == before
+    output = capsys.readouterr().out
+    count = len(json.loads((checkout / MANIFEST).read_text())["files"])
+    assert f"{count} files would be deleted and {count} written; nothing was." in output
+    assert "import bmip_plugin" in output and "put aside" not in output
+
+
+def test_a_file_in_the_place_of_a_folder_is_named_before_anything_is_written(checkout, capsys):
+    (checkout / "scripts" / "bmip").write_text("mine")
+    before = snapshot(checkout)
+    for flags in ([], ["--force"]):
+        assert call(checkout, *flags) == 2
+        assert "scripts/bmip is a file; move it away" in capsys.readouterr().err
+    assert snapshot(checkout) == before
+
+
+def test_an_installation_that_breaks_off_can_be_taken_out(checkout, capsys, monkeypatch):
+    before = snapshot(checkout)
+    write = install_plugin.write
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == "registration.py":
+            raise OSError(28, "No space left on device", str(path))
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(install_plugin, "write", full)
+        assert call(checkout) == 2
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and "registration.py" in error and "--uninstall" in error
+    assert call(checkout, "--uninstall") == 0
+    assert snapshot(checkout) == before
+
+
 @pytest.mark.parametrize(
     "change, words",
     [
         (lambda root: (root / "train.py").unlink(), "has no train.py"),
+        (lambda root: ((root / "train.py").unlink(), (root / "train.py").mkdir()), "has no train.py"),
+        (lambda root: shutil.rmtree(root), "There is no folder"),
         (lambda root: (root / "train.py").write_text("import os\n"), "imports nothing of trainers or datasets"),
         (
             lambda root: (root / "train.py").write_text("import trainers.coop\nimport bmip_plugin\n"),
@@ -256,7 +348,7 @@ def test_installing_again_brings_it_up_to_date_and_can_be_undone_at_once(checkou
         ),
         (lambda root: (root / "train.py").write_text("def\n"), "is not Python"),
     ],
-    ids=["no train.py", "no trainers", "a line left over", "broken"],
+    ids=["no train.py", "a folder", "no checkout", "no trainers", "a line left over", "broken"],
 )
 def test_what_cannot_take_the_plugin_is_refused_with_the_reason(checkout, capsys, change, words):
     change(checkout)

@@ -214,6 +214,23 @@ def test_an_unusable_file_is_a_checkpoint_error_that_names_it(tmp_path, write):
     assert not isinstance(error.value, FileNotFoundError)
 
 
+@pytest.mark.parametrize(
+    "case, words",
+    [
+        ("text", "is no checkpoint; give a file"),
+        ("random", "is no checkpoint; give a file"),
+        ("a folder", "is no checkpoint; give a file"),
+        ("empty", "is a damaged checkpoint; delete it or copy it again"),
+        ("truncated in the middle", "is a damaged checkpoint; delete it or copy it again"),
+    ],
+)
+def test_only_the_rest_of_a_checkpoint_is_called_damaged_and_torchs_advice_is_not_passed_on(tmp_path, case, words):
+    BAD_FILES[case](tmp_path / "file")
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(tmp_path / "file")
+    assert words in str(error.value) and "weights_only" not in str(error.value)
+
+
 def test_absent_entries_read_as_none(tmp_path):
     torch.save({"state_dict": {"ctx": torch.ones(1)}}, tmp_path / "ctx.pth")
     loaded = load_checkpoint(tmp_path / "ctx.pth")

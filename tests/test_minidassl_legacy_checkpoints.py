@@ -175,7 +175,7 @@ def test_pickled_objects_are_read_from_zip_files_only(tmp_path):
     write_legacy(path)
     content = torch.load(path, weights_only=False)
     torch.save(content, path, _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointError, match="no checkpoint, or a damaged one"):
+    with pytest.raises(CheckpointError, match="is no checkpoint; give a file"):
         load_checkpoint(path)
 
 

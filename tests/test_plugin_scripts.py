@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -12,12 +13,12 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "scripts" / "plugin" / "run.py"
 # Stands for train.py: writes a log as Dassl does, and a checkpoint where it trains.
 TRAIN = """
-import pathlib, sys
+import pathlib, sys, time
 value = lambda flag: sys.argv[sys.argv.index(flag) + 1]
 output, trainer = pathlib.Path(value("--output-dir")), value("--trainer")
-(output / "learner").mkdir(parents=True)
+(output / "learner").mkdir(parents=True, exist_ok=True)
 accuracy = {"BMIP": 80.0, "MaPLe": 70.0}[trainer] + 2 * int(value("--seed"))
-log = f"=> result\\n* accuracy: {accuracy:.2f}%\\n"
+log = f"{time.time_ns()}\\n=> result\\n* accuracy: {accuracy:.2f}%\\n"
 if "--eval-only" in sys.argv:
     assert value("--load-epoch") == "10", sys.argv
 else:
@@ -48,7 +49,7 @@ def scripts(tmp_path):
 
 
 def call(scripts, *arguments: str) -> int:
-    return scripts.main([*arguments, "--data", str(scripts.CHECKOUT / "data"), "--dassl", "upstream"])
+    return scripts.main(["--data", str(scripts.CHECKOUT / "data"), "--dassl", "upstream", *arguments])
 
 
 def commands(scripts, capsys, *arguments: str) -> list[dict]:
@@ -103,11 +104,70 @@ def test_the_table_has_means_over_seeds_of_the_final_tests_and_nothing_runs_twic
     assert capfd.readouterr().out.count("There is a result in") == 8
 
 
+def runs(scripts, capfd, *arguments: str) -> list[str]:
+    """Whether each part of `base2new` was run now, or had its result; empty where it was refused."""
+    status = call(scripts, "base2new", "BMIP", "eurosat", *arguments)
+    output, _ = capfd.readouterr()
+    lines = [line for line in output.splitlines() if "train.py" in line or "There is a result" in line]
+    return ["run" if "train.py" in line else "kept" for line in lines] if status == 0 else []
+
+
+MODEL = "output/base2new/train_base/eurosat/shots_16/BMIP/tiny/seed1"
+OPTIONS = ("1", "tiny", "--opts", "OPTIM.MAX_EPOCH", "2")
+
+
+def test_a_model_of_other_options_is_no_result_and_names_the_folder_and_the_option(scripts, capfd):
+    assert runs(scripts, capfd, *OPTIONS) == ["run", "run"]
+    assert runs(scripts, capfd, *OPTIONS) == ["kept", "kept"]
+    assert call(scripts, "base2new", "BMIP", "eurosat", "1", "tiny") == 2
+    error = capfd.readouterr().err
+    assert f"{MODEL} holds a model of another command: OPTIM.MAX_EPOCH was 2 and is now not given" in error
+    assert "--force" in error
+
+
+def test_force_trains_again_from_nothing(scripts, capfd):
+    runs(scripts, capfd, *OPTIONS)
+    left = scripts.CHECKOUT / MODEL / "learner" / "model.pth.tar-7"
+    left.write_text("")
+    assert runs(scripts, capfd, "1", "tiny", "--force") == ["run", "run"]
+    assert not left.exists()
+    assert runs(scripts, capfd, "1", "tiny") == ["kept", "kept"]
+
+
+def test_a_model_that_was_trained_further_by_hand_is_no_result(scripts, capfd):
+    runs(scripts, capfd, *OPTIONS)
+    with (scripts.CHECKOUT / MODEL / "log.txt").open("a") as file:
+        file.write("Finish training\n* accuracy: 99.00%\n")
+    assert call(scripts, "base2new", "BMIP", "eurosat", *OPTIONS) == 2
+    assert "trained further by another command" in capfd.readouterr().err
+
+
+def test_a_model_of_another_script_is_taken_with_a_note_and_tested_anew(scripts, capfd):
+    runs(scripts, capfd, *OPTIONS)
+    (scripts.CHECKOUT / MODEL / scripts.RECORD).unlink()
+    with (scripts.CHECKOUT / MODEL / "log.txt").open("a") as file:
+        file.write("Finish training\n* accuracy: 99.00%\n")
+    assert call(scripts, "base2new", "BMIP", "eurosat", *OPTIONS) == 0
+    output = capfd.readouterr().out
+    assert f"{MODEL} was not trained by this script" in output
+    assert [line for line in output.splitlines() if "--eval-only" in line]
+
+
+def test_a_stopped_run_goes_on_with_the_same_options_only(scripts, capfd):
+    runs(scripts, capfd, *OPTIONS)
+    record = scripts.CHECKOUT / MODEL / scripts.RECORD
+    unfinished = {key: value for key, value in json.loads(record.read_text()).items() if key != "log"}
+    record.write_text(json.dumps(unfinished))
+    (scripts.CHECKOUT / MODEL / "log.txt").write_text("epoch [1/2]\n")
+    assert runs(scripts, capfd, "1", "tiny") == []
+    assert runs(scripts, capfd, *OPTIONS) == ["run", "run"]
+
+
 def test_a_run_that_fails_is_named(scripts, capsys):
     (scripts.CHECKOUT / "train.py").write_text("raise SystemExit(3)")
     assert call(scripts, "base2new_train", "BMIP", "eurosat") == 1
     error = capsys.readouterr().err
-    assert "train.py" in error and "status 3" in error
+    assert "train.py" in error and "status 3" in error and "seed1" in error
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ WRONG = {
     "top": ([*ZERO_SHOT, "--top", "0"], "--top is 0; set it to 1 or more"),
     "batch": ([*ZERO_SHOT, "--batch-size", "-1"], "--batch-size is -1"),
     "pattern": ([*ZERO_SHOT, "/no/such/*.jpg"], "No file fits the pattern '/no/such/*.jpg'"),
+    "output to a folder": ([*ZERO_SHOT, "--output", "/tmp"], "--output is '/tmp', which is a folder; name a file"),
     "output": ([*ZERO_SHOT, "--output", "/no/such/file.csv"], "whose folder is not there"),
 }
 

@@ -103,6 +103,14 @@ def test_kept_text_features_follow_every_change_of_a_parameter(small_clip, image
         torch.testing.assert_close(features(), fresh())
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_kept_text_features_hold_no_graph_of_the_text_tower(small_clip, classnames, mode):
+    model = PromptedCLIP(small_clip, BMIPLearner(BMIPConfig(depth=2), small_clip), classnames).eval()
+    with mode():
+        kept = model.class_features()
+    assert not kept.requires_grad and not kept.is_inference()
+
+
 def test_training_mode_leaves_clip_in_evaluation_mode(small_clip, classnames):
     model = PromptedCLIP(small_clip, BMIPLearner(BMIPConfig(depth=1), small_clip), classnames).train()
     assert model.learner.training and not model.clip_model.training

@@ -86,6 +86,12 @@ def test_pickled_weights_are_refused_and_not_executed(tmp_path):
     assert not (tmp_path / "made").exists()
 
 
+def rewrite(folder: Path, **changes) -> None:
+    """Change entries of a saved classifier's description."""
+    path = folder / "classifier.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -97,6 +103,8 @@ def test_pickled_weights_are_refused_and_not_executed(tmp_path):
             lambda folder: (folder / "classifier.json").write_text('{"format": 9}'),
             "has format 9; this version reads 1",
         ),
+        (lambda folder: rewrite(folder, parameters=[1]), "has no parameters by name"),
+        (lambda folder: rewrite(folder, parameters={"wings": 2}), "parameters that this version does not have: wings"),
     ],
 )
 def test_a_damaged_folder_is_named(change, message, tmp_path):
@@ -187,6 +195,18 @@ def test_what_is_given_overrules_what_is_recorded(run_train):
         PromptClassifier.load(run.folder, settings={"depth": 2}, **QUIET)
     with pytest.raises(InputError, match="It does not fit BMIP with these settings: .*text_gate"):
         PromptClassifier.load(run.folder, settings={"aggregation": "addition"}, **QUIET)
+
+
+def test_a_run_of_the_plugin_under_its_other_name_is_the_method_with_its_settings(run_train):
+    run = run_train(options=["TRAINER.BMIP.GATE.RELATIVE", "True"])
+    expected = PromptClassifier.load(run.folder, **QUIET).predict_proba(IMAGES)
+    record = run.result
+    nodes = record["configuration"]["TRAINER"]
+    record["trainer"], nodes["BMIPPLUGIN"] = "BMIPPlugin", nodes.pop("BMIP")
+    (run.folder / "result.json").write_text(json.dumps(record))
+    loaded = PromptClassifier.load(run.folder, **QUIET)
+    assert loaded.config_.relative
+    np.testing.assert_array_equal(loaded.predict_proba(IMAGES), expected)
 
 
 def test_half_precision_of_a_run_is_not_taken_over_to_the_cpu(run_train):
@@ -288,9 +308,12 @@ def test_what_cannot_be_loaded_is_named_with_the_remedy(tmp_path):
     torch.save(other.state_dict(), tmp_path / "clip.pt")
     refused("text_prompts has .* wide, expected", path, NAMES, method="MaPLe", backbone=str(tmp_path / "clip.pt"))
     (tmp_path / "text.pth").write_text("no checkpoint")
-    refused('text.pth" is no checkpoint, or a damaged one', tmp_path / "text.pth", NAMES, **tiny)
+    refused('text.pth" is no checkpoint; give a file that training wrote', tmp_path / "text.pth", NAMES, **tiny)
     torch.save([1, 2], tmp_path / "list.pth")
     refused("list.pth' holds no state dict", tmp_path / "list.pth", NAMES, **tiny)
+    for content in ({}, {"w": torch.ones(2)}):
+        torch.save(content, tmp_path / "other.pth")
+        refused("other.pth' holds no prompts of MaPLe", tmp_path / "other.pth", NAMES, **tiny)
     for place in ("a", "b"):
         (tmp_path / "two" / place).mkdir(parents=True)
         shutil.copy(path, tmp_path / "two" / place / "model.pth.tar-5")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import functools
 import importlib
 import re
@@ -21,6 +20,7 @@ from yacs.config import CfgNode
 
 from .objectives import OBJECTIVES, build_objective
 from .prompting.errors import InputError
+from .prompting.methods import suggestion
 from .prompting.prompted_clip import AUTOMATIC
 
 # What all methods share and Dassl does not have; CoOp, MaPLe and BMIP declare these in their train.py.
@@ -200,11 +200,7 @@ def _float_text(text: str) -> str:
 def _check_name(key: str, name: str, registry: Registry) -> None:
     known = registry.registered_names()
     if name not in known:
-        guess = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        raise InputError(
-            f"{key} is {name!r}; set it to one of {', '.join(sorted(known))}."
-            + (f" Do you mean {guess[0]}?" if guess else "")
-        )
+        raise InputError(f"{key} is {name!r}; set it to one of {', '.join(sorted(known))}.{suggestion(name, known)}")
 
 
 def _explain(error: Exception) -> str:

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
 
 import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
+from minidassl.checkpoint import CheckpointError
 
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
@@ -26,7 +29,7 @@ _DATA_DEFAULTS = {"DATASET": {"SUBSAMPLE_CLASSES": "all"}}
 def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
     """Register methods, and declare their keys in the configuration that Dassl hands out from now on.
 
-    A key that is there already keeps its default.
+    A key that is there already keeps its default. The plugin's errors are printed in one line, without a traceback.
 
     Args:
         modules: the methods' modules in this package.
@@ -35,6 +38,7 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
     Raises:
         InputError: a name is taken.
     """
+    sys.excepthook = in_one_line(sys.excepthook)
     OTHER_NAMES.update(names)
     before = TRAINER_REGISTRY.registered_names()
     for module in modules:
@@ -43,7 +47,7 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
         except KeyError as error:
             raise InputError(
                 f"{error.args[0]}: this code base registers a trainer of the plugin's name. Run install_plugin.py "
-                "again, which then takes another name."
+                "again, which takes another name where it finds that trainer in trainers/; elsewhere, rename it."
             ) from error
     for own, name in names.items():
         print(f"{own} of the plugin is the trainer {name} here; its keys are TRAINER.{name.upper()}")
@@ -54,3 +58,17 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
             declare_missing(cfg_default, TRAINER_REGISTRY.get(name).defaults)
     for objective in OBJECTIVES.values():
         declare_missing(cfg_default, objective.defaults)
+
+
+def in_one_line(
+    hook: Callable[[type[BaseException], BaseException, TracebackType | None], None],
+) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    """An excepthook that says what is wrong with a user's input, and leaves all else to `hook`."""
+
+    def say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, (InputError, CheckpointError, FloatingPointError)):
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            hook(kind, error, trace)
+
+    return say

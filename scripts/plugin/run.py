@@ -9,21 +9,26 @@
     xd_train         train on all classes (of imagenet in the field)
     xd_test          test imagenet's model, or that of --source, on all classes of DATASET
 
-Data are in $DATA. Output goes to the folders that the field's scripts use. What has a result there is not run again.
+Data are in $DATA. Output goes to the folders that the field's scripts use. What has a result of the same command there
+is not run again; a test of a model that has changed since is.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
+import json
 import os
 import re
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIGS = CHECKOUT / "configs" / "trainers"
@@ -40,6 +45,8 @@ RECIPES = {
     "PromptSRC": ("vit_b16_c2_ep20_batch4_4+4ctx",),
     "VPT": ("vit_b16_c2_ep5_batch4_4",),
 }
+# By what command a folder's result came about; its data folder and its Dassl do not count, which change nothing of it.
+RECORD = "command.json"
 # From here on torch.load refuses what upstream Dassl saves, and soon after its warm-up cannot be built either.
 TOO_NEW_FOR_UPSTREAM = (2, 6)
 
@@ -64,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         "--dassl", choices=("auto", "upstream", "stand-in"), default="auto", help="which one to run on"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    parser.add_argument("--force", action="store_true", help="run all again; trained models are deleted before")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs for train.py")
     args = parser.parse_args(argv)
     try:
@@ -72,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except subprocess.CalledProcessError as error:
-        print(f"error: {shlex.join(error.cmd)} ended with status {error.returncode}", file=sys.stderr)
+        output = error.cmd[error.cmd.index("--output-dir") + 1]
+        print(f"error: train.py for {output} ended with status {error.returncode}; see above", file=sys.stderr)
         return 1
     return 0
 
@@ -152,11 +161,11 @@ def run_part(
     output, trains = folder(part, args, trainer, cfg, seed), part.endswith("train")
     config = next(path for path in (CONFIGS / trainer / f"{cfg}.yaml", CONFIGS / f"{cfg}.yaml") if path.is_file())
     command = [
-        *python,
-        *("--root", args.data, "--seed", seed, "--trainer", trainer),
+        *("--seed", seed, "--trainer", trainer),
         *("--dataset-config-file", f"configs/datasets/{args.dataset}.yaml"),
         *("--config-file", config.relative_to(CHECKOUT).as_posix(), "--output-dir", output.as_posix()),
     ]
+    model = None
     if not trains:
         source = argparse.Namespace(**{**vars(args), "dataset": args.source})
         model = folder(
@@ -168,15 +177,60 @@ def run_part(
     classes = {"base2new_train": "base", "base2new_test": "new"}.get(part, "all")
     shots = args.shots if trains or part == "base2new_test" else "-1"
     command += ["DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", classes, *args.opts]
+    whole = [*python, "--root", args.data, *command]
     if args.dry_run:
-        print(shlex.join(command))
+        print(shlex.join(whole))
         return None
-    if accuracy(CHECKOUT / output, trains) is None:
-        print(shlex.join(command), flush=True)
-        subprocess.run(command, cwd=CHECKOUT, check=True)
-    else:
+    if args.force and trains:
+        shutil.rmtree(CHECKOUT / output, ignore_errors=True)
+    record = {"command": command, "model_log": model and log_digest(CHECKOUT / model)}
+    if not args.force and has_result(output, record, trains):
         print(f"There is a result in {output}")
+    else:
+        print(shlex.join(whole), flush=True)
+        # Before, so that a run that was stopped is recognised; the log comes behind it, and makes it a result.
+        write_record(output, record)
+        subprocess.run(whole, cwd=CHECKOUT, check=True)
+        write_record(output, {**record, "log": log_digest(CHECKOUT / output)})
     return accuracy(CHECKOUT / output, trains)
+
+
+def has_result(output: Path, record: dict[str, Any], trains: bool) -> bool:
+    """Whether the folder has the result of what `record` describes, so that it need not run.
+
+    A test without a record, or with another one, is run again. A trained model without a record is taken as it is: the
+    field's own scripts leave such.
+
+    Raises:
+        UsageError: the folder has a model that another command trained, from which a run would go on.
+    """
+    folder = CHECKOUT / output
+    found, log_now = accuracy(folder, trains) is not None, log_digest(folder)
+    if not (folder / RECORD).is_file():
+        if found and trains:
+            print(f"{output} was not trained by this script: how is not known, and --force trains it again")
+        return found and trains
+    earlier = json.loads((folder / RECORD).read_text())
+    log = earlier.pop("log", None)
+    if found and earlier == record and log == log_now:
+        return True
+    before, now = (dict(zip(each["command"][::2], each["command"][1::2])) for each in (earlier, record))
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    reasons = [f"{key} was {before.get(key, 'not given')} and is now {now.get(key, 'not given')}" for key in keys]
+    if log not in (None, log_now) and not reasons:
+        reasons = ["it was trained further by another command"]
+    if trains and reasons and any(folder.glob("*/model.pth.tar-*")):
+        raise UsageError(
+            f"{output} holds a model of another command: {'; '.join(reasons)}. Move that folder away, repeat that "
+            "command, or give --force (before --opts) to delete the model and train it again."
+        )
+    return False
+
+
+def write_record(output: Path, record: dict[str, Any]) -> None:
+    path = CHECKOUT / output / RECORD
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 def last_epoch(model: Path) -> int:
@@ -188,10 +242,20 @@ def last_epoch(model: Path) -> int:
     return max(epochs)
 
 
+def newest_log(output: Path) -> bytes:
+    """The content of the newest log in a run's folder; nothing where there is none."""
+    logs = sorted(output.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
+    return logs[-1].read_bytes() if logs else b""
+
+
+def log_digest(output: Path) -> str:
+    """What tells one run in a folder from another, also after it was copied: its log has the times of its steps."""
+    return hashlib.sha256(newest_log(output)).hexdigest()
+
+
 def accuracy(output: Path, trained: bool) -> float | None:
     """The last accuracy in the newest log of a run that came to its end; None where there is none."""
-    logs = sorted(output.glob("log.txt*"), key=lambda path: path.stat().st_mtime)
-    text = logs[-1].read_text(errors="replace") if logs else ""
+    text = newest_log(output).decode(errors="replace")
     if trained:
         text = "".join(re.split(r"Finish(?:ed)? training", text)[1:])
     found = re.findall(r"\* accuracy: ([\d.]+)%", text)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import math
+import numbers
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -168,16 +169,20 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         ):
             if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
                 raise InputError(f"{name} is {value!r}; set it to a whole number, {least} or more.")
-        if not recipe.learning_rate > 0 or not math.isfinite(recipe.learning_rate):
+        if not _is_number(recipe.learning_rate) or recipe.learning_rate <= 0:
             raise InputError(f"learning_rate is {recipe.learning_rate!r}; set it above 0, such as 0.002.")
-        low, high = recipe.crop_scale
-        if not 0 < low <= high <= 1:
-            raise InputError(
-                f"crop_scale is {recipe.crop_scale!r}; set it to two parts of an area, such as (0.08, 1)."
-            )
+        if not _is_number(self.weight_decay) or self.weight_decay < 0:
+            raise InputError(f"weight_decay is {self.weight_decay!r}; set it to 0 or more, such as 5e-4.")
+        scale = recipe.crop_scale
+        pair = isinstance(scale, (tuple, list)) and len(scale) == 2 and all(map(_is_number, scale))
+        if not pair or not 0 < scale[0] <= scale[1] <= 1:
+            raise InputError(f"crop_scale is {scale!r}; set it to two parts of an area, such as (0.08, 1).")
+        if not isinstance(recipe.flip, (bool, np.bool_)):
+            raise InputError(f"flip is {recipe.flip!r}; set it to True or False.")
         return recipe
 
     def _train(self, model: PromptedCLIP, images: Sequence[Any], labels: list[int], recipe: Recipe) -> list[dict]:
+        """Train the learner in place; gives `history_`. Raises FloatingPointError where the loss is not finite."""
         parameters = list(model.learner.parameters())
         if not parameters:
             return []
@@ -306,15 +311,14 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         return self._logits(images).softmax(dim=1).numpy()
 
     def score(self, images: Sequence[Any], labels: Sequence[str], sample_weight: ArrayLike | None = None) -> float:
-        """Part of the images, in 0..1, whose predicted class is their label.
+        """Part of the images, in 0..1, whose predicted class is their label; a label of no class counts as missed.
 
         Raises:
-            InputError: a label is none of the classes; their numbers differ.
+            InputError: there is not one label, a class name, for each image.
         """
         check_is_fitted(self, "model_")
         images = list_of(images)
         names = _check_labels(images, labels)
-        _check_known(names, list(self.classes_))
         return float(accuracy_score(names, self.predict(images), sample_weight=sample_weight))
 
     @torch.no_grad()
@@ -369,13 +373,19 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
                 method's authors.
             classes: class names, in label order; None: those that are recorded there.
             parameters: of the class, which overrule what is recorded; `settings` one by one. A single checkpoint
-                records nothing: it needs `method` and `classes`, and `backbone` if that is not ViT-B/16. Lengths and
-                depths of prompts are read off its tensors.
+                outside its run's folder records nothing: it needs `method` and `classes`, and `backbone` if that is
+                not ViT-B/16. Lengths and depths of prompts are read off its tensors.
 
         Raises:
             InputError: there is nothing of the kind, it does not fit, or too little is known of it.
         """
         saved = read_saved(path)
+        unknown = sorted(saved.parameters.keys() - cls().get_params(deep=False).keys())
+        if unknown:
+            raise InputError(
+                f"{str(saved.source.parent)!r} was saved with parameters that this version does not have: "
+                f"{', '.join(unknown)}. Load it with the version that saved it."
+            )
         chosen = {**saved.parameters, **parameters}
         if "method" not in chosen:
             raise InputError(f"{str(saved.source)!r} does not record its method; give it as method.")
@@ -408,10 +418,18 @@ def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -
             state_dict, _ = method.released.translate(state_dict)
         except InputError as error:
             raise InputError(f"{str(saved.source)!r} cannot be loaded. {error}") from error
-    return {**method.settings_of(state_dict, released), **given}
+    found = method.settings_of(state_dict, released)
+    if method.sizes and not any(found[name] for name in method.sizes):
+        raise InputError(f"{str(saved.source)!r} holds no prompts of {method.name}; give a checkpoint of that method.")
+    return {**found, **given}
 
 
 def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapping[str, Tensor]) -> None:
+    """Put prompts into a classifier, from our names or those of the method's authors.
+
+    Raises:
+        InputError: they are of another method, backbone, number or length, or come with CoPrompt's adapters.
+    """
     learner: PromptLearner = classifier.model_.learner
     if method.released is not None and method.released.matches(state_dict):
         check_backbone(state_dict, classifier.model_.clip_model, str(classifier.backbone))
@@ -432,15 +450,26 @@ def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapp
         raise InputError(f"It does not fit {method.name} with these settings: {details}") from error
 
 
-def _device(name: str | None) -> torch.device:
+def _device(name: str | int | None) -> torch.device:
+    """torch's device of a name, or of a GPU's number; raises InputError where there is none."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
         raise InputError(f"device is {name!r}; set it to cpu, cuda, or None.") from error
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise InputError(f"device is {name!r}, but torch finds {gpus} GPUs here; set it to cpu, or None.")
+    return device
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_labels(images: list[Any], labels: Any) -> list[str]:
-    """The labels as a list of class names, one for each image."""
+    """The labels as a list of class names; raises InputError unless there is one in words for each image."""
     if isinstance(labels, str) or not hasattr(labels, "__len__"):
         raise InputError(f"labels is a {type(labels).__name__}; give a list of class names.")
     if len(images) != len(labels):
@@ -451,7 +480,9 @@ def _check_labels(images: list[Any], labels: Any) -> list[str]:
 
 
 def _check_classes(classes: Any) -> list[str]:
-    if isinstance(classes, str) or not hasattr(classes, "__len__") or not len(classes):
+    """The class names as a list; raises InputError where they are no list of names in words, each once."""
+    # A set has no order, which is that of the labels.
+    if isinstance(classes, (str, Set)) or not hasattr(classes, "__len__") or not len(classes):
         raise InputError(f"classes is {classes!r}; give a list of class names.")
     names = [_check_name(name, f"Class {number}") for number, name in enumerate(classes)]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -461,6 +492,7 @@ def _check_classes(classes: Any) -> list[str]:
 
 
 def _check_name(name: Any, what: str) -> str:
+    """The name as plain text; raises InputError for anything else, and calls it `what`."""
     if not isinstance(name, str) or not name.strip():
         raise InputError(
             f"{what} is {name!r}, a {type(name).__name__}; give the name of the class in words, which is what CLIP "
@@ -470,12 +502,13 @@ def _check_name(name: Any, what: str) -> str:
 
 
 def _check_known(labels: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises InputError for labels that are none of the classes, and names the first few."""
     unknown = sorted(set(labels) - set(classes))
     if unknown:
         shown = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
         raise InputError(
             f"labels has {shown}, which {'is' if len(unknown) == 1 else 'are'} not among the {len(classes)} classes; "
-            "give all of them as classes, or set_classes."
+            "give all of them as classes."
         )
 
 

@@ -37,15 +37,21 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
     if isinstance(image, (str, os.PathLike)):
         try:
             with Image.open(image) as opened:
+                _check_pixels(opened, f"The image {str(image)!r}")
                 return opened.convert("RGB")
+        except InputError:
+            raise
         except FileNotFoundError as error:
             raise InputError(f"There is no image {str(image)!r}.") from error
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             reason = "no image in a format that Pillow reads" if isinstance(error, UnidentifiedImageError) else error
             raise InputError(f"The image {str(image)!r} cannot be read: {reason}.") from error
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
     name = "The image" if number is None else f"Image {number}"
+    if isinstance(image, Image.Image):
+        _check_pixels(image, name)
+        return image.convert("RGB")
+    if isinstance(image, (np.ndarray, Tensor)) and 0 in image.shape:
+        raise InputError(f"{name} has no pixels: it is {list(image.shape)}; give {KINDS}.")
     if isinstance(image, np.ndarray):
         if image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
             return Image.fromarray(image).convert("RGB")
@@ -53,6 +59,16 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
     if isinstance(image, Tensor):
         return _from_tensor(image.detach().cpu(), name)
     raise InputError(f"{name} is a {type(image).__name__}; give {KINDS}.")
+
+
+def _check_pixels(image: Image.Image, name: str) -> None:
+    """Raises InputError for an image without pixels, or with more than 8 bits in each, which Pillow would clip."""
+    if 0 in image.size:
+        raise InputError(f"{name} has no pixels: it is {list(image.size)}; give {KINDS}.")
+    if image.mode.startswith(("I", "F")):
+        raise InputError(
+            f"{name} has Pillow's mode {image.mode}, of which all above 255 would be white; convert it to 8 bits."
+        )
 
 
 def _from_tensor(image: Tensor, name: str) -> Image.Image:
@@ -76,6 +92,11 @@ def list_of(images: Any) -> list[Any]:
     Raises:
         InputError: it is a single image, or nothing of known length.
     """
+    single = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3
+    if single or (isinstance(images, Tensor) and images.dim() == 3):
+        raise InputError(
+            f"images is a single image {list(images.shape)}; give a list of images, be it one of a single image."
+        )
     if isinstance(images, (str, os.PathLike, Image.Image)) or not hasattr(images, "__len__"):
         raise InputError(f"images is a {type(images).__name__}; give a list of images, be it one of a single image.")
     return list(images)
@@ -85,13 +106,13 @@ def check_files(images: Iterable[Any]) -> None:
     """Open those images that are files, without decoding them.
 
     Raises:
-        InputError: one is missing or no image.
+        InputError: one is missing, or no image that can be used.
     """
     for image in images:
         if isinstance(image, (str, os.PathLike)):
             try:
-                with Image.open(image):
-                    pass
+                with Image.open(image) as opened:
+                    _check_pixels(opened, f"The image {str(image)!r}")
             except Exception:
                 open_image(image)  # says what is wrong
                 raise

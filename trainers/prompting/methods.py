@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import numbers
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from .learner import FixedSentence, PromptLearner
 from .released import ReleasedLayout, prompt_sizes
 
 TINY = "tiny"
+# What a setting may be, in code and in words, by the type of its default.
+_ALLOWED = {bool: (bool, "True or False"), int: (numbers.Integral, "a whole number"), str: (str, "a text")}
 
 
 @dataclass(frozen=True)
@@ -121,13 +124,19 @@ class Method:
                     f"settings is a {type(settings).__name__}; {self.name} takes a {self.config.__name__} or a dict."
                 )
             return settings
+        if not isinstance(settings or {}, Mapping):
+            raise InputError(f"settings is {settings!r}; give a dict of settings, or a {self.config.__name__}.")
         given = dict(settings or {})
-        for name in given:
+        defaults = {option.name: option.default for option in dataclasses.fields(self.config)}
+        for name, value in given.items():
             if name not in self.keys:
                 raise InputError(
                     f"settings has {name!r}, which {self.name} does not have; it has {', '.join(self.keys)}."
-                    + suggestion(name, self.keys)
+                    + suggestion(str(name), self.keys)
                 )
+            allowed = _ALLOWED.get(type(defaults[name]))
+            if allowed and not (isinstance(value, allowed[0]) and isinstance(value, bool) == (allowed[0] is bool)):
+                raise InputError(f"settings[{name!r}] is {value!r}; set it to {allowed[1]}.")
         with_defaults = {**self.recipe_for(backbone).settings, **given, **self.fixed}
         return self.in_own_words(lambda: self.config(**with_defaults))
 
@@ -303,12 +312,15 @@ _ALL = (
     ),
 )
 METHODS: dict[str, Method] = {method.name: method for method in _ALL}
-# Trainers that train a method's prompts by another objective: the method, and the node of its settings.
+# Trainers that train a method's prompts by another objective, or under another name: the method, and the node of its
+# settings.
 SAME_PROMPTS = {
     "PromptSRC": ("IVLP", "PROMPTSRC"),
     "PromptSRC_BMIP": ("BMIP", "BMIP"),
     "CoPrompt": ("MaPLe", "CoPrompt"),
     "CoPrompt_BMIP": ("BMIP", "BMIP"),
+    # In a checkout that has a BMIP of its own (scripts/install_plugin.py).
+    "BMIPPlugin": ("BMIP", "BMIPPLUGIN"),
 }
 
 

@@ -234,7 +234,8 @@ class PromptedCLIP(nn.Module):
         tensors = [] if fixed else [*self.learner.parameters(), *self.learner.buffers()]
         state = self.ids.device, *((tensor.data_ptr(), tensor._version) for tensor in tensors)
         if self._kept is None or self._kept[0] != state:
-            with torch.no_grad(), torch.inference_mode(False):
+            # In this order: leaving inference mode turns gradients on again.
+            with torch.inference_mode(False), torch.no_grad():
                 self._kept = state, self._normalised_text()
         return self._kept[1]
 

@@ -107,6 +107,7 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file, None without a file; raises InputError for a file of anything else."""
     if not path.is_file():
         return None
     try:
@@ -119,11 +120,14 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _read_classifier(folder: Path) -> Saved:
+    """What `write_saved` wrote; raises InputError where that is damaged or of another version."""
     description = _read_json(folder / DESCRIPTION)
     if description.get("format") != FORMAT or not {"parameters", "classes"} <= description.keys():
         raise InputError(
             f"{folder / DESCRIPTION} has format {description.get('format')!r}; this version reads {FORMAT}."
         )
+    if not isinstance(description["parameters"], dict):
+        raise InputError(f"{folder / DESCRIPTION} has no parameters by name; save the classifier again.")
     path = folder / WEIGHTS
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -173,8 +177,8 @@ def _read_dassl_file(path: Path, why: Exception) -> Mapping[str, Any]:
         from minidassl.checkpoint import CheckpointError, read_file
     except ImportError:
         raise InputError(
-            f"{str(path)!r} cannot be read ({str(why).strip().splitlines()[0]}). A checkpoint with pickled objects "
-            "needs this project's minidassl on the import path."
+            f"{str(path)!r} is not plain tensors. A checkpoint with pickled objects needs this project's minidassl on "
+            "the import path."
         ) from why
     try:
         # It prints a note, and standard output may be where predictions go.
