@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from test_bad_input import assert_refused, no_data  # noqa: F401
@@ -77,9 +79,40 @@ def test_an_average_around_an_epoch_that_there_is_not_is_refused_for_training_al
     assert run_train(*flags, trainer=trainer, folder=tmp_path / "tested", options=options).status == 0
 
 
-def test_sizes_under_promptsrcs_keys_are_refused_by_the_stack_whose_prompts_are_bmips(run_train):
-    run = run_train(trainer="PromptSRC_BMIP", options=[*MEAN, f"{SRC}N_CTX_TEXT", "2"])
-    assert_refused(run, [f"{SRC}N_CTX_TEXT", "2", "TRAINER.BMIP.N_CTX", "PROMPT_DEPTH"])
+# Of PromptSRC's and CoPrompt's own prompts; the first ones at their defaults.
+OTHERS_PROMPTS = [
+    ("PromptSRC_BMIP", [f"{SRC}N_CTX_TEXT", "4"], "BMIP"),
+    ("PromptSRC_BMIP", [f"{SRC}N_CTX_VISION", "2", f"{SRC}PROMPT_DEPTH_TEXT", "9"], "BMIP"),
+    ("CoPrompt_BMIP", [f"{CO}N_CTX", "2", f"{CO}PROMPT_DEPTH", "1", f"{CO}PREC", "bf16"], "BMIP"),
+    ("MaPLe", ["TRAINER.OBJECTIVE", "self_regulation", f"{SRC}N_CTX_TEXT", "9", f"{SRC}PREC", "bf16"], "MAPLE"),
+    ("IVLP", ["TRAINER.OBJECTIVE", "consistency", f"{CO}CTX_INIT", "a photo of a"], "IVLP"),
+]
+
+
+@pytest.mark.parametrize("trainer, options, node", OTHERS_PROMPTS, ids=str)
+def test_keys_of_another_methods_prompts_are_refused_even_at_their_defaults(
+    run_train,
+    no_data,  # noqa: F811
+    trainer,
+    options,
+    node,
+):
+    keys = [key for key in options[::2] if key != "TRAINER.OBJECTIVE"]
+    run = run_train(trainer=trainer, options=[*MEAN, *options])
+    assert_refused(run, [*keys, options[-1], trainer, f"TRAINER.{node}", f"configs/trainers/{trainer}"])
+
+
+def test_a_file_that_sizes_the_stacks_prompts_by_promptsrcs_keys_is_refused(run_train, no_data, tmp_path):  # noqa: F811
+    path = tmp_path / "theirs.yaml"
+    base = Path("configs/trainers/PromptSRC_BMIP/tiny.yaml").resolve()
+    path.write_text(f"_BASE_: {base}\nTRAINER:\n  PROMPTSRC:\n    N_CTX_TEXT: 4\n    GPA_MEAN: 1\n")
+    run = run_train("--config-file", str(path), trainer="PromptSRC_BMIP")
+    assert_refused(run, [f"{SRC}N_CTX_TEXT is 4, but", "TRAINER.BMIP", "configs/trainers/PromptSRC_BMIP"])
+
+
+def test_keys_of_a_method_that_takes_no_part_are_let_be(run_train):
+    options = [f"{SRC}N_CTX_TEXT", "3", f"{CO}N_CTX", "3", "TEST.NO_TEST", "True"]
+    assert run_train(trainer="MaPLe", options=options).status == 0
 
 
 @pytest.mark.parametrize("trainer", ["BMIP", "PromptSRC"])
