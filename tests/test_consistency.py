@@ -5,6 +5,7 @@ from __future__ import annotations
 import naive_objectives as naive
 import pytest
 import torch
+from test_bad_input import assert_refused
 from test_self_regulation import LABELS, PAIRS, TOLERANCE, assert_gradients, saved, units
 from test_training import assert_same_state, interrupt_in
 from torch import Tensor
@@ -318,3 +319,24 @@ def test_a_checkpoint_without_adapters_does_not_load_where_there_are_some_nor_th
         trainer = "MaPLe"
     again = run_train("--eval-only", "--model-dir", str(run.folder), trainer=trainer, folder=tmp_path / "eval")
     assert again.status == 2 and "adapters.image.layers.0.weight" in again.errors and "Traceback" not in again.errors
+
+
+SHARES = [f"TRAINER.CoPrompt.{tower}_ADAPTER_SHARE" for tower in ("IMAGE", "TEXT")]
+
+
+def test_a_run_is_tested_with_the_shares_of_the_adapters_that_it_was_trained_with(run_train, tmp_path):
+    run = run_train(trainer="CoPrompt", options=[SHARES[0], "0.3", "TEST.NO_TEST", "True"])
+    flags = "--eval-only", "--model-dir", str(run.folder)
+    same = run_train(*flags, trainer="CoPrompt", folder=tmp_path / "same", options=[SHARES[0], "0.3"])
+    assert same.status == 0, same.errors
+    other = run_train(*flags, trainer="CoPrompt", folder=tmp_path / "other", options=[SHARES[1], "1.0"])
+    words = [f"{SHARES[0]} was 0.3 and is now 0.1", f"{SHARES[1]} was 0.2 and is now 1.0", "set the keys"]
+    assert_refused(other, [*words, str(run.folder / "settings.yaml")])
+
+
+def test_weights_without_the_record_of_a_run_are_tested_with_the_shares_that_are_configured(run_train, tmp_path):
+    run = run_train(trainer="CoPrompt", options=["TEST.NO_TEST", "True"])
+    (run.folder / "settings.yaml").unlink()
+    flags = "--eval-only", "--model-dir", str(run.folder)
+    tested = run_train(*flags, trainer="CoPrompt", folder=tmp_path / "eval", options=[SHARES[0], "0.5"])
+    assert tested.status == 0, tested.errors

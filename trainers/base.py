@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation import Recorder, data_fingerprint, environment, plain_configuration, weights_hash
-from .objectives import CROSS_ENTROPY, build_objective
+from .objectives import CROSS_ENTROPY, build_objective, check_tested
 from .prompting.class_groups import peak_memory
 from .prompting.clip_io import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.errors import InputError
@@ -336,6 +336,7 @@ class PromptTrainer(Checkpointing, TrainerX):
         return accuracy
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
+        check_tested(self.objective, directory)
         super().load_model(directory, epoch)
         if not self.trained:  # else this is the run's own best model
             self.model_dir, self.trained_on = str(directory), trained_on(directory)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import yaml
 from yacs.config import CfgNode
 
 from .prompting.consistency import Consistency, ConsistencyConfig
@@ -14,6 +15,7 @@ from .prompting.errors import InputError
 from .prompting.objective import Objective
 from .prompting.self_regulation import SelfRegulation, SelfRegulationConfig
 from .prompting.templates import template_of
+from .records import SETTINGS, changed_settings
 
 CROSS_ENTROPY = "cross_entropy"
 # The shipped descriptions, by registered data-set name, and CoPrompt's names of its own files.
@@ -89,6 +91,27 @@ def build_objective(cfg: CfgNode, own: str = CROSS_ENTROPY) -> Objective:
     declare_missing(cfg, OBJECTIVES[name].defaults)
     cfg.freeze()
     return OBJECTIVES[name].build(cfg)
+
+
+def check_tested(objective: Objective, folder: str | Path) -> None:
+    """Check that a model is tested with the objective's values that it was trained with, as far as they are known.
+
+    Args:
+        folder: of the training run; without the record of its settings, as published files are, nothing is checked.
+
+    Raises:
+        InputError: a key of the objective's `tested_keys` differs.
+    """
+    path = Path(folder) / SETTINGS
+    if not objective.tested_keys or not path.is_file():
+        return
+    settings = objective.settings()
+    changed = changed_settings(yaml.safe_load(path.read_text()), {key: settings[key] for key in objective.tested_keys})
+    if changed:
+        raise InputError(
+            f"{path} is of a run with other settings: {'; '.join(changed)}. Its weights were trained for the former; "
+            "set the keys to them."
+        )
 
 
 def declare_missing(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:

@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cosine": cosine_distance,
     "mse": lambda features, teacher: (features - teacher).square().mean(),
 }
+SHARE_KEYS = "TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE", "TRAINER.CoPrompt.TEXT_ADAPTER_SHARE"
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,20 @@ class Consistency(Objective):
     """
 
     views = 2
+    tested_keys = SHARE_KEYS
 
     def __init__(self, config: ConsistencyConfig, describe: Callable[[Sequence[str]], Sequence[Sequence[str]]]):
         self.config = config
         self.describe = describe
 
+    def settings(self) -> dict[str, Any]:
+        config = self.config
+        shares = dict(zip(SHARE_KEYS, (config.image_share, config.text_share)))
+        return {"TRAINER.W": config.weight, "TRAINER.DISTILL": config.distance, **shares}
+
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
-        keys = "TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE", "TRAINER.CoPrompt.TEXT_ADAPTER_SHARE"
         width = clip_model.text_projection.shape[1]
-        learner.adapters = FeatureAdapters(width, self.config.image_share, self.config.text_share, keys)
+        learner.adapters = FeatureAdapters(width, self.config.image_share, self.config.text_share, SHARE_KEYS)
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         by_class = self.describe(classnames)

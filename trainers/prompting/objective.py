@@ -35,10 +35,16 @@ class Objective:
     Attributes:
         views: how many times each image is augmented independently.
         takes_all_epochs: training must reach its last epoch for the model to be what the objective is about.
+        tested_keys: those of `settings` that a trained model answers by, so that its tests need the same values.
     """
 
     views: int = 1
     takes_all_epochs: bool = False
+    tested_keys: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration's keys that shape the training by this objective, dotted, with their values."""
+        return {}
 
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
         """Give the learner further parts that train, on the CPU; called once, before any checkpoint is loaded."""
