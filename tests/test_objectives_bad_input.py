@@ -179,28 +179,56 @@ def without_settings(run) -> None:
     (run.folder / "settings.yaml").unlink()
 
 
-@pytest.mark.parametrize(
-    "change, words",
-    [
-        (["TRAINER.PROMPTSRC.GPA_MEAN", "3"], ["mean 2.0", "GPA_MEAN", "3.0"]),
-        (["TRAINER.PROMPTSRC.GPA_STD", "2"], ["standard deviation 1.0", "GPA_STD", "2.0"]),
-        (["OPTIM.MAX_EPOCH", "4"], ["averages 3 epochs", "OPTIM.MAX_EPOCH"]),
-    ],
-    ids=str,
-)
-def test_the_checkpoint_itself_tells_its_gaussian(run_train, monkeypatch, change, words):
-    interrupt_in(monkeypatch, epoch=1)
-    without_settings(run_train(trainer="PromptSRC", options=THREE))
-    other = run_train(trainer="PromptSRC", options=[*THREE, *change])
-    assert_refused_at_last(other, [*words, "train from scratch"])
+OWN = ["OPTIM.MAX_EPOCH", "3"]
+CHANGED = [
+    ("PromptSRC", THREE, [f"{SRC}GPA_MEAN", "3"], "2.0"),
+    ("PromptSRC", THREE, [f"{SRC}GPA_STD", "2"], "1.0"),
+    ("PromptSRC", THREE, ["OPTIM.MAX_EPOCH", "4"], "3"),
+    ("PromptSRC", THREE, [f"{SRC}TEXT_LOSS_WEIGHT", "3"], "25.0"),
+    ("PromptSRC", THREE, [f"{SRC}IMAGE_LOSS_WEIGHT", "3"], "10.0"),
+    ("PromptSRC", THREE, [f"{SRC}TEACHER_SENTENCES", "80"], "60"),
+    ("CoPrompt", OWN, ["TRAINER.W", "3"], "1.0"),
+    ("CoPrompt", OWN, ["TRAINER.DISTILL", "mse"], "'cosine'"),
+    ("CoPrompt", OWN, [f"{CO}IMAGE_ADAPTER_SHARE", "0.5"], "0.1"),
+    ("CoPrompt", OWN, [f"{CO}TEXT_ADAPTER_SHARE", "0.5"], "0.2"),
+    ("IVLP", THREE, ["TRAINER.OBJECTIVE", "self_regulation"], "'cross_entropy'"),
+    ("IVLP", [*THREE, "TRAINER.OBJECTIVE", "self_regulation"], ["TRAINER.OBJECTIVE", ""], "'self_regulation'"),
+]
 
 
-def test_the_checkpoint_itself_tells_that_it_has_no_average(run_train, monkeypatch):
+@pytest.mark.parametrize("trainer, options, change, before", CHANGED, ids=str)
+def test_the_checkpoint_itself_tells_its_objective_and_settings(
+    run_train, monkeypatch, trainer, options, change, before
+):
     interrupt_in(monkeypatch, epoch=1)
-    without_settings(run_train(trainer="IVLP", options=["OPTIM.MAX_EPOCH", "3"]))
-    options = [*THREE, "TRAINER.OBJECTIVE", "self_regulation"]
-    run = run_train(trainer="IVLP", options=options)
-    assert_refused_at_last(run, ["no average", "without self-regulation", "--force"])
+    without_settings(run_train(trainer=trainer, options=options))
+    other = run_train(trainer=trainer, options=[*options, *change])
+    assert_refused_at_last(other, [f"{change[0]} was {before}", "Set the keys", "train from scratch", "--force"])
+
+
+def forget_settings(run) -> None:
+    """As an older version wrote the checkpoints of a run."""
+    without_settings(run)
+    for file in run.folder.glob("*/model.pth.tar-*"):
+        content = torch.load(file, weights_only=True)
+        del content["trainer_state"]["objective_settings"]
+        torch.save(content, file)
+
+
+@pytest.mark.parametrize("trainer", ["PromptSRC", "CoPrompt", "BMIP"])
+def test_a_checkpoint_that_does_not_tell_is_tested_and_resumed_by_cross_entropy_alone(
+    run_train, tmp_path, monkeypatch, trainer
+):
+    interrupt_in(monkeypatch, epoch=1)
+    run = run_train(trainer=trainer, options=THREE)
+    forget_settings(run)
+    flags = "--eval-only", "--model-dir", str(run.folder)
+    assert run_train(*flags, trainer=trainer, folder=tmp_path / "eval", options=THREE).status == 0
+    resumed = run_train(trainer=trainer, options=THREE)
+    if trainer == "BMIP":
+        assert resumed.status == 0 and "epoch [2/3]" in resumed.output
+    else:
+        assert_refused_at_last(resumed, ["does not tell", "TRAINER.OBJECTIVE", "--force"])
 
 
 # ------------------------------------------------------------------------------------------------ published files

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation import Recorder, data_fingerprint, environment, plain_configuration, weights_hash
-from .objectives import CROSS_ENTROPY, build_objective, check_tested
+from .objectives import CROSS_ENTROPY, OBJECTIVE_KEY, build_objective, check_resumed, check_tested
 from .prompting.class_groups import peak_memory
 from .prompting.clip_io import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.errors import InputError
@@ -81,7 +81,8 @@ class PromptTrainer(Checkpointing, TrainerX):
     model_dir: str | None = None  # where the evaluated weights come from,
     trained_on: dict[str, Any] | None = None  # and what they were trained on, as far as that is known
     learned: list[str] | None = None  # names of the classes that they were trained on
-    objective_state: Mapping[str, Any] = MappingProxyType({})  # as the checkpoint to resume from has it
+    objective_state: Mapping[str, Any] = MappingProxyType({})  # as the checkpoint to resume from has it,
+    resumed_settings: Mapping[str, Any] | None = None  # and the settings; None where it does not tell
 
     def __init__(self, cfg: CfgNode):
         super().__init__(cfg)
@@ -282,6 +283,7 @@ class PromptTrainer(Checkpointing, TrainerX):
     def before_train(self) -> None:
         super().before_train()
         if self.start_epoch:
+            check_resumed(self.resumed_settings, self._objective_settings())
             self.objective.load_training_state(self.objective_state)
         if self.start_epoch < self.max_epoch:
             self.objective.prepare(self.model, self.dm.dataset.classnames)
@@ -309,6 +311,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             "best_validation": self.best_validation,
             "train_seconds": self.train_seconds,
             "objective": self.objective.training_state(),
+            "objective_settings": self._objective_settings(),
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
@@ -316,6 +319,11 @@ class PromptTrainer(Checkpointing, TrainerX):
         self.best_validation = state["best_validation"]
         self.train_seconds = state.get("train_seconds", 0.0)
         self.objective_state = state.get("objective", {})
+        self.resumed_settings = state.get("objective_settings")
+
+    def _objective_settings(self) -> dict[str, Any]:
+        """The objective's name and settings, as dotted keys of the configuration."""
+        return {OBJECTIVE_KEY: self.cfg.TRAINER.OBJECTIVE or self.objective_name, **self.objective.settings()}
 
     def after_train(self) -> None:
         self.trained = True

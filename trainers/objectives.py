@@ -18,6 +18,7 @@ from .prompting.templates import template_of
 from .records import SETTINGS, changed_settings
 
 CROSS_ENTROPY = "cross_entropy"
+OBJECTIVE_KEY = "TRAINER.OBJECTIVE"
 # The shipped descriptions, by registered data-set name, and CoPrompt's names of its own files.
 DESCRIPTIONS = Path(__file__).resolve().parents[1] / "datasets" / "descriptions"
 PUBLISHED_NAMES = {
@@ -111,6 +112,33 @@ def check_tested(objective: Objective, folder: str | Path) -> None:
         raise InputError(
             f"{path} is of a run with other settings: {'; '.join(changed)}. Its weights were trained for the former; "
             "set the keys to them."
+        )
+
+
+def check_resumed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    """Check that training goes on by the objective and the settings that it began with.
+
+    Args:
+        before: dotted keys and their values, as the checkpoint has them; None where it does not tell.
+        now: those of this run.
+
+    Raises:
+        InputError: a value differs, or an objective with settings meets a checkpoint that does not tell.
+    """
+    scratch = "train from scratch (--force, or another --output-dir)."
+    if before is None:
+        if len(now) > 1:
+            raise InputError(
+                f"The checkpoint to resume from does not tell by which objective it was trained, but {OBJECTIVE_KEY} "
+                f"is {now[OBJECTIVE_KEY]!r}, whose settings must be the same: another version or code wrote it; "
+                + scratch
+            )
+        return
+    changed = changed_settings(dict(before), dict(now))
+    if changed:
+        raise InputError(
+            f"The checkpoint to resume from was trained with other settings: {'; '.join(changed)}. Set the keys to "
+            f"the former, or {scratch}"
         )
 
 

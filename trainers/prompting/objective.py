@@ -43,7 +43,10 @@ class Objective:
     tested_keys: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
-        """The configuration's keys that shape the training by this objective, dotted, with their values."""
+        """The configuration's keys that shape the training by this objective, dotted, with their values.
+
+        A checkpoint holds them, and training goes on from it with the same ones alone.
+        """
         return {}
 
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
@@ -70,11 +73,7 @@ class Objective:
         return {}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `training_state` gave.
-
-        Raises:
-            InputError: the state is of other settings.
-        """
+        """Take back what `training_state` gave under the same settings."""
 
 
 def cosine_distance(features: Tensor, teacher: Tensor) -> Tensor:

@@ -98,8 +98,18 @@ class SelfRegulation(Objective):
         self.config = config
         self.weights = gaussian_weights(config.epochs, config.mean, config.std)
         self.average: dict[str, Tensor] = {}
-        self.averaged_epochs = 0
         self.teacher_text: Tensor | None = None
+
+    def settings(self) -> dict[str, Any]:
+        config = self.config
+        return {
+            "TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT": config.text_weight,
+            "TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT": config.image_weight,
+            "OPTIM.MAX_EPOCH": config.epochs,
+            "TRAINER.PROMPTSRC.GPA_MEAN": config.mean,
+            "TRAINER.PROMPTSRC.GPA_STD": config.std,
+            "TRAINER.PROMPTSRC.TEACHER_SENTENCES": config.sentences,
+        }
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         config = self.config
@@ -140,32 +150,13 @@ class SelfRegulation(Objective):
         for name, parameter in learner.named_parameters():
             part = self.weights[epoch - 1] * parameter
             self.average[name] = self.average[name].to(part.device) + part if name in self.average else part
-        self.averaged_epochs += 1
         if epoch == self.config.epochs:
             print("The prompts are now their average over the epochs (Gaussian prompt aggregation)")
             for name, parameter in learner.named_parameters():
                 parameter.copy_(self.average[name])
 
     def training_state(self) -> dict[str, Any]:
-        config = self.config
-        return {
-            "average": self.average,
-            "averaged_epochs": self.averaged_epochs,
-            "gaussian": [config.epochs, config.mean, config.std],
-        }
+        return {"average": self.average}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        config = self.config
-        if "average" not in state:
-            raise InputError(
-                "The checkpoint to resume from has no average of its epochs, so it was trained without "
-                "self-regulation; train from scratch (--force, or another --output-dir)."
-            )
-        if state["gaussian"] != [config.epochs, config.mean, config.std]:
-            raise InputError(
-                "The checkpoint to resume from averages {} epochs with mean {} and standard deviation {}, but "
-                f"OPTIM.MAX_EPOCH, TRAINER.PROMPTSRC.GPA_MEAN and GPA_STD are {config.epochs}, {config.mean} and "
-                f"{config.std}; set them to the former, or train from scratch.".format(*state["gaussian"])
-            )
         self.average = dict(state["average"])
-        self.averaged_epochs = state["averaged_epochs"]
