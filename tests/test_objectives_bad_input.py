@@ -18,14 +18,16 @@ BAD_VALUES = {
     "self_regulation": [
         ([*MEAN, f"{SRC}TEXT_LOSS_WEIGHT", "-1"], [f"{SRC}TEXT_LOSS_WEIGHT", "-1", "0.0 or more"]),
         ([*MEAN, f"{SRC}TEXT_LOSS_WEIGHT", "float('nan')"], [f"{SRC}TEXT_LOSS_WEIGHT"]),
+        ([*MEAN, f"{SRC}IMAGE_LOSS_WEIGHT", "1e999"], [f"{SRC}IMAGE_LOSS_WEIGHT", "inf", "a finite number"]),
         ([*MEAN, f"{SRC}IMAGE_LOSS_WEIGHT", "-0.5"], [f"{SRC}IMAGE_LOSS_WEIGHT", "-0.5", "0.0 or more"]),
         ([*MEAN, f"{SRC}TEACHER_SENTENCES", "70"], [f"{SRC}TEACHER_SENTENCES", "70", "60, 80"]),
         (
             [*MEAN, "TEST.NO_TEST_EARLY", "False", "TEST.FINAL_MODEL", "best_val"],
             ["TEST.FINAL_MODEL", "best_val", "not averaged", "last_step"],
         ),
-        ([*MEAN, f"{SRC}GPA_STD", "0"], [f"{SRC}GPA_STD", "0", "more than 0"]),
-        ([*MEAN, f"{SRC}GPA_STD", "-1"], [f"{SRC}GPA_STD", "-1", "more than 0"]),
+        ([*MEAN, f"{SRC}GPA_STD", "0"], [f"{SRC}GPA_STD", "0", "1e-06 or more"]),
+        ([*MEAN, f"{SRC}GPA_STD", "1e-200"], [f"{SRC}GPA_STD", "1e-200", "1e-06 or more"]),
+        ([*MEAN, f"{SRC}GPA_STD", "-1"], [f"{SRC}GPA_STD", "-1", "1e-06 or more"]),
         ([*MEAN, "DATALOADER.K_TRANSFORMS", "2"], ["DATALOADER.K_TRANSFORMS", "2", "1 views"]),
         (
             [*MEAN, "TEST.NO_TEST_EARLY", "False"],
@@ -34,6 +36,7 @@ BAD_VALUES = {
     ],
     "consistency": [
         (["TRAINER.W", "-1"], ["TRAINER.W", "-1", "0.0 or more"]),
+        (["TRAINER.W", "1e999"], ["TRAINER.W", "inf", "a finite number"]),
         (["TRAINER.DISTILL", "kl"], ["TRAINER.DISTILL", "'kl'", "cosine, mse"]),
         ([f"{CO}IMAGE_ADAPTER_SHARE", "1.5"], [f"{CO}IMAGE_ADAPTER_SHARE", "1.5", "between 0.0 and 1.0"]),
         ([f"{CO}IMAGE_ADAPTER_SHARE", "-0.1"], [f"{CO}IMAGE_ADAPTER_SHARE", "-0.1", "between 0.0 and 1.0"]),

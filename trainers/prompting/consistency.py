@@ -49,7 +49,7 @@ class ConsistencyConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
-            raise InputError(f"TRAINER.W is {self.weight}; set it to 0.0 or more.")
+            raise InputError(f"TRAINER.W is {self.weight}; set it to a finite number, 0.0 or more.")
         if self.distance not in DISTANCES:
             raise InputError(f"TRAINER.DISTILL is {self.distance!r}; set it to one of {', '.join(DISTANCES)}.")
 

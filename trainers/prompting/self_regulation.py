@@ -29,6 +29,7 @@ from .templates import EIGHTY, SIXTY
 # PromptSRC's authors leave out twenty of the eighty that OpenAI published for ImageNet; BMIP's take all.
 TEACHER_SENTENCES = {60: SIXTY, 80: EIGHTY}
 SENTENCES_TOGETHER = 1000  # that the teacher encodes between two steps of its progress bar
+SMALLEST_STD = 1e-6  # in epochs: one epoch takes it all, and squares of distances are still far from overflow
 
 
 def mean_difference(features: Tensor, teacher: Tensor) -> Tensor:
@@ -74,14 +75,17 @@ class SelfRegulationConfig:
     def __post_init__(self) -> None:
         for key, value in (("TEXT_LOSS_WEIGHT", self.text_weight), ("IMAGE_LOSS_WEIGHT", self.image_weight)):
             if not 0 <= value < math.inf:
-                raise InputError(f"TRAINER.PROMPTSRC.{key} is {value}; set it to 0.0 or more.")
+                raise InputError(f"TRAINER.PROMPTSRC.{key} is {value}; set it to a finite number, 0.0 or more.")
         if self.sentences not in TEACHER_SENTENCES:
             raise InputError(
                 f"TRAINER.PROMPTSRC.TEACHER_SENTENCES is {self.sentences}; set it to one of "
                 f"{', '.join(map(str, TEACHER_SENTENCES))}."
             )
-        if not 0 < self.std < math.inf:
-            raise InputError(f"TRAINER.PROMPTSRC.GPA_STD is {self.std}; set it to more than 0, in epochs.")
+        if not SMALLEST_STD <= self.std < math.inf:
+            raise InputError(
+                f"TRAINER.PROMPTSRC.GPA_STD is {self.std}; set it to a finite number of epochs, {SMALLEST_STD} or "
+                "more."
+            )
 
 
 class SelfRegulation(Objective):
