@@ -11,6 +11,8 @@ from test_released_baselines import ivlp, maple, other_clip, write_run
 from test_training import interrupt_in
 
 from trainers.prompting.clip_io import load_clip
+from trainers.prompting.errors import InputError
+from trainers.prompting.self_regulation import SelfRegulation, SelfRegulationConfig
 
 SRC, CO = "TRAINER.PROMPTSRC.", "TRAINER.CoPrompt."
 MEAN = [f"{SRC}GPA_MEAN", "1"]
@@ -62,24 +64,49 @@ def test_a_bad_value_is_refused_before_data_is_read(run_train, no_data, trainer,
     assert_refused(run_train(trainer=trainer, options=[*named(trainer, objective), *options]), words)
 
 
-@pytest.mark.parametrize(
-    "options, words",
-    [
-        ([], ["15", "OPTIM.MAX_EPOCH", "0.75", "1.5"]),
-        ([f"{SRC}GPA_MEAN", "0.5"], ["0.5"]),
-        ([f"{SRC}GPA_MEAN", "3"], ["3"]),
-    ],
-)
-@pytest.mark.parametrize("trainer", ["PromptSRC", "PromptSRC_BMIP"])
-def test_an_average_around_an_epoch_that_there_is_not_is_refused_for_training_alone(
-    run_train, tmp_path, trainer, options, words
+# Settings that a model can be tested with, but not trained.
+FOR_TESTS_ALONE = [
+    ("PromptSRC", [], [f"{SRC}GPA_MEAN is 15.0", "epochs 1 to 2", "OPTIM.MAX_EPOCH", f"add {SRC}GPA_MEAN 1.5 to"]),
+    ("PromptSRC_BMIP", [f"{SRC}GPA_MEAN", "0.5"], [f"{SRC}GPA_MEAN is 0.5"]),
+    ("PromptSRC", [f"{SRC}GPA_MEAN", "3"], [f"{SRC}GPA_MEAN is 3.0"]),
+    ("PromptSRC", [*MEAN, "TEST.NO_TEST_EARLY", "False"], ["TRAIN.EARLY_STOPPING", "TEST.NO_TEST_EARLY"]),
+    (
+        "PromptSRC_BMIP",
+        [*MEAN, "TEST.NO_TEST_EARLY", "False", "TEST.FINAL_MODEL", "best_val"],
+        ["TEST.FINAL_MODEL", "TEST.NO_TEST_EARLY"],
+    ),
+]
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-train"]], ids=["train", "no train"])
+@pytest.mark.parametrize("trainer, options, words", FOR_TESTS_ALONE, ids=str)
+def test_what_cannot_be_trained_is_refused_before_data_is_read(
+    run_train,
+    no_data,  # noqa: F811
+    trainer,
+    options,
+    words,
+    flags,
 ):
-    run = run_train(trainer=trainer, options=options)
-    assert_refused(run, [f"{SRC}GPA_MEAN", "epochs 1 to 2", *words])
-    assert not (run.folder / "result.json").exists() and not list(run.folder.glob("*/model.pth.tar-*"))
-    trained = run_train(trainer=trainer, folder=tmp_path / "trained", options=MEAN)
+    run = run_train(*flags, trainer=trainer, options=options)
+    assert_refused(run, words)
+    assert not list(run.folder.glob("settings.yaml"))
+
+
+@pytest.mark.parametrize("trainer", ["PromptSRC", "PromptSRC_BMIP"])
+def test_what_cannot_be_trained_can_be_tested(run_train, tmp_path, trainer):
+    trained = run_train(trainer=trainer, options=MEAN)
     flags = "--eval-only", "--model-dir", str(trained.folder)
-    assert run_train(*flags, trainer=trainer, folder=tmp_path / "tested", options=options).status == 0
+    for number, options in enumerate(options for _, options, _ in FOR_TESTS_ALONE):
+        tested = run_train(*flags, trainer=trainer, folder=tmp_path / f"tested {number}", options=options)
+        assert tested.status == 0, tested.errors
+
+
+@pytest.mark.parametrize("epochs, mean", [(1, "1.0"), (5, "3.75"), (10, "7.5")])
+def test_the_remedy_for_an_average_around_no_epoch_works(epochs, mean):
+    with pytest.raises(InputError, match=rf"add {SRC}GPA_MEAN {mean} to"):
+        SelfRegulation(SelfRegulationConfig(epochs=epochs)).check_training()
+    SelfRegulation(SelfRegulationConfig(epochs=epochs, mean=float(mean))).check_training()
 
 
 # Of PromptSRC's and CoPrompt's own prompts; the first ones at their defaults.

@@ -145,17 +145,26 @@ class PromptTrainer(Checkpointing, TrainerX):
                 f"(TRAINER.OBJECTIVE {cfg.TRAINER.OBJECTIVE!r}) takes {self.objective.views} views of each image; set "
                 "it to that."
             )
-        validates = not cfg.TEST.NO_TEST_EARLY and not cfg.TEST.NO_TEST
-        if self.objective.takes_all_epochs and validates and cfg.TEST.FINAL_MODEL == "best_val":
+
+    @classmethod
+    def check_training(cls, cfg: CfgNode) -> None:
+        """Refuse settings that a model can be tested with, but not trained; needs neither data nor weights.
+
+        Raises:
+            InputError: settings that the objective cannot be trained with.
+        """
+        objective = build_objective(cfg, cls.objective_name)
+        if objective.takes_all_epochs and cls._may_validate(cfg) and cfg.TEST.FINAL_MODEL == "best_val":
             raise InputError(
                 "TEST.FINAL_MODEL is best_val and TEST.NO_TEST_EARLY is False, but the objective averages over all "
                 "epochs, and the best of them is not averaged; set TEST.FINAL_MODEL to last_step."
             )
-        if self.objective.takes_all_epochs and self._may_stop_early(cfg):
+        if objective.takes_all_epochs and cls._may_stop_early(cfg):
             raise InputError(
                 "TRAIN.EARLY_STOPPING is True and TEST.NO_TEST_EARLY is False, but the objective averages over all "
                 "epochs, and training that stops early would lose the average; set TRAIN.EARLY_STOPPING to False."
             )
+        objective.check_training()
 
     def build_model(self) -> None:
         cfg, classnames = self.cfg, self.dm.dataset.classnames
@@ -252,6 +261,7 @@ class PromptTrainer(Checkpointing, TrainerX):
                 f"DATASET.NAME is {self.cfg.DATASET.NAME}, which has test images only; train on another data set, and "
                 "evaluate on this one with --eval-only --model-dir."
             )
+        self.check_training(self.cfg)
         keep_settings(self.cfg, self.output_dir)
         try:
             super().train()
@@ -265,9 +275,8 @@ class PromptTrainer(Checkpointing, TrainerX):
         self.train_seconds += time.perf_counter() - start
 
     def validates(self) -> bool:
-        test, train = self.cfg.TEST, self.cfg.TRAIN
-        wanted = test.FINAL_MODEL == "best_val" or (train.EARLY_STOPPING and train.PATIENT_COUNT != NO_PATIENCE)
-        return wanted and not test.NO_TEST_EARLY and not test.NO_TEST
+        best = self.cfg.TEST.FINAL_MODEL == "best_val" and self._may_validate(self.cfg)
+        return best or self._may_stop_early(self.cfg)
 
     def validated(self, result: float) -> None:
         self.epochs_without_gain = 0 if result > self.best_validation else self.epochs_without_gain + 1
@@ -295,9 +304,12 @@ class PromptTrainer(Checkpointing, TrainerX):
         self._stop_early_after(self.epoch)
 
     @staticmethod
-    def _may_stop_early(cfg: CfgNode) -> bool:
-        impatient = cfg.TRAIN.EARLY_STOPPING and cfg.TRAIN.PATIENT_COUNT != NO_PATIENCE
-        return impatient and not cfg.TEST.NO_TEST_EARLY and not cfg.TEST.NO_TEST
+    def _may_validate(cfg: CfgNode) -> bool:
+        return not cfg.TEST.NO_TEST_EARLY and not cfg.TEST.NO_TEST
+
+    @classmethod
+    def _may_stop_early(cls, cfg: CfgNode) -> bool:
+        return cls._may_validate(cfg) and cfg.TRAIN.EARLY_STOPPING and cfg.TRAIN.PATIENT_COUNT != NO_PATIENCE
 
     def _stop_early_after(self, epoch: int) -> None:
         waited = self.epochs_without_gain >= self.cfg.TRAIN.PATIENT_COUNT

@@ -49,6 +49,13 @@ class Objective:
         """
         return {}
 
+    def check_training(self) -> None:
+        """Refuse what a model can be tested with, but not trained; called before any data is read.
+
+        Raises:
+            InputError: a value, or a file that training needs.
+        """
+
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
         """Give the learner further parts that train, on the CPU; called once, before any checkpoint is loaded."""
 

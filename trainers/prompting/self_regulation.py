@@ -29,6 +29,7 @@ from .templates import EIGHTY, SIXTY
 # PromptSRC's authors leave out twenty of the eighty that OpenAI published for ImageNet; BMIP's take all.
 TEACHER_SENTENCES = {60: SIXTY, 80: EIGHTY}
 SENTENCES_TOGETHER = 1000  # that the teacher encodes between two steps of its progress bar
+PUBLISHED_MEAN = 0.75  # of the Gaussian, as a share of the epochs
 SMALLEST_STD = 1e-6  # in epochs: one epoch takes it all, and squares of distances are still far from overflow
 
 
@@ -115,19 +116,22 @@ class SelfRegulation(Objective):
             "TRAINER.PROMPTSRC.TEACHER_SENTENCES": config.sentences,
         }
 
-    def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
+    def check_training(self) -> None:
         config = self.config
         if not 1 <= config.mean <= config.epochs:
+            published = max(1.0, PUBLISHED_MEAN * config.epochs)
             raise InputError(
                 f"TRAINER.PROMPTSRC.GPA_MEAN is {config.mean}, but there are epochs 1 to {config.epochs} "
-                f"(OPTIM.MAX_EPOCH) to average over; set it to one of them. The published shares are 0.75 of all "
-                f"epochs, here {0.75 * config.epochs}, and 0.3 for cross-dataset transfer."
+                f"(OPTIM.MAX_EPOCH) to average over; add TRAINER.PROMPTSRC.GPA_MEAN {published} to the options, "
+                f"which is {PUBLISHED_MEAN} of the epochs as published for base-to-new (15 of 20; for transfer 0.3)."
             )
+
+    def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         frozen, names = model.clip_model, [name.replace("_", " ") for name in classnames]
         if any(parameter.dtype != torch.float32 for parameter in frozen.parameters()):
             # The authors' teacher of text computes in fp32 whatever the towers do.
             frozen = copy.deepcopy(frozen).float()
-        templates, step = TEACHER_SENTENCES[config.sentences], max(1, SENTENCES_TOGETHER // len(names))
+        templates, step = TEACHER_SENTENCES[self.config.sentences], max(1, SENTENCES_TOGETHER // len(names))
         total = torch.zeros(len(names), frozen.text_projection.shape[1], device=model.ids.device)
         for start in tqdm(range(0, len(templates), step), desc="Teacher's sentences", leave=False):
             some = templates[start : start + step]
