@@ -10,7 +10,7 @@ import yaml
 from yacs.config import CfgNode
 
 from .prompting.consistency import Consistency, ConsistencyConfig
-from .prompting.descriptions import read_descriptions
+from .prompting.descriptions import KEY, read_descriptions
 from .prompting.errors import InputError
 from .prompting.objective import Objective
 from .prompting.self_regulation import SelfRegulation, SelfRegulationConfig
@@ -206,31 +206,48 @@ def consistency(cfg: CfgNode) -> Consistency:
         image_share=node.IMAGE_ADAPTER_SHARE,
         text_share=node.TEXT_ADAPTER_SHARE,
     )
-    return Consistency(config, lambda classnames: describe(cfg.DATASET.NAME, node.DESCRIPTIONS, classnames))
+    place = cfg.DATASET.NAME, node.DESCRIPTIONS
+    return Consistency(config, lambda classnames: describe(*place, classnames), lambda: find_descriptions(*place))
 
 
-def describe(dataset: str, place: str, classnames: Sequence[str]) -> Sequence[Sequence[str]]:
-    """The sentences of each class: from a file, from a data set's file in a folder, or from the data set's template.
+def find_descriptions(dataset: str, place: str) -> Path | None:
+    """The file of a data set's descriptions; None where none is asked for, and none shipped.
 
     Args:
         dataset: registered name.
-        place: file or folder; empty stands for the shipped folder, which need not know the data set.
+        place: file, or folder of such files; empty stands for the shipped folder, which need not know the data set.
+
+    Raises:
+        InputError: there is none at the place that is asked for, or it holds no JSON object.
+    """
+    folder = Path(place).expanduser() if place else DESCRIPTIONS
+    names = (f"{PUBLISHED_NAMES.get(dataset, dataset)}_prompt.json", f"{dataset}.json")
+    in_folder = [folder / name for name in names]
+    candidates = [folder] if folder.is_file() or folder.suffix == ".json" else in_folder
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is not None:
+        read_descriptions(path, ())
+    elif place:
+        without = (
+            "use the shipped ones" if find_descriptions(dataset, "") else "describe each class by its one sentence"
+        )
+        raise InputError(
+            f"{KEY} is {place!r}, but there is no {' or '.join(map(str, candidates))}. Correct it, or leave it empty "
+            f"to {without}."
+        )
+    return path
+
+
+def describe(dataset: str, place: str, classnames: Sequence[str]) -> Sequence[Sequence[str]]:
+    """The sentences of each class, from the file that `find_descriptions` gives, or from the data set's template.
 
     Raises:
         InputError: the file that is asked for is not there, or lacks a class.
     """
-    folder = Path(place).expanduser() if place else DESCRIPTIONS
-    names = (f"{PUBLISHED_NAMES.get(dataset, dataset)}_prompt.json", f"{dataset}.json")
-    candidates = [folder] if folder.suffix == ".json" else [folder / name for name in names]
-    path = next((path for path in candidates if path.is_file()), None)
+    path = find_descriptions(dataset, place)
     if path is not None:
         print(f"Descriptions: {path}")
         return read_descriptions(path, classnames)
-    if place:
-        raise InputError(
-            f"TRAINER.CoPrompt.DESCRIPTIONS is {place!r}, but there is no {' or '.join(map(str, candidates))}. "
-            "Correct it, or leave it empty to describe each class by its one sentence."
-        )
     template = template_of(dataset)
     print(f"There are no descriptions of {dataset}; each class is described by {template!r} alone")
     return [[template.format(name.replace("_", " "))] for name in classnames]

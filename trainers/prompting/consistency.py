@@ -13,6 +13,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .adapters import FeatureAdapters
+from .class_tokens import tokenize_sentences
+from .descriptions import KEY
 from .errors import InputError
 from .learner import PromptLearner
 from .objective import Loss, Objective, cosine_distance
@@ -29,7 +32,20 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cosine": cosine_distance,
     "mse": lambda features, teacher: (features - teacher).square().mean(),
 }
+SHOWN_CHARACTERS = 60
 SHARE_KEYS = "TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE", "TRAINER.CoPrompt.TEXT_ADAPTER_SHARE"
+
+
+def check_length(path: Path, name: str, sentences: Sequence[str], context_length: int) -> None:
+    """Raises InputError if a sentence about class `name` has more tokens than the text tower takes."""
+    for sentence in sentences:
+        try:
+            tokenize_sentences([sentence], context_length)
+        except InputError as error:
+            raise InputError(
+                f"{path}: a description of {name!r} has more than the {context_length} tokens of this backbone: "
+                f"{sentence[:SHOWN_CHARACTERS]!r}... Shorten it, or name another file in {KEY}."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -63,14 +79,24 @@ class Consistency(Objective):
     Args:
         config: settings.
         describe: from class names to the sentences of each.
+        find: gives the file that they are from, where there is one; fails where one is asked for that cannot be read.
     """
 
     views = 2
     tested_keys = SHARE_KEYS
 
-    def __init__(self, config: ConsistencyConfig, describe: Callable[[Sequence[str]], Sequence[Sequence[str]]]):
+    def __init__(
+        self,
+        config: ConsistencyConfig,
+        describe: Callable[[Sequence[str]], Sequence[Sequence[str]]],
+        find: Callable[[], Path | None] = lambda: None,
+    ):
         self.config = config
         self.describe = describe
+        self.find = find
+
+    def check_training(self) -> None:
+        self.find()
 
     def settings(self) -> dict[str, Any]:
         config = self.config
@@ -85,10 +111,10 @@ class Consistency(Objective):
         by_class = self.describe(classnames)
         sentences = [sentence for described in by_class for sentence in described]
         print(f"Encoding {len(sentences)} descriptions of {len(by_class)} classes")
-        try:
-            encoded = encode_sentences(model.clip_model, sentences, model.precision)
-        except InputError as error:
-            raise InputError(f"A description (TRAINER.CoPrompt.DESCRIPTIONS) is too long. {error}") from error
+        path = self.find()
+        for name, described in zip(classnames, by_class if path else ()):
+            check_length(path, name, described, model.clip_model.context_length)
+        encoded = encode_sentences(model.clip_model, sentences, model.precision)
         self.described = F.normalize(encoded, dim=-1)
         self.counts = torch.tensor([len(described) for described in by_class])
         self.starts = self.counts.cumsum(0) - self.counts
