@@ -303,22 +303,22 @@ def test_adapters_are_trained_saved_and_part_of_the_test(run_train, tmp_path, mo
     assert len(batches) == 2 and not torch.allclose(*batches, atol=1e-3)
 
 
-@pytest.mark.parametrize("change", ["without", "with"])
-def test_a_checkpoint_without_adapters_does_not_load_where_there_are_some_nor_the_other_way_round(
-    run_train, tmp_path, change
+TESTED_AS = [
+    ("CoPrompt", "MaPLe", [], ["has adapters", "set TRAINER.OBJECTIVE to consistency"]),
+    ("CoPrompt_BMIP", "BMIP", [], ["has adapters", "set TRAINER.OBJECTIVE to consistency"]),
+    ("MaPLe", "CoPrompt", [], ["has no adapters", "--trainer", "TRAINER.OBJECTIVE empty"]),
+    ("MaPLe", "MaPLe", ["TRAINER.OBJECTIVE", "consistency"], ["has no adapters", "TRAINER.OBJECTIVE empty"]),
+]
+
+
+@pytest.mark.parametrize("trained, tested, options, words", TESTED_AS, ids=str)
+def test_adapters_in_a_checkpoint_or_a_model_alone_are_refused_with_the_objective(
+    run_train, tmp_path, trained, tested, options, words
 ):
-    run = run_train(trainer="CoPrompt", options=["TEST.NO_TEST", "True"])
-    trainer = "CoPrompt"
-    if change == "without":
-        (file,) = run.folder.glob("*/model.pth.tar-2")
-        content = torch.load(file, weights_only=True)
-        for name in ADAPTERS:
-            del content["state_dict"][name]
-        torch.save(content, file)
-    else:
-        trainer = "MaPLe"
-    again = run_train("--eval-only", "--model-dir", str(run.folder), trainer=trainer, folder=tmp_path / "eval")
-    assert again.status == 2 and "adapters.image.layers.0.weight" in again.errors and "Traceback" not in again.errors
+    run = run_train(trainer=trained, options=["TEST.NO_TEST", "True"])
+    flags = "--eval-only", "--model-dir", str(run.folder)
+    again = run_train(*flags, trainer=tested, folder=tmp_path / "eval", options=options)
+    assert_refused(again, ["adapters.image.layers.0.weight", "model.pth.tar-2", *words])
 
 
 SHARES = [f"TRAINER.CoPrompt.{tower}_ADAPTER_SHARE" for tower in ("IMAGE", "TEXT")]

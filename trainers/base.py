@@ -33,7 +33,7 @@ from .prompting.errors import InputError
 from .prompting.learner import PromptLearner
 from .prompting.objective import Objective
 from .prompting.prompted_clip import AUTOMATIC, PromptedCLIP
-from .prompting.released import ReleasedLayout, check_backbone, check_prompts
+from .prompting.released import ReleasedLayout, check_adapters, check_backbone, check_prompts
 from .records import keep_settings, learned_classnames, trained_on, write_result
 
 __all__ = ["TRAINER_REGISTRY", "PromptTrainer"]
@@ -209,6 +209,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             for reason, number in ignored.items():
                 print(f"  {number} are left out: {reason}")
         check_prompts(state_dict, self.learner.state_dict(), f"the keys of TRAINER.{self.node}")
+        check_adapters(state_dict, self.learner.state_dict())
         return state_dict
 
     def translate_released(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:

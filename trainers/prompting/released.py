@@ -143,3 +143,20 @@ def check_prompts(checkpoint: Mapping[str, Tensor], learner: Mapping[str, Tensor
             )
             + f". Set {keys} and MODEL.BACKBONE.NAME to what it was trained with."
         )
+
+
+def check_adapters(checkpoint: Mapping[str, Tensor], learner: Mapping[str, Tensor]) -> None:
+    """Raises InputError if all that tells a checkpoint from the learner are adapters, which consistency adds."""
+    differing = sorted(checkpoint.keys() ^ learner.keys())
+    adapters = [{name for name in names if name.startswith("adapters.")} for names in (checkpoint, learner)]
+    if not differing or set(differing) not in adapters:
+        return
+    if adapters[0]:
+        has, remedy = "has adapters", "set TRAINER.OBJECTIVE to consistency, by which it was trained"
+    else:
+        has = "has no adapters"
+        remedy = (
+            "it was not trained by consistency: choose the trainer (--trainer) of the prompts alone, like MaPLe or "
+            "BMIP, and leave TRAINER.OBJECTIVE empty"
+        )
+    raise InputError(f"The checkpoint {has} ({', '.join(differing)}); {remedy}.")
