@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import naive_objectives as naive
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from trainers.base import PromptTrainer
 from trainers.prompting.adapters import FeatureAdapter
+from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
 from trainers.prompting.consistency import Consistency, ConsistencyConfig
 from trainers.prompting.learner import FixedSentence
 from trainers.prompting.prompted_clip import PromptedCLIP
@@ -126,6 +129,26 @@ def test_the_teachers_have_neither_prompts_nor_adapters(small_clip, views, class
     assert torch.equal(model.encode_image(views[1], prompted=False), seen)
     expected = [naive.unit(naive.frozen_sentence(small_clip, s)) for sentences in SENTENCES for s in sentences]
     torch.testing.assert_close(described, torch.stack(expected), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_descriptions_are_encoded_in_the_precision_of_the_towers(small_clip, classnames, name):
+    towers, precision = copy.deepcopy(small_clip), PRECISIONS[name]
+    cast_matmul_weights(towers, precision.matmul)
+    model = PromptedCLIP(towers, PAIRS["IVLP"](towers).learner, classnames, precision)
+    objective = Consistency(ConsistencyConfig(), lambda names: SENTENCES)
+    objective.prepare(model, classnames)
+    flat = [sentence for sentences in SENTENCES for sentence in sentences]
+    expected = PromptedCLIP(towers, FixedSentence(*plain(flat)), [""], precision).encode_text().float()
+    assert torch.equal(objective.described, torch.nn.functional.normalize(expected, dim=-1))
+    exact = torch.stack([naive.unit(naive.frozen_sentence(small_clip, sentence)) for sentence in flat])
+    gap = (objective.described - exact).abs().max()
+    assert 1e-5 < gap < 0.1
+
+
+def plain(sentences: list[str]) -> list[str]:
+    """As templates: braces are no places for names."""
+    return [sentence.replace("{", "{{").replace("}", "}}") for sentence in sentences]
 
 
 # ------------------------------------------------------------------------------------------------ descriptions
