@@ -146,6 +146,15 @@ def test_descriptions_are_encoded_in_the_precision_of_the_towers(small_clip, cla
     assert 1e-5 < gap < 0.1
 
 
+@pytest.mark.parametrize("together", [1, 3])
+def test_descriptions_do_not_depend_on_how_many_are_encoded_together(small_clip, classnames, monkeypatch, together):
+    learner = PAIRS["IVLP"](small_clip).learner
+    _, whole = prepared(small_clip, learner, classnames)
+    monkeypatch.setattr("trainers.prompting.consistency.SENTENCES_TOGETHER", together)
+    _, parts = prepared(small_clip, learner, classnames)
+    torch.testing.assert_close(parts.described, whole.described, rtol=1e-5, atol=1e-6)
+
+
 def plain(sentences: list[str]) -> list[str]:
     """As templates: braces are no places for names."""
     return [sentence.replace("{", "{{").replace("}", "}}") for sentence in sentences]

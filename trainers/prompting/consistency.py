@@ -25,8 +25,15 @@ from .class_tokens import tokenize_sentences
 from .descriptions import KEY
 from .errors import InputError
 from .learner import PromptLearner
-from .objective import Loss, Objective, cosine_distance
-from .prompted_clip import PromptedCLIP, encode_sentences
+from .objective import (
+    SENTENCES_TOGETHER,
+    Loss,
+    Objective,
+    cosine_distance,
+    encode_in_steps,
+    frozen_image_features,
+)
+from .prompted_clip import PromptedCLIP
 
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cosine": cosine_distance,
@@ -94,6 +101,11 @@ class Consistency(Objective):
         self.config = config
         self.describe = describe
         self.find = find
+        # Made by `prepare`: normalised features of all descriptions, class by class, [descriptions, embed] in fp32;
+        # and on the CPU, [classes], how many a class has, and the row of its first.
+        self.described: Tensor | None = None
+        self.counts: Tensor | None = None
+        self.starts: Tensor | None = None
 
     def check_training(self) -> None:
         self.find()
@@ -114,13 +126,16 @@ class Consistency(Objective):
         path = self.find()
         for name, described in zip(classnames, by_class if path else ()):
             check_length(path, name, described, model.clip_model.context_length)
-        encoded = encode_sentences(model.clip_model, sentences, model.precision)
-        self.described = F.normalize(encoded, dim=-1)
+        encoded = list(encode_in_steps(model.clip_model, sentences, SENTENCES_TOGETHER, model.precision))
+        self.described = F.normalize(torch.cat(encoded), dim=-1)
         self.counts = torch.tensor([len(described) for described in by_class])
         self.starts = self.counts.cumsum(0) - self.counts
 
     def draw(self) -> Tensor:
-        """The teacher's features of a described class, `[classes, embed]`; draws from Python's generator."""
+        """The teacher's features of a described class, `[classes, embed]`; draws from Python's generator.
+
+        `prepare` must have been called.
+        """
         # In double precision, in which a number below 1 times a count stays below the count.
         chosen = self.starts + (random.random() * self.counts.double()).long()
         return self.described[chosen.to(self.described.device)]
@@ -128,8 +143,7 @@ class Consistency(Objective):
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         image_features, class_features = model.features(views[0])
         logits = model.logits(image_features, class_features)
-        with torch.no_grad():
-            teacher_image = F.normalize(model.encode_image(views[1], prompted=False).float(), dim=-1)
+        teacher_image = frozen_image_features(model, views[1])
         distance, weight = DISTANCES[self.config.distance], self.config.weight
         terms = {
             "loss_ce": F.cross_entropy(logits, labels),

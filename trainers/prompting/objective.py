@@ -5,14 +5,19 @@ An objective asks the model for features, and knows neither the learner nor how 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
+from .clip_io import PRECISIONS, Precision
 from .learner import PromptLearner
-from .prompted_clip import PromptedCLIP
+from .prompted_clip import PromptedCLIP, encode_sentences
+
+SENTENCES_TOGETHER = 1000  # that a teacher encodes between two steps of its progress bar
 
 
 class Loss(NamedTuple):
@@ -81,6 +86,20 @@ class Objective:
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `training_state` gave under the same settings."""
+
+
+def frozen_image_features(model: PromptedCLIP, images: Tensor) -> Tensor:
+    """Normalised features of the CLIP without prompts, `[batch, embed]` in fp32, without gradient."""
+    with torch.no_grad():
+        return F.normalize(model.encode_image(images, prompted=False).float(), dim=-1)
+
+
+def encode_in_steps(
+    clip_model: nn.Module, sentences: Sequence[str], together: int, precision: Precision = PRECISIONS["fp32"]
+) -> Iterator[Tensor]:
+    """What `encode_sentences` gives, of at most `together` sentences at a time, with a progress bar."""
+    for start in tqdm(range(0, len(sentences), together), desc="Teacher's sentences", leave=False):
+        yield encode_sentences(clip_model, sentences[start : start + together], precision)
 
 
 def cosine_distance(features: Tensor, teacher: Tensor) -> Tensor:

@@ -18,17 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from .errors import InputError
 from .learner import PromptLearner
-from .objective import Loss, Objective
-from .prompted_clip import PromptedCLIP, encode_sentences
+from .objective import SENTENCES_TOGETHER, Loss, Objective, encode_in_steps, frozen_image_features
+from .prompted_clip import PromptedCLIP
 from .templates import EIGHTY, SIXTY
 
 # PromptSRC's authors leave out twenty of the eighty that OpenAI published for ImageNet; BMIP's take all.
 TEACHER_SENTENCES = {60: SIXTY, 80: EIGHTY}
-SENTENCES_TOGETHER = 1000  # that the teacher encodes between two steps of its progress bar
 PUBLISHED_MEAN = 0.75  # of the Gaussian, as a share of the epochs
 SMALLEST_STD = 1e-6  # in epochs: one epoch takes it all, and squares of distances are still far from overflow
 
@@ -103,7 +101,7 @@ class SelfRegulation(Objective):
         self.config = config
         self.weights = gaussian_weights(config.epochs, config.mean, config.std)
         self.average: dict[str, Tensor] = {}
-        self.teacher_text: Tensor | None = None
+        self.teacher_text: Tensor | None = None  # normalised, [classes, embed] in fp32; `prepare` makes it
 
     def settings(self) -> dict[str, Any]:
         config = self.config
@@ -131,20 +129,20 @@ class SelfRegulation(Objective):
         if any(parameter.dtype != torch.float32 for parameter in frozen.parameters()):
             # The authors' teacher of text computes in fp32 whatever the towers do.
             frozen = copy.deepcopy(frozen).float()
-        templates, step = TEACHER_SENTENCES[self.config.sentences], max(1, SENTENCES_TOGETHER // len(names))
+        templates = TEACHER_SENTENCES[self.config.sentences]
+        sentences = [template.format(name) for template in templates for name in names]
         total = torch.zeros(len(names), frozen.text_projection.shape[1], device=model.ids.device)
-        for start in tqdm(range(0, len(templates), step), desc="Teacher's sentences", leave=False):
-            some = templates[start : start + step]
-            sentences = [template.format(name) for template in some for name in names]
-            total += encode_sentences(frozen, sentences).unflatten(0, (len(some), -1)).sum(dim=0)
+        # All classes of some templates at a time, for their sum.
+        together = max(1, SENTENCES_TOGETHER // len(names)) * len(names)
+        for encoded in encode_in_steps(frozen, sentences, together):
+            total += encoded.unflatten(0, (-1, len(names))).sum(dim=0)
         self.teacher_text = F.normalize(total, dim=-1)
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         image_features, class_features = model.features(views[0])
         logits = model.logits(image_features, class_features)
-        with torch.no_grad():
-            teacher_image = F.normalize(model.encode_image(views[0], prompted=False).float(), dim=-1)
-            teacher_logits = model.logits(teacher_image, self.teacher_text)
+        teacher_image = frozen_image_features(model, views[0])
+        teacher_logits = model.logits(teacher_image, self.teacher_text)
         terms = {
             "loss_ce": F.cross_entropy(logits, labels),
             "loss_text": self.config.text_weight * mean_difference(class_features, self.teacher_text),
