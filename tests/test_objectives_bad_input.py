@@ -12,7 +12,7 @@ from test_training import interrupt_in
 
 from trainers.prompting.clip_io import load_clip
 from trainers.prompting.errors import InputError
-from trainers.prompting.self_regulation import SelfRegulation, SelfRegulationConfig
+from trainers.prompting.self_regulation import SelfRegulation, SelfRegulationConfig, gaussian_weights
 
 SRC, CO = "TRAINER.PROMPTSRC.", "TRAINER.CoPrompt."
 MEAN = [f"{SRC}GPA_MEAN", "1"]
@@ -321,3 +321,28 @@ def test_a_published_teacher_is_left_out_and_that_is_said(run_train, tmp_path, t
 def test_a_published_teacher_of_another_backbone_is_refused(run_train, tmp_path, trainer):
     _, run = evaluated(run_train, tmp_path / "theirs", trainer, other_clip())
     assert_refused(run, ["MODEL.BACKBONE.NAME is 'tiny'", "conv1.weight", "(192, 3, "])
+
+
+def with_other_weights():
+    """A CLIP of the tiny one's sizes."""
+    clip_model = load_clip("tiny")
+    torch.manual_seed(0)
+    weight = clip_model.visual.conv1.weight.data
+    weight.copy_(torch.randn(weight.shape) * weight.std())
+    return clip_model
+
+
+@pytest.mark.parametrize("trainer", PUBLISHED)
+def test_a_published_teacher_of_the_same_sizes_and_other_weights_is_refused(run_train, tmp_path, trainer):
+    _, run = evaluated(run_train, tmp_path / "theirs", trainer, with_other_weights())
+    assert_refused(run, ["MODEL.BACKBONE.NAME is 'tiny'", "same sizes with other weights", "conv1.weight"])
+
+
+@pytest.mark.parametrize("trainer", PUBLISHED)
+def test_a_published_teacher_that_was_averaged_in_half_precision_is_the_same_clip(run_train, tmp_path, trainer):
+    teacher = load_clip("tiny")
+    for parameter in teacher.parameters():
+        parts = [share * parameter.half() for share in gaussian_weights(20, mean=6, std=10)]
+        parameter.data = sum(parts[1:], parts[0])
+    _, run = evaluated(run_train, tmp_path / "theirs", trainer, teacher)
+    assert run.status == 0, run.errors

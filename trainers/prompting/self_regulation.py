@@ -127,7 +127,8 @@ class SelfRegulation(Objective):
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         frozen, names = model.clip_model, [name.replace("_", " ") for name in classnames]
         if any(parameter.dtype != torch.float32 for parameter in frozen.parameters()):
-            # The authors' teacher of text computes in fp32 whatever the towers do.
+            # The authors' teacher of text computes in fp32 whatever the towers do. The weights are those that the
+            # towers store: OpenAI's, which are fp16, come back exactly, but bf16 has rounded them before.
             frozen = copy.deepcopy(frozen).float()
         templates = TEACHER_SENTENCES[self.config.sentences]
         sentences = [template.format(name) for template in templates for name in names]
