@@ -93,6 +93,9 @@ def run(args: argparse.Namespace) -> None:
         if is_trained(cfg.OUTPUT_DIR):
             print(f"Already trained: {cfg.OUTPUT_DIR} (its result is in result.json; --force trains it again)")
             return
+    check_training = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "check_training", None)
+    if check_training is not None and not args.eval_only:
+        check_training(cfg)
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
     if torch.cuda.is_available():

@@ -205,8 +205,8 @@ def default_cfg(method: Method, family: str, dataset: str, shots: int) -> str:
     """
     if dataset in BUILTIN_DATASETS:
         return method.tiny
-    if family == "base2new" and dataset == IMAGENET:
-        return method.base2new_imagenet or method.cfg
+    if family == "base2new" and dataset == IMAGENET and method.base2new_imagenet:
+        return method.base2new_imagenet
     if family == "few_shot" and method.few_shot:
         return method.few_shot(dataset, shots)
     if family == "cross_dataset" and method.cross_dataset:

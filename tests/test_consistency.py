@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+
 import naive_objectives as naive
 import pytest
 import torch
+from test_bad_input import assert_refused
 from test_self_regulation import LABELS, PAIRS, TOLERANCE, assert_gradients, saved, units
 from test_training import assert_same_state, interrupt_in
 from torch import Tensor
 
 from trainers.base import PromptTrainer
 from trainers.prompting.adapters import FeatureAdapter
+from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
 from trainers.prompting.consistency import Consistency, ConsistencyConfig
 from trainers.prompting.learner import FixedSentence
 from trainers.prompting.prompted_clip import PromptedCLIP
@@ -125,6 +129,35 @@ def test_the_teachers_have_neither_prompts_nor_adapters(small_clip, views, class
     assert torch.equal(model.encode_image(views[1], prompted=False), seen)
     expected = [naive.unit(naive.frozen_sentence(small_clip, s)) for sentences in SENTENCES for s in sentences]
     torch.testing.assert_close(described, torch.stack(expected), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bf16", "fp16"])
+def test_descriptions_are_encoded_in_the_precision_of_the_towers(small_clip, classnames, name):
+    towers, precision = copy.deepcopy(small_clip), PRECISIONS[name]
+    cast_matmul_weights(towers, precision.matmul)
+    model = PromptedCLIP(towers, PAIRS["IVLP"](towers).learner, classnames, precision)
+    objective = Consistency(ConsistencyConfig(), lambda names: SENTENCES)
+    objective.prepare(model, classnames)
+    flat = [sentence for sentences in SENTENCES for sentence in sentences]
+    expected = PromptedCLIP(towers, FixedSentence(*plain(flat)), [""], precision).encode_text().float()
+    assert torch.equal(objective.described, torch.nn.functional.normalize(expected, dim=-1))
+    exact = torch.stack([naive.unit(naive.frozen_sentence(small_clip, sentence)) for sentence in flat])
+    gap = (objective.described - exact).abs().max()
+    assert 1e-5 < gap < 0.1
+
+
+@pytest.mark.parametrize("together", [1, 3])
+def test_descriptions_do_not_depend_on_how_many_are_encoded_together(small_clip, classnames, monkeypatch, together):
+    learner = PAIRS["IVLP"](small_clip).learner
+    _, whole = prepared(small_clip, learner, classnames)
+    monkeypatch.setattr("trainers.prompting.consistency.SENTENCES_TOGETHER", together)
+    _, parts = prepared(small_clip, learner, classnames)
+    torch.testing.assert_close(parts.described, whole.described, rtol=1e-5, atol=1e-6)
+
+
+def plain(sentences: list[str]) -> list[str]:
+    """As templates: braces are no places for names."""
+    return [sentence.replace("{", "{{").replace("}", "}}") for sentence in sentences]
 
 
 # ------------------------------------------------------------------------------------------------ descriptions
@@ -302,19 +335,40 @@ def test_adapters_are_trained_saved_and_part_of_the_test(run_train, tmp_path, mo
     assert len(batches) == 2 and not torch.allclose(*batches, atol=1e-3)
 
 
-@pytest.mark.parametrize("change", ["without", "with"])
-def test_a_checkpoint_without_adapters_does_not_load_where_there_are_some_nor_the_other_way_round(
-    run_train, tmp_path, change
+TESTED_AS = [
+    ("CoPrompt", "MaPLe", [], ["has adapters", "set TRAINER.OBJECTIVE to consistency"]),
+    ("CoPrompt_BMIP", "BMIP", [], ["has adapters", "set TRAINER.OBJECTIVE to consistency"]),
+    ("MaPLe", "CoPrompt", [], ["has no adapters", "--trainer", "TRAINER.OBJECTIVE empty"]),
+    ("MaPLe", "MaPLe", ["TRAINER.OBJECTIVE", "consistency"], ["has no adapters", "TRAINER.OBJECTIVE empty"]),
+]
+
+
+@pytest.mark.parametrize("trained, tested, options, words", TESTED_AS, ids=str)
+def test_adapters_in_a_checkpoint_or_a_model_alone_are_refused_with_the_objective(
+    run_train, tmp_path, trained, tested, options, words
 ):
+    run = run_train(trainer=trained, options=["TEST.NO_TEST", "True"])
+    flags = "--eval-only", "--model-dir", str(run.folder)
+    again = run_train(*flags, trainer=tested, folder=tmp_path / "eval", options=options)
+    assert_refused(again, ["adapters.image.layers.0.weight", "model.pth.tar-2", *words])
+
+
+SHARES = [f"TRAINER.CoPrompt.{tower}_ADAPTER_SHARE" for tower in ("IMAGE", "TEXT")]
+
+
+def test_a_run_is_tested_with_the_shares_of_the_adapters_that_it_was_trained_with(run_train, tmp_path):
+    run = run_train(trainer="CoPrompt", options=[SHARES[0], "0.3", "TEST.NO_TEST", "True"])
+    flags = "--eval-only", "--model-dir", str(run.folder)
+    same = run_train(*flags, trainer="CoPrompt", folder=tmp_path / "same", options=[SHARES[0], "0.3"])
+    assert same.status == 0, same.errors
+    other = run_train(*flags, trainer="CoPrompt", folder=tmp_path / "other", options=[SHARES[1], "1.0"])
+    words = [f"{SHARES[0]} was 0.3 and is now 0.1", f"{SHARES[1]} was 0.2 and is now 1.0", "set the keys"]
+    assert_refused(other, [*words, str(run.folder / "settings.yaml")])
+
+
+def test_weights_without_the_record_of_a_run_are_tested_with_the_shares_that_are_configured(run_train, tmp_path):
     run = run_train(trainer="CoPrompt", options=["TEST.NO_TEST", "True"])
-    trainer = "CoPrompt"
-    if change == "without":
-        (file,) = run.folder.glob("*/model.pth.tar-2")
-        content = torch.load(file, weights_only=True)
-        for name in ADAPTERS:
-            del content["state_dict"][name]
-        torch.save(content, file)
-    else:
-        trainer = "MaPLe"
-    again = run_train("--eval-only", "--model-dir", str(run.folder), trainer=trainer, folder=tmp_path / "eval")
-    assert again.status == 2 and "adapters.image.layers.0.weight" in again.errors and "Traceback" not in again.errors
+    (run.folder / "settings.yaml").unlink()
+    flags = "--eval-only", "--model-dir", str(run.folder)
+    tested = run_train(*flags, trainer="CoPrompt", folder=tmp_path / "eval", options=[SHARES[0], "0.5"])
+    assert tested.status == 0, tested.errors

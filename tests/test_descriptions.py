@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_bad_input import assert_refused
+from test_bad_input import assert_refused, no_data  # noqa: F401
 
 from datasets.builtin.glyphs import DIGITS, SYMBOLS
 from trainers import objectives
@@ -60,6 +60,11 @@ BAD_FILES = {
     "a number": ("3", ["no JSON object from class names to lists"]),
     "not JSON": ("forest: trees", ["not JSON"]),
     "nothing": ("", ["not JSON"]),
+    "a class twice": ('{"forest": ["a."], "forest": ["b."]}', ["'forest' more than once", "keep one"]),
+    "a class in two spellings": (
+        {**SENTENCES, "sea_or_lake": ["a."]},
+        ["'sea_or_lake' more than once", "underscores count as spaces"],
+    ),
 }
 
 
@@ -68,16 +73,27 @@ def test_a_bad_file_is_named_with_what_is_wrong(write, case):
     content, words = BAD_FILES[case]
     path = write(content)
     with pytest.raises(InputError) as error:
-        read_descriptions(path, NAMES)
-    for word in (str(path), *words):
+        read_descriptions(path, ["forest"] if case == "a class twice" else NAMES)
+    for word in (str(path), *words, "or name another file in TRAINER.CoPrompt.DESCRIPTIONS"):
         assert word in str(error.value)
 
 
 def test_a_file_that_is_not_utf_8_is_named(tmp_path):
     path = tmp_path / "latin.json"
     path.write_bytes('{"forest": ["très"]}'.encode("latin-1"))
-    with pytest.raises(InputError, match="latin.json.*not JSON"):
+    with pytest.raises(InputError, match=r"latin.json.*not JSON in UTF-8.*TRAINER\.CoPrompt\.DESCRIPTIONS"):
         read_descriptions(path, ["forest"])
+
+
+def test_a_file_may_begin_with_the_mark_of_its_encoding(tmp_path):
+    path = tmp_path / "marked.json"
+    path.write_text('{"forest": ["trees."]}', encoding="utf-8-sig")
+    assert read_descriptions(path, ["forest"]) == [["trees."]]
+
+
+def test_a_class_that_no_model_learns_here_may_stand_in_a_file_twice(write):
+    path = write('{"forest": ["trees."], "city": ["a."], "city": ["b."]}')
+    assert read_descriptions(path, ["forest"]) == [["trees."]]
 
 
 def test_of_many_classes_without_sentences_five_are_named_and_the_others_counted(write):
@@ -127,6 +143,16 @@ def test_every_data_set_of_the_published_recipes_has_its_published_name():
 
 def test_a_single_file_serves_any_data_set(write):
     assert describe("Food101", str(write(SENTENCES)), NAMES)[0] == ["fields."]
+
+
+def test_a_file_needs_no_name_of_its_kind(write):
+    assert describe("Food101", str(write(SENTENCES, "sentences")), NAMES)[0] == ["fields."]
+
+
+@pytest.mark.parametrize("dataset, without", [("EuroSAT", "by its one sentence"), ("Digits", "use the shipped ones")])
+def test_the_remedy_for_a_missing_file_says_what_an_empty_key_stands_for(tmp_path, dataset, without):
+    with pytest.raises(InputError, match=f"leave it empty to .*{without}"):
+        describe(dataset, str(tmp_path), NAMES)
 
 
 @pytest.mark.parametrize("place", ["nowhere", "nowhere.json", "."])
@@ -191,14 +217,28 @@ def test_a_run_uses_the_file_that_is_named_though_classes_have_different_numbers
     "content, words",
     [
         ({"zero": ["x."]}, ["4 of 5 classes", "one, two, three, four", "TRAINER.CoPrompt.DESCRIPTIONS"]),
-        ({name: ["word " * 80] for name in BASE}, ["77 tokens"]),
+        (
+            {name: ["x.", "word " * 80] if name == "two" else ["x."] for name in BASE},
+            ["file.json", "'two'", "77 tokens", "Shorten it", "TRAINER.CoPrompt.DESCRIPTIONS"],
+        ),
     ],
     ids=["partial", "too long"],
 )
 def test_a_run_with_a_bad_file_ends_in_one_line_before_the_first_step(run_train, write, content, words):
     run = run_train(trainer="CoPrompt", options=options(write(content)))
     assert_refused(run, words)
-    assert "epoch [" not in run.output
+    assert "epoch [" not in run.output and len(run.errors) < 500
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-train"]], ids=["train", "no train"])
+@pytest.mark.parametrize("content", [None, "forest: trees"], ids=["no file", "not JSON"])
+def test_a_file_that_cannot_be_read_is_refused_before_data_is_read(run_train, no_data, tmp_path, flags, content):  # noqa: F811
+    path = tmp_path / "mine.json"
+    if content is not None:
+        path.write_text(content)
+    run = run_train(*flags, trainer="CoPrompt", options=options(path))
+    assert_refused(run, ["mine.json", "TRAINER.CoPrompt.DESCRIPTIONS"])
+    assert not (run.folder / "settings.yaml").exists()
 
 
 def test_evaluation_needs_no_descriptions(run_train, tmp_path, write):

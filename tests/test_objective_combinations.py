@@ -12,8 +12,10 @@ from torch.nn import functional as F
 
 from trainers import objectives
 from trainers.objectives import register_objective
+from trainers.prompting.consistency import Consistency
 from trainers.prompting.errors import InputError
 from trainers.prompting.objective import Loss, Objective
+from trainers.prompting.self_regulation import SelfRegulation
 
 LEARNERS = ["CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "BMIP"]
 # Terms of the log, in their order.
@@ -71,6 +73,20 @@ def test_a_trainer_named_after_an_objective_is_its_prompts_trained_by_it(run_tra
     assert named.losses() == combined.losses()
     first, second = saved(named, 2)["state_dict"], saved(combined, 2)["state_dict"]
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("objective", [SelfRegulation, Consistency])
+def test_a_run_whose_epochs_are_all_done_is_tested_without_its_teachers(run_train, monkeypatch, objective):
+    trainer = {SelfRegulation: "PromptSRC", Consistency: "CoPrompt"}[objective]
+    run = run_train(trainer=trainer, options=SHORT)
+    (run.folder / "result.json").unlink()
+
+    def prepare(*_):
+        raise AssertionError("the teachers were asked")
+
+    monkeypatch.setattr(objective, "prepare", prepare)
+    again = run_train(trainer=trainer, options=SHORT)
+    assert again.status == 0 and again.result["trained"] and "epoch [" not in again.output
 
 
 @pytest.mark.parametrize("objective", ["self_regulation", "consistency"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from test_bmip_equals_naive import make_learner, naive_parameters
 from test_training import assert_same_state, interrupt_in
 from torch import Tensor
 
+from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
 from trainers.prompting.coop import CoOpConfig, CoOpLearner
 from trainers.prompting.ivlp import IVLPConfig, IVLPLearner
 from trainers.prompting.learner import PromptLearner
@@ -197,6 +199,17 @@ def test_the_text_teacher_does_not_depend_on_how_many_sentences_are_encoded_toge
     monkeypatch.setattr("trainers.prompting.self_regulation.SENTENCES_TOGETHER", together)
     _, objective = prepared(small_clip, ivlp(small_clip).learner, classnames)
     torch.testing.assert_close(objective.teacher_text, torch.stack(teacher_text), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "amp"])
+def test_the_text_teacher_computes_in_fp32_whatever_the_towers_do(small_clip, classnames, precision):
+    towers, precision = copy.deepcopy(small_clip), PRECISIONS[precision]
+    cast_matmul_weights(towers, precision.matmul)
+    objective = SelfRegulation(SelfRegulationConfig())
+    objective.prepare(PromptedCLIP(towers, ivlp(towers).learner, classnames, precision), classnames)
+    # Of the weights as the towers store them, which bf16 has rounded before.
+    expected = [naive.averaged_sentences(copy.deepcopy(towers).float(), name, SIXTY) for name in classnames]
+    torch.testing.assert_close(objective.teacher_text, torch.stack(expected), rtol=1e-5, atol=1e-6)
 
 
 def test_the_teachers_do_not_follow_the_prompts(small_clip, images, classnames):

@@ -26,14 +26,14 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation import Recorder, data_fingerprint, environment, plain_configuration, weights_hash
-from .objectives import CROSS_ENTROPY, build_objective
+from .objectives import CROSS_ENTROPY, OBJECTIVE_KEY, build_objective, check_resumed, check_tested
 from .prompting.class_groups import peak_memory
 from .prompting.clip_io import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.errors import InputError
 from .prompting.learner import PromptLearner
 from .prompting.objective import Objective
 from .prompting.prompted_clip import AUTOMATIC, PromptedCLIP
-from .prompting.released import ReleasedLayout, check_backbone, check_prompts
+from .prompting.released import ReleasedLayout, check_adapters, check_backbone, check_prompts
 from .records import keep_settings, learned_classnames, trained_on, write_result
 
 __all__ = ["TRAINER_REGISTRY", "PromptTrainer"]
@@ -81,7 +81,8 @@ class PromptTrainer(Checkpointing, TrainerX):
     model_dir: str | None = None  # where the evaluated weights come from,
     trained_on: dict[str, Any] | None = None  # and what they were trained on, as far as that is known
     learned: list[str] | None = None  # names of the classes that they were trained on
-    objective_state: Mapping[str, Any] = MappingProxyType({})  # as the checkpoint to resume from has it
+    objective_state: Mapping[str, Any] = MappingProxyType({})  # as the checkpoint to resume from has it,
+    resumed_settings: Mapping[str, Any] | None = None  # and the settings; None where it does not tell
 
     def __init__(self, cfg: CfgNode):
         super().__init__(cfg)
@@ -144,17 +145,26 @@ class PromptTrainer(Checkpointing, TrainerX):
                 f"(TRAINER.OBJECTIVE {cfg.TRAINER.OBJECTIVE!r}) takes {self.objective.views} views of each image; set "
                 "it to that."
             )
-        validates = not cfg.TEST.NO_TEST_EARLY and not cfg.TEST.NO_TEST
-        if self.objective.takes_all_epochs and validates and cfg.TEST.FINAL_MODEL == "best_val":
+
+    @classmethod
+    def check_training(cls, cfg: CfgNode) -> None:
+        """Refuse settings that a model can be tested with, but not trained; needs neither data nor weights.
+
+        Raises:
+            InputError: settings that the objective cannot be trained with.
+        """
+        objective = build_objective(cfg, cls.objective_name)
+        if objective.takes_all_epochs and cls._may_validate(cfg) and cfg.TEST.FINAL_MODEL == "best_val":
             raise InputError(
                 "TEST.FINAL_MODEL is best_val and TEST.NO_TEST_EARLY is False, but the objective averages over all "
                 "epochs, and the best of them is not averaged; set TEST.FINAL_MODEL to last_step."
             )
-        if self.objective.takes_all_epochs and self._may_stop_early(cfg):
+        if objective.takes_all_epochs and cls._may_stop_early(cfg):
             raise InputError(
                 "TRAIN.EARLY_STOPPING is True and TEST.NO_TEST_EARLY is False, but the objective averages over all "
                 "epochs, and training that stops early would lose the average; set TRAIN.EARLY_STOPPING to False."
             )
+        objective.check_training()
 
     def build_model(self) -> None:
         cfg, classnames = self.cfg, self.dm.dataset.classnames
@@ -199,6 +209,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             for reason, number in ignored.items():
                 print(f"  {number} are left out: {reason}")
         check_prompts(state_dict, self.learner.state_dict(), f"the keys of TRAINER.{self.node}")
+        check_adapters(state_dict, self.learner.state_dict())
         return state_dict
 
     def translate_released(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
@@ -251,6 +262,7 @@ class PromptTrainer(Checkpointing, TrainerX):
                 f"DATASET.NAME is {self.cfg.DATASET.NAME}, which has test images only; train on another data set, and "
                 "evaluate on this one with --eval-only --model-dir."
             )
+        self.check_training(self.cfg)
         keep_settings(self.cfg, self.output_dir)
         try:
             super().train()
@@ -264,9 +276,8 @@ class PromptTrainer(Checkpointing, TrainerX):
         self.train_seconds += time.perf_counter() - start
 
     def validates(self) -> bool:
-        test, train = self.cfg.TEST, self.cfg.TRAIN
-        wanted = test.FINAL_MODEL == "best_val" or (train.EARLY_STOPPING and train.PATIENT_COUNT != NO_PATIENCE)
-        return wanted and not test.NO_TEST_EARLY and not test.NO_TEST
+        best = self.cfg.TEST.FINAL_MODEL == "best_val" and self._may_validate(self.cfg)
+        return best or self._may_stop_early(self.cfg)
 
     def validated(self, result: float) -> None:
         self.epochs_without_gain = 0 if result > self.best_validation else self.epochs_without_gain + 1
@@ -282,6 +293,7 @@ class PromptTrainer(Checkpointing, TrainerX):
     def before_train(self) -> None:
         super().before_train()
         if self.start_epoch:
+            check_resumed(self.resumed_settings, self._objective_settings())
             self.objective.load_training_state(self.objective_state)
         if self.start_epoch < self.max_epoch:
             self.objective.prepare(self.model, self.dm.dataset.classnames)
@@ -293,9 +305,12 @@ class PromptTrainer(Checkpointing, TrainerX):
         self._stop_early_after(self.epoch)
 
     @staticmethod
-    def _may_stop_early(cfg: CfgNode) -> bool:
-        impatient = cfg.TRAIN.EARLY_STOPPING and cfg.TRAIN.PATIENT_COUNT != NO_PATIENCE
-        return impatient and not cfg.TEST.NO_TEST_EARLY and not cfg.TEST.NO_TEST
+    def _may_validate(cfg: CfgNode) -> bool:
+        return not cfg.TEST.NO_TEST_EARLY and not cfg.TEST.NO_TEST
+
+    @classmethod
+    def _may_stop_early(cls, cfg: CfgNode) -> bool:
+        return cls._may_validate(cfg) and cfg.TRAIN.EARLY_STOPPING and cfg.TRAIN.PATIENT_COUNT != NO_PATIENCE
 
     def _stop_early_after(self, epoch: int) -> None:
         waited = self.epochs_without_gain >= self.cfg.TRAIN.PATIENT_COUNT
@@ -309,6 +324,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             "best_validation": self.best_validation,
             "train_seconds": self.train_seconds,
             "objective": self.objective.training_state(),
+            "objective_settings": self._objective_settings(),
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
@@ -316,6 +332,11 @@ class PromptTrainer(Checkpointing, TrainerX):
         self.best_validation = state["best_validation"]
         self.train_seconds = state.get("train_seconds", 0.0)
         self.objective_state = state.get("objective", {})
+        self.resumed_settings = state.get("objective_settings")
+
+    def _objective_settings(self) -> dict[str, Any]:
+        """The objective's name and settings, as dotted keys of the configuration."""
+        return {OBJECTIVE_KEY: self.cfg.TRAINER.OBJECTIVE or self.objective_name, **self.objective.settings()}
 
     def after_train(self) -> None:
         self.trained = True
@@ -336,6 +357,7 @@ class PromptTrainer(Checkpointing, TrainerX):
         return accuracy
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
+        check_tested(self.objective, directory)
         super().load_model(directory, epoch)
         if not self.trained:  # else this is the run's own best model
             self.model_dir, self.trained_on = str(directory), trained_on(directory, self.cfg)

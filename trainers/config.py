@@ -6,7 +6,7 @@ import argparse
 import functools
 import importlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +130,12 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
         The frozen configuration.
 
     Raises:
-        InputError: an unknown key, trainer or data set, a value of the wrong type, an unreadable file, a module that
-            cannot be found.
+        InputError: an unknown key, trainer or data set, a value of the wrong type, a key without effect, an unreadable
+            file, a module that cannot be found.
     """
     for module in getattr(args, "modules", ()):
         _import(module)
-    cfg = default_cfg()
+    cfg, given = default_cfg(), []
     for name in (args.dataset_config_file, args.config_file):
         for path, node in read_yaml(name) if name else []:
             _make_floats(node, cfg)
@@ -143,6 +143,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
                 cfg.merge_from_other_cfg(node)
             except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
                 raise InputError(f"{path}: {_explain(error)}") from error
+            given += _dotted_keys(node)
     cfg.TRAINER.RECIPE = Path(args.config_file).stem if args.config_file else ""
     for flag, key in FLAG_KEYS.items():
         # Unlike upstream's flags, which count only when true, 0 is a seed.
@@ -159,9 +160,13 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
             raise InputError(f"{key} {value}: {_explain(error)}") from error
     _check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     _check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, DATASET_REGISTRY)
-    own_objective = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "objective_name", None)
-    if own_objective and cfg.DATALOADER.K_TRANSFORMS == 1:
-        cfg.DATALOADER.K_TRANSFORMS = build_objective(cfg, own_objective).views
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    own_objective = getattr(trainer, "objective_name", None)
+    if own_objective:
+        views = build_objective(cfg, own_objective).views
+        if cfg.DATALOADER.K_TRANSFORMS == 1:
+            cfg.DATALOADER.K_TRANSFORMS = views
+        _check_prompt_keys(cfg, trainer.node, own_objective, [*given, *options[::2]])
     cfg.freeze()
     return cfg
 
@@ -173,6 +178,39 @@ def _import(module: str) -> None:
         raise InputError(
             f"--import is {module}, but there is no module {error.name}; add its folder to PYTHONPATH, or correct it."
         ) from error
+
+
+def _dotted_keys(node: CfgNode, prefix: str = "") -> list[str]:
+    """The dotted names of a tree's values."""
+    keys = []
+    for key, value in node.items():
+        keys += _dotted_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [prefix + key]
+    return keys
+
+
+def _check_prompt_keys(cfg: CfgNode, node: str, own_objective: str, given: Iterable[str]) -> None:
+    """Refuse keys of prompts in the node of the objective, where the prompts are another method's.
+
+    PromptSRC's and CoPrompt's nodes hold keys of their own prompts beside those of their objectives.
+
+    Args:
+        node: of the trainer.
+        own_objective: of the trainer.
+        given: dotted keys that files and options set. Values cannot tell: a key may be set to its default.
+    """
+    declared = OBJECTIVES[cfg.TRAINER.OBJECTIVE or own_objective].defaults.get("TRAINER", {})
+    others = {f"TRAINER.{name}": keys for name, keys in declared.items() if isinstance(keys, Mapping) and name != node}
+    unused = []
+    for key in dict.fromkeys(given):
+        parent, _, name = key.rpartition(".")
+        if parent in others and name not in others[parent]:
+            unused.append(f"{key} is {_value_at(cfg, key)!r}")
+    if unused:
+        raise InputError(
+            f"{', '.join(unused)}, but {cfg.TRAINER.NAME} (--trainer) has the prompts of TRAINER.{node}, whose keys "
+            "alone set their number, depth, words and precision. Set those instead; recipes in "
+            f"configs/trainers/{cfg.TRAINER.NAME} do, and docs/METHODS.md says which stands for which published one."
+        )
 
 
 def _make_floats(node: CfgNode, defaults: CfgNode) -> None:

@@ -6,16 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import yaml
 from yacs.config import CfgNode
 
 from .prompting.consistency import Consistency, ConsistencyConfig
-from .prompting.descriptions import read_descriptions
+from .prompting.descriptions import KEY, read_descriptions
 from .prompting.errors import InputError
 from .prompting.objective import Objective
 from .prompting.self_regulation import SelfRegulation, SelfRegulationConfig
 from .prompting.templates import template_of
+from .records import SETTINGS, changed_settings
 
 CROSS_ENTROPY = "cross_entropy"
+OBJECTIVE_KEY = "TRAINER.OBJECTIVE"
 # The shipped descriptions, by registered data-set name, and CoPrompt's names of its own files.
 DESCRIPTIONS = Path(__file__).resolve().parents[1] / "datasets" / "descriptions"
 PUBLISHED_NAMES = {
@@ -91,6 +94,54 @@ def build_objective(cfg: CfgNode, own: str = CROSS_ENTROPY) -> Objective:
     return OBJECTIVES[name].build(cfg)
 
 
+def check_tested(objective: Objective, folder: str | Path) -> None:
+    """Check that a model is tested with the objective's values that it was trained with, as far as they are known.
+
+    Args:
+        folder: of the training run; without the record of its settings, as published files are, nothing is checked.
+
+    Raises:
+        InputError: a key of the objective's `tested_keys` differs.
+    """
+    path = Path(folder) / SETTINGS
+    if not objective.tested_keys or not path.is_file():
+        return
+    settings = objective.settings()
+    changed = changed_settings(yaml.safe_load(path.read_text()), {key: settings[key] for key in objective.tested_keys})
+    if changed:
+        raise InputError(
+            f"{path} is of a run with other settings: {'; '.join(changed)}. Its weights were trained for the former; "
+            "set the keys to them."
+        )
+
+
+def check_resumed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    """Check that training goes on by the objective and the settings that it began with.
+
+    Args:
+        before: dotted keys and their values, as the checkpoint has them; None where it does not tell.
+        now: those of this run.
+
+    Raises:
+        InputError: a value differs, or an objective with settings meets a checkpoint that does not tell.
+    """
+    scratch = "train from scratch (--force, or another --output-dir)."
+    if before is None:
+        if len(now) > 1:
+            raise InputError(
+                f"The checkpoint to resume from does not tell by which objective it was trained, but {OBJECTIVE_KEY} "
+                f"is {now[OBJECTIVE_KEY]!r}, whose settings must be the same: another version or code wrote it; "
+                + scratch
+            )
+        return
+    changed = changed_settings(dict(before), dict(now))
+    if changed:
+        raise InputError(
+            f"The checkpoint to resume from was trained with other settings: {'; '.join(changed)}. Set the keys to "
+            f"the former, or {scratch}"
+        )
+
+
 def declare_missing(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
     """Add to a configuration the keys of a nested mapping that it does not have."""
     for key, value in defaults.items():
@@ -155,31 +206,48 @@ def consistency(cfg: CfgNode) -> Consistency:
         image_share=node.IMAGE_ADAPTER_SHARE,
         text_share=node.TEXT_ADAPTER_SHARE,
     )
-    return Consistency(config, lambda classnames: describe(cfg.DATASET.NAME, node.DESCRIPTIONS, classnames))
+    place = cfg.DATASET.NAME, node.DESCRIPTIONS
+    return Consistency(config, lambda classnames: describe(*place, classnames), lambda: find_descriptions(*place))
 
 
-def describe(dataset: str, place: str, classnames: Sequence[str]) -> Sequence[Sequence[str]]:
-    """The sentences of each class: from a file, from a data set's file in a folder, or from the data set's template.
+def find_descriptions(dataset: str, place: str) -> Path | None:
+    """The file of a data set's descriptions; None where none is asked for, and none shipped.
 
     Args:
         dataset: registered name.
-        place: file or folder; empty stands for the shipped folder, which need not know the data set.
+        place: file, or folder of such files; empty stands for the shipped folder, which need not know the data set.
+
+    Raises:
+        InputError: there is none at the place that is asked for, or it holds no JSON object.
+    """
+    folder = Path(place).expanduser() if place else DESCRIPTIONS
+    names = (f"{PUBLISHED_NAMES.get(dataset, dataset)}_prompt.json", f"{dataset}.json")
+    in_folder = [folder / name for name in names]
+    candidates = [folder] if folder.is_file() or folder.suffix == ".json" else in_folder
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is not None:
+        read_descriptions(path, ())
+    elif place:
+        without = (
+            "use the shipped ones" if find_descriptions(dataset, "") else "describe each class by its one sentence"
+        )
+        raise InputError(
+            f"{KEY} is {place!r}, but there is no {' or '.join(map(str, candidates))}. Correct it, or leave it empty "
+            f"to {without}."
+        )
+    return path
+
+
+def describe(dataset: str, place: str, classnames: Sequence[str]) -> Sequence[Sequence[str]]:
+    """The sentences of each class, from the file that `find_descriptions` gives, or from the data set's template.
 
     Raises:
         InputError: the file that is asked for is not there, or lacks a class.
     """
-    folder = Path(place).expanduser() if place else DESCRIPTIONS
-    names = (f"{PUBLISHED_NAMES.get(dataset, dataset)}_prompt.json", f"{dataset}.json")
-    candidates = [folder] if folder.suffix == ".json" else [folder / name for name in names]
-    path = next((path for path in candidates if path.is_file()), None)
+    path = find_descriptions(dataset, place)
     if path is not None:
         print(f"Descriptions: {path}")
         return read_descriptions(path, classnames)
-    if place:
-        raise InputError(
-            f"TRAINER.CoPrompt.DESCRIPTIONS is {place!r}, but there is no {' or '.join(map(str, candidates))}. "
-            "Correct it, or leave it empty to describe each class by its one sentence."
-        )
     template = template_of(dataset)
     print(f"There are no descriptions of {dataset}; each class is described by {template!r} alone")
     return [[template.format(name.replace("_", " "))] for name in classnames]

@@ -18,6 +18,8 @@ import pytest
 from test_configs import CONFIGS, DATASETS, load
 from yacs.config import CfgNode
 
+from trainers.prompting.errors import InputError
+
 # Where a method's files are published first; later repositories carry copies, of which PromptSRC's of MaPLe's
 # base-to-new file has other epochs.
 PUBLISHED = {
@@ -125,8 +127,12 @@ def teacher_sentences() -> int:
 
 
 def in_our_keys(cfg: CfgNode) -> CfgNode:
-    """The authors' settings of the prompts, which they have in PromptSRC's node, and what their code fixes."""
+    """The authors' settings of the prompts, which they have in PromptSRC's node, and what their code fixes.
+
+    Their files are read for BMIP by cross-entropy, which has no objective in whose node such keys are refused.
+    """
     cfg = without_names(cfg)
+    cfg.TRAINER.NAME = "PromptSRC_BMIP"
     src, bmip = cfg.TRAINER.PROMPTSRC, cfg.TRAINER.BMIP
     assert src.N_CTX_TEXT == src.N_CTX_VISION
     bmip.N_CTX, bmip.CTX_INIT, bmip.PREC, bmip.VARIANT = src.N_CTX_TEXT, src.CTX_INIT, src.PREC, "released"
@@ -149,7 +155,13 @@ def test_the_authors_stacked_recipes_have_the_effect_of_theirs_but_for_the_seed(
     ours = load("PromptSRC_BMIP", CONFIGS / f"trainers/PromptSRC_BMIP/{name}.yaml")
     assert ours.MODEL.INIT_SEED == 48  # their default
     for file in STACKED[name]:
-        assert without_prompts(ours) == in_our_keys(load("PromptSRC_BMIP", folder / f"{file}.yaml")), file
+        assert without_prompts(ours) == in_our_keys(load("BMIP", folder / f"{file}.yaml")), file
+
+
+def test_the_authors_own_files_are_refused_since_they_would_train_other_prompts():
+    for path in sorted((root("BMIP_ROOT") / "configs/trainers/PromptSRC_BMIP").glob("*.yaml")):
+        with pytest.raises(InputError, match="N_CTX_TEXT.*TRAINER.BMIP"):
+            load("PromptSRC_BMIP", path)
 
 
 def test_every_stacked_recipe_of_the_authors_has_ours():

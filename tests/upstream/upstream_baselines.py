@@ -3,9 +3,9 @@
 INPUT is a torch file with `clip` (path of a state dict), `images`, `labels`, `classnames`, `casts` (one of CASTS) and
 `cases`, each a dict of `trainer`, `module` (its file in the checkout), `dataset` and `settings` of the trainer's
 node. OUTPUT gets an answer to each case, in order: for trained methods the `name` that the model is registered under,
-its `state_dict` as it would be saved (of frozen tensors only the shapes), the values that the trained tensors had at
-the `start`, and, with random ones instead, `logits` in evaluation, and `loss` and `gradients` of a training step; for
-zero-shot ones `text_features` and `logits`. A case that fails gets the `error`.
+its `state_dict` as it would be saved (of most frozen tensors only the shapes), the values that the trained tensors had
+at the `start`, and, with random ones instead, `logits` in evaluation, and `loss` and `gradients` of a training step;
+for zero-shot ones `text_features` and `logits`. A case that fails gets the `error`.
 
 The trainers build, freeze and step themselves; what is taken from Dassl is stubbed out.
 """
@@ -73,6 +73,14 @@ def only_shape(tensor: torch.Tensor) -> torch.Tensor:
     return torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
 
 
+def state_of(saved: torch.nn.Module, trained) -> dict[str, torch.Tensor]:
+    """A state dict with the values of the trained tensors, and of the first frozen ones, which tell one CLIP's."""
+    return {
+        key: value.clone() if key in trained or key.endswith("conv1.weight") else only_shape(value)
+        for key, value in saved.state_dict().items()
+    }
+
+
 def make_cfg(case: dict, images: torch.Tensor, casts: str) -> SimpleNamespace:
     settings = SimpleNamespace(**case["settings"], PREC="fp16" if casts == "fp16" else "fp32")
     # ZeroshotCLIP loads CLIP by CoOp's function, and has no settings.
@@ -121,7 +129,7 @@ def answer(case: dict, given: dict) -> dict:
     summary = trainer.forward_backward({"img": given["images"], "label": given["labels"]})
     return {
         "name": name,
-        "state_dict": {k: v if k in trained else only_shape(v) for k, v in saved.state_dict().items()},
+        "state_dict": state_of(saved, trained),
         "start": start,
         "logits": logits,
         "loss": summary["loss"],

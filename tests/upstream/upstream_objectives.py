@@ -23,7 +23,7 @@ from types import SimpleNamespace
 import torch
 from authors_bmip import without_half_precision
 from torch import nn
-from upstream_baselines import Trainer, only_shape, stub_dassl
+from upstream_baselines import Trainer, state_of, stub_dassl
 
 DRAWN = 1
 SPREAD = 0.3
@@ -111,8 +111,7 @@ def answer(case: dict, given: dict) -> dict:
     trained = {key: parameter for key, parameter in saved.named_parameters() if parameter.requires_grad}
     start = {key: parameter.detach().clone() for key, parameter in trained.items()}
     fill(trained)
-    state = {k: v.clone() if k in trained else only_shape(v) for k, v in saved.state_dict().items()}
-    found = {"name": name, "start": start, "state_dict": state}
+    found = {"name": name, "start": start, "state_dict": state_of(saved, trained)}
     views, labels = given["views"], given["labels"]
     if case["epochs"]:
         saved.train()

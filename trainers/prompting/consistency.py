@@ -13,21 +13,46 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .adapters import FeatureAdapters
+from .class_tokens import tokenize_sentences
+from .descriptions import KEY
 from .errors import InputError
 from .learner import PromptLearner
-from .objective import Loss, Objective, cosine_distance
-from .prompted_clip import PromptedCLIP, encode_sentences
+from .objective import (
+    SENTENCES_TOGETHER,
+    Loss,
+    Objective,
+    cosine_distance,
+    encode_in_steps,
+    frozen_image_features,
+)
+from .prompted_clip import PromptedCLIP
 
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cosine": cosine_distance,
     "mse": lambda features, teacher: (features - teacher).square().mean(),
 }
+SHOWN_CHARACTERS = 60
+SHARE_KEYS = "TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE", "TRAINER.CoPrompt.TEXT_ADAPTER_SHARE"
+
+
+def check_length(path: Path, name: str, sentences: Sequence[str], context_length: int) -> None:
+    """Raises InputError if a sentence about class `name` has more tokens than the text tower takes."""
+    for sentence in sentences:
+        try:
+            tokenize_sentences([sentence], context_length)
+        except InputError as error:
+            raise InputError(
+                f"{path}: a description of {name!r} has more than the {context_length} tokens of this backbone: "
+                f"{sentence[:SHOWN_CHARACTERS]!r}... Shorten it, or name another file in {KEY}."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -47,7 +72,7 @@ class ConsistencyConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
-            raise InputError(f"TRAINER.W is {self.weight}; set it to 0.0 or more.")
+            raise InputError(f"TRAINER.W is {self.weight}; set it to a finite number, 0.0 or more.")
         if self.distance not in DISTANCES:
             raise InputError(f"TRAINER.DISTILL is {self.distance!r}; set it to one of {', '.join(DISTANCES)}.")
 
@@ -61,33 +86,56 @@ class Consistency(Objective):
     Args:
         config: settings.
         describe: from class names to the sentences of each.
+        find: gives the file that they are from, where there is one; fails where one is asked for that cannot be read.
     """
 
     views = 2
+    tested_keys = SHARE_KEYS
 
-    def __init__(self, config: ConsistencyConfig, describe: Callable[[Sequence[str]], Sequence[Sequence[str]]]):
+    def __init__(
+        self,
+        config: ConsistencyConfig,
+        describe: Callable[[Sequence[str]], Sequence[Sequence[str]]],
+        find: Callable[[], Path | None] = lambda: None,
+    ):
         self.config = config
         self.describe = describe
+        self.find = find
+        # Made by `prepare`: normalised features of all descriptions, class by class, [descriptions, embed] in fp32;
+        # and on the CPU, [classes], how many a class has, and the row of its first.
+        self.described: Tensor | None = None
+        self.counts: Tensor | None = None
+        self.starts: Tensor | None = None
+
+    def check_training(self) -> None:
+        self.find()
+
+    def settings(self) -> dict[str, Any]:
+        config = self.config
+        shares = dict(zip(SHARE_KEYS, (config.image_share, config.text_share)))
+        return {"TRAINER.W": config.weight, "TRAINER.DISTILL": config.distance, **shares}
 
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
-        keys = "TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE", "TRAINER.CoPrompt.TEXT_ADAPTER_SHARE"
         width = clip_model.text_projection.shape[1]
-        learner.adapters = FeatureAdapters(width, self.config.image_share, self.config.text_share, keys)
+        learner.adapters = FeatureAdapters(width, self.config.image_share, self.config.text_share, SHARE_KEYS)
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         by_class = self.describe(classnames)
         sentences = [sentence for described in by_class for sentence in described]
         print(f"Encoding {len(sentences)} descriptions of {len(by_class)} classes")
-        try:
-            encoded = encode_sentences(model.clip_model, sentences, model.precision)
-        except InputError as error:
-            raise InputError(f"A description (TRAINER.CoPrompt.DESCRIPTIONS) is too long. {error}") from error
-        self.described = F.normalize(encoded, dim=-1)
+        path = self.find()
+        for name, described in zip(classnames, by_class if path else ()):
+            check_length(path, name, described, model.clip_model.context_length)
+        encoded = list(encode_in_steps(model.clip_model, sentences, SENTENCES_TOGETHER, model.precision))
+        self.described = F.normalize(torch.cat(encoded), dim=-1)
         self.counts = torch.tensor([len(described) for described in by_class])
         self.starts = self.counts.cumsum(0) - self.counts
 
     def draw(self) -> Tensor:
-        """The teacher's features of a described class, `[classes, embed]`; draws from Python's generator."""
+        """The teacher's features of a described class, `[classes, embed]`; draws from Python's generator.
+
+        `prepare` must have been called.
+        """
         # In double precision, in which a number below 1 times a count stays below the count.
         chosen = self.starts + (random.random() * self.counts.double()).long()
         return self.described[chosen.to(self.described.device)]
@@ -95,8 +143,7 @@ class Consistency(Objective):
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         image_features, class_features = model.features(views[0])
         logits = model.logits(image_features, class_features)
-        with torch.no_grad():
-            teacher_image = F.normalize(model.encode_image(views[1], prompted=False).float(), dim=-1)
+        teacher_image = frozen_image_features(model, views[1])
         distance, weight = DISTANCES[self.config.distance], self.config.weight
         terms = {
             "loss_ce": F.cross_entropy(logits, labels),

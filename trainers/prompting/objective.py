@@ -5,14 +5,19 @@ An objective asks the model for features, and knows neither the learner nor how 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from tqdm import tqdm
 
+from .clip_io import PRECISIONS, Precision
 from .learner import PromptLearner
-from .prompted_clip import PromptedCLIP
+from .prompted_clip import PromptedCLIP, encode_sentences
+
+SENTENCES_TOGETHER = 1000  # that a teacher encodes between two steps of its progress bar
 
 
 class Loss(NamedTuple):
@@ -35,10 +40,26 @@ class Objective:
     Attributes:
         views: how many times each image is augmented independently.
         takes_all_epochs: training must reach its last epoch for the model to be what the objective is about.
+        tested_keys: those of `settings` that a trained model answers by, so that its tests need the same values.
     """
 
     views: int = 1
     takes_all_epochs: bool = False
+    tested_keys: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration's keys that shape the training by this objective, dotted, with their values.
+
+        A checkpoint holds them, and training goes on from it with the same ones alone.
+        """
+        return {}
+
+    def check_training(self) -> None:
+        """Refuse what a model can be tested with, but not trained; called before any data is read.
+
+        Raises:
+            InputError: a value, or a file that training needs.
+        """
 
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
         """Give the learner further parts that train, on the CPU; called once, before any checkpoint is loaded."""
@@ -64,11 +85,21 @@ class Objective:
         return {}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `training_state` gave.
+        """Take back what `training_state` gave under the same settings."""
 
-        Raises:
-            InputError: the state is of other settings.
-        """
+
+def frozen_image_features(model: PromptedCLIP, images: Tensor) -> Tensor:
+    """Normalised features of the CLIP without prompts, `[batch, embed]` in fp32, without gradient."""
+    with torch.no_grad():
+        return F.normalize(model.encode_image(images, prompted=False).float(), dim=-1)
+
+
+def encode_in_steps(
+    clip_model: nn.Module, sentences: Sequence[str], together: int, precision: Precision = PRECISIONS["fp32"]
+) -> Iterator[Tensor]:
+    """What `encode_sentences` gives, of at most `together` sentences at a time, with a progress bar."""
+    for start in tqdm(range(0, len(sentences), together), desc="Teacher's sentences", leave=False):
+        yield encode_sentences(clip_model, sentences[start : start + together], precision)
 
 
 def cosine_distance(features: Tensor, teacher: Tensor) -> Tensor:

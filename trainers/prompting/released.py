@@ -17,6 +17,8 @@ FROZEN_CLIP = r"(image_encoder|text_encoder)\..+|logit_scale"
 # Of PromptSRC, and of CoPrompt.
 FROZEN_TEACHER = r"(prompt_learner\.ZS_image_encoder|model_distill)\..+"
 SHOWN_NAMES = 5
+# Weights that are averaged in half precision, as PromptSRC's authors save them, are off by less than a thousandth.
+SAME_WEIGHTS = 0.1
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,24 @@ def check_backbone(state_dict: Mapping[str, Tensor], clip_model: nn.Module, name
         ("model_distill.visual.conv1.weight", visual.conv1.weight),
     ):
         theirs = state_dict.get(key)
-        if theirs is not None and ours is not None and theirs.shape != ours.shape:
+        if theirs is None or ours is None:
+            continue
+        if theirs.shape != ours.shape:
             raise InputError(
                 f"MODEL.BACKBONE.NAME is {name!r}, whose {key} is {tuple(ours.shape)}, but the checkpoint was trained "
                 f"on a CLIP with {tuple(theirs.shape)}; set MODEL.BACKBONE.NAME to that one."
             )
+        if "conv1" in key and relative_difference(theirs, ours) > SAME_WEIGHTS:
+            raise InputError(
+                f"MODEL.BACKBONE.NAME is {name!r}, but the checkpoint was trained on a CLIP of the same sizes with "
+                f"other weights, by its {key}; set MODEL.BACKBONE.NAME to that one."
+            )
+
+
+def relative_difference(theirs: Tensor, ours: Tensor) -> float:
+    """Length of the difference of two tensors of one shape, in proportion to that of `ours`."""
+    ours = ours.detach().float().cpu()
+    return float((theirs.float().cpu() - ours).norm() / ours.norm())
 
 
 def prompt_sizes(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
@@ -143,3 +158,20 @@ def check_prompts(checkpoint: Mapping[str, Tensor], learner: Mapping[str, Tensor
             )
             + f". Set {keys} and MODEL.BACKBONE.NAME to what it was trained with."
         )
+
+
+def check_adapters(checkpoint: Mapping[str, Tensor], learner: Mapping[str, Tensor]) -> None:
+    """Raises InputError if all that tells a checkpoint from the learner are adapters, which consistency adds."""
+    differing = sorted(checkpoint.keys() ^ learner.keys())
+    adapters = [{name for name in names if name.startswith("adapters.")} for names in (checkpoint, learner)]
+    if not differing or set(differing) not in adapters:
+        return
+    if adapters[0]:
+        has, remedy = "has adapters", "set TRAINER.OBJECTIVE to consistency, by which it was trained"
+    else:
+        has = "has no adapters"
+        remedy = (
+            "it was not trained by consistency: choose the trainer (--trainer) of the prompts alone, like MaPLe or "
+            "BMIP, and leave TRAINER.OBJECTIVE empty"
+        )
+    raise InputError(f"The checkpoint {has} ({', '.join(differing)}); {remedy}.")
