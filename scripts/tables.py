@@ -133,7 +133,7 @@ class Table:
         harmonic: adds HM of the averaged base and new to each group.
         published: numbers by row, for the columns `published_names`, over `planned`.
         costs: columns of which less is better.
-        plan: the table of `reproduce.py` that runs what is missing, if groups are its data sets.
+        plan: the table of `reproduce.py` that makes this one.
         planned: the data sets of the published table, as files in configs/datasets.
         source: the group that stands apart from the averages.
         averaged: there are averages over the groups.
@@ -332,7 +332,7 @@ class Table:
         names = [config_name(group) for group in lacking]
         suffix = addition.replace(" ", "_")
         known = suffix in ("", *ABLATIONS, *DEPTHS, *LENGTHS, *OBJECTIVES)
-        if not self.plan or method not in METHODS or not known or None in names:
+        if not self.plan or self.source or method not in METHODS or not known or None in names:
             return ""
         method += f":{suffix}" if suffix else ""
         seeds = sorted({seed for some in lacking.values() for seed in some})
@@ -353,7 +353,8 @@ def _by_part(found: Collection, values: Values, title: str, columns: tuple[str, 
     made = []
     for part, part_values in sorted(parts.items()):
         whole, notes = title.format(part), []
-        settings = {**more, "plan": more.get("plan", "") if whole.endswith(PLANNED_SHOTS) else ""}
+        planned = "shot" not in part or part.endswith(PLANNED_SHOTS)
+        settings = {**more, "plan": more.get("plan", "") if planned else ""}
         cells = gather(part_values, notes)
         found.notes += notes
         if cells:
@@ -440,7 +441,7 @@ def transfer(name: str, title: str, planned: tuple[str, ...]) -> Callable[[Colle
         tables = []
         for source in sorted({record.learned_dataset for record in learned}):
             some = [value for value in values if value[0].startswith(f"{source}, ")]
-            tables += _by_part(found, some, f"{title} {{}}", ("accuracy",), source=source, planned=planned)
+            tables += _by_part(found, some, f"{title} {{}}", ("accuracy",), source=source, planned=planned, plan=name)
         return tables
 
     return make
@@ -468,7 +469,7 @@ def class_ratio(found: Collection) -> list[Table]:
         for record in found.records
         if record.base_share is not None and record.from_base
     ]
-    return _by_part(found, values, "Among as many classes of {}", ("accuracy",), averaged=False)
+    return _by_part(found, values, "Among as many classes of {}", ("accuracy",), averaged=False, plan="class-ratio")
 
 
 def combinations(found: Collection) -> list[Table]:
