@@ -257,7 +257,7 @@ def gate_training(method: str, dataset: str, classes: str, shots: str, records: 
         axes.set_title(tower)
         axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=7, frameon=False)
+    figure.legend(*both[1].get_legend_handles_labels(), loc="outside right center", frameon=False)
     both[0].set_ylabel("mean gate of the last batch")
     figure.suptitle(f"{method} on {dataset}, {classes} classes, {shots}")
     caption = (

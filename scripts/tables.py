@@ -402,8 +402,9 @@ def about_bmip(name: str, title: str, additions: Iterable[str], **more: Any) -> 
         rows = variants("BMIP", additions)
         others = ("BMIP", CONTROL) if name == "ablation" else ("BMIP",)
         values = open_world_values(found, lambda method: method in (*others, *rows))
-        parts = {part for part, ((row, _, _), _, _) in values if row in rows}
-        values = [value for value in values if value[0] in parts]
+        # Data sets on which there are variants to compare.
+        shown = {(part, dataset) for part, ((row, dataset, _), _, _) in values if row in rows}
+        values = [value for value in values if (value[0], value[1][0][1]) in shown]
         return _by_part(found, values, f"{title}, {{}}", tuple(OPEN_WORLD.values()), harmonic=True, plan=name, **more)
 
     return make
