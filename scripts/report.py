@@ -137,7 +137,7 @@ def few_shot_curves(found: Collection) -> Iterator[Picture]:
         shots = [int(group.partition(" ")[0]) for group in table.groups]
         if len(shots) < 2:
             continue
-        dataset = table.title.removeprefix("All classes of ")
+        dataset = table.title.removeprefix("All classes of ").removeprefix("All classes, ")
         figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
         for number, row in enumerate(table.rows):
             cells = {

@@ -458,7 +458,22 @@ def few_shot(found: Collection) -> list[Table]:
         for record in found.records
         if record.data["trained"] and record.data["classes"] == "all"
     ]
-    return _by_part(found, values, "All classes of {}", ("accuracy",), averaged=False, plan="few-shot")
+    tables = _by_part(found, values, "All classes of {}", ("accuracy",), averaged=False, plan="few-shot")
+    return [*tables, *([few_shot_average(tables)] if len(tables) > 1 else [])]
+
+
+def few_shot_average(tables: list[Table]) -> Table:
+    """Over data sets, of the seeds that a row has in all of them."""
+    cells = {}
+    for key in dict.fromkeys(key for table in tables for key in table.cells):
+        parts = [table.cells[key] for table in tables if key in table.cells]
+        seeds = set.intersection(*(set(part.by_seed) for part in parts))
+        if len(parts) == len(tables) and seeds:
+            means = {seed: statistics.fmean(part.by_seed[seed] for part in parts) for seed in sorted(seeds)}
+            cells[key] = Cell(means, tuple(record for part in parts for record in part.records))
+    names = [table.title.removeprefix("All classes of ") for table in tables]
+    title = f"All classes, average over {', '.join(names)}"
+    return Table(title, cells, ("accuracy",), averaged=False, plan="few-shot")
 
 
 def class_ratio(found: Collection) -> list[Table]:

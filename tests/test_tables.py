@@ -406,6 +406,18 @@ def test_bmips_variants_have_tables_of_their_own(tmp_path, capsys):
         assert list(rows(tmp_path, capsys, name)[1]) == ["BMIP", f"BMIP, {addition}"]
 
 
+def test_few_shot_accuracies_are_averaged_over_data_sets_with_the_seeds_that_all_have(tmp_path):
+    for dataset, seed, accuracy in (("Digits", 1, 40.0), ("Digits", 2, 60.0), ("Symbols", 1, 80.0)):
+        named = {"dataset": dataset, "seed": seed, "classes": "all", "shots": 4, "trained": True}
+        write(tmp_path, f"{dataset}{seed}", **named, accuracy=accuracy)
+        if dataset == "Digits":
+            write(tmp_path, f"VPT{seed}", **named, trainer="VPT", accuracy=accuracy)
+    *single, average = tables.few_shot(collect(tmp_path))
+    assert [table.title for table in single] == ["All classes of Digits", "All classes of Symbols"]
+    assert average.title == "All classes, average over Digits, Symbols"
+    assert average.grid("{}".format)[1] == [["MaPLe", "60.00"]]  # VPT has one of them
+
+
 def test_csv_has_one_line_for_each_number(tmp_path, capsys):
     for seed, base in ((1, 60.0), (2, 80.0)):
         pair(tmp_path, base, 50.0, seed)
