@@ -233,6 +233,15 @@ def test_seed_and_shots_are_those_of_the_training(tmp_path, capsys):
     assert table.title == "Open world, 1 shot" and table.seeds == {5}
 
 
+def test_a_test_knows_with_which_other_settings_its_model_was_trained(run_train, tmp_path):
+    model = run_train(folder=tmp_path / "model", options=["OPTIM.LR", "0.0123"])
+    everything = ["DATASET.SUBSAMPLE_CLASSES", "all"]
+    tested = run_train("--eval-only", "--model-dir", str(model.folder), folder=tmp_path / "r", options=everything)
+    assert tested.result["configuration"]["OPTIM"]["LR"] != 0.0123
+    (record,) = collect(tmp_path / "r").records
+    assert "OPTIM.LR 0.0123" in record.method and "SUBSAMPLE_CLASSES" not in record.method
+
+
 def test_a_file_for_one_data_set_is_the_method_itself(tmp_path, capsys):
     for dataset, recipe in (("EuroSAT", "coprompt_eurosat"), ("OxfordPets", "coprompt")):
         pair(tmp_path, 80.0, 60.0, trainer="CoPrompt", recipe=recipe, dataset=dataset, backbone="ViT-B/16")
