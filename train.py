@@ -8,7 +8,7 @@ import platform
 import sys
 
 import minidassl
-from minidassl.checkpoint import CheckpointError
+from minidassl.own.checkpoint import CheckpointError
 
 import torch
 import torchvision
@@ -19,8 +19,8 @@ from yacs.config import CfgNode
 import datasets  # noqa: F401  (registers the data sets)
 import trainers
 from trainers.config import build_cfg
+from trainers.prompting.core.summary import clip_of_size, summarize
 from trainers.prompting.errors import InputError
-from trainers.prompting.summary import clip_of_size, summarize
 from trainers.records import check_settings, clear_run, is_trained, set_log_aside
 
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from minidassl.checkpoint import BEST_FILE, CheckpointError, epoch_file, load_checkpoint, saved_epochs
+from minidassl.own.checkpoint import BEST_FILE, CheckpointError, epoch_file, load_checkpoint, saved_epochs
 
 import train
 import trainers
 from trainers.base import TRAINER_REGISTRY
+from trainers.prompting.checkpoints.published import prompt_sizes
 from trainers.prompting.errors import InputError
-from trainers.prompting.released import prompt_sizes
 
 
 def find_file(folder: Path, epoch: int | None) -> Path:

@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tqdm import tqdm
 
-from trainers.prompting.classifier import PromptClassifier
+from trainers.prompting.api.classifier import PromptClassifier
+from trainers.prompting.api.images import list_images, open_image
 from trainers.prompting.errors import InputError
-from trainers.prompting.images import list_images, open_image
 from trainers.prompting.methods import METHODS
 
 

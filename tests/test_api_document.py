@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.prompting.classifier import PromptClassifier
+from trainers.prompting.api.classifier import PromptClassifier
 from trainers.prompting.methods import METHODS
 
 ROOT = Path(__file__).parents[1]

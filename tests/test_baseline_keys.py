@@ -12,7 +12,7 @@ import datasets  # noqa: F401  (registers the data set that the configuration na
 import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import default_cfg
-from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.core.prompted_clip import PromptedCLIP
 
 trainers.register_all()
 

@@ -16,14 +16,14 @@ import datasets  # noqa: F401  (registers the data set that a configuration name
 import trainers
 from trainers.config import default_cfg
 from trainers.ivlp import IVLP
-from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
-from trainers.prompting.cocoop import CoCoOpLearner
-from trainers.prompting.coop import CoOpConfig, CoOpLearner
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
+from trainers.prompting.core.learner import FixedSentence, PromptLearner
+from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
-from trainers.prompting.ivlp import IVLPConfig, IVLPLearner
-from trainers.prompting.learner import FixedSentence, PromptLearner
-from trainers.prompting.maple import MaPLeConfig, MaPLeLearner
-from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.cocoop import CoCoOpLearner
+from trainers.prompting.learners.coop import CoOpConfig, CoOpLearner
+from trainers.prompting.learners.ivlp import IVLPConfig, IVLPLearner
+from trainers.prompting.learners.maple import MaPLeConfig, MaPLeLearner
 from trainers.vpt import VPT
 from trainers.zsclip import ZeroshotCLIP2
 

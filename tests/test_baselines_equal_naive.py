@@ -15,13 +15,13 @@ from test_bmip_equals_naive import TOLERANCE
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.prompting import class_groups
-from trainers.prompting.cocoop import CoCoOpLearner
-from trainers.prompting.coop import CoOpConfig, CoOpLearner
-from trainers.prompting.ivlp import IVLPConfig, IVLPLearner
-from trainers.prompting.learner import FixedSentence, PromptLearner
-from trainers.prompting.maple import MaPLeConfig, MaPLeLearner
-from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.core import batching as class_groups
+from trainers.prompting.core.learner import FixedSentence, PromptLearner
+from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.cocoop import CoCoOpLearner
+from trainers.prompting.learners.coop import CoOpConfig, CoOpLearner
+from trainers.prompting.learners.ivlp import IVLPConfig, IVLPLearner
+from trainers.prompting.learners.maple import MaPLeConfig, MaPLeLearner
 
 WORDS = "a photo of a"
 # Cuts of the work on five classes of four lengths and four images: most classes whose activations are held, most

@@ -1,4 +1,4 @@
-"""`scripts/benchmark.py` measures, prints and writes what it says, on a CLIP small enough for a test."""
+"""`scripts/tools/benchmark.py` measures, prints and writes what it says, on a CLIP small enough for a test."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from scripts import benchmark
+from scripts.tools import benchmark
 
 
 def test_all_entries_are_measured_and_compared_with_the_first(tmp_path, capsys):

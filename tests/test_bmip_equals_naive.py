@@ -8,8 +8,8 @@ from conftest import make_clip
 from naive_bmip import NaiveParameters, naive_logits
 from torch.nn import functional as F
 
-from trainers.prompting.bmip import AGGREGATIONS, BMIPConfig, BMIPLearner
-from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.bmip import AGGREGATIONS, BMIPConfig, BMIPLearner
 
 LABELS = torch.tensor([0, 3, 1, 4])
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)

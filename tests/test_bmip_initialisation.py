@@ -7,7 +7,7 @@ import torch
 from clip import clip
 from conftest import make_clip
 
-from trainers.prompting.bmip import BMIPConfig, BMIPLearner
+from trainers.prompting.learners.bmip import BMIPConfig, BMIPLearner
 
 WIDE = dict(vision_width=640, transformer_width=512, transformer_heads=8)
 

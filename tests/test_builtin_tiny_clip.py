@@ -18,7 +18,9 @@ WEIGHTS = REPOSITORY / "trainers" / "prompting" / "weights" / "tiny_clip.npz"
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("pretrain_tiny_clip", REPOSITORY / "scripts/pretrain_tiny_clip.py")
+    spec = importlib.util.spec_from_file_location(
+        "pretrain_tiny_clip", REPOSITORY / "scripts/tools/pretrain_tiny_clip.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

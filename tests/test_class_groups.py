@@ -11,8 +11,8 @@ import psutil
 import pytest
 import torch
 
-from trainers.prompting import class_groups
-from trainers.prompting.class_groups import automatic_held, group_classes, held_pieces
+from trainers.prompting.core import batching as class_groups
+from trainers.prompting.core.batching import automatic_held, group_classes, held_pieces
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -14,10 +14,10 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
-from trainers.prompting.bmip import BMIPConfig
-from trainers.prompting.classifier import PromptClassifier
+from trainers.prompting.api.classifier import PromptClassifier
 from trainers.prompting.errors import InputError
-from trainers.prompting.maple import MaPLeConfig
+from trainers.prompting.learners.bmip import BMIPConfig
+from trainers.prompting.learners.maple import MaPLeConfig
 from trainers.prompting.methods import METHODS
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from conftest import make_clip
 
-from trainers.prompting import clip_io
-from trainers.prompting.clip_io import (
+from trainers.prompting.core import clip_weights as clip_io
+from trainers.prompting.core.clip_weights import (
     PRECISIONS,
     TINY,
     image_resolution,

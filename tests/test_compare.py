@@ -12,12 +12,10 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[1]
-sys.path.insert(0, str(REPOSITORY / "scripts"))
-import compare  # noqa: E402
-import runner  # noqa: E402
+from experiments import compare, runner
+from trainers.records import read_result
 
-from trainers.records import read_result  # noqa: E402
+REPOSITORY = Path(__file__).parents[1]
 
 QUICK = ["OPTIM.MAX_EPOCH", "1"]
 

@@ -13,7 +13,7 @@ import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.bmip import config_from_cfg
 from trainers.config import build_cfg, read_yaml
-from trainers.prompting.clip_io import load_clip
+from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.errors import InputError
 
 trainers.register_all()

@@ -13,11 +13,11 @@ from test_training import assert_same_state, interrupt_in
 from torch import Tensor
 
 from trainers.base import PromptTrainer
-from trainers.prompting.adapters import FeatureAdapter
-from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
-from trainers.prompting.consistency import Consistency, ConsistencyConfig
-from trainers.prompting.learner import FixedSentence
-from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.core.adapters import FeatureAdapter
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
+from trainers.prompting.core.learner import FixedSentence
+from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.objectives.consistency import Consistency, ConsistencyConfig
 
 # Of the five classes in their order, with characters that are others in class names and templates.
 SENTENCES = [
@@ -150,7 +150,7 @@ def test_descriptions_are_encoded_in_the_precision_of_the_towers(small_clip, cla
 def test_descriptions_do_not_depend_on_how_many_are_encoded_together(small_clip, classnames, monkeypatch, together):
     learner = PAIRS["IVLP"](small_clip).learner
     _, whole = prepared(small_clip, learner, classnames)
-    monkeypatch.setattr("trainers.prompting.consistency.SENTENCES_TOGETHER", together)
+    monkeypatch.setattr("trainers.prompting.objectives.consistency.SENTENCES_TOGETHER", together)
     _, parts = prepared(small_clip, learner, classnames)
     torch.testing.assert_close(parts.described, whole.described, rtol=1e-5, atol=1e-6)
 

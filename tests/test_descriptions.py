@@ -11,10 +11,10 @@ from test_bad_input import assert_refused, no_data  # noqa: F401
 from datasets.builtin.glyphs import DIGITS, SYMBOLS
 from trainers import objectives
 from trainers.objectives import DESCRIPTIONS, describe
-from trainers.prompting.class_tokens import tokenize_classes
-from trainers.prompting.clip_io import load_clip
-from trainers.prompting.descriptions import read_descriptions
+from trainers.prompting.core.class_tokens import tokenize_classes
+from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.errors import InputError
+from trainers.prompting.objectives.descriptions import read_descriptions
 
 NAMES = ["annual crop land", "sea_or_lake", "forest"]
 SENTENCES = {

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 import evaluate_checkpoint  # noqa: E402
 
-from trainers.prompting.maple import MaPLeConfig, MaPLeLearner  # noqa: E402
+from trainers.prompting.learners.maple import MaPLeConfig, MaPLeLearner  # noqa: E402
 
 
 @pytest.fixture

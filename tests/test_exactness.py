@@ -13,15 +13,16 @@ from conftest import make_clip
 from test_bmip_equals_naive import LABELS, TOLERANCE, assert_equal_to_naive, make_learner
 from torch.nn import functional as F
 
-from trainers.prompting import class_groups, tower
-from trainers.prompting.attention import attend, attention_to, visible_from
-from trainers.prompting.bmip import AGGREGATIONS
-from trainers.prompting.class_tokens import tokenize_classes
-from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
-from trainers.prompting.interaction import attention_readout
-from trainers.prompting.learner import PromptLearner, TowerPrompts
-from trainers.prompting.prompted_clip import PromptedCLIP
-from trainers.prompting.tower import activation_bytes
+from trainers.prompting.core import batching as class_groups
+from trainers.prompting.core import tower
+from trainers.prompting.core.attention import attend, attention_to, visible_from
+from trainers.prompting.core.class_tokens import tokenize_classes
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
+from trainers.prompting.core.interaction import attention_readout
+from trainers.prompting.core.learner import PromptLearner, TowerPrompts
+from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.core.tower import activation_bytes
+from trainers.prompting.learners.bmip import AGGREGATIONS
 
 VARIANTS = [dict(variant="paper"), dict(variant="released"), dict(detach=False), dict(relative=True)]
 WORDS = ["cat", "dog", "sun", "sea", "oak", "fly"] * 4

@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from trainers.prompting.api.images import evaluation_transform, open_image, read_image_folder, training_transform
 from trainers.prompting.errors import InputError
-from trainers.prompting.images import evaluation_transform, open_image, read_image_folder, training_transform
 
 
 def write_image(path, size=(8, 8)) -> None:

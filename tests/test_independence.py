@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_bmip_equals_naive import make_learner
 
-from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.core.prompted_clip import PromptedCLIP
 
 CLOSE = dict(rtol=1e-5, atol=1e-5)
 

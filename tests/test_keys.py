@@ -14,9 +14,9 @@ import datasets  # noqa: F401  (registers the data set that the configuration na
 import trainers
 from trainers.bmip import BMIP, CONNECT_METHODS, config_from_cfg
 from trainers.config import build_cfg
-from trainers.prompting.clip_io import PRECISIONS
+from trainers.prompting.core.clip_weights import PRECISIONS
+from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
-from trainers.prompting.prompted_clip import PromptedCLIP
 
 trainers.register_all()
 

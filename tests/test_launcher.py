@@ -11,14 +11,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-import launch  # noqa: E402
+import datasets
+import train
+import trainers
+from experiments import launch
+from trainers.base import TRAINER_REGISTRY
 
-import datasets  # noqa: E402
-import train  # noqa: E402
-import trainers  # noqa: E402
-from trainers.base import TRAINER_REGISTRY  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 
 def run_script(*command: str, **environment: str) -> subprocess.CompletedProcess:

@@ -7,8 +7,8 @@ import warnings
 from collections import Counter, OrderedDict
 from pathlib import Path
 
-import minidassl.checkpoint as checkpoint
-from minidassl.checkpoint import (
+from minidassl.own import checkpoint as checkpoint
+from minidassl.own.checkpoint import (
     CheckpointError,
     load_checkpoint,
     resume_from_checkpoint,

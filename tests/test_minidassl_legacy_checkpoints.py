@@ -9,7 +9,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
-from minidassl.checkpoint import CheckpointError, load_checkpoint, resume_from_checkpoint
+from minidassl.own.checkpoint import CheckpointError, load_checkpoint, resume_from_checkpoint
 
 import numpy as np
 import pytest

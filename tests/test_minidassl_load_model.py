@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from minidassl.checkpoint import CheckpointError
+from minidassl.own.checkpoint import CheckpointError
 
 import pytest
 import torch

@@ -92,7 +92,7 @@ def test_the_parts_our_trainers_use_work_beside_upstream(tmp_path):
     upstream = fake_upstream(tmp_path, "class TrainerX: pass\n")
     code = """
 from dassl.engine import TrainerX
-from minidassl.checkpoint import save_checkpoint
+from minidassl.own.checkpoint import save_checkpoint
 from minidassl.engine import Checkpointing
 from minidassl.optim import build_optimizer
 import dassl.utils

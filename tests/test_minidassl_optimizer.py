@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from minidassl.config import get_cfg_default
-from minidassl.optim import AVAI_OPTIMS, build_optimizer
+from minidassl.own.optim import AVAI_OPTIMS, build_optimizer
 
 import pytest
 import torch

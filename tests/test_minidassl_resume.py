@@ -6,8 +6,8 @@ import os
 import random
 import shutil
 
-from minidassl.checkpoint import CheckpointError, load_checkpoint
 from minidassl.engine import Checkpointing
+from minidassl.own.checkpoint import CheckpointError, load_checkpoint
 from minidassl.utils import set_random_seed
 
 import numpy as np
@@ -147,7 +147,7 @@ def test_only_the_files_asked_for_are_left(tmp_path, options, kept, stop):
 
 
 def test_an_old_file_goes_only_after_the_new_one_is_written(tmp_path, monkeypatch):
-    import minidassl.engine.checkpointing as checkpointing
+    from minidassl.own import checkpointing as checkpointing
 
     trainer = make_toy(tmp_path)
     real = checkpointing.save_checkpoint
@@ -354,7 +354,7 @@ def test_the_gradient_scaler_is_saved_and_restored(tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_generators_of_all_cuda_devices_are_saved_and_restored():
-    from minidassl.engine.checkpointing import _rng_state, _set_rng_state
+    from minidassl.own.checkpointing import _rng_state, _set_rng_state
 
     def draw():
         return [torch.rand(3, device=f"cuda:{index}").tolist() for index in range(torch.cuda.device_count())]

@@ -6,7 +6,7 @@ import io
 import math
 
 from minidassl.config import get_cfg_default
-from minidassl.optim import build_lr_scheduler, build_optimizer
+from minidassl.own.optim import build_lr_scheduler, build_optimizer
 
 import pytest
 import torch

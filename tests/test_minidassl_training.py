@@ -11,7 +11,7 @@ from minidassl.config import get_cfg_default
 from minidassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from minidassl.engine import TRAINER_REGISTRY, SimpleTrainer, TrainerX, build_trainer
 from minidassl.metrics import compute_accuracy
-from minidassl.optim import build_lr_scheduler, build_optimizer
+from minidassl.own.optim import build_lr_scheduler, build_optimizer
 from minidassl.utils import AverageMeter, MetricMeter, set_random_seed
 
 import numpy as np

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from trainers import objectives
 from trainers.objectives import register_objective
-from trainers.prompting.consistency import Consistency
 from trainers.prompting.errors import InputError
-from trainers.prompting.objective import Loss, Objective
-from trainers.prompting.self_regulation import SelfRegulation
+from trainers.prompting.objectives.consistency import Consistency
+from trainers.prompting.objectives.objective import Loss, Objective
+from trainers.prompting.objectives.self_regulation import SelfRegulation
 
 LEARNERS = ["CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "BMIP"]
 # Terms of the log, in their order.

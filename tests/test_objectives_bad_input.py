@@ -10,9 +10,9 @@ from test_bad_input import assert_refused, no_data  # noqa: F401
 from test_released_baselines import ivlp, maple, other_clip, write_run
 from test_training import interrupt_in
 
-from trainers.prompting.clip_io import load_clip
+from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.errors import InputError
-from trainers.prompting.self_regulation import SelfRegulation, SelfRegulationConfig, gaussian_weights
+from trainers.prompting.objectives.self_regulation import SelfRegulation, SelfRegulationConfig, gaussian_weights
 
 SRC, CO = "TRAINER.PROMPTSRC.", "TRAINER.CoPrompt."
 MEAN = [f"{SRC}GPA_MEAN", "1"]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from trainers.prompting.metrics import OpenWorld, harmonic_mean, openworld_auc
+from trainers.prompting.core.metrics import OpenWorld, harmonic_mean, openworld_auc
 
 SYMBOLS, SKETCHES = (
     ("--dataset-config-file", f"configs/datasets/{name}.yaml") for name in ("symbols", "symbols_sketch")

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from test_classifier import NAMES, TINY, digits
 
-from trainers.prompting.classifier import PromptClassifier
+from trainers.prompting.api.classifier import PromptClassifier
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))

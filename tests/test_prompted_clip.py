@@ -7,10 +7,10 @@ import torch
 from clip import clip
 from conftest import make_clip
 
-from trainers.prompting.bmip import BMIPConfig, BMIPLearner
-from trainers.prompting.clip_io import load_clip
-from trainers.prompting.learner import FixedSentence, PromptLearner, TowerPrompts
-from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.core.clip_weights import load_clip
+from trainers.prompting.core.learner import FixedSentence, PromptLearner, TowerPrompts
+from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.bmip import BMIPConfig, BMIPLearner
 
 VIT_B16 = dict(
     embed_dim=512,

@@ -7,9 +7,9 @@ import hashlib
 import pytest
 from test_configs import CONFIGS, load
 
-from scripts.launch import METHODS, default_cfg
+from experiments.launch import METHODS, default_cfg
 from trainers.config import default_cfg as defaults
-from trainers.prompting.templates import EIGHTY, SIXTY
+from trainers.prompting.core.templates import EIGHTY, SIXTY
 
 # Data set: layers, tokens, weight, epochs (CoPrompt's constants.py).
 COPROMPT = {

@@ -8,10 +8,10 @@ from conftest import make_clip
 from naive_bmip import naive_logits
 from test_bmip_equals_naive import make_learner, naive_parameters
 
-from trainers.prompting.bmip import BMIPConfig, BMIPLearner, from_released_layout
-from trainers.prompting.clip_io import load_clip
+from trainers.prompting.core.clip_weights import load_clip
+from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
-from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.bmip import BMIPConfig, BMIPLearner, from_released_layout
 
 
 def released_layout(learner: BMIPLearner, clip_model) -> dict[str, torch.Tensor]:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from test_tables import open_world, write
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-import look_inside
-import report
-from collection import collect
-from launch import METHODS
+from experiments import pictures as look_inside
+from experiments import report
+from experiments.launch import METHODS
+from experiments.store import collect
 
 
 @pytest.fixture
@@ -119,7 +117,7 @@ def test_a_model_is_drawn_from_its_run(run_train, tmp_path, capsys, trainer, pic
 def test_looking_at_attention_changes_no_feature(small_clip, images, classnames):
     from test_bmip_equals_naive import make_learner
 
-    from trainers.prompting.prompted_clip import PromptedCLIP
+    from trainers.prompting.core.prompted_clip import PromptedCLIP
 
     learner = make_learner(small_clip, depth=2)
     observed = look_inside.Observed(learner)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-import reproduce  # noqa: E402
-import runner  # noqa: E402
-from launch import BUILTIN_DATASETS, METHODS  # noqa: E402
+import train
+from experiments import reproduce, runner
+from experiments.launch import BUILTIN_DATASETS, METHODS
 
-import train  # noqa: E402
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(autouse=True)

@@ -7,14 +7,14 @@ import torch
 from clip import clip
 from conftest import make_clip
 
-from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights, load_clip
-from trainers.prompting.cocoop import CoCoOpLearner
-from trainers.prompting.coop import CoOpConfig, CoOpLearner
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, load_clip
+from trainers.prompting.core.learner import FixedSentence
+from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
-from trainers.prompting.ivlp import IVLPConfig, IVLPLearner
-from trainers.prompting.learner import FixedSentence
-from trainers.prompting.maple import MaPLeConfig, MaPLeLearner
-from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.cocoop import CoCoOpLearner
+from trainers.prompting.learners.coop import CoOpConfig, CoOpLearner
+from trainers.prompting.learners.ivlp import IVLPConfig, IVLPLearner
+from trainers.prompting.learners.maple import MaPLeConfig, MaPLeLearner
 
 RESNET = dict(vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None, embed_dim=32)
 

@@ -17,10 +17,10 @@ from test_classifier import NAMES, TINY, digits, training_images
 from test_released_baselines import CLASSES, PUBLISHED, coop, floats, write_run
 from test_released_checkpoint import released_layout
 
-from trainers.prompting.classifier import PromptClassifier
-from trainers.prompting.clip_io import load_clip
+from trainers.prompting.api.classifier import PromptClassifier
+from trainers.prompting.api.images import evaluation_transform, open_image
+from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.errors import InputError
-from trainers.prompting.images import evaluation_transform, open_image
 from trainers.prompting.methods import METHODS
 
 IMAGES = digits(2)[0]

@@ -15,14 +15,14 @@ from test_bmip_equals_naive import make_learner, naive_parameters
 from test_training import assert_same_state, interrupt_in
 from torch import Tensor
 
-from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
-from trainers.prompting.coop import CoOpConfig, CoOpLearner
-from trainers.prompting.ivlp import IVLPConfig, IVLPLearner
-from trainers.prompting.learner import PromptLearner
-from trainers.prompting.maple import MaPLeConfig, MaPLeLearner
-from trainers.prompting.prompted_clip import PromptedCLIP
-from trainers.prompting.self_regulation import SelfRegulation, SelfRegulationConfig, gaussian_weights
-from trainers.prompting.templates import EIGHTY, SIXTY
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
+from trainers.prompting.core.learner import PromptLearner
+from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.core.templates import EIGHTY, SIXTY
+from trainers.prompting.learners.coop import CoOpConfig, CoOpLearner
+from trainers.prompting.learners.ivlp import IVLPConfig, IVLPLearner
+from trainers.prompting.learners.maple import MaPLeConfig, MaPLeLearner
+from trainers.prompting.objectives.self_regulation import SelfRegulation, SelfRegulationConfig, gaussian_weights
 
 LABELS = torch.tensor([0, 3, 1, 4])
 TOLERANCE = dict(rtol=1e-4, atol=1e-5)
@@ -196,7 +196,7 @@ def test_the_teacher_has_sixty_sentences_and_none_of_the_twenty_that_are_left_ou
 def test_the_text_teacher_does_not_depend_on_how_many_sentences_are_encoded_together(
     small_clip, classnames, teacher_text, monkeypatch, together
 ):
-    monkeypatch.setattr("trainers.prompting.self_regulation.SENTENCES_TOGETHER", together)
+    monkeypatch.setattr("trainers.prompting.objectives.self_regulation.SENTENCES_TOGETHER", together)
     _, objective = prepared(small_clip, ivlp(small_clip).learner, classnames)
     torch.testing.assert_close(objective.teacher_text, torch.stack(teacher_text), rtol=1e-5, atol=1e-6)
 

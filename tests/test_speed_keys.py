@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainers.prompting import prompted_clip
-from trainers.prompting.clip_io import use_tf32
+from trainers.prompting.core import prompted_clip
+from trainers.prompting.core.clip_weights import use_tf32
 
 
 def test_class_chunk_bounds_the_classes_of_a_step_and_leaves_the_run_as_it_is(run_train, tmp_path, monkeypatch):

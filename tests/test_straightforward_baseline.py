@@ -7,8 +7,8 @@ import torch
 from test_bmip_equals_naive import LABELS, TOLERANCE, make_learner
 from torch.nn import functional as F
 
-from scripts.straightforward_bmip import StraightforwardBMIP
-from trainers.prompting.prompted_clip import PromptedCLIP
+from scripts.tools.straightforward_bmip import StraightforwardBMIP
+from trainers.prompting.core.prompted_clip import PromptedCLIP
 
 
 @pytest.mark.parametrize("variant", ["paper", "released"])

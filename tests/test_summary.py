@@ -11,7 +11,7 @@ import torch
 from clip import clip
 
 import train
-from trainers.prompting import summary
+from trainers.prompting.core import summary
 
 ROOT = Path(__file__).parents[1]
 IMAGENET = ["--dataset-config-file", str(ROOT / "configs/datasets/imagenet.yaml")]
@@ -57,10 +57,9 @@ def test_a_summary_leaves_the_random_numbers_alone():
 
 
 def test_the_table_has_every_method_of_the_launcher():
-    sys.path.insert(0, str(ROOT / "scripts"))
-    import launch
+    from experiments import launch
 
-    command = [sys.executable, "scripts/summarize_methods.py", "tiny"]
+    command = [sys.executable, "scripts/tools/summarize_methods.py", "tiny"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     rows = [line.split("|")[1].strip() for line in printed.splitlines()[2:]]
     assert rows == list(launch.METHODS)

@@ -6,15 +6,13 @@ import csv
 import io
 import json
 import statistics
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-import tables
-from collection import collect
+from experiments import tables
+from experiments.store import collect
 
 
 def write(folder: Path, name: str, **changes) -> Path:

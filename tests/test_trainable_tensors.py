@@ -9,9 +9,9 @@ import torch
 from conftest import make_clip
 from torch.nn import functional as F
 
-from trainers.prompting.bmip import AGGREGATIONS, BMIPConfig, BMIPLearner
-from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
-from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
+from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.bmip import AGGREGATIONS, BMIPConfig, BMIPLearner
 
 PREFIXES = ("text_prompts", "vision_prompts", "text_to_vision", "vision_to_text", "text_gate", "vision_gate")
 # The released text readout is exactly 0, so the scale of its gate gets a gradient of exactly 0.

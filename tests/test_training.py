@@ -283,7 +283,8 @@ def test_init_weights_start_from_another_run(run_train, tmp_path):
 def test_a_loss_that_is_not_finite_ends_in_an_error_whose_remedy_works(run_train, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(
-            "trainers.prompting.objective.F.cross_entropy", lambda logits, labels: logits.sum() * float("nan")
+            "trainers.prompting.objectives.objective.F.cross_entropy",
+            lambda logits, labels: logits.sum() * float("nan"),
         )
         run = run_train()
     assert run.status == 2 and "OPTIM.LR" in run.errors and "PREC" in run.errors

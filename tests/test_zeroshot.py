@@ -6,7 +6,7 @@ import torch
 from clip import clip
 
 from trainers.config import default_cfg
-from trainers.prompting.clip_io import load_clip
+from trainers.prompting.core.clip_weights import load_clip
 from trainers.zsclip import ZeroshotCLIP
 
 

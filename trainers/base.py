@@ -15,10 +15,10 @@ from types import MappingProxyType
 from typing import Any
 
 import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
-from minidassl.checkpoint import load_checkpoint, load_weights
 from minidassl.engine import Checkpointing
 from minidassl.metrics import compute_accuracy
-from minidassl.optim import build_lr_scheduler, build_optimizer
+from minidassl.own.checkpoint import load_checkpoint, load_weights
+from minidassl.own.optim import build_lr_scheduler, build_optimizer
 
 import torch
 from dassl.engine import TRAINER_REGISTRY, TrainerX
@@ -27,13 +27,13 @@ from yacs.config import CfgNode
 
 from .evaluation import Recorder, data_fingerprint, environment, plain_configuration, weights_hash
 from .objectives import CROSS_ENTROPY, OBJECTIVE_KEY, build_objective, check_resumed, check_tested
-from .prompting.class_groups import peak_memory
-from .prompting.clip_io import get_precision, image_resolution, load_clip, use_tf32
+from .prompting.checkpoints.published import ReleasedLayout, check_adapters, check_backbone, check_prompts
+from .prompting.core.batching import peak_memory
+from .prompting.core.clip_weights import get_precision, image_resolution, load_clip, use_tf32
+from .prompting.core.learner import PromptLearner
+from .prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
 from .prompting.errors import InputError
-from .prompting.learner import PromptLearner
-from .prompting.objective import Objective
-from .prompting.prompted_clip import AUTOMATIC, PromptedCLIP
-from .prompting.released import ReleasedLayout, check_adapters, check_backbone, check_prompts
+from .prompting.objectives.objective import Objective
 from .records import keep_settings, learned_classnames, trained_on, write_result
 
 __all__ = ["TRAINER_REGISTRY", "PromptTrainer"]

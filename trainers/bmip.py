@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .base import PromptTrainer
-from .prompting.bmip import RELEASED, BMIPConfig, BMIPLearner, from_released_layout
 from .prompting.errors import InputError
+from .prompting.learners.bmip import RELEASED, BMIPConfig, BMIPLearner, from_released_layout
 from .registration import register
 
 WEIGHT_THRESHOLD = 0.0025
@@ -65,7 +65,7 @@ def config_from_cfg(cfg: CfgNode, name: str = "BMIP") -> BMIPConfig:
 
 @register
 class BMIP(PromptTrainer):
-    """Trains BMIP's prompts, projection heads and gates; see `prompting/bmip.py` for the method."""
+    """Trains BMIP's prompts, projection heads and gates; see `prompting/learners/bmip.py` for the method."""
 
     node = "BMIP"
     registered_name = "MultiModalPromptLearner"  # the authors' name, hence the checkpoint folder

@@ -6,13 +6,13 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .base import TRAINER_REGISTRY, PromptTrainer
-from .prompting.cocoop import RELEASED, CoCoOpLearner
-from .prompting.coop import CoOpConfig
+from .prompting.learners.cocoop import RELEASED, CoCoOpLearner
+from .prompting.learners.coop import CoOpConfig
 
 
 @TRAINER_REGISTRY.register()
 class CoCoOp(PromptTrainer):
-    """Trains context tokens and the network that shifts them; see `prompting/cocoop.py` for the method."""
+    """Trains context tokens and the network that shifts them; see `prompting/learners/cocoop.py` for the method."""
 
     node = "COCOOP"
     needs_vit = False

@@ -19,9 +19,9 @@ from dassl.utils import Registry
 from yacs.config import CfgNode
 
 from .objectives import OBJECTIVES, build_objective
+from .prompting.core.prompted_clip import AUTOMATIC
 from .prompting.errors import InputError
 from .prompting.methods import suggestion
-from .prompting.prompted_clip import AUTOMATIC
 
 # What all methods share and Dassl does not have; CoOp, MaPLe and BMIP declare these in their train.py.
 COMMON_DEFAULTS: dict[str, Any] = {

@@ -6,12 +6,12 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .base import TRAINER_REGISTRY, PromptTrainer
-from .prompting.coop import RELEASED, CoOpConfig, CoOpLearner
+from .prompting.learners.coop import RELEASED, CoOpConfig, CoOpLearner
 
 
 @TRAINER_REGISTRY.register()
 class CoOp(PromptTrainer):
-    """Trains context tokens of the text tower; see `prompting/coop.py` for the method."""
+    """Trains context tokens of the text tower; see `prompting/learners/coop.py` for the method."""
 
     node = "COOP"
     needs_vit = False

@@ -8,7 +8,7 @@ from .maple import MaPLe
 
 @TRAINER_REGISTRY.register()
 class CoPrompt(MaPLe):
-    """Trains MaPLe's prompts, and adapters, for consistency; see `prompting/consistency.py` for the objective."""
+    """Trains MaPLe's prompts, and adapters, for consistency (`prompting/objectives/consistency.py`)."""
 
     node = "CoPrompt"
     objective_name = "consistency"

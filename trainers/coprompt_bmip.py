@@ -8,7 +8,7 @@ from .bmip import BMIP
 
 @TRAINER_REGISTRY.register()
 class CoPrompt_BMIP(BMIP):
-    """Trains BMIP's prompts, and adapters, for consistency; see `prompting/consistency.py` for the objective."""
+    """Trains BMIP's prompts, and adapters, for consistency (`prompting/objectives/consistency.py`)."""
 
     objective_name = "consistency"
     defaults = {}  # BMIP's

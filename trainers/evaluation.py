@@ -20,7 +20,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .prompting.metrics import OpenWorld
+from .prompting.core.metrics import OpenWorld
 
 LOGITS = "logits.npz"
 

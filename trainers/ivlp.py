@@ -7,12 +7,12 @@ from yacs.config import CfgNode
 
 from .base import TRAINER_REGISTRY, PromptTrainer
 from .prompting.errors import InputError
-from .prompting.ivlp import RELEASED, IVLPConfig, IVLPLearner
+from .prompting.learners.ivlp import RELEASED, IVLPConfig, IVLPLearner
 
 
 @TRAINER_REGISTRY.register()
 class IVLP(PromptTrainer):
-    """Trains text and vision prompts without interaction; see `prompting/ivlp.py` for the method."""
+    """Trains text and vision prompts without interaction; see `prompting/learners/ivlp.py` for the method."""
 
     node = "IVLP"
     needs_vit = False  # language prompting does without; the learner refuses vision prompts in a ResNet

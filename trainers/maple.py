@@ -6,12 +6,12 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .base import TRAINER_REGISTRY, PromptTrainer
-from .prompting.maple import RELEASED, MaPLeConfig, MaPLeLearner
+from .prompting.learners.maple import RELEASED, MaPLeConfig, MaPLeLearner
 
 
 @TRAINER_REGISTRY.register()
 class MaPLe(PromptTrainer):
-    """Trains text prompts and the heads that project them; see `prompting/maple.py` for the method."""
+    """Trains text prompts and the heads that project them; see `prompting/learners/maple.py` for the method."""
 
     node = "MAPLE"
     registered_name = "MultiModalPromptLearner"

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple, TypeVar
 import yaml
 from yacs.config import CfgNode
 
-from .prompting.consistency import Consistency, ConsistencyConfig
-from .prompting.descriptions import KEY, read_descriptions
+from .prompting.core.templates import template_of
 from .prompting.errors import InputError
-from .prompting.objective import Objective
-from .prompting.self_regulation import SelfRegulation, SelfRegulationConfig
-from .prompting.templates import template_of
+from .prompting.objectives.consistency import Consistency, ConsistencyConfig
+from .prompting.objectives.descriptions import KEY, read_descriptions
+from .prompting.objectives.objective import Objective
+from .prompting.objectives.self_regulation import SelfRegulation, SelfRegulationConfig
 from .records import SETTINGS, changed_settings
 
 CROSS_ENTROPY = "cross_entropy"

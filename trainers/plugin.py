@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
-from minidassl.checkpoint import CheckpointError
+from minidassl.own.checkpoint import CheckpointError
 
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY

@@ -8,7 +8,7 @@ from .ivlp import IVLP
 
 @TRAINER_REGISTRY.register()
 class PromptSRC(IVLP):
-    """Trains IVLP's prompts by self-regulation; see `prompting/self_regulation.py` for the objective."""
+    """Trains IVLP's prompts by self-regulation; see `prompting/objectives/self_regulation.py` for the objective."""
 
     node = "PROMPTSRC"
     objective_name = "self_regulation"

@@ -7,12 +7,12 @@ from yacs.config import CfgNode
 
 from .base import TRAINER_REGISTRY, PromptTrainer
 from .prompting.errors import InputError
-from .prompting.ivlp import RELEASED, IVLPConfig, IVLPLearner
+from .prompting.learners.ivlp import RELEASED, IVLPConfig, IVLPLearner
 
 
 @TRAINER_REGISTRY.register()
 class VPT(PromptTrainer):
-    """Trains vision prompts; see `prompting/ivlp.py` for the method."""
+    """Trains vision prompts; see `prompting/learners/ivlp.py` for the method."""
 
     node = "VPT"
     released = RELEASED

@@ -6,8 +6,8 @@ from torch import nn
 from yacs.config import CfgNode
 
 from .base import TRAINER_REGISTRY, PromptTrainer
-from .prompting.learner import FixedSentence, PromptLearner
-from .prompting.templates import SELECTED, template_of
+from .prompting.core.learner import FixedSentence, PromptLearner
+from .prompting.core.templates import SELECTED, template_of
 
 
 @TRAINER_REGISTRY.register()

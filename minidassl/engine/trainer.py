@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from ..data import DataManager
 from ..evaluation import build_evaluator
+from ..own.checkpointing import CheckpointingMethods
 from ..utils import AverageMeter, MetricMeter, mkdir_if_missing, tolist_if_not
-from .checkpointing import CheckpointingMethods
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode

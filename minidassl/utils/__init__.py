@@ -1,6 +1,6 @@
 """Small helpers that CoOp-family code imports from one place."""
 
-from ..checkpoint import CheckpointError, load_checkpoint, resume_from_checkpoint, save_checkpoint
+from ..own.checkpoint import CheckpointError, load_checkpoint, resume_from_checkpoint, save_checkpoint
 from .logger import Logger, setup_logger
 from .meters import AverageMeter, MetricMeter
 from .registry import Registry, check_availability

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from ..checkpoint import read_file
+from ..own.checkpoint import read_file
 
 __all__ = ["count_num_param", "load_pretrained_weights", "open_all_layers", "open_specified_layers"]
 

@@ -28,11 +28,11 @@ from torch.nn import functional as F
 import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import default_cfg
-from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
-from trainers.prompting.learner import PromptLearner, Readout, TowerPrompts
-from trainers.prompting.prompted_clip import AUTOMATIC, PromptedCLIP
-from trainers.prompting.released import check_backbone
-from trainers.prompting.templates import BY_DATASET
+from trainers.prompting.checkpoints.published import check_backbone
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
+from trainers.prompting.core.learner import PromptLearner, Readout, TowerPrompts
+from trainers.prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
+from trainers.prompting.core.templates import BY_DATASET
 
 ROOTS = {name: os.environ.get(f"{name.upper()}_ROOT") for name in ("MaPLe", "CoOp")}
 trainers.register_all()

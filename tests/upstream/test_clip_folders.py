@@ -23,10 +23,10 @@ RESNET = (32, 64, (1, 1, 1, 1), 8, None, 77, 49408, 64, 1, 2)
 
 
 def compute() -> dict:
-    from trainers.prompting.bmip import BMIPConfig, BMIPLearner
-    from trainers.prompting.clip_io import load_clip, new_clip
-    from trainers.prompting.learner import FixedSentence
-    from trainers.prompting.prompted_clip import PromptedCLIP
+    from trainers.prompting.core.clip_weights import load_clip, new_clip
+    from trainers.prompting.core.learner import FixedSentence
+    from trainers.prompting.core.prompted_clip import PromptedCLIP
+    from trainers.prompting.learners.bmip import BMIPConfig, BMIPLearner
 
     torch.set_num_threads(1)
     found = {}

@@ -30,13 +30,13 @@ import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import default_cfg
 from trainers.objectives import PUBLISHED_NAMES, describe
-from trainers.prompting.bmip import from_released_layout
-from trainers.prompting.class_tokens import tokenize_classes
-from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights
-from trainers.prompting.objective import Objective
-from trainers.prompting.prompted_clip import PromptedCLIP
-from trainers.prompting.released import check_backbone
-from trainers.prompting.templates import EIGHTY, SIXTY
+from trainers.prompting.checkpoints.published import check_backbone
+from trainers.prompting.core.class_tokens import tokenize_classes
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
+from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.core.templates import EIGHTY, SIXTY
+from trainers.prompting.learners.bmip import from_released_layout
+from trainers.prompting.objectives.objective import Objective
 from trainers.promptsrc import PromptSRC
 
 trainers.register_all()
@@ -202,7 +202,9 @@ def same_sentences(monkeypatch, case) -> None:
     """The teacher is made of as many sentences as upstream's."""
     if case.templates:
         few = sorted(SIXTY)[: case.templates]
-        monkeypatch.setattr("trainers.prompting.self_regulation.TEACHER_SENTENCES", dict.fromkeys((60, 80), few))
+        monkeypatch.setattr(
+            "trainers.prompting.objectives.self_regulation.TEACHER_SENTENCES", dict.fromkeys((60, 80), few)
+        )
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from minidassl.checkpoint import load_checkpoint
+from minidassl.own.checkpoint import load_checkpoint
 
 import pytest
 import torch

@@ -15,8 +15,8 @@ import torch
 from conftest import make_clip
 from torch.nn import functional as F
 
-from trainers.prompting.bmip import BMIPConfig, BMIPLearner, from_released_layout
-from trainers.prompting.prompted_clip import PromptedCLIP
+from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.bmip import BMIPConfig, BMIPLearner, from_released_layout
 
 ROOT = os.environ.get("BMIP_ROOT")
 pytestmark = pytest.mark.skipif(not ROOT, reason="set BMIP_ROOT to a checkout of the authors' BMIP repository")

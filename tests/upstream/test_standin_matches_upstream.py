@@ -308,7 +308,7 @@ def record_mixed_in_resume(folder: Path) -> dict:
     """Our checkpointing in front of whatever TrainerX is here: stopped and resumed against uninterrupted."""
     import minidassl
     from minidassl.engine import Checkpointing
-    from minidassl.optim import build_lr_scheduler, build_optimizer
+    from minidassl.own.optim import build_lr_scheduler, build_optimizer
 
     from dassl.engine import TrainerX
     from dassl.utils import set_random_seed
@@ -473,7 +473,7 @@ def test_our_checkpointing_resumes_exactly_in_front_of_either(records, side):
 
 @pytest.mark.parametrize("name", ["last step", "warm-up"])
 def test_upstreams_checkpoints_are_read(records, name):
-    from minidassl.checkpoint import load_checkpoint
+    from minidassl.own.checkpoint import load_checkpoint
 
     path = records["upstream"]["work"] / "training" / name.replace(" ", "_") / "head" / "model.pth.tar-4"
     checkpoint = load_checkpoint(path)

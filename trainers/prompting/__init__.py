@@ -1,36 +1,29 @@
-"""The core: prompt tokens entering any layer of either tower of a frozen CLIP. Needs torch and `clip` alone.
+"""Prompt tokens in any layer of either tower of a frozen CLIP.
 
-prompted_clip.py   runs an unmodified CLIP with a learner's prompts
-tower.py           the driver of both towers; attention.py, class_groups.py: what it computes, and at once
-learner.py         what a learner answers: which tokens enter layer i of which tower
-bmip.py            BMIP's learner; interaction.py: its maths, pure functions
-coop.py, cocoop.py, ivlp.py, maple.py   the baselines' learners
-released.py        checkpoints that the methods' authors published
-class_tokens.py    class names to token sequences
-clip_io.py         weights and precision
-metrics.py         open-world metrics
-summary.py         what a method trains
-classifier.py      a prompted CLIP as a scikit-learn estimator, which this one module needs; see docs/API.md
-methods.py, images.py, saved.py   the methods by name, images of any kind, and prompts on disk, for the classifier
+core/         runs an unmodified CLIP with a learner's prompts, and says what a learner answers
+learners/     one file a method: which tokens enter which layer of which tower
+objectives/   one file an objective: the loss of a training step
+checkpoints/  finds, reads and translates trained prompts
+api/          `PromptClassifier`, a scikit-learn estimator; see docs/API.md
 
-What is listed in `__all__` can be imported from here; its module is loaded when it is asked for, so that messages and
-sizes can be had without waiting for torch.
+Nothing here needs Dassl or yacs. A name in `__all__` can be imported from here; its module is loaded when the name is
+asked for, so that messages and sizes can be had without waiting for torch.
 """
 
 from importlib import import_module
 from typing import Any
 
 _MODULES = {
-    "BMIPConfig": "bmip",
-    "BMIPLearner": "bmip",
+    "BMIPConfig": "learners.bmip",
+    "BMIPLearner": "learners.bmip",
     "InputError": "errors",
     "METHODS": "methods",
-    "PromptClassifier": "classifier",
-    "PromptedCLIP": "prompted_clip",
-    "evaluation_transform": "images",
-    "load_clip": "clip_io",
-    "open_image": "images",
-    "read_image_folder": "images",
+    "PromptClassifier": "api.classifier",
+    "PromptedCLIP": "core.prompted_clip",
+    "evaluation_transform": "api.images",
+    "load_clip": "core.clip_weights",
+    "open_image": "api.images",
+    "read_image_folder": "api.images",
 }
 __all__ = list(_MODULES)
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from . import bmip, cocoop, coop, ivlp, maple
+from .checkpoints.published import ReleasedLayout, prompt_sizes
+from .core.learner import FixedSentence, PromptLearner
 from .errors import InputError
-from .learner import FixedSentence, PromptLearner
-from .released import ReleasedLayout, prompt_sizes
+from .learners import bmip, cocoop, coop, ivlp, maple
 
 TINY = "tiny"
 # What a setting may be, in code and in words, by the type of its default.

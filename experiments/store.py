@@ -1,0 +1,352 @@
+"""The records of a results folder: read, checked, and each experiment with each seed once.
+
+What cannot be used is named and counted, and never averaged in silence: records that are damaged or lack something,
+that contradict each other, or whose test images are not those of the others.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+import datasets  # noqa: F401  (registers the data sets)
+import train
+import trainers
+from trainers.config import build_cfg
+from trainers.evaluation import plain_configuration
+from trainers.prompting.errors import InputError
+from trainers.records import RESULT, differences
+
+from .launch import METHODS, ROOT, TINY
+
+_NUMBER, _COUNT, _TEXT = {"type": "number"}, {"type": "integer", "minimum": 0}, {"type": "string"}
+
+
+def _object(optional: Mapping[str, Any] | None = None, /, **needed: Any) -> dict[str, Any]:
+    return {"type": "object", "required": [*needed], "properties": {**needed, **(optional or {})}}
+
+
+def _maybe(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [{"type": "null"}, schema]}
+
+
+_OPEN_WORLD = _object(**dict.fromkeys(("base", "new", "HM", "accuracy", "openworld_auc"), _NUMBER))
+_SEED = {"type": "integer"}
+_TRAINED_ON = _object({"settings": {"type": "object"}}, dataset=_TEXT, classes=_TEXT, shots=_COUNT, seed=_SEED)
+_GATE = _object(tower=_TEXT, layer=_COUNT, **dict.fromkeys(("mean", "std", "min", "max"), _NUMBER))
+# What the tables and pictures read; a record may hold more.
+SCHEMA = _object(
+    {
+        "gates": {"type": "array", "items": _GATE},
+        "gate_history": {"type": "array", "items": {"type": "object", "additionalProperties": _NUMBER}},
+    },
+    trainer=_TEXT,
+    recipe=_TEXT,
+    backbone=_TEXT,
+    dataset=_TEXT,
+    classes={"enum": ["base", "new", "all"]},
+    split=_TEXT,
+    seed=_SEED,
+    shots={"type": "integer"},
+    accuracy=_maybe(_NUMBER),
+    open_world=_maybe(_OPEN_WORLD),
+    per_class=_maybe({"type": "array", "items": _object(name=_TEXT, images=_COUNT, correct=_COUNT)}),
+    data_fingerprint=_maybe(_TEXT),
+    trained={"type": "boolean"},
+    trained_on=_maybe(_TRAINED_ON),
+    train_seconds=_maybe(_NUMBER),
+    peak_memory_bytes=_maybe(_NUMBER),
+    environment=_object(code=_TEXT, torch=_TEXT, dassl=_TEXT, device=_TEXT),
+    configuration=_object({"DATASET": _object()}, TRAINER=_object()),
+)
+_VALIDATOR = Draft202012Validator(SCHEMA)
+# Keys that tell the tests of one method apart, and stand in the tables' titles and columns.
+_PROTOCOL_KEYS = ("SEED", "DATASET.", "TRAINER.NAME")
+_BACKBONE = "MODEL.BACKBONE.NAME"
+# Of the published tables, and of the embedded ones; they need not be named.
+_USUAL_BACKBONES = ("ViT-B/16", TINY)
+# Behind the method where the weights are given, such as published ones, and not known to be of a run of this project.
+GIVEN = ", given weights"
+# A difference of accuracies below this is one of rounding.
+SAME = 1e-6
+
+
+@functools.cache
+def config_name(dataset: str) -> str | None:
+    """The file in configs/datasets of a registered name, without its ending; None if there is none."""
+    return _config_names().get(dataset)
+
+
+@functools.cache
+def _config_names() -> dict[str, str]:
+    paths = sorted((ROOT / "configs" / "datasets").glob("*.yaml"))
+    return {(yaml.safe_load(path.read_text()).get("DATASET") or {}).get("NAME", ""): path.stem for path in paths}
+
+
+@functools.cache
+def recipe_configuration(trainer: str, recipe: str, dataset: str) -> dict[str, Any] | None:
+    """What the configuration files alone say, as plain data; None where they are not this project's."""
+    trainers.register_all()
+    words = ["--trainer", trainer, "--dataset-config-file", str(ROOT / f"configs/datasets/{dataset}.yaml")]
+    words += ["--config-file", str(ROOT / f"configs/trainers/{trainer}/{recipe}.yaml")]
+    try:
+        return plain_configuration(build_cfg(train.parse_args(words)))
+    except (InputError, FileNotFoundError):
+        return None
+
+
+def _architecture(backbone: str) -> str:
+    """OpenAI's name of a backbone that is given by it, or by the path of OpenAI's file."""
+    path = Path(backbone)
+    return path.stem.replace("ViT-B-", "ViT-B/") if path.suffix == ".pt" else backbone
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished evaluation.
+
+    Attributes:
+        path: its file.
+        data: what stands there, as `SCHEMA` has it.
+    """
+
+    path: Path
+    data: dict[str, Any]
+
+    @functools.cached_property
+    def overrides(self) -> dict[str, Any]:
+        """Settings of the run, or of the training behind a test, that are not those of the configuration files."""
+        files = recipe_configuration(
+            self.data["trainer"], self.data["recipe"], config_name(self.data["dataset"]) or ""
+        )
+        changed = differences(files or {}, self.data["configuration"])
+        if _BACKBONE in changed and len({_architecture(name) for name in changed[_BACKBONE]}) == 1:
+            del changed[_BACKBONE]
+        values = {key: value for key, (_, value) in changed.items()}
+        values |= (self.data["trained_on"] or {}).get("settings", {})
+        return {key: value for key, value in sorted(values.items()) if not key.startswith(_PROTOCOL_KEYS)}
+
+    @functools.cached_property
+    def method(self) -> str:
+        """The launcher's method of this configuration file; behind it, what differs from that method.
+
+        That is what a longer file name adds, what the command line changed, and a backbone that is not the usual one.
+        A file of the method for one data set alone adds nothing.
+        """
+        trainer, recipe = self.data["trainer"], self.data["recipe"]
+        known = {
+            known: name for name, method in METHODS.items() if method.trainer == trainer for known in method.recipes
+        }
+        start = max(
+            (known for known in known if recipe == known or recipe.startswith(f"{known}_")), key=len, default=""
+        )
+        if start:
+            name, addition = known[start], recipe[len(start) + 1 :]
+        else:
+            name, addition = f"{trainer} {recipe}".strip(), ""
+        if addition in {config_name(self.data["dataset"]), config_name(self.learned_dataset)}:
+            addition = ""
+        settings = [f"{key} {value}" for key, value in self.overrides.items()]
+        backbone = _architecture(self.data["backbone"])
+        other = [] if backbone in _USUAL_BACKBONES or _BACKBONE in self.overrides else [backbone]
+        learned = METHODS[name].learns if name in METHODS else True
+        given = GIVEN if learned and self.learned_classes is None else ""
+        return ", ".join([name, *filter(None, [addition.replace("_", " ")]), *settings, *other]) + given
+
+    @property
+    def seed(self) -> int:
+        """Of the training, where that is known."""
+        return (self.data["trained_on"] or self.data)["seed"]
+
+    @property
+    def shots(self) -> str:
+        """Of the training, where that is known, in words."""
+        number = (self.data["trained_on"] or self.data)["shots"]
+        return f"{number} shot" if number == 1 else f"{number} shots"
+
+    @property
+    def learned_dataset(self) -> str:
+        """What the model was trained on, as far as that is known; else what it is tested on."""
+        return (self.data["trained_on"] or self.data)["dataset"]
+
+    @property
+    def learned_classes(self) -> str | None:
+        """Classes that the model was trained on; None where that is not known, and for zero-shot CLIP."""
+        if self.data["trained"]:
+            return self.data["classes"]
+        return self.data["trained_on"] and self.data["trained_on"]["classes"]
+
+    @property
+    def from_base(self) -> bool:
+        """Whether this tests what learned the base classes, or has learned nothing that is known."""
+        return self.learned_classes in ("base", None)
+
+    @property
+    def base_share(self) -> int | None:
+        """Per cent of base classes among those of a test that mixes them with new ones; None for other tests."""
+        chosen = self.data["configuration"].get("DATASET", {})
+        mixes = chosen.get("USE_RATIO", False) and self.data["classes"] == "new"
+        return chosen["SUBSAMPLE_RATIO"] if mixes else None
+
+    @property
+    def images(self) -> tuple:
+        """Tests with the same value are of the same images; only shares of base classes are drawn by seed."""
+        drawn = None if self.base_share is None else (self.base_share, self.data["seed"])
+        return self.data["dataset"], self.data["classes"], drawn
+
+    @property
+    def experiment(self) -> tuple:
+        """What a seed is drawn for: records with the same value and seed must agree."""
+        data = self.data
+        learned = self.learned_dataset, self.learned_classes, self.shots
+        return self.method, data["recipe"], data["dataset"], data["classes"], self.base_share, learned
+
+    def agrees(self, other: Record) -> bool:
+        ours, theirs = ({"": record.data["accuracy"], **(record.data["open_world"] or {})} for record in (self, other))
+        return all(abs(ours[name] - theirs[name]) < SAME for name in ours.keys() & theirs.keys())
+
+    @property
+    def command(self) -> str:
+        """The train.py command of this run, from the repository's root."""
+        data, chosen = self.data, self.data["configuration"].get("DATASET", {})
+        words = ["python", "train.py", "--seed", data["seed"], "--trainer", data["trainer"]]
+        words += ["--dataset-config-file", f"configs/datasets/{config_name(data['dataset']) or data['dataset']}.yaml"]
+        words += ["--config-file", f"configs/trainers/{data['trainer']}/{data['recipe']}.yaml"]
+        words += ["--output-dir", self.path.parent]
+        if not data["trained"]:
+            words += ["--eval-only", *(("--model-dir", data["model_dir"]) if data.get("model_dir") else ())]
+        words += ["DATASET.NUM_SHOTS", data["shots"], "DATASET.SUBSAMPLE_CLASSES", data["classes"]]
+        if self.base_share is not None:
+            words += ["DATASET.USE_RATIO", True, "DATASET.SUBSAMPLE_RATIO", chosen["SUBSAMPLE_RATIO"]]
+        for key, value in self.overrides.items():
+            words += [key, value]
+        return shlex.join(map(str, words))
+
+
+@dataclass
+class Collection:
+    """Records that can be used, how many cannot, and why.
+
+    Attributes:
+        records: usable ones, one for each experiment and seed.
+        skipped: number of the others, by reason.
+        notes: what is wrong, and what to do.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def skip(self, reason: str, note: str = "", number: int = 1) -> None:
+        self.skipped[reason] += number
+        if note:
+            self.notes.append(note)
+
+    @property
+    def summary(self) -> str:
+        """How many records there are, and how many of them are not used."""
+        total = len(self.records) + sum(self.skipped.values())
+        reasons = ", ".join(f"{number} {reason}" for reason, number in self.skipped.items())
+        return f"{len(self.records)} of {total} records are used" + (f"; not used: {reasons}" if reasons else "")
+
+
+def collect(folder: Path) -> Collection:
+    """All usable records below a folder."""
+    found = Collection()
+    read = [record for path in _files(folder, found) if (record := _read(path, found)) is not None]
+    _resolve(_with_the_same_images(read, found), found)
+    return found
+
+
+def _files(folder: Path, found: Collection) -> Iterator[Path]:
+    """Records below a folder, in order; what stops the search is noted."""
+
+    def unreadable(error: OSError) -> None:
+        found.skip("folders unreadable", f"{error.filename} cannot be read ({error.strerror}); nothing of it is used")
+
+    for parent, folders, names in os.walk(folder, onerror=unreadable):
+        folders.sort()
+        for name in sorted(names + [name for name in folders if name == RESULT]):
+            path = Path(parent, name)
+            if name == RESULT:
+                yield path
+            elif name.startswith(f"{RESULT}.") and name.endswith(".part"):
+                found.skip("not written to the end", f"{path} was not written to its end; delete it")
+
+
+def _read(path: Path, found: Collection) -> Record | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        found.skip("damaged", f"{path} is no record ({reason}); delete it and run again")
+        return None
+    problem = min(_VALIDATOR.iter_errors(data), key=lambda error: len(error.path), default=None)
+    if problem is not None:
+        where = ".".join(map(str, problem.absolute_path)) or "the record"
+        text = problem.message if len(problem.message) < 200 else f"it is not of the type {problem.validator_value}"
+        found.skip("incomplete", f"{path}: {where}: {text}; it is damaged or of an older version, run again")
+        return None
+    if data["accuracy"] is None:
+        found.skip("without a test")
+    elif data["split"] != "test":
+        found.skip(f"of the {data['split']} images")
+    else:
+        return Record(path, data)
+    return None
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
+def _with_the_same_images(records: list[Record], found: Collection) -> list[Record]:
+    """Without tests whose images are not those of most tests of that data set and of those classes."""
+    groups: dict[tuple, dict[str | None, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        groups[record.images][record.data["data_fingerprint"]].append(record)
+    kept = []
+    for (dataset, classes, _), versions in groups.items():
+        ordered = sorted(versions.values(), key=len, reverse=True)
+        clear = len(ordered) == 1 or len(ordered[0]) > len(ordered[1])
+        kept += ordered[0] if clear else []
+        others = [record for version in ordered[clear:] for record in version]
+        if others:
+            paths = ", ".join(str(record.path) for record in others)
+            what = f"have other images than {len(ordered[0])} tests" if clear else "have different images"
+            note = (
+                f"{dataset}, {classes} classes: these tests {what}, and are not used: {paths}; delete the wrong ones"
+            )
+            found.skip("of other images", note, len(others))
+    return sorted(kept, key=lambda record: record.path)
+
+
+def _resolve(records: list[Record], found: Collection) -> None:
+    """Keep one record of each experiment and seed, and none where they contradict each other."""
+    groups: dict[tuple, list[Record]] = defaultdict(list)
+    for record in records:
+        groups[(*record.experiment, record.seed)].append(record)
+    for same in groups.values():
+        # A training run knows more than a later test of what it left.
+        first = max(same, key=lambda record: record.data["trained"])
+        if all(first.agrees(other) for other in same):
+            found.records.append(first)
+            if len(same) > 1:
+                found.skip("there twice", number=len(same) - 1)
+        else:
+            paths = ", ".join(str(record.path) for record in same)
+            note = (
+                f"{first.method} on {first.data['dataset']}, {first.data['classes']} classes, seed {first.seed}: "
+                f"records disagree, and are not used: {paths}; delete the wrong one"
+            )
+            found.skip("contradictory", note, len(same))

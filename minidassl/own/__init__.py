@@ -1,0 +1,1 @@
+"""The project's own engine, which its trainers use on upstream Dassl too: checkpoints, schedules, safe reading."""

@@ -1,0 +1,298 @@
+"""Saving, loading and resuming, such that a run that was stopped and resumed equals one that was not, to the bit.
+
+Every epoch is saved. Beside the weights a file holds optimiser, schedule, gradient scaler, all random generators, the
+best result so far and whatever :meth:`Checkpointing.training_state` adds.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+from .checkpoint import (
+    BEST_FILE,
+    CheckpointError,
+    MissingCheckpointError,
+    copy_checkpoint,
+    epoch_file,
+    load_checkpoint,
+    load_weights,
+    restore,
+    save_checkpoint,
+    saved_epochs,
+)
+
+__all__ = ["Checkpointing"]
+
+
+class CheckpointingMethods:
+    """What :class:`Checkpointing` and this package's ``TrainerBase`` have in common.
+
+    It relies on ``_models``, ``_optims``, ``_scheds``, ``get_model_names``, ``test``, ``epoch``, ``max_epoch``,
+    ``output_dir``, ``best_result`` and ``cfg``, and uses ``scaler`` where there is one.
+
+    Differences from upstream: loading is strict; a mistyped ``RESUME`` is an error; the newest file is resumed from,
+    not the last one written; the random generators and the best result are restored; a schedule of another length is
+    computed anew.
+    """
+
+    # Epoch whose file in output_dir may go once a newer one is written.
+    _replaceable_epoch: int | None = None
+
+    # ------------------------------------------------------------------------------------------- for subclasses
+
+    def training_state(self) -> dict[str, Any]:
+        """Further state that training needs, as plain data and tensors; overridden together with the next method."""
+        return {}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`training_state` returned."""
+
+    def convert_state_dict(self, name: str, state_dict: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+        """Translate the names in a file that another code base wrote; called by :meth:`load_model` only.
+
+        Args:
+            name: registered model name.
+            state_dict: as it is in the file.
+
+        Returns:
+            What the registered model loads strictly.
+
+        Raises:
+            ValueError: the file does not fit; :meth:`load_model` adds its path.
+        """
+        return state_dict
+
+    # ---------------------------------------------------------------------------------------------------- saving
+
+    def save_model(
+        self,
+        epoch: int,
+        directory: str | os.PathLike[str],
+        is_best: bool = False,
+        val_result: float | None = None,
+        model_name: str = "",
+    ) -> None:
+        """Write one file per registered model.
+
+        Args:
+            epoch: 0-based index of the epoch just finished.
+            directory: the files go to ``<directory>/<registered name>``.
+            is_best: also write copies called ``model-best.pth.tar``.
+            val_result: validation result in percent, for best files.
+            model_name: file name used in place of ``model.pth.tar-<epoch + 1>``.
+        """
+        scaler = getattr(self, "scaler", None)
+        common = {
+            "epoch": epoch + 1,
+            "val_result": val_result,
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "best_result": float(self.best_result),
+            "max_epoch": self.max_epoch,
+            "rng": _rng_state(),
+            "trainer_state": self.training_state(),
+        }
+        for name in self.get_model_names():
+            optimizer, scheduler = self._optims[name], self._scheds[name]
+            state = {
+                "state_dict": self._models[name].state_dict(),
+                "optimizer": None if optimizer is None else optimizer.state_dict(),
+                "scheduler": None if scheduler is None else scheduler.state_dict(),
+            }
+            save_checkpoint({**state, **common}, os.path.join(directory, name), is_best=is_best, model_name=model_name)
+
+    def validates(self) -> bool:
+        """Whether the epoch just finished is evaluated on the validation split."""
+        return not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val"
+
+    def validated(self, result: float) -> None:
+        """Take note of a validation result in percent: keep the model if it is the best so far."""
+        if result > self.best_result:
+            self.best_result = result
+            self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST_FILE)
+
+    def after_epoch(self) -> None:
+        """Evaluate where ``best_val`` asks for it, save, and drop the file that the new one replaces.
+
+        The best file is rewritten if the validation result is strictly greater than all before. The file of an earlier
+        epoch stays if ``TRAIN.CHECKPOINT_FREQ`` divides the epoch, or if it was the last one of its run.
+        """
+        if self.validates():
+            self.validated(self.test(split="val"))
+        # After the evaluation, which draws random numbers that the next epoch must not draw again.
+        self.save_model(self.epoch, self.output_dir)
+        self._drop_replaced_files()
+        self._set_replaceable(self.epoch + 1, self.max_epoch)
+
+    def _drop_replaced_files(self) -> None:
+        if self._replaceable_epoch is None:
+            return
+        for name in self.get_model_names():
+            with suppress(FileNotFoundError):
+                os.remove(os.path.join(self.output_dir, name, epoch_file(self._replaceable_epoch)))
+
+    def _set_replaceable(self, finished: int, max_epoch: int) -> None:
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        keep = finished == max_epoch or (frequency > 0 and finished % frequency == 0)
+        self._replaceable_epoch = None if keep else finished
+
+    # -------------------------------------------------------------------------------------------------- resuming
+
+    def resume_model_if_exist(self, directory: str | os.PathLike[str]) -> int:
+        """Restore the newest epoch that all registered models have a file of.
+
+        Args:
+            directory: output folder of the earlier run.
+
+        Returns:
+            Number of finished epochs; 0 if there is nothing to resume and ``cfg.RESUME`` does not ask for it.
+
+        Raises:
+            FileNotFoundError: ``cfg.RESUME`` is set and there is nothing to resume from.
+            CheckpointError: the files do not fit this trainer.
+        """
+        names = self.get_model_names()
+        file_name = self._newest_file(directory)
+        if file_name is None:
+            if self.cfg.RESUME:
+                raise MissingCheckpointError(
+                    f'Nothing to resume from at "{directory}": expected model.pth.tar-<epoch> in its folders {names}; '
+                    "check --resume, which takes the output folder of the run to continue"
+                )
+            print("No checkpoint found, train from scratch")
+            return 0
+        print(f"Found checkpoint at {directory} (will resume training)")
+        for name in names:
+            path = os.path.join(directory, name, file_name)
+            checkpoint = restore(path, self._models[name], self._optims[name], self._scheds[name], self.max_epoch)
+        self._restore_common(checkpoint)
+        if os.path.abspath(directory) != os.path.abspath(self.output_dir):
+            if self.cfg.TEST.FINAL_MODEL == "best_val":
+                self._bring_best_files(directory)
+        elif "max_epoch" in checkpoint:  # else upstream wrote it, and upstream writes only what is to stay
+            self._set_replaceable(checkpoint["epoch"], checkpoint["max_epoch"])
+        return checkpoint["epoch"]
+
+    def _newest_file(self, directory: str | os.PathLike[str]) -> str | None:
+        """Name of the newest file that every registered model has; the best file where there is no other."""
+        folders = [os.path.join(directory, name) for name in self.get_model_names()]
+        if not folders:
+            return None
+        common = set.intersection(*(set(saved_epochs(folder)) for folder in folders))
+        if common:
+            return epoch_file(max(common))
+        return BEST_FILE if all(os.path.exists(os.path.join(folder, BEST_FILE)) for folder in folders) else None
+
+    def _restore_common(self, checkpoint: dict[str, Any]) -> None:
+        """Restore what is the same in the files of all models; older files lack it."""
+        scaler = getattr(self, "scaler", None)
+        if scaler is not None and checkpoint.get("scaler"):
+            scaler.load_state_dict(checkpoint["scaler"])
+        if checkpoint.get("best_result") is not None:
+            self.best_result = checkpoint["best_result"]
+        if checkpoint.get("trainer_state"):
+            self.load_training_state(checkpoint["trainer_state"])
+        if checkpoint.get("rng") is None:
+            print("Note: this checkpoint holds no random state; the order of images differs from an uninterrupted run")
+        else:
+            _set_rng_state(checkpoint["rng"])
+
+    def _bring_best_files(self, directory: str | os.PathLike[str]) -> None:
+        # This run may never beat the restored best_result, and then has to deploy the earlier run's best model.
+        for name in self.get_model_names():
+            source = os.path.join(directory, name, BEST_FILE)
+            if os.path.exists(source):
+                copy_checkpoint(source, os.path.join(self.output_dir, name, BEST_FILE))
+
+    # --------------------------------------------------------------------------------------------------- loading
+
+    def load_model(self, directory: str | os.PathLike[str], epoch: int | None = None) -> None:
+        """Load weights for evaluation, strictly.
+
+        Args:
+            directory: output folder of a run.
+            epoch: 1-based; ``None`` takes ``model-best.pth.tar`` where there is one, else the newest epoch.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CheckpointError: no folder is given, or the file does not fit; the message lists names and shapes.
+        """
+        names = self.get_model_names()
+        if not names:
+            print("Nothing to load: this trainer has no trained part")
+            return
+        if not directory:
+            raise CheckpointError(
+                "there is no model to load: name the output folder of a training run with --model-dir"
+            )
+        for name in names:
+            path = self._file_to_load(os.path.join(directory, name), epoch)
+            checkpoint = load_checkpoint(path)
+            print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint["epoch"]})')
+            try:
+                state_dict = self.convert_state_dict(name, checkpoint["state_dict"])
+            except ValueError as error:
+                raise CheckpointError(f'"{path}" cannot be loaded. {error}') from error
+            load_weights(self._models[name], state_dict, path)
+
+    def _file_to_load(self, folder: str, epoch: int | None) -> str:
+        epochs = saved_epochs(folder)
+        best = os.path.join(folder, BEST_FILE)
+        if epoch is None and os.path.exists(best):
+            return best
+        if epoch is None and epochs:
+            print(f"There is no {BEST_FILE}; taking the newest epoch, {epochs[-1]}")
+            return os.path.join(folder, epoch_file(epochs[-1]))
+        if epoch in epochs:
+            return os.path.join(folder, epoch_file(epoch))
+        wanted = os.path.join(folder, BEST_FILE if epoch is None else epoch_file(epoch))
+        raise MissingCheckpointError(
+            f'Model not found at "{wanted}"; epochs saved there: {epochs or "none"}. Check --model-dir and '
+            "--load-epoch"
+        )
+
+
+class Checkpointing(CheckpointingMethods):
+    """Mix-in to put in front of any ``TrainerX``, upstream's included, whose methods it then replaces.
+
+    A class of its own, because Python refuses a base class that stands both in front of ``TrainerX`` and behind it.
+    """
+
+
+def _rng_state() -> dict[str, Any]:
+    """State of every generator that training draws from, as numbers and tensors."""
+    version, python_keys, python_gauss = random.getstate()
+    numpy_name, numpy_keys, numpy_position, numpy_has_gauss, numpy_gauss = np.random.get_state()
+    # Asking a device that was never used would start CUDA for nothing; nothing was drawn from it either.
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
+    return {
+        "python": [version, torch.tensor(python_keys, dtype=torch.int64), python_gauss],
+        "numpy": [
+            numpy_name,
+            torch.from_numpy(numpy_keys.astype(np.int64)),
+            numpy_position,
+            numpy_has_gauss,
+            numpy_gauss,
+        ],
+        "torch": torch.get_rng_state(),
+        "cuda": cuda,
+    }
+
+
+def _set_rng_state(state: dict[str, Any]) -> None:
+    version, keys, gauss = state["python"]
+    random.setstate((version, tuple(keys.tolist()), gauss))
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"])
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if len(state["cuda"]) > devices:
+        print(f"Note: the checkpoint holds {len(state['cuda'])} CUDA generators, but there are {devices} devices")
+    for device, cuda_state in enumerate(state["cuda"][:devices]):
+        torch.cuda.set_rng_state(cuda_state, device)

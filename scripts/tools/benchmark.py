@@ -1,0 +1,389 @@
+"""Time and memory of training and testing, against two baselines in the same run.
+
+    python scripts/tools/benchmark.py                                            # both tables of docs/PERFORMANCE.md
+    python scripts/tools/benchmark.py --standard train                           # one of them
+    python scripts/tools/benchmark.py --work train --classes 1000 --precision fp16 --device cuda --json out.json
+
+The baselines are BMIP as the field writes it (`straightforward_bmip.py`: full padding, attention twice, nothing used
+again) and plain CLIP (`encode_image` of the same images alone: the floor). Weights are random, in the shapes of
+ViT-B/16, on which no time depends; class names are ImageNet's, as torchvision ships them. Every column has a process
+of its own, and they take turns step by step, so a machine whose speed changes slows all of them alike. Times are the
+fastest of the repeats. Memory is the process's peak on a CPU, the allocator's on CUDA. The last column is the time
+that the matrix products and attention of a step would take at the speed of one large product of the same type, the
+fastest of those measured before each case, as a share of the time that the step takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import json
+import multiprocessing
+import multiprocessing.connection
+import platform
+import random
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from tabulate import tabulate
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # openai-clip imports pkg_resources
+    from clip.model import CLIP
+
+from scripts.tools.straightforward_bmip import StraightforwardBMIP
+from trainers.prompting.core.batching import free_memory, peak_memory
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, use_tf32
+from trainers.prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
+from trainers.prompting.learners.bmip import VARIANTS, BMIPConfig, BMIPLearner
+
+# Arguments of `clip.model.CLIP`; "tiny" is there to try the script.
+BACKBONES = {
+    "ViT-B/16": (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12),
+    "tiny": (64, 32, 9, 64, 8, 77, 49408, 64, 1, 9),
+}
+OURS, STRAIGHTFORWARD, PLAIN = "ours", "straightforward", "plain CLIP"
+TRAIN, TEST, IMAGES = "train", "test", "images"
+TEST_BATCHES = 4
+UNCHUNKED = 10**9
+OUT_OF_MEMORY = "out of memory"
+COUNT = "count"
+# What the straightforward step holds for the gradient in fp32, as this script measures it; more than is free kills.
+STRAIGHTFORWARD_BYTES_PER_CLASS = 45e6
+
+
+class Task(NamedTuple):
+    """What is timed: "train", a step; "test", four batches and the class features; "images", features of a batch."""
+
+    work: str
+    variant: str
+    classes: int
+    batch: int
+    backbone: str = "ViT-B/16"
+
+
+class Entry(NamedTuple):
+    """Who does it: a model, in a precision; `chunk` classes hold their activations at once, 0 is automatic."""
+
+    model: str
+    precision: str = "fp32"
+    chunk: int = AUTOMATIC
+
+
+def standard_cases() -> list[tuple[Task, list[Entry]]]:
+    """The table of docs/PERFORMANCE.md; the first entry of a case is what the others are compared with."""
+    against_both = [Entry(OURS), Entry(STRAIGHTFORWARD), Entry(PLAIN)]
+    cases = []
+    for variant in VARIANTS:
+        cases += [(Task(TRAIN, variant, classes, 4), against_both) for classes in (5, 50, 200)]
+        cases += [(Task(TEST, variant, classes, 32), against_both) for classes in (50, 500)]
+        cases += [(Task(IMAGES, variant, 50, 32), [Entry(OURS), Entry(PLAIN)])]
+        cases += [(Task(TRAIN, variant, 50, 4), [Entry(OURS, "bf16"), Entry(OURS), Entry(PLAIN, "bf16")])]
+        chunks = [Entry(OURS), Entry(OURS, chunk=100), Entry(OURS, chunk=UNCHUNKED)]
+        cases += [(Task(TRAIN, variant, 1000, 4), chunks)]
+    return cases
+
+
+def chosen_cases(args: argparse.Namespace) -> list[tuple[Task, list[Entry]]]:
+    """Every combination of the options, each against both baselines in its own precision."""
+    cases = []
+    for work, variant, classes in itertools.product(args.work, args.variant, args.classes):
+        task = Task(work, variant, classes, args.batch or (4 if work == TRAIN else 32), args.backbone)
+        for precision in args.precision:
+            models = (OURS, PLAIN) if work == IMAGES or args.no_straightforward else (OURS, STRAIGHTFORWARD, PLAIN)
+            cases.append((task, [Entry(model, precision, args.chunk) for model in models]))
+    return cases
+
+
+def class_names(number: int) -> list[str]:
+    """ImageNet's class names in a fixed random order, again and again."""
+    from torchvision.models import ResNet50_Weights
+
+    names = list(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+    random.Random(0).shuffle(names)
+    return list(itertools.islice(itertools.cycle(names), number))
+
+
+def make_step(task: Task, entry: Entry, device: torch.device) -> Callable[[int], None]:
+    """The work as a function of the number of batches to test."""
+    torch.manual_seed(0)
+    sizes = BACKBONES[task.backbone]
+    clip_model = CLIP(*sizes).eval().requires_grad_(False)
+    precision = PRECISIONS[entry.precision]
+    cast_matmul_weights(clip_model, precision.matmul)
+    learner = BMIPLearner(BMIPConfig(variant=task.variant), clip_model)
+    names = class_names(task.classes)
+    if entry.model == OURS:
+        model = PromptedCLIP(clip_model, learner, names, precision, entry.chunk)
+    else:
+        model = StraightforwardBMIP(clip_model, learner, names)
+    model.to(device)
+    images = torch.randn(task.batch, 3, sizes[1], sizes[1], device=device)
+    labels = torch.randint(task.classes, (task.batch,), device=device)
+    optimiser = torch.optim.Adam(learner.parameters(), lr=1e-3)
+
+    def train(_: int) -> None:
+        optimiser.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimiser.step()
+
+    @torch.no_grad()
+    def test(batches: int) -> None:
+        # A new state of the parameters, as before every evaluation: class features are computed again.
+        learner.load_state_dict(learner.state_dict())
+        for _ in range(batches):
+            model(images)
+
+    @torch.no_grad()
+    def encode_images(batches: int) -> None:
+        encode = model.encode_image if entry.model == OURS else clip_model.visual
+        for _ in range(batches if task.work == TEST else 1):
+            encode(images.to(precision.stream if entry.model == OURS else precision.matmul))
+
+    return encode_images if entry.model == PLAIN or task.work == IMAGES else {TRAIN: train, TEST: test}[task.work]
+
+
+def serve(connection: multiprocessing.connection.Connection, task: Task, entry: Entry, device: str) -> None:
+    """In a process of its own: build, then answer a number of batches with their seconds and the peak memory.
+
+    COUNT instead of a number is answered by the floating-point operations of a batch. It comes last: counting takes
+    memory of its own.
+    """
+    device = torch.device(device)
+    use_tf32(False)
+    try:
+        step = make_step(task, entry, device)
+        while batches := connection.recv():
+            if batches == COUNT:
+                with FlopCounterMode(display=False) as counter:
+                    step(1)
+                connection.send(counter.get_total_flops())
+                continue
+            start = time.perf_counter()
+            step(batches)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            connection.send((time.perf_counter() - start, peak_memory(device)))
+    except torch.cuda.OutOfMemoryError:
+        connection.send(OUT_OF_MEMORY)
+    except Exception as error:
+        connection.send(error)
+
+
+def product_speed(precision: str, device: str, seconds: float = 0.5) -> float:
+    """Floating-point operations per second of a square matrix product, large enough to fill the device."""
+    size = 2048 if device == "cpu" else 8192
+    left, right = (torch.randn(size, size, device=device).to(PRECISIONS[precision].matmul) for _ in range(2))
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        product = left @ right
+        product[0, 0].item()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> list[dict[str, Any]]:
+    """One record per entry, in seconds and bytes; without numbers, but with a remark, where an entry had no room.
+
+    Raises:
+        RuntimeError: an entry failed for another reason.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    running: dict[Entry, tuple[multiprocessing.process.BaseProcess, Any]] = {}
+    times: dict[Entry, list[float]] = {entry: [] for entry in entries}
+    remarks: dict[Entry, str] = {}
+    peaks: dict[Entry, int] = {}
+    flops: dict[Entry, int] = {}
+    speeds = {entry.precision: product_speed(entry.precision, device) for entry in entries}
+    for entry in entries:
+        if entry.model == STRAIGHTFORWARD and task.work == TRAIN and not _fits(task, device):
+            remarks[entry] = "not tried, no room"
+            continue
+        ours, theirs = spawn.Pipe()
+        process = spawn.Process(target=serve, args=(theirs, task, entry, device), daemon=True)
+        process.start()
+        theirs.close()
+        running[entry] = process, ours
+    # The first round warms up: it allocates what later ones use again. A test is long enough to be run once.
+    rounds = [1, *[TEST_BATCHES] * (1 if task.work == TEST else repeats), COUNT]
+    for number, batches in enumerate(tqdm(rounds, desc=" ".join(str(part) for part in task), leave=False)):
+        for entry, (_, connection) in list(running.items()):
+            try:
+                connection.send(batches)
+                answer = connection.recv()
+            except (EOFError, ConnectionError):
+                # The system killed it, which it does for memory.
+                answer = OUT_OF_MEMORY
+            if isinstance(answer, Exception):
+                raise RuntimeError(f"{' '.join(map(str, (*task, *entry)))} failed: {answer}") from answer
+            if answer == OUT_OF_MEMORY:
+                remarks[entry] = answer
+                del running[entry]
+            elif batches == COUNT:
+                flops[entry] = answer
+            elif number:
+                times[entry].append(answer[0])
+                peaks[entry] = answer[1]
+    for process, connection in running.values():
+        connection.send(0)
+        process.join()
+    records = []
+    for entry in entries:
+        remark = remarks.get(entry, "")
+        best = None if remark else min(times[entry])
+        records.append({**task._asdict(), **entry._asdict(), "seconds": best, "peak_bytes": peaks.get(entry)})
+        records[-1]["remark"] = remark
+        # One batch is counted, and a test is not four times its first batch.
+        known = best and task.work != TEST and _counts_attention()
+        records[-1]["flop"] = flops[entry] if known else None
+        records[-1]["product_flop_per_second"] = speeds[entry.precision]
+    for record in records:
+        known = record["seconds"] and records[0]["seconds"]
+        record["ratio"] = record["seconds"] / records[0]["seconds"] if known else None
+    return records
+
+
+def profile(task: Task, entry: Entry, device: str, rows: int = 10) -> str:
+    """Which operations a step spends its time in, as a table."""
+    step = make_step(task, entry, torch.device(device))
+    step(1)
+    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (device != "cpu")]
+    with torch.profiler.profile(activities=activities) as profiler:
+        step(1)
+
+    def microseconds(operation: Any) -> float:
+        return operation.self_cpu_time_total if device == "cpu" else operation.self_device_time_total
+
+    operations = sorted(profiler.key_averages(), key=microseconds, reverse=True)
+    total = sum(map(microseconds, operations))
+    lines = [[operation.key, operation.count, f"{microseconds(operation) / total:.1%}"] for operation in operations]
+    return tabulate(lines[:rows], ["operation", "calls", "share of the step"], tablefmt="github")
+
+
+def _counts_attention() -> bool:
+    """Whether this PyTorch counts the operations of the fused attention on a CPU; elsewhere it always does."""
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu in flop_registry
+
+
+def _fits(task: Task, device: str) -> bool:
+    return STRAIGHTFORWARD_BYTES_PER_CLASS * task.classes < 0.8 * free_memory(torch.device(device))
+
+
+def share_of_limit(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> float | None:
+    """The time that the counted work would take at the fastest product of all cases, over the time that it took."""
+    if not record["flop"]:
+        return None
+    speeds = [other["product_flop_per_second"] for other in records if other["precision"] == record["precision"]]
+    return record["flop"] / max(speeds) / record["seconds"]
+
+
+def table(records: Sequence[dict[str, Any]]) -> str:
+    """GitHub's Markdown; a ratio is a time over that of the case's first line."""
+    rows = []
+    for record in records:
+        chunk = {AUTOMATIC: "auto", UNCHUNKED: "all"}.get(record["chunk"], record["chunk"])
+        seconds, peak, ratio = record["seconds"], record["peak_bytes"], record["ratio"]
+        flop, share = record["flop"], share_of_limit(record, records)
+        rows.append(
+            [
+                *(record[key] for key in ("work", "variant", "classes", "batch", "model", "precision")),
+                chunk if record["model"] == OURS and record["work"] == TRAIN else "",
+                f"{seconds:.3f}" if seconds else record["remark"],
+                f"{peak / 2**30:.2f}" if peak else "",
+                f"{ratio:.2f}" if ratio else "",
+                f"{flop / 1e9:.0f}" if flop else "",
+                f"{share:.0%}" if share else "",
+            ]
+        )
+    headers = ["work", "variant", "classes", "batch", "model", "precision", "chunk", "seconds", "peak GiB", "ratio"]
+    headers += ["GFLOP", "of limit"]
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
+def machine(device: str) -> dict[str, str]:
+    """What the numbers depend on."""
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu_name()
+    return {
+        "date": datetime.date.today().isoformat(),
+        "device": name,
+        "threads": str(torch.get_num_threads()),
+        "torch": torch.__version__,
+        **{f"{name} product": f"{product_speed(name, device) / 1e9:.0f} GFLOP/s" for name in ("fp32", "bf16")},
+        "system": platform.platform(),
+    }
+
+
+def _cpu_name() -> str:
+    """Model and, where Linux tells, what decides the speed of bf16."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = facts.get("flags", "").split()
+    units = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags]
+    return " ".join([facts.get("model name", platform.processor()), *units])
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    works = (TRAIN, TEST, IMAGES)
+    parser.add_argument(
+        "--standard", nargs="+", choices=works, default=list(works), help="parts of the standard table"
+    )
+    parser.add_argument("--work", nargs="+", choices=works, help="cases of your own instead, by the options below")
+    parser.add_argument("--backbone", choices=tuple(BACKBONES), default="ViT-B/16", help="sizes of the random CLIP")
+    parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--classes", nargs="+", type=int, default=[50])
+    parser.add_argument("--batch", type=int, help="images per batch; default: 4 in training, else 32")
+    parser.add_argument("--precision", nargs="+", choices=tuple(PRECISIONS), default=["fp32"])
+    parser.add_argument("--chunk", type=int, default=AUTOMATIC, help="MODEL.CLASS_CHUNK")
+    parser.add_argument("--no-straightforward", action="store_true", help="leave out the slow baseline")
+    parser.add_argument("--repeats", type=int, default=3, help="timed steps; the fastest counts")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument(
+        "--profile", action="store_true", help="of the cases of --work, what a step spends its time in"
+    )
+    parser.add_argument("--json", type=Path, help="write the records there as well")
+    args = parser.parse_args(argv)
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device is {args.device}, but PyTorch sees no CUDA device; use cpu")
+    if args.profile and not args.work:
+        parser.error("--profile needs --work")
+    if min([*args.classes, args.batch or 1, args.repeats]) < 1:
+        parser.error("--classes, --batch and --repeats are numbers from 1 on")
+    return args
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = parse_args(argv)
+    facts, records = machine(args.device), []
+    print(", ".join(f"{key}: {value}" for key, value in facts.items()))
+    if args.profile:
+        for task, entries in chosen_cases(args):
+            print(" ".join(map(str, (*task, *entries[0]))), profile(task, entries[0], args.device), sep="\n\n")
+        return
+    standard = [case for case in standard_cases() if case[0].work in args.standard]
+    for task, entries in tqdm(chosen_cases(args) if args.work else standard, desc="cases"):
+        records += measure(task, entries, args.device, args.repeats)
+        if args.json:
+            # After every case, so that an interruption loses no result.
+            args.json.write_text(json.dumps({"machine": facts, "records": records}, indent=2) + "\n")
+    print(table(records))
+
+
+if __name__ == "__main__":
+    main()

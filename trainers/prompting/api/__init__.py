@@ -1,0 +1,1 @@
+"""Use from Python without Dassl: `PromptClassifier`, its files, images of any kind."""

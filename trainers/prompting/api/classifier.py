@@ -1,0 +1,525 @@
+"""A prompted CLIP as a scikit-learn classifier of images: fit on a few labelled images, predict, save, load.
+
+It trains what the trainers train, in the way they do: the same augmentation, order of random numbers, optimiser and
+schedule, hence the same weights. Beside torch and `clip` it needs scikit-learn, whose estimator it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import numbers
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from ..checkpoints.published import check_backbone, check_prompts
+from ..checkpoints.saved import Saved, read_saved, write_saved
+from ..core.clip_weights import get_precision, image_resolution, load_clip
+from ..core.learner import PromptLearner
+from ..core.prompted_clip import PromptedCLIP
+from ..errors import InputError
+from ..learners.bmip import from_released_layout
+from ..methods import Method, Recipe, get_method
+from .images import TransformedImages, check_files, evaluation_transform, list_of, training_transform
+
+OPTIMIZERS = ("sgd", "adam")
+MOMENTUM = 0.9
+WARMUP_EPOCHS, WARMUP_RATE = 1, 1e-5
+HALF = ("fp16", "amp")
+
+
+def learning_rate_of(epoch: int, rate: float, epochs: int) -> float:
+    """The learning rate of an epoch, from 0: one epoch of warm-up, then a cosine over as many as there are in all."""
+    if epoch < WARMUP_EPOCHS:
+        return WARMUP_RATE
+    return rate / 2 * (1 + math.cos(math.pi * (epoch - WARMUP_EPOCHS) / epochs))
+
+
+class PromptClassifier(ClassifierMixin, BaseEstimator):
+    """Classifies images by the names of their classes, with a frozen CLIP and trained prompts.
+
+    Images come as lists of paths, PIL images, uint8 arrays `[height, width(, 3)]` or tensors `[3, height, width]`,
+    labels as class names. None stands for what the method's authors train with (`methods.METHODS`).
+
+    Args:
+        method: a key of `methods.METHODS`: BMIP, MaPLe, IVLP, VPT, CoOp, CoCoOp or ZeroshotCLIP.
+        backbone: OpenAI's name of a CLIP (downloaded to ~/.cache/clip), a path to a checkpoint in their layout, or
+            "tiny", a small one for trying out.
+        settings: of the learner, by name: the fields of the method's settings dataclass, or that dataclass.
+        precision: "fp32", "bf16", "fp16" or "amp"; None: fp16 on a GPU and fp32 elsewhere.
+        device: torch's name of it; None: the GPU if there is one.
+        optimizer: "sgd" or "adam".
+        learning_rate: behind the warm-up, which is one epoch at 1e-5.
+        epochs: passes over the images.
+        batch_size: images per training step; an incomplete last batch of an epoch is left out.
+        weight_decay: of the optimiser.
+        crop_scale: least and greatest part of an image's area that a random crop keeps in training.
+        flip: mirror half of the training images.
+        random_state: seed of prompts, order and augmentation; None draws one. The caller's random numbers are left
+            alone in any case.
+        prediction_batch_size: images per step of a prediction.
+        workers: processes that read images.
+        progress: show progress bars.
+
+    Attributes:
+        classes_: class names in label order, sorted unless given.
+        model_: the `PromptedCLIP`.
+        config_: the complete settings.
+        history_: for each epoch of `fit` its mean "loss", "accuracy" in 0..1, and "learning_rate".
+    """
+
+    def __init__(
+        self,
+        method: str = "BMIP",
+        backbone: str = "ViT-B/16",
+        *,
+        settings: Any = None,
+        precision: str | None = None,
+        device: str | None = None,
+        optimizer: str | None = None,
+        learning_rate: float | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        weight_decay: float = 5e-4,
+        crop_scale: tuple[float, float] | None = None,
+        flip: bool | None = None,
+        random_state: Any = 1,
+        prediction_batch_size: int = 100,
+        workers: int = 0,
+        progress: bool = True,
+    ):
+        self.method = method
+        self.backbone = backbone
+        self.settings = settings
+        self.precision = precision
+        self.device = device
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.crop_scale = crop_scale
+        self.flip = flip
+        self.random_state = random_state
+        self.prediction_batch_size = prediction_batch_size
+        self.workers = workers
+        self.progress = progress
+
+    # -------------------------------------------------------------------------------------------------- training
+
+    def fit(
+        self, images: Sequence[Any], labels: Sequence[str], classes: Sequence[str] | None = None
+    ) -> PromptClassifier:
+        """Train new prompts on labelled images.
+
+        Args:
+            images: see the class.
+            labels: the class name of each image.
+            classes: all class names, in label order; None: those of the labels, sorted. Names without an image take
+                part in the loss as classes that no image is of.
+
+        Returns:
+            This classifier.
+
+        Raises:
+            InputError: images, labels or a parameter cannot be used.
+            FloatingPointError: the loss is not finite.
+        """
+        method, recipe = get_method(self.method), self._recipe()
+        images = list_of(images)
+        names = _check_labels(images, labels)
+        classes = _check_classes(sorted(set(names)) if classes is None else classes)
+        _check_known(names, classes)
+        if len(classes) < 2:
+            raise InputError(f"labels has one class, {classes[0]!r}; a classifier needs two or more.")
+        check_files(images)
+        with self._seeded():
+            model, config = self._prompted(method, classes)
+            self.history_ = self._train(model, images, [classes.index(name) for name in names], recipe)
+        self._take(model, config, classes)
+        return self
+
+    def _recipe(self) -> Recipe:
+        """How to train, checked."""
+        default = get_method(self.method).recipe_for(self.backbone)
+        names = ("optimizer", "learning_rate", "epochs", "batch_size", "crop_scale", "flip")
+        chosen = {name: getattr(default if getattr(self, name) is None else self, name) for name in names}
+        recipe = Recipe(**chosen)
+        if recipe.optimizer not in OPTIMIZERS:
+            raise InputError(f"optimizer is {recipe.optimizer!r}; set it to one of {', '.join(OPTIMIZERS)}.")
+        for name, value, least in (
+            ("epochs", recipe.epochs, 0),
+            ("batch_size", recipe.batch_size, 1),
+            ("prediction_batch_size", self.prediction_batch_size, 1),
+            ("workers", self.workers, 0),
+        ):
+            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+                raise InputError(f"{name} is {value!r}; set it to a whole number, {least} or more.")
+        if not _is_number(recipe.learning_rate) or recipe.learning_rate <= 0:
+            raise InputError(f"learning_rate is {recipe.learning_rate!r}; set it above 0, such as 0.002.")
+        if not _is_number(self.weight_decay) or self.weight_decay < 0:
+            raise InputError(f"weight_decay is {self.weight_decay!r}; set it to 0 or more, such as 5e-4.")
+        scale = recipe.crop_scale
+        pair = isinstance(scale, (tuple, list)) and len(scale) == 2 and all(map(_is_number, scale))
+        if not pair or not 0 < scale[0] <= scale[1] <= 1:
+            raise InputError(f"crop_scale is {scale!r}; set it to two parts of an area, such as (0.08, 1).")
+        if not isinstance(recipe.flip, (bool, np.bool_)):
+            raise InputError(f"flip is {recipe.flip!r}; set it to True or False.")
+        return recipe
+
+    def _train(self, model: PromptedCLIP, images: Sequence[Any], labels: list[int], recipe: Recipe) -> list[dict]:
+        """Train the learner in place; gives `history_`. Raises FloatingPointError where the loss is not finite."""
+        parameters = list(model.learner.parameters())
+        if not parameters:
+            return []
+        side = image_resolution(model.clip_model)
+        transform = training_transform(side, tuple(recipe.crop_scale), recipe.flip)
+        loader = DataLoader(
+            TransformedImages(images, transform, labels),
+            batch_size=recipe.batch_size,
+            shuffle=True,
+            drop_last=len(images) >= recipe.batch_size,
+            num_workers=self.workers,
+        )
+        common = {"lr": recipe.learning_rate, "weight_decay": self.weight_decay}
+        if recipe.optimizer == "sgd":
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(parameters, momentum=MOMENTUM, **common)
+        else:
+            optimizer = torch.optim.Adam(parameters, **common)
+        device = parameters[0].device
+        scaler = torch.amp.GradScaler(device.type, enabled=model.precision.scale_gradients)
+        history = []
+        model.learner.train()
+        with tqdm(total=recipe.epochs * len(loader), desc="fit", disable=not self.progress) as bar:
+            for epoch in range(recipe.epochs):
+                rate = learning_rate_of(epoch, recipe.learning_rate, recipe.epochs)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                found = [self._step(model, optimizer, scaler, *batch, bar) for batch in loader]
+                loss, accuracy = (sum(values) / len(found) for values in zip(*found))
+                history.append({"loss": loss, "accuracy": accuracy, "learning_rate": rate})
+                bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}", accuracy=f"{accuracy:.2f}")
+        return history
+
+    def _step(
+        self,
+        model: PromptedCLIP,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        images: Tensor,
+        labels: Tensor,
+        bar: tqdm,
+    ) -> tuple[float, float]:
+        """Loss and accuracy of a batch before its step."""
+        device = model.ids.device
+        images, labels = images.to(device), labels.to(device)
+        logits = model(images)
+        loss = F.cross_entropy(logits, labels)
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        bar.update()
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        value, accuracy = torch.stack([loss.detach(), accuracy]).tolist()
+        if not math.isfinite(value):
+            raise FloatingPointError(f"The loss is {value}; lower learning_rate, or set precision to fp32.")
+        return value, accuracy
+
+    # -------------------------------------------------------------------------------------------------- building
+
+    def build(self, classes: Sequence[str]) -> PromptClassifier:
+        """Put untrained prompts on a set of classes: as they are initialised, or zero-shot CLIP.
+
+        Raises:
+            InputError: a parameter cannot be used.
+        """
+        self._recipe()
+        classes = _check_classes(classes)
+        with self._seeded():
+            model, config = self._prompted(get_method(self.method), classes)
+        self.history_ = []
+        self._take(model, config, classes)
+        return self
+
+    def set_classes(self, classes: Sequence[str]) -> PromptClassifier:
+        """Tell images apart by other classes, with the same prompts.
+
+        Raises:
+            InputError: the prompts belong to the classes that they were trained for.
+        """
+        check_is_fitted(self, "model_")
+        classes = _check_classes(classes)
+        get_method(self.method).in_own_words(lambda: self.model_.set_classes(classes))
+        self.classes_ = np.array(classes)
+        return self
+
+    def _take(self, model: PromptedCLIP, config: Any, classes: list[str]) -> None:
+        self.model_, self.config_, self.classes_ = model.eval(), config, np.array(classes)
+
+    @contextlib.contextmanager
+    def _seeded(self) -> Iterator[None]:
+        """Everything is drawn on the CPU, from its generator alone, which is left as it was."""
+        seed = self.random_state
+        if seed is None:
+            seed = secrets.randbits(31)
+        elif isinstance(seed, np.random.RandomState):
+            seed = int(check_random_state(seed).randint(2**31 - 1))
+        elif not isinstance(seed, (int, np.integer)) or seed < 0:
+            raise InputError(f"random_state is {seed!r}; set it to 0 or more, or None.")
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(int(seed))
+            yield
+
+    def _prompted(self, method: Method, classes: list[str]) -> tuple[PromptedCLIP, Any]:
+        device = _device(self.device)
+        name = self.precision
+        if name is None:
+            name = "fp16" if device.type == "cuda" else "fp32"
+        precision = get_precision(name, "precision")
+        config = method.configure(self.settings, self.backbone)
+
+        def build() -> PromptedCLIP:
+            clip_model = load_clip(str(self.backbone), precision, method.needs_vit)
+            return PromptedCLIP(clip_model, method.build(config, clip_model), classes, precision)
+
+        return method.in_own_words(build).to(device), config
+
+    # ------------------------------------------------------------------------------------------------ predicting
+
+    def predict(self, images: Sequence[Any]) -> np.ndarray:
+        """Class names of images, `[images]`."""
+        labels = self._logits(images).argmax(dim=1)
+        return self.classes_[labels.numpy()]
+
+    def predict_proba(self, images: Sequence[Any]) -> np.ndarray:
+        """Probabilities of the classes in the order of `classes_`, `[images, classes]` in fp32."""
+        return self._logits(images).softmax(dim=1).numpy()
+
+    def score(self, images: Sequence[Any], labels: Sequence[str], sample_weight: ArrayLike | None = None) -> float:
+        """Part of the images, in 0..1, whose predicted class is their label; a label of no class counts as missed.
+
+        Raises:
+            InputError: there is not one label, a class name, for each image.
+        """
+        check_is_fitted(self, "model_")
+        images = list_of(images)
+        names = _check_labels(images, labels)
+        return float(accuracy_score(names, self.predict(images), sample_weight=sample_weight))
+
+    @torch.no_grad()
+    def _logits(self, images: Sequence[Any]) -> Tensor:
+        """`[images, classes]` in fp32, on the CPU."""
+        check_is_fitted(self, "model_")
+        images = list_of(images)
+        check_files(images)
+        model = self.model_
+        if not images:
+            return torch.empty(0, len(self.classes_))
+        loader = DataLoader(
+            TransformedImages(images, evaluation_transform(image_resolution(model.clip_model))),
+            batch_size=self.prediction_batch_size,
+            num_workers=self.workers,
+            # Otherwise it would draw from the caller's.
+            generator=torch.Generator(),
+        )
+        hidden = not self.progress or len(loader) == 1
+        batches = tqdm(loader, desc="predict", disable=hidden)
+        return torch.cat([model(batch.to(model.ids.device)).cpu() for batch, _ in batches])
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        return tags
+
+    # --------------------------------------------------------------------------------------------- files
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a folder of `classifier.json` and `prompts.npz`, from which `load` makes this classifier again.
+
+        CLIP's own weights are not in it, only their name. An earlier classifier in the folder is replaced.
+
+        Raises:
+            InputError: there is a file of this name.
+        """
+        check_is_fitted(self, "model_")
+        parameters = {name: _plain(value) for name, value in self.get_params(deep=False).items() if name != "device"}
+        parameters["settings"] = _plain(get_method(self.method).plain_settings(self.config_))
+        write_saved(folder, self.model_.learner.state_dict(), parameters, [str(name) for name in self.classes_])
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], classes: Sequence[str] | None = None, **parameters: Any
+    ) -> PromptClassifier:
+        """Make a classifier of trained prompts.
+
+        Args:
+            path: a folder that `save` wrote, the output folder of a run of train.py, or a checkpoint, ours or of a
+                method's authors.
+            classes: class names, in label order; None: those that are recorded there.
+            parameters: of the class, which overrule what is recorded; `settings` one by one. A single checkpoint
+                outside its run's folder records nothing: it needs `method` and `classes`, and `backbone` if that is
+                not ViT-B/16. Lengths and depths of prompts are read off its tensors.
+
+        Raises:
+            InputError: there is nothing of the kind, it does not fit, or too little is known of it.
+        """
+        saved = read_saved(path)
+        unknown = sorted(saved.parameters.keys() - cls().get_params(deep=False).keys())
+        if unknown:
+            raise InputError(
+                f"{str(saved.source.parent)!r} was saved with parameters that this version does not have: "
+                f"{', '.join(unknown)}. Load it with the version that saved it."
+            )
+        chosen = {**saved.parameters, **parameters}
+        if "method" not in chosen:
+            raise InputError(f"{str(saved.source)!r} does not record its method; give it as method.")
+        method = get_method(chosen["method"])
+        classes = saved.classes if classes is None else classes
+        if classes is None:
+            raise InputError(f"{str(saved.source)!r} does not record its classes; give their names as classes.")
+        chosen["settings"] = _settings_for(method, saved, parameters)
+        if "precision" not in parameters and chosen.get("precision") in HALF:
+            # What is fast on a GPU is slow on a CPU.
+            chosen["precision"] = chosen["precision"] if _device(chosen.get("device")).type == "cuda" else "fp32"
+        classifier = cls(**chosen).build(classes)
+        try:
+            _load_weights(classifier, method, saved.state_dict)
+        except InputError as error:
+            raise InputError(f"{str(saved.source)!r} cannot be loaded. {method.without_keys(str(error))}") from error
+        return classifier
+
+
+def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -> Any:
+    """The settings that prompts were trained with: those given, else the recorded ones, else what the tensors tell."""
+    given = parameters.get("settings") or {}
+    if not isinstance(given, Mapping):
+        return given
+    if saved.parameters.get("method") == method.name and "settings" in saved.parameters:
+        return {**saved.parameters["settings"], **given}
+    state_dict, released = saved.state_dict, method.released is not None and method.released.matches(saved.state_dict)
+    if released:
+        try:
+            state_dict, _ = method.released.translate(state_dict)
+        except InputError as error:
+            raise InputError(f"{str(saved.source)!r} cannot be loaded. {error}") from error
+    found = method.settings_of(state_dict, released)
+    if method.sizes and not any(found[name] for name in method.sizes):
+        raise InputError(f"{str(saved.source)!r} holds no prompts of {method.name}; give a checkpoint of that method.")
+    return {**found, **given}
+
+
+def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapping[str, Tensor]) -> None:
+    """Put prompts into a classifier, from our names or those of the method's authors.
+
+    Raises:
+        InputError: they are of another method, backbone, number or length, or come with CoPrompt's adapters.
+    """
+    learner: PromptLearner = classifier.model_.learner
+    if method.released is not None and method.released.matches(state_dict):
+        check_backbone(state_dict, classifier.model_.clip_model, str(classifier.backbone))
+        if method.name == "BMIP":
+            state_dict, _ = from_released_layout(state_dict, learner)
+        else:
+            state_dict, _ = method.released.translate(state_dict)
+    if any(key.startswith("adapters.") for key in state_dict):
+        raise InputError(
+            "It has adapters behind the towers, as CoPrompt trains them, which this classifier does not have; test it "
+            "with train.py --eval-only."
+        )
+    check_prompts(state_dict, learner.state_dict(), "method, settings")
+    try:
+        learner.load_state_dict(state_dict)
+    except RuntimeError as error:
+        details = "; ".join(line.strip() for line in str(error).splitlines()[1:])
+        raise InputError(f"It does not fit {method.name} with these settings: {details}") from error
+
+
+def _device(name: str | int | None) -> torch.device:
+    """torch's device of a name, or of a GPU's number; raises InputError where there is none."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"device is {name!r}; set it to cpu, cuda, or None.") from error
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise InputError(f"device is {name!r}, but torch finds {gpus} GPUs here; set it to cpu, or None.")
+    return device
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_labels(images: list[Any], labels: Any) -> list[str]:
+    """The labels as a list of class names; raises InputError unless there is one in words for each image."""
+    if isinstance(labels, str) or not hasattr(labels, "__len__"):
+        raise InputError(f"labels is a {type(labels).__name__}; give a list of class names.")
+    if len(images) != len(labels):
+        raise InputError(f"There are {len(images)} images and {len(labels)} labels; give a label for each image.")
+    if not images:
+        raise InputError("There are no images; give some of each class.")
+    return [_check_name(label, f"Label {number}") for number, label in enumerate(labels)]
+
+
+def _check_classes(classes: Any) -> list[str]:
+    """The class names as a list; raises InputError where they are no list of names in words, each once."""
+    # A set has no order, which is that of the labels.
+    if isinstance(classes, (str, Set)) or not hasattr(classes, "__len__") or not len(classes):
+        raise InputError(f"classes is {classes!r}; give a list of class names.")
+    names = [_check_name(name, f"Class {number}") for number, name in enumerate(classes)]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"classes has {', '.join(map(repr, twice))} more than once; give each name once.")
+    return names
+
+
+def _check_name(name: Any, what: str) -> str:
+    """The name as plain text; raises InputError for anything else, and calls it `what`."""
+    if not isinstance(name, str) or not name.strip():
+        raise InputError(
+            f"{what} is {name!r}, a {type(name).__name__}; give the name of the class in words, which is what CLIP "
+            "reads."
+        )
+    return str(name)
+
+
+def _check_known(labels: Sequence[str], classes: Sequence[str]) -> None:
+    """Raises InputError for labels that are none of the classes, and names the first few."""
+    unknown = sorted(set(labels) - set(classes))
+    if unknown:
+        shown = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        raise InputError(
+            f"labels has {shown}, which {'is' if len(unknown) == 1 else 'are'} not among the {len(classes)} classes; "
+            "give all of them as classes."
+        )
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON has it; what cannot be written, such as a random generator, is left to its default."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, os.PathLike):
+        return str(value)
+    return value if value is None or isinstance(value, (bool, int, float, str)) else None

@@ -1,0 +1,189 @@
+"""Images of any kind as what CLIP sees: files, PIL images, arrays and tensors, and folders named after classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import transforms as T
+from torchvision.transforms import InterpolationMode
+
+from ..errors import InputError
+
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+KINDS = "a path, a PIL image, a uint8 array [height, width(, 3)], or a tensor [3, height, width]"
+
+
+def open_image(image: Any, number: int | None = None) -> Image.Image:
+    """An image as RGB, decoded.
+
+    Args:
+        image: a path; a PIL image; an array `[height, width]` or `[height, width, 3]` of uint8; or a tensor
+            `[3, height, width]` of uint8, or of floats from 0 to 1.
+        number: its place in a list, from 0, for messages.
+
+    Raises:
+        InputError: it cannot be read, or is nothing of the kind; the message names the path, or the number.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        try:
+            with Image.open(image) as opened:
+                _check_pixels(opened, f"The image {str(image)!r}")
+                return opened.convert("RGB")
+        except InputError:
+            raise
+        except FileNotFoundError as error:
+            raise InputError(f"There is no image {str(image)!r}.") from error
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            reason = "no image in a format that Pillow reads" if isinstance(error, UnidentifiedImageError) else error
+            raise InputError(f"The image {str(image)!r} cannot be read: {reason}.") from error
+    name = "The image" if number is None else f"Image {number}"
+    if isinstance(image, Image.Image):
+        _check_pixels(image, name)
+        return image.convert("RGB")
+    if isinstance(image, (np.ndarray, Tensor)) and 0 in image.shape:
+        raise InputError(f"{name} has no pixels: it is {list(image.shape)}; give {KINDS}.")
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+            return Image.fromarray(image).convert("RGB")
+        raise InputError(f"{name} is an array {list(image.shape)} of {image.dtype}; give {KINDS}.")
+    if isinstance(image, Tensor):
+        return _from_tensor(image.detach().cpu(), name)
+    raise InputError(f"{name} is a {type(image).__name__}; give {KINDS}.")
+
+
+def _check_pixels(image: Image.Image, name: str) -> None:
+    """Raises InputError for an image without pixels, or with more than 8 bits in each, which Pillow would clip."""
+    if 0 in image.size:
+        raise InputError(f"{name} has no pixels: it is {list(image.size)}; give {KINDS}.")
+    if image.mode.startswith(("I", "F")):
+        raise InputError(
+            f"{name} has Pillow's mode {image.mode}, of which all above 255 would be white; convert it to 8 bits."
+        )
+
+
+def _from_tensor(image: Tensor, name: str) -> Image.Image:
+    if image.dim() != 3 or image.shape[0] != 3:
+        raise InputError(f"{name} is a tensor {list(image.shape)}; give {KINDS}.")
+    if image.is_floating_point():
+        if not (image.min() >= 0 and image.max() <= 1):
+            raise InputError(
+                f"{name} is a tensor with values from {image.min():.3g} to {image.max():.3g}; give floats from 0 to "
+                "1, before any normalisation, or uint8."
+            )
+        image = (255 * image.float()).round().to(torch.uint8)
+    if image.dtype != torch.uint8:
+        raise InputError(f"{name} is a tensor of {image.dtype}; give uint8, or floats from 0 to 1.")
+    return Image.fromarray(image.permute(1, 2, 0).numpy())
+
+
+def list_of(images: Any) -> list[Any]:
+    """Any kind of sequence of images as a list.
+
+    Raises:
+        InputError: it is a single image, or nothing of known length.
+    """
+    single = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3
+    if single or (isinstance(images, Tensor) and images.dim() == 3):
+        raise InputError(
+            f"images is a single image {list(images.shape)}; give a list of images, be it one of a single image."
+        )
+    if isinstance(images, (str, os.PathLike, Image.Image)) or not hasattr(images, "__len__"):
+        raise InputError(f"images is a {type(images).__name__}; give a list of images, be it one of a single image.")
+    return list(images)
+
+
+def check_files(images: Iterable[Any]) -> None:
+    """Open those images that are files, without decoding them.
+
+    Raises:
+        InputError: one is missing, or no image that can be used.
+    """
+    for image in images:
+        if isinstance(image, (str, os.PathLike)):
+            try:
+                with Image.open(image) as opened:
+                    _check_pixels(opened, f"The image {str(image)!r}")
+            except Exception:
+                open_image(image)  # says what is wrong
+                raise
+
+
+def evaluation_transform(side: int) -> Callable[[Image.Image], Tensor]:
+    """CLIP's preprocessing: the shorter side resized, the centre cropped; to a tensor `[3, side, side]`."""
+    return T.Compose([T.Resize(side, InterpolationMode.BICUBIC), T.CenterCrop(side), *_tensor_steps()])
+
+
+def training_transform(side: int, scale: tuple[float, float], flip: bool) -> Callable[[Image.Image], Tensor]:
+    """The augmentation of the field, random crops and mirror images; to a tensor `[3, side, side]`.
+
+    Args:
+        side: in pixels.
+        scale: least and greatest part of the area that a crop keeps.
+        flip: mirror half of the images.
+    """
+    crop = T.RandomResizedCrop(side, scale=scale, interpolation=InterpolationMode.BICUBIC)
+    return T.Compose([crop, *([T.RandomHorizontalFlip()] if flip else []), *_tensor_steps()])
+
+
+def _tensor_steps() -> list[Callable]:
+    return [T.ToTensor(), T.Normalize(PIXEL_MEAN, PIXEL_STD)]
+
+
+class TransformedImages(Dataset):
+    """Images as tensors `[3, height, width]`, each with its label, or 0 where there are none."""
+
+    def __init__(self, images: Sequence[Any], transform: Callable, labels: Sequence[int] | None = None):
+        self.images, self.transform, self.labels = images, transform, labels
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.transform(open_image(self.images[index], index))
+        return image, 0 if self.labels is None else self.labels[index]
+
+
+def read_image_folder(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
+    """Paths and class names of a folder that has one folder of images per class, at any depth below it.
+
+    Classes and files are sorted by name; hidden entries and files that are no images by their suffix do not count.
+
+    Returns:
+        Paths, and the class name of each, which is the name of its folder.
+
+    Raises:
+        InputError: there is no such folder, it has no folders, or one of them has no image.
+    """
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise InputError(f"There is no folder {str(folder)!r}.")
+    classes = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not classes:
+        raise InputError(f"The folder {str(folder)!r} has no folders; it needs one of images for each class.")
+    images, labels = [], []
+    for entry in classes:
+        files = list_images(entry)
+        if not files:
+            raise InputError(f"The folder {str(entry)!r} has no images ({', '.join(sorted(SUFFIXES))}); delete it.")
+        images += files
+        labels += [entry.name] * len(files)
+    return images, labels
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[str]:
+    """Sorted paths of all image files, by their suffix, at any depth below a folder; hidden ones do not count."""
+    root = Path(folder)
+    found: Iterable[Path] = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(
+        str(path) for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )

@@ -1,0 +1,218 @@
+"""Trained prompts on disk: classifiers that were saved, runs of the trainers, and single checkpoints.
+
+A saved classifier is a folder of `classifier.json` and `prompts.npz`. Nothing in any of these files is executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..api.images import PIXEL_MEAN, PIXEL_STD
+from ..errors import InputError
+from ..methods import METHODS, SAME_PROMPTS
+
+DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
+# What a run leaves, and what Dassl calls its checkpoints.
+RECORD, BEST_FILE, EPOCH_FILE = "result.json", "model-best.pth.tar", re.compile(r"model\.pth\.tar-(\d+)")
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What is known of trained prompts; None, or nothing, where their files do not tell.
+
+    Attributes:
+        source: the file of the weights.
+        state_dict: the learner's tensors, maybe under the names of a method's authors.
+        parameters: of the classifier, `method`, `backbone` and the like.
+        classes: names, in label order.
+    """
+
+    source: Path
+    state_dict: Mapping[str, Tensor]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    classes: Sequence[str] | None = None
+
+
+def write_saved(
+    folder: str | os.PathLike[str], state_dict: Mapping[str, Tensor], parameters: Mapping[str, Any], classes: list[str]
+) -> None:
+    """Write a classifier; each file is complete or as it was, the description last."""
+    root = Path(folder).expanduser()
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{str(folder)!r} is a file; give a folder to save the classifier in.")
+    root.mkdir(parents=True, exist_ok=True)
+    arrays = {name: value.detach().float().cpu().numpy() for name, value in state_dict.items()}
+    _write(root / WEIGHTS, lambda file: np.savez(file, **arrays))
+    description = {"format": FORMAT, "classes": classes, "parameters": parameters}
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    _write(root / DESCRIPTION, lambda file: file.write(text.encode()))
+
+
+def _write(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            write(file)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_saved(path: str | os.PathLike[str]) -> Saved:
+    """What is at a path: a saved classifier, a run's folder, or a checkpoint file.
+
+    Of a run, the best checkpoint on validation is taken if there is one, else that of the newest epoch. A run that
+    tests what another one trained stands for its own classes and the weights of the other.
+
+    Raises:
+        InputError: there is nothing of the kind, or it cannot be read.
+    """
+    found = Path(path).expanduser()
+    if (found / DESCRIPTION).is_file():
+        return _read_classifier(found)
+    if found.is_file():
+        run = found.parent.parent
+        return Saved(found, read_checkpoint(found), *_described(_read_json(run / RECORD)))
+    if not found.is_dir():
+        raise InputError(f"There is no checkpoint or folder {str(path)!r}.")
+    record = _read_json(found / RECORD)
+    weights = _newest_checkpoint(found)
+    trained = record.get("model_dir") if record else None
+    if weights is None and trained:
+        if not Path(trained).is_dir():
+            raise InputError(
+                f"{found / RECORD} is of a test of {trained!r}, which is no folder from here; give that run's folder, "
+                "or start in the folder that its test was started in."
+            )
+        weights = _newest_checkpoint(Path(trained))
+    if weights is None:
+        raise InputError(
+            f"{str(path)!r} holds no checkpoint; give a folder with {DESCRIPTION}, the output folder of a training "
+            f"run, or a file such as {BEST_FILE}."
+        )
+    return Saved(weights, read_checkpoint(weights), *_described(record or _read_json(weights.parent.parent / RECORD)))
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a file, None without a file; raises InputError for a file of anything else."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is no JSON ({error}); the folder may be damaged.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a {type(content).__name__} in the place of an object.")
+    return content
+
+
+def _read_classifier(folder: Path) -> Saved:
+    """What `write_saved` wrote; raises InputError where that is damaged or of another version."""
+    description = _read_json(folder / DESCRIPTION)
+    if description.get("format") != FORMAT or not {"parameters", "classes"} <= description.keys():
+        raise InputError(
+            f"{folder / DESCRIPTION} has format {description.get('format')!r}; this version reads {FORMAT}."
+        )
+    if not isinstance(description["parameters"], dict):
+        raise InputError(f"{folder / DESCRIPTION} has no parameters by name; save the classifier again.")
+    path = folder / WEIGHTS
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            state_dict = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except Exception as error:  # zipfile, zlib and numpy each have exceptions of their own for damaged files
+        raise InputError(f"{path} is missing or damaged ({error}); save the classifier again.") from error
+    return Saved(path, state_dict, description["parameters"], description["classes"])
+
+
+def _newest_checkpoint(folder: Path) -> Path | None:
+    """The best checkpoint of a run's folder, or of a folder of checkpoints; else the newest; None without any."""
+    by_folder = {}
+    for place in (folder, *sorted(entry for entry in folder.iterdir() if entry.is_dir())):
+        epochs = {int(match[1]): file for file in place.iterdir() if (match := EPOCH_FILE.fullmatch(file.name))}
+        if (place / BEST_FILE).is_file():
+            by_folder[place] = place / BEST_FILE
+        elif epochs:
+            by_folder[place] = epochs[max(epochs)]
+    if len(by_folder) > 1:
+        raise InputError(
+            f"{str(folder)!r} has checkpoints in {len(by_folder)} folders; give one of "
+            f"{', '.join(str(file) for file in by_folder.values())}."
+        )
+    return next(iter(by_folder.values()), None)
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint file.
+
+    Raises:
+        InputError: it is damaged, holds something else, or something that would have to be executed.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises almost anything here, depending on what the bytes look like
+        content = _read_dassl_file(path, error)
+    state_dict = content.get("state_dict", content) if isinstance(content, Mapping) else None
+    if not isinstance(state_dict, Mapping) or not all(isinstance(value, Tensor) for value in state_dict.values()):
+        raise InputError(f"{str(path)!r} holds no state dict; give a checkpoint of prompts.")
+    return state_dict
+
+
+def _read_dassl_file(path: Path, why: Exception) -> Mapping[str, Any]:
+    """A file in which Dassl pickled schedulers, as the methods' authors published them; none of it is executed."""
+    try:
+        # The one place that needs more than torch and clip, and for such a file alone.
+        from minidassl.own.checkpoint import CheckpointError, read_file
+    except ImportError:
+        raise InputError(
+            f"{str(path)!r} is not plain tensors. A checkpoint with pickled objects needs this project's minidassl on "
+            "the import path."
+        ) from why
+    try:
+        # It prints a note, and standard output may be where predictions go.
+        with contextlib.redirect_stdout(sys.stderr):
+            return read_file(path)
+    except CheckpointError as error:
+        raise InputError(str(error)) from error
+
+
+def _described(record: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str] | None]:
+    """Parameters and class names from the record of a run; nothing where a method is not one of ours."""
+    trainer = record.get("trainer") if record is not None else None
+    if trainer not in METHODS and trainer not in SAME_PROMPTS:
+        return {}, None
+    name, node = SAME_PROMPTS.get(trainer) or (trainer, METHODS[trainer].node)
+    method, configuration = METHODS[name], record.get("configuration")
+    parameters = {"method": method.name, "backbone": record["backbone"]}
+    if configuration is not None:  # which older records lack
+        _compare_preprocessing(configuration["INPUT"])
+        parameters["settings"] = method.recorded_settings(configuration, node)
+        parameters["precision"] = configuration["TRAINER"].get(node, {}).get("PREC")
+    tested = record.get("per_class")
+    return parameters, [row["name"] for row in tested] if tested else None
+
+
+def _compare_preprocessing(recorded: Mapping[str, Any]) -> None:
+    """Warn where a run saw its images in another way than CLIP was trained to see them."""
+    ours = {"INTERPOLATION": "bicubic", "PIXEL_MEAN": list(PIXEL_MEAN), "PIXEL_STD": list(PIXEL_STD)}
+    differing = [f"INPUT.{key} {recorded[key]}" for key in ours if recorded[key] != ours[key]]
+    if "normalize" not in recorded["TRANSFORMS"]:
+        differing.append("INPUT.TRANSFORMS without normalize")
+    if differing:
+        warnings.warn(
+            f"The prompts were trained with {', '.join(differing)}, but images are prepared as CLIP's own are; "
+            "predictions differ from those of the run.",
+            stacklevel=2,
+        )

@@ -1,0 +1,53 @@
+"""Small networks behind the towers, which change their features a little (Gao et al., arXiv 2110.04544)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+REDUCTION = 4  # of the width, in the middle of an adapter
+
+
+class FeatureAdapter(nn.Module):
+    """`share` of a two-layer network's answer to the features, and the rest of the features themselves.
+
+    Args:
+        width: of the features.
+        share: between 0 and 1.
+        key: names the configuration's key of the share in the message.
+
+    Raises:
+        InputError: `share` is outside.
+    """
+
+    def __init__(self, width: int, share: float, key: str):
+        super().__init__()
+        if not 0 <= share <= 1:
+            raise InputError(f"{key} is {share}; set it to a share between 0.0 and 1.0.")
+        self.share = share
+        self.layers = nn.Sequential(
+            nn.Linear(width, width // REDUCTION, bias=False),
+            nn.ReLU(),
+            nn.Linear(width // REDUCTION, width, bias=False),
+            nn.ReLU(),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map `[..., width]` to the same shape."""
+        return self.share * self.layers(features) + (1 - self.share) * features
+
+
+class FeatureAdapters(nn.Module):
+    """One adapter for each tower; CoPrompt's Section 3 (arXiv 2306.01195).
+
+    Args:
+        width: of the features that both towers share.
+        image_share, text_share: see `FeatureAdapter`.
+        keys: the configuration's keys of the two shares, for messages.
+    """
+
+    def __init__(self, width: int, image_share: float, text_share: float, keys: tuple[str, str]):
+        super().__init__()
+        self.image = FeatureAdapter(width, image_share, keys[0])
+        self.text = FeatureAdapter(width, text_share, keys[1])

@@ -1,0 +1,114 @@
+"""Class names to token sequences, and the words that initialise prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from clip import clip
+from torch import Tensor
+
+from ..errors import InputError
+
+# Where the class name stands: behind all prompts, between their halves, in front of them (CoOp's names).
+POSITIONS = ("end", "middle", "front")
+
+
+@dataclass(frozen=True)
+class ClassTokens:
+    """The tokenised sentences of a class set.
+
+    Attributes:
+        ids: `[classes, tokens]`, cut behind the longest sentence's EOT: under the causal mask nothing behind it
+            reaches a feature.
+        eot: `[classes]`, position of EOT, where the text feature is read.
+    """
+
+    ids: Tensor
+    eot: Tensor
+
+
+def tokenize_sentences(sentences: Sequence[str], context_length: int) -> ClassTokens:
+    """Tokenise with CLIP's byte-pair encoding.
+
+    Raises:
+        InputError: a sentence does not fit the checkpoint's context length.
+    """
+    for sentence in sentences:
+        try:
+            clip.tokenize(sentence, context_length)
+        except RuntimeError as error:
+            raise InputError(
+                f"The sentence {sentence!r} has more than the {context_length} tokens of this backbone; "
+                "shorten the class name, TRAINER.<METHOD>.CTX_INIT or N_CTX."
+            ) from error
+    ids = clip.tokenize(list(sentences), context_length)
+    # EOT has the largest id of the vocabulary, so the first maximum is its position (as in CLIP's encode_text).
+    eot = ids.argmax(dim=-1)
+    return ClassTokens(ids[:, : int(eot.max()) + 1], eot)
+
+
+def tokenize_classes(classnames: Sequence[str], templates: Sequence[str], context_length: int) -> ClassTokens:
+    """Tokenise a sentence per class and template; underscores in names are spaces, as everywhere in the field.
+
+    Args:
+        classnames: the class names, in label order.
+        templates: sentences with `{}` for the name; all classes in the first come first.
+        context_length: tokens of the checkpoint's text tower (77 for OpenAI's).
+    """
+    if not classnames:
+        raise InputError("The data set has no classes; check DATASET.NAME, DATASET.ROOT and SUBSAMPLE_CLASSES.")
+    names = [name.replace("_", " ") for name in classnames]
+    return tokenize_sentences([template.format(name) for template in templates for name in names], context_length)
+
+
+def place_slots(
+    tokens: ClassTokens, classnames: Sequence[str], slots: int, position: str
+) -> tuple[ClassTokens, Tensor]:
+    """Move the first `slots` tokens behind SOS, which stand for prompts, to where `position` wants them.
+
+    The class name has as many tokens as its own encoding, as in CoOp; the lengths of the sentences stay.
+
+    Returns:
+        The sentences in their new order, and the positions of the slots, `[classes, slots]`.
+    """
+    ids, places = tokens.ids.clone(), []
+    before = {"end": slots, "middle": slots // 2, "front": 0}[position]
+    for row, classname in zip(ids, classnames):
+        name = len(clip._tokenizer.encode(classname.replace("_", " ")))
+        places.append([1 + slot + (name if slot >= before else 0) for slot in range(slots)])
+        words = row[1 + slots : 1 + slots + name].clone()
+        row[1 + before + name : 1 + slots + name] = row[1 + before : 1 + slots].clone()
+        row[1 + before : 1 + before + name] = words
+    return ClassTokens(ids, tokens.eot), torch.tensor(places)
+
+
+def context_template(context: str, slots: int, max_words: int = 4) -> tuple[str, bool]:
+    """The sentence around a prompt, and whether the words of `context` initialise it.
+
+    With words: "{context} {}.", whose first `slots` words are replaced and whose others stay. Without words, or with
+    more than `max_words` slots: one placeholder "X" per slot (upstream behaviour of MaPLe, PromptSRC and BMIP).
+    """
+    context = context.replace("_", " ").strip()
+    use_words = bool(context) and slots <= max_words
+    prefix = context if use_words else " ".join(["X"] * slots)
+    return prefix.replace("{", "{{").replace("}", "}}") + " {}.", use_words
+
+
+def context_vectors(token_embedding: torch.nn.Embedding, context: str, length: int) -> Tensor:
+    """Embeddings of the first `length` tokens of `context`, `[length, width]` in fp32.
+
+    Raises:
+        InputError: `context` has fewer tokens; upstream would take EOT for a word there.
+    """
+    ids = clip.tokenize(context.replace("_", " ").strip())[0]
+    words = int(ids.argmax()) - 1
+    if words < length:
+        raise InputError(
+            f"CTX_INIT is {context!r}, which has {words} tokens, but prompts (N_CTX) replace its first {length}; "
+            "use a longer CTX_INIT, a smaller N_CTX, or an empty CTX_INIT."
+        )
+    with torch.no_grad():
+        ids = ids[1 : 1 + length].to(token_embedding.weight.device)
+        return token_embedding(ids).float().clone()

@@ -1,0 +1,228 @@
+"""Fetch CLIP weights, and decide the compute precision: the only place that casts CLIP.
+
+Backbones are OpenAI's by name, any checkpoint in OpenAI's state-dict layout by path, or `tiny`, the small CLIP that
+ships with this project.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from clip import clip
+from clip.model import CLIP, build_model
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+TINY = Path(__file__).parents[1] / "weights" / "tiny_clip.npz"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What the frozen towers compute in. Trainable tensors are fp32 in all of them.
+
+    Attributes:
+        matmul: type of matrix products. Frozen weights are stored in it: autocast would cast them in every step.
+        stream: type of the residual stream between the blocks, and of what is added to it.
+        scale_gradients: the loss needs a gradient scaler.
+    """
+
+    matmul: torch.dtype
+    stream: torch.dtype
+    scale_gradients: bool = False
+
+
+PRECISIONS = {
+    "fp32": Precision(torch.float32, torch.float32),
+    "bf16": Precision(torch.bfloat16, torch.float32),
+    "fp16": Precision(torch.float16, torch.float16),
+    "amp": Precision(torch.float16, torch.float32, scale_gradients=True),
+}
+
+
+def get_precision(name: str, key: str = "PREC") -> Precision:
+    """Look up a precision by name; `key` is what an error message calls the setting."""
+    if name not in PRECISIONS:
+        raise InputError(f"{key} is {name!r}; set it to one of {', '.join(PRECISIONS)}.")
+    return PRECISIONS[name]
+
+
+def use_tf32(enabled: bool) -> None:
+    """Whether CUDA multiplies and convolves fp32 in TF32; PyTorch's default is to convolve in it."""
+    torch.set_float32_matmul_precision("high" if enabled else "highest")
+    torch.backends.cudnn.allow_tf32 = enabled
+
+
+def image_resolution(model: nn.Module) -> int:
+    """Side length in pixels of the images that a CLIP expects."""
+    return model.visual.input_resolution
+
+
+def text_width(model: nn.Module) -> int:
+    """Width of the text transformer, d_t."""
+    return model.ln_final.weight.shape[0]
+
+
+def vision_width(model: nn.Module) -> int:
+    """Width of the vision transformer, d_v.
+
+    Raises:
+        InputError: the vision tower is a ResNet.
+    """
+    return _vision_transformer(model).width
+
+
+def text_depth(model: nn.Module) -> int:
+    """Layers of the text tower."""
+    return len(model.transformer.resblocks)
+
+
+def vision_depth(model: nn.Module) -> int:
+    """Layers of the vision tower.
+
+    Raises:
+        InputError: it is a ResNet.
+    """
+    return len(_vision_transformer(model).resblocks)
+
+
+def has_vision_transformer(model: nn.Module) -> bool:
+    """Whether the vision tower is a ViT; a ResNet has no token sequence for prompts to enter."""
+    return hasattr(model.visual, "transformer")
+
+
+def _vision_transformer(model: nn.Module) -> nn.Module:
+    _refuse_resnet("RN50 or the like", not has_vision_transformer(model))
+    return model.visual.transformer
+
+
+def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: bool = False) -> nn.Module:
+    """Load a CLIP on the CPU, frozen, in evaluation mode, weights stored for `precision`.
+
+    Args:
+        name: OpenAI's name (downloaded and checksummed by `clip` into ~/.cache/clip), a path to a checkpoint in
+            OpenAI's state-dict layout (.npz, .pt), or "tiny".
+        precision: what the towers compute in.
+        needs_vit: refuse a ResNet, before it is downloaded.
+
+    Raises:
+        InputError: unknown name, unreadable file, or no network and no file.
+    """
+    if name == "tiny":
+        state = _read_state(TINY)
+    elif name in clip.available_models():
+        _refuse_resnet(name, needs_vit and name.startswith("RN"))
+        state = _download(name)
+    elif Path(name).expanduser().is_file():
+        state = _read_state(Path(name).expanduser())
+        _refuse_resnet(name, needs_vit and "visual.layer1.0.conv1.weight" in state)
+    else:
+        raise InputError(
+            f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor one of tiny, "
+            f"{', '.join(clip.available_models())}."
+        )
+    model = _build(name, {key: value.float() for key, value in state.items()})
+    cast_matmul_weights(model, precision.matmul)
+    return model.eval().requires_grad_(False)
+
+
+def _refuse_resnet(name: str, is_resnet: bool) -> None:
+    if is_resnet:
+        raise InputError(
+            f"MODEL.BACKBONE.NAME is {name!r}, a ResNet: it has no token sequence for vision prompts to enter. Set it "
+            "to a ViT such as ViT-B/16, or train a method that prompts the text tower alone."
+        )
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    url = clip._MODELS[name]
+    try:
+        # Not by `clip.load`, which builds the model, and in MaPLe's copy cannot.
+        path = clip._download(url, os.path.expanduser("~/.cache/clip"))
+    except (OSError, RuntimeError) as error:
+        raise InputError(
+            f"MODEL.BACKBONE.NAME is {name!r}, whose weights are not in ~/.cache/clip and could not be downloaded "
+            f"({error}). Put {url} there as {url.rsplit('/', 1)[1]}, give a path to a checkpoint, or use tiny."
+        ) from error
+    return _read_state(Path(path))
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    """Read a state dict; of a TorchScript archive only the tensors are used, pickles are limited to tensors."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
+        if _is_torchscript(path):
+            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(
+            f"MODEL.BACKBONE.NAME is {str(path)!r}, which cannot be read as a checkpoint ({error}). "
+            "Give a state dict in OpenAI's CLIP layout: .npz, or .pt of tensors only."
+        ) from error
+    return state.get("state_dict", state)
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive, the form in which OpenAI distributes its weights."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+# What the copies of `clip` in MaPLe and its heirs want to be told beyond OpenAI's arguments; with this they build what
+# OpenAI's code builds, for the methods that leave the towers alone.
+_PLAIN_DESIGN = {"trainer": "CoOp", "vision_depth": 0, "vision_ctx": 0, "language_depth": 0, "language_ctx": 0}
+
+
+def _without_prompts(build: Callable) -> dict[str, dict]:
+    """The arguments with which a function or class of whatever `clip` is imported gives an unmodified CLIP."""
+    wants_design = "design_details" in inspect.signature(build).parameters
+    return {"design_details": dict(_PLAIN_DESIGN)} if wants_design else {}
+
+
+def new_clip(*sizes: int | tuple[int, ...] | None) -> nn.Module:
+    """A CLIP with random weights; `sizes` are the arguments of OpenAI's `CLIP`."""
+    return CLIP(*sizes, **_without_prompts(CLIP))
+
+
+def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
+    """OpenAI's model of the sizes that a state dict implies, in fp32."""
+    state = {key: value for key, value in state.items() if key not in _NOT_WEIGHTS}
+    try:
+        # build_model rounds the weights to fp16, so they are loaded again in fp32.
+        model = build_model(dict(state), **_without_prompts(build_model)).float()
+        model.load_state_dict(state)
+    except (KeyError, RuntimeError, ZeroDivisionError) as error:
+        raise InputError(
+            f"MODEL.BACKBONE.NAME is {name!r}, which is no checkpoint in OpenAI's CLIP layout ({error})."
+        ) from error
+    return model
+
+
+_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
+
+
+def cast_matmul_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Store the weights of matrix products in `dtype`; LayerNorm, embeddings and logit scale stay fp32.
+
+    The same split as OpenAI's mixed storage (`clip.model.convert_weights`), for any type.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            module.to(dtype)
+        elif isinstance(module, nn.MultiheadAttention):
+            module.in_proj_weight.data = module.in_proj_weight.data.to(dtype)
+            module.in_proj_bias.data = module.in_proj_bias.data.to(dtype)
+    model.text_projection.data = model.text_projection.data.to(dtype)
+    if has_vision_transformer(model):
+        model.visual.proj.data = model.visual.proj.data.to(dtype)

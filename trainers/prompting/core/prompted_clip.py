@@ -1,0 +1,283 @@
+"""A frozen CLIP with a learner's prompts, and the classes that it tells apart.
+
+Exact shortcuts over all classes: sentences end at their EOT, behind which nothing reaches a feature under the causal
+mask; classes of similar length are encoded together; without gradients the text features are kept until a parameter
+changes; with gradients, activations are held for as many classes as memory allows and computed again for the others.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from .batching import automatic_held, group_classes, held_pieces, images_together, return_unused_memory
+from .class_tokens import place_slots, tokenize_classes
+from .clip_weights import PRECISIONS, Precision, has_vision_transformer
+from .learner import FixedSentence, PromptLearner, TowerPrompts
+from .tower import Readouts, TowerInput, Unread, activation_bytes, run_tower
+
+AUTOMATIC = 0
+
+
+class Piece(NamedTuple):
+    """What the text tower encodes at once: some classes, of a conditional learner each for some images.
+
+    Attributes:
+        length: tokens of the longest sentence.
+        classes: labels `[classes of the piece]`, on the device.
+        images: which of the batch; only the first where text does not depend on images.
+    """
+
+    length: int
+    classes: Tensor
+    images: slice
+
+
+class PromptedCLIP(nn.Module):
+    """A frozen CLIP with a learner's prompts, over a set of classes.
+
+    Only the learner's parameters train. The classes are no part of any state dict.
+
+    Args:
+        clip_model: OpenAI's CLIP, weights as `clip_io.load_clip` leaves them for `precision`.
+        learner: the prompts.
+        classnames: in label order.
+        precision: what the towers compute in.
+        class_chunk: classes whose activations are held at once for the gradient; those of the others are computed
+            again, which bounds the memory and changes results by no more than rounding, since other rows are
+            multiplied together. AUTOMATIC decides by the memory that is free, which changes no bit.
+    """
+
+    def __init__(
+        self,
+        clip_model: nn.Module,
+        learner: PromptLearner,
+        classnames: Sequence[str],
+        precision: Precision = PRECISIONS["fp32"],
+        class_chunk: int = AUTOMATIC,
+    ):
+        super().__init__()
+        self.clip_model = clip_model.eval().requires_grad_(False)
+        self.learner = learner
+        self.precision = precision
+        self.class_chunk = class_chunk
+        self.set_classes(classnames)
+
+    def set_classes(self, classnames: Sequence[str]) -> None:
+        """Replace the classes that images are told apart by."""
+        self.learner.set_class_count(len(classnames))
+        slots, context_length = self.learner.text_slots, self.clip_model.context_length
+        tokens = tokenize_classes(classnames, self.learner.templates, context_length)
+        places = None
+        if self.learner.position != "end":
+            tokens, places = place_slots(tokens, classnames, slots, self.learner.position)
+        device = self.clip_model.logit_scale.device
+        self.register_buffer("ids", tokens.ids.to(device), persistent=False)
+        self.register_buffer("eot", tokens.eot.to(device), persistent=False)
+        self.register_buffer("places", None if places is None else places.to(device), persistent=False)
+        behind = tokens.ids[:, 1 + slots :]
+        same = (behind == behind[0]).all(dim=0).long().cumprod(dim=0).sum()
+        # Words behind the prompts that all sentences share; each keeps a token of its own, from which it is read.
+        self.shared_words = 0 if places is not None else min(int(same), int(tokens.eot.min()) - 1 - slots)
+        self._plan: tuple[tuple, list[Piece], int] | None = None
+        self._kept: tuple[tuple, Tensor] | None = None
+
+    def train(self, mode: bool = True) -> PromptedCLIP:
+        """Training mode concerns the learner only; CLIP stays in evaluation mode."""
+        super().train(mode)
+        self.clip_model.eval()
+        return self
+
+    def encode_text(self, image_features: Tensor | None = None) -> Tensor:
+        """Features of all sentences, not normalised: `[sentences, embed]`.
+
+        A learner with one sentence per class has as many as classes, in their order; one with several has those of
+        the first template first.
+
+        Args:
+            image_features: normalised, `[images, embed]` in fp32, where the learner is conditional; the features are
+                `[images, sentences, embed]` then.
+        """
+        images = 1 if image_features is None else len(image_features)
+        prompts = self.learner.text() if image_features is None else None
+        pieces, recomputed = self._pieces(images)
+        features: dict[int, list[Tensor]] = {}
+        for number, piece in enumerate(pieces):
+            encode = self._encode_piece
+            if torch.is_grad_enabled() and number < recomputed:
+                encode = functools.partial(checkpoint, encode, use_reentrant=False)
+            given = None if image_features is None else image_features[piece.images]
+            # The last argument is filled by the first run, and read where activations are recomputed.
+            encoded = encode(piece, prompts, given, recomputed > 0, {})
+            shape = piece.images.stop - piece.images.start, len(piece.classes)
+            features.setdefault(piece.images.start, []).append(encoded.unflatten(0, shape))
+        if len(pieces) == 1:
+            (encoded,) = features[0]
+        else:
+            by_images = [torch.cat(groups, dim=1) for groups in features.values()]
+            classes = torch.cat([piece.classes for piece in pieces if piece.images.start == 0])
+            encoded = torch.cat(by_images)[:, classes.argsort()]
+        return encoded[0] if image_features is None else encoded
+
+    def _pieces(self, images: int) -> tuple[list[Piece], int]:
+        """What is encoded together, and how many of the pieces, from the first on, are recomputed for the gradient."""
+        device = self.ids.device
+        if self._plan is None or self._plan[0] != (device, images):
+            lengths = (self.eot + 1).tolist()
+            groups = group_classes(lengths, device, self.class_chunk or None)
+            most = images_together(groups, device, self.class_chunk or None)
+            spans = [slice(start, min(start + most, images)) for start in range(0, max(1, images), most)]
+            held = self.class_chunk
+            if held == AUTOMATIC:
+                per_token = activation_bytes(self.clip_model.transformer.resblocks, self.precision.stream)
+                held = automatic_held(lengths * images, per_token, device)
+            # They outlive this call, which may be in inference mode, and training may need them.
+            with torch.inference_mode(False):
+                labels = [torch.tensor(group.classes, device=device) for group in groups]
+            pieces = [Piece(group.length, classes, span) for span in spans for group, classes in zip(groups, labels)]
+            rows = [len(piece.classes) * (piece.images.stop - piece.images.start) for piece in pieces]
+            self._plan = (device, images), pieces, len(pieces) - held_pieces(rows, held)
+        return self._plan[1:]
+
+    def _encode_piece(
+        self,
+        piece: Piece,
+        prompts: TowerPrompts | None,
+        image_features: Tensor | None,
+        bounded: bool,
+        readouts: Readouts,
+    ) -> Tensor:
+        """Features of some sentences, `[sentences, embed]`, or of some for each of some images, image by image.
+
+        Args:
+            prompts: of the text tower; those of a conditional learner come from `image_features` instead.
+            bounded: memory of the piece before is handed back first, be it in the forward pass or where activations
+                are computed again.
+        """
+        if bounded:
+            return_unused_memory(self.ids.device)
+        if image_features is not None:
+            prompts = self.learner.text(image_features)
+        model, stream = self.clip_model, self.precision.stream
+        classes, images = piece.classes, piece.images.stop - piece.images.start
+        samples = None if len(classes) == len(self.eot) else classes
+        ids, eot = self.ids[classes, : piece.length], self.eot[classes]
+        positions = model.positional_embedding[: piece.length].to(stream)
+        content = model.token_embedding(ids).to(stream)
+        if self.places is not None:
+            content = self._written(content, self.places[classes], prompts, samples)
+            prompts = None
+        content = content + positions
+        slots = slice(1, 1 + (self.learner.text_slots if self.places is None else 0))
+        own = slots.stop + self.shared_words
+        segments = [content[:1, : slots.start], content[:1, slots.stop : own], content[:, own:].repeat(images, 1, 1)]
+        source = TowerInput(
+            segments=[segment for segment in segments if segment.shape[1]],
+            slot=1,
+            enter=lambda tokens: tokens + positions[slots],
+            causal=True,
+            read=(eot - own).repeat(images),
+            total=len(self.eot),
+            counted=torch.arange(slots.stop, piece.length, device=eot.device) <= eot[:, None],
+            samples=samples,
+            readouts=readouts,
+        )
+        at_eot = run_tower(model.transformer.resblocks, source, prompts)
+        return model.ln_final(at_eot).to(model.text_projection.dtype) @ model.text_projection
+
+    def _written(self, content: Tensor, places: Tensor, prompts: TowerPrompts, samples: Tensor | None) -> Tensor:
+        """Embeddings `[classes, tokens, width]` with the prompts at `places` `[classes, b]`, before positions."""
+        tokens = prompts.at(0, Unread(samples, len(self.eot))).to(content.dtype).expand(*places.shape, -1)
+        return content.scatter(1, places[..., None].expand_as(tokens), tokens)
+
+    def encode_image(self, images: Tensor, prompted: bool = True) -> Tensor:
+        """Features of `images` `[batch, 3, height, width]`: `[batch, embed]`, not normalised.
+
+        Args:
+            prompted: with the learner's prompts; False gives the frozen CLIP's features.
+        """
+        visual, stream = self.clip_model.visual, self.precision.stream
+        if not has_vision_transformer(self.clip_model):
+            return visual(images)
+        patches = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2).to(stream)
+        cls = visual.class_embedding.to(stream).expand(len(patches), 1, -1)
+        content = torch.cat([cls, patches], dim=1) + visual.positional_embedding.to(stream)
+        source = TowerInput(
+            segments=[visual.ln_pre(content)],
+            slot=0,
+            enter=visual.ln_pre,
+            causal=False,
+            read=torch.zeros(len(images), dtype=torch.long, device=images.device),
+            total=len(images),
+        )
+        cls = run_tower(visual.transformer.resblocks, source, self.learner.vision() if prompted else None)
+        return visual.ln_post(cls).to(visual.proj.dtype) @ visual.proj
+
+    def class_features(self) -> Tensor:
+        """Normalised features of all classes, `[classes, embed]` in fp32; not for conditional learners.
+
+        Without gradients, or where the text tower has no prompts, they are computed once per state of the learner: an
+        in-place change of its tensors raises their version counters, and moving the model changes where they lie.
+        What raises no counter, like a fused optimiser, comes with a forward pass for the gradient, which forgets them;
+        a bare write to `.data` does not, and needs `set_classes`.
+        """
+        fixed = self.learner.text_slots == 0 and self.learner.adapters is None
+        if torch.is_grad_enabled() and not fixed:
+            self._kept = None
+            return self._normalised_text()
+        tensors = [] if fixed else [*self.learner.parameters(), *self.learner.buffers()]
+        state = self.ids.device, *((tensor.data_ptr(), tensor._version) for tensor in tensors)
+        if self._kept is None or self._kept[0] != state:
+            # In this order: leaving inference mode turns gradients on again.
+            with torch.inference_mode(False), torch.no_grad():
+                self._kept = state, self._normalised_text()
+        return self._kept[1]
+
+    def _normalised_text(self, image_features: Tensor | None = None) -> Tensor:
+        features = F.normalize(self.learner.adapt_text(self.encode_text(image_features).float()), dim=-1)
+        if len(self.learner.templates) > 1:
+            by_template = features.unflatten(-2, (len(self.learner.templates), -1))
+            features = F.normalize(by_template.mean(dim=-3), dim=-1)
+        return features
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised features in fp32 of `images` `[batch, 3, height, width]` and of the classes.
+
+        Returns:
+            `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` of a conditional learner.
+        """
+        image_features = F.normalize(self.learner.adapt_image(self.encode_image(images).float()), dim=-1)
+        if self.learner.conditional:
+            return image_features, self._normalised_text(image_features)
+        return image_features, self.class_features()
+
+    def logits(self, image_features: Tensor, class_features: Tensor) -> Tensor:
+        """CLIP's scaled cosine similarity of what `features` gives: `[batch, classes]` in fp32."""
+        scaled = self.clip_model.logit_scale.exp().float() * image_features
+        if class_features.dim() == 3:
+            return (class_features @ scaled[:, :, None])[..., 0]
+        return scaled @ class_features.t()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[batch, classes]` in fp32 of `images` `[batch, 3, height, width]`."""
+        return self.logits(*self.features(images))
+
+
+def encode_sentences(
+    clip_model: nn.Module, sentences: Sequence[str], precision: Precision = PRECISIONS["fp32"]
+) -> Tensor:
+    """The frozen CLIP's features of any sentences, `[sentences, embed]` in fp32, not normalised, without gradient.
+
+    Raises:
+        InputError: a sentence is longer than the checkpoint's context.
+    """
+    # As they stand: underscores are spaces in class names alone, and braces are none of a template's.
+    templates = [sentence.replace("{", "{{").replace("}", "}}") for sentence in sentences]
+    with torch.no_grad():
+        return PromptedCLIP(clip_model, FixedSentence(*templates), [""], precision).encode_text().float()

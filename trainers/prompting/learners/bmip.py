@@ -1,0 +1,325 @@
+"""BMIP's learner: prompts in both towers that are mixed, layer by layer, with those of the other tower.
+
+Lv et al., "BMIP: Bi-directional Modality Interaction Prompt Learning for VLM", IJCAI 2025, arXiv 2501.07769. In each
+of the first `depth` layers of both encoders, a gate that reads how much attention a prompt slot receives decides how
+much of the modality's own prompt enters, and how much of the other modality's, projected (Eq. 10-11).
+
+Differences between the paper (`variant="paper"`) and the authors' released code (`variant="released"`):
+
+* layer 0: the released code gives the text tower its own prompts and the vision tower the projected text prompts;
+* text prompts are replaced in layers 1 ... depth - 2 only;
+* the vision gate is one for the whole batch: its readout is averaged over the images too;
+* the text readout is that of SOS, which sees nothing but itself: it is exactly 0, and the gate is sigmoid(bias).
+
+Both are described by a plan, which says for each layer of each tower how its prompts come about; the tensors that a
+plan does not use are not created.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.published import ReleasedLayout
+from ..core import interaction
+from ..core.class_tokens import context_template, context_vectors
+from ..core.clip_weights import text_depth, text_width, vision_depth, vision_width
+from ..core.learner import INIT_STD, PromptLearner, Readout, TowerPrompts, check_depth
+from ..errors import InputError
+
+TEXT, VISION = "text", "vision"
+OTHER = {TEXT: VISION, VISION: TEXT}
+
+# How the prompts of a layer come about. Without a rule, the slots keep what the previous layer left in them.
+OWN, PROJECTED, GATED = "own", "projected", "gated"
+UNGATED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "addition": interaction.addition,
+    "attention": interaction.cross_attention,
+    "joint": interaction.joint,
+}
+# Rules of the text and of the vision tower for each aggregation function (paper, Table 5, and its controls).
+AGGREGATIONS = {
+    "bmip": (GATED, GATED),
+    **{name: (name, name) for name in UNGATED},
+    "none": (OWN, OWN),
+    "l2v": (OWN, PROJECTED),
+    "v2l": (PROJECTED, OWN),
+}
+VARIANTS = ("paper", "released")
+# What the gates see: the attention that the slots receive; nothing, so that a gate is a learned constant; or the
+# attention of the image or class before, among those that are encoded together. The latter two are controls.
+READOUTS = ("attention", "zero", "shuffled")
+UNUSED = "takes no part in the released forward pass"
+
+
+@dataclass(frozen=True)
+class BMIPConfig:
+    """Settings of the learner; names in messages are those of the configuration keys.
+
+    Attributes:
+        variant: "paper" or "released".
+        aggregation: a key of `AGGREGATIONS`.
+        length: prompt tokens per layer and modality, b.
+        depth: layers that prompts enter, J.
+        context: words around the prompts; the first b initialise the text prompts of layer 0 ("" for random ones).
+        share_text: one head from text to vision serves all deep layers.
+        share_vision: one head from vision to text serves all deep layers.
+        detach: no gradient passes through the readout.
+        relative: the readout is multiplied by the number of tokens that its reader sees.
+        readout: what the gates see, a member of `READOUTS`.
+        node: of the configuration, for messages.
+    """
+
+    variant: str = "paper"
+    aggregation: str = "bmip"
+    length: int = 2
+    depth: int = 9
+    context: str = "a photo of a"
+    share_text: bool = True
+    share_vision: bool = True
+    detach: bool = True
+    relative: bool = False
+    readout: str = "attention"
+    node: str = "TRAINER.BMIP"
+
+    def __post_init__(self) -> None:
+        _require(f"{self.node}.VARIANT", self.variant, VARIANTS)
+        _require(f"{self.node}.AGGREGATION", self.aggregation, tuple(AGGREGATIONS))
+        _require(f"{self.node}.GATE.READOUT", self.readout, READOUTS)
+        for key, value in (("N_CTX", self.length), ("PROMPT_DEPTH", self.depth)):
+            if value < 1:
+                raise InputError(f"{self.node}.{key} is {value}; set it to 1 or more.")
+        if self.readout != "attention" and (self.variant, self.aggregation) != ("paper", "bmip"):
+            raise InputError(
+                f"{self.node}.GATE.READOUT is {self.readout!r}, a control for the gates of VARIANT paper with "
+                f"AGGREGATION bmip, but these are {self.variant!r} and {self.aggregation!r}; set it to attention."
+            )
+        if self.variant == "released" and self.aggregation != "bmip":
+            raise InputError(
+                f"{self.node}.AGGREGATION is {self.aggregation!r}, but the released code only has the gate; "
+                f"set {self.node}.VARIANT to paper for the ablations, or AGGREGATION to bmip."
+            )
+
+    @property
+    def slots(self) -> int:
+        """Prompt slots of each tower: b, or 2b where both modalities' prompts stand side by side."""
+        return 2 * self.length if self.aggregation == "joint" else self.length
+
+    def plan(self) -> dict[str, list[str | None]]:
+        """For each tower the rule of each layer < depth; None keeps the slots as they come."""
+        if self.variant == "released":
+            return {
+                TEXT: [OWN, *[GATED] * (self.depth - 2), *[None] * (self.depth > 1)],
+                VISION: [PROJECTED, *[GATED] * (self.depth - 1)],
+            }
+        text, vision = AGGREGATIONS[self.aggregation]
+        return {TEXT: [text] * self.depth, VISION: [vision] * self.depth}
+
+
+def _require(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise InputError(f"{key} is {value!r}; set it to one of {', '.join(allowed)}.")
+
+
+class BMIPLearner(PromptLearner):
+    """The prompts, projection heads and gates of BMIP; keys of the containers are layer numbers, from 0.
+
+    Attributes:
+        text_prompts, vision_prompts: P_l^i `[b, d_l]`, P_v^i `[b, d_v]`.
+        text_to_vision, vision_to_text: the heads F_lv^i and F_vl^i; "deep" serves all layers from 1 on when shared.
+        text_gate, vision_gate: L_l^i and L_v^i, one scale and one bias each.
+        last_gates: {"text" or "vision": {layer: w}} of the last forward pass, w `[batch, b]` detached (`[b]` where the
+            released code has one for all).
+
+    Raises:
+        InputError: `depth` beyond the towers, or too few words in `context`.
+    """
+
+    def __init__(self, config: BMIPConfig, clip_model: nn.Module):
+        super().__init__()
+        check_depth(f"{config.node}.PROMPT_DEPTH", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
+        self.config = config
+        self.text_slots = config.slots
+        self.template, use_words = context_template(config.context, config.slots)
+        self.plan = config.plan()
+        self.last_gates: dict[str, dict[int, Tensor]] = {TEXT: {}, VISION: {}}
+
+        width = {TEXT: text_width(clip_model), VISION: vision_width(clip_model)}
+        self.text_prompts = self._make_prompts(TEXT, width[TEXT])
+        self.vision_prompts = self._make_prompts(VISION, width[VISION])
+        self.text_to_vision = self._make_heads(VISION, width, config.share_text)
+        self.vision_to_text = self._make_heads(TEXT, width, config.share_vision)
+        self.text_gate = self._make_gates(TEXT)
+        self.vision_gate = self._make_gates(VISION)
+        if use_words:
+            # Also where no prompt starts from them: with fewer words than slots, prompts would replace class names.
+            words = context_vectors(clip_model.token_embedding, config.context, config.slots)
+            if "0" in self.text_prompts:
+                with torch.no_grad():
+                    self.text_prompts["0"].copy_(words[: config.length])
+
+    def _layers(self, tower: str, *rules: str | None) -> list[int]:
+        return [layer for layer, rule in enumerate(self.plan[tower]) if rule in rules]
+
+    def _receiving(self, tower: str) -> list[int]:
+        """Layers of a tower into which prompts of the other one are projected."""
+        return [layer for layer, rule in enumerate(self.plan[tower]) if rule not in (OWN, None)]
+
+    def _make_prompts(self, tower: str, width: int) -> nn.ParameterDict:
+        own = [layer for layer, rule in enumerate(self.plan[tower]) if rule not in (PROJECTED, None)]
+        used = sorted({*own, *self._receiving(OTHER[tower])})
+        prompts = {str(layer): torch.empty(self.config.length, width) for layer in used}
+        for prompt in prompts.values():
+            self._initialise(prompt, tower)
+        if self.config.variant == "released" and tower == VISION and self.config.share_vision:
+            # The authors' shared vision prompts all start as copies of the first.
+            prompts = {layer: next(iter(prompts.values())).clone() for layer in prompts}
+        return nn.ParameterDict({layer: nn.Parameter(prompt) for layer, prompt in prompts.items()})
+
+    def _initialise(self, prompt: Tensor, tower: str) -> None:
+        if self.config.variant == "released" and tower == VISION and not self.config.share_vision:
+            # The authors' bound, VPT's Xavier bound with a patch size of 16 and one channel in its place.
+            bound = (6 / (3 * 16 + prompt.shape[1])) ** 0.5
+            nn.init.uniform_(prompt, -bound, bound)
+        else:
+            nn.init.normal_(prompt, std=INIT_STD)
+
+    def _make_heads(self, tower: str, width: dict[str, int], share: bool) -> nn.ModuleDict:
+        """Heads into `tower`: layer 0 its own, the deep ones one for all, or copies of one start."""
+        layers = self._receiving(tower)
+        heads = {}
+        if 0 in layers:
+            heads["0"] = nn.Linear(width[OTHER[tower]], width[tower])
+        deep = [layer for layer in layers if layer > 0]
+        if deep:
+            head = nn.Linear(width[OTHER[tower]], width[tower])
+            heads.update({"deep": head} if share else {str(layer): copy.deepcopy(head) for layer in deep})
+        return nn.ModuleDict(heads)
+
+    def _make_gates(self, tower: str) -> nn.ModuleDict:
+        return nn.ModuleDict({str(layer): nn.Linear(1, 1) for layer in self._layers(tower, GATED)})
+
+    def text(self, image_features: Tensor | None = None) -> TowerPrompts:
+        return self._tower(TEXT, self.text_prompts, self.vision_prompts, self.vision_to_text, self.text_gate)
+
+    def vision(self) -> TowerPrompts:
+        return self._tower(VISION, self.vision_prompts, self.text_prompts, self.text_to_vision, self.vision_gate)
+
+    def _tower(
+        self,
+        tower: str,
+        own_prompts: nn.ParameterDict,
+        other_prompts: nn.ParameterDict,
+        heads: nn.ModuleDict,
+        gates: nn.ModuleDict,
+    ) -> TowerPrompts:
+        rules = self.plan[tower]
+        gates_by_layer = self.last_gates[tower] = {}
+
+        def at(layer: int, readout: Readout) -> Tensor | None:
+            rule, key = rules[layer], str(layer)
+            if rule is None:
+                return None
+            own = own_prompts.get(key)
+            if rule == OWN:
+                return own
+            projected = heads[key if key in heads else "deep"](other_prompts[key])
+            if rule == PROJECTED:
+                return projected
+            if rule in UNGATED:
+                return UNGATED[rule](own, projected)
+            received = self._read(tower, own if layer == 0 else None, readout)
+            weights = interaction.gate(received, gates[key].weight[0, 0], gates[key].bias[0])
+            _keep_gates(gates_by_layer, layer, weights.detach(), readout)
+            return interaction.substitute(own, projected, weights)
+
+        return TowerPrompts(length=self.text_slots, depth=len(rules), at=at)
+
+    def _read(self, tower: str, tokens: Tensor | None, readout: Readout) -> Tensor:
+        """The readout that the variant gates by: `[batch, b]`, or `[b]` for all in the released code."""
+        # The released code reads the attention of SOS, which the causal mask keeps from seeing any prompt.
+        if self.config.readout == "zero" or (self.config.variant == "released" and tower == TEXT):
+            return self.text_prompts["0"].new_zeros(self.config.length)
+        with torch.no_grad() if self.config.detach else contextlib.nullcontext():
+            received = readout(tokens, relative=self.config.relative)
+        if self.config.readout == "shuffled":
+            received = received.roll(1, dims=0)
+        return received.mean(dim=0) if self.config.variant == "released" else received
+
+
+def _keep_gates(kept: dict[int, Tensor], layer: int, weights: Tensor, readout: Readout) -> None:
+    if readout.samples is None or weights.dim() == 1:
+        kept[layer] = weights
+        return
+    if layer not in kept:
+        kept[layer] = weights.new_empty(readout.total, weights.shape[-1])
+    kept[layer][readout.samples] = weights
+
+
+RELEASED = ReleasedLayout(
+    renames=(
+        (r"prompt_learner\.ctx_t", lambda: "text_prompts.0"),
+        (r"prompt_learner\.compound_prompts_text\.(\d+)", lambda i: f"text_prompts.{int(i) + 1}"),
+        (r"prompt_learner\.compound_prompts_visual\.(\d+)", lambda i: f"vision_prompts.{int(i) + 1}"),
+        (r"prompt_learner\.proj_t\.(\w+)", lambda kind: f"text_to_vision.0.{kind}"),
+        (r"prompt_learner\.single_layer_t\.(\w+)", lambda kind: f"text_to_vision.deep.{kind}"),
+        (r"prompt_learner\.single_layer_v\.(\w+)", lambda kind: f"vision_to_text.deep.{kind}"),
+        (
+            r"prompt_learner\.compound_prompt_projections_t\.(\d+)\.(\w+)",
+            lambda i, kind: f"text_to_vision.{int(i) + 1}.{kind}",
+        ),
+        (
+            r"prompt_learner\.compound_prompt_projections_v\.(\d+)\.(\w+)",
+            lambda i, kind: f"vision_to_text.{int(i) + 1}.{kind}",
+        ),
+        (
+            r"image_encoder\.transformer\.resblocks\.(\d+)\.learnable_linear1\.(\w+)",
+            lambda i, kind: f"vision_gate.{i}.{kind}",
+        ),
+        (
+            r"text_encoder\.transformer\.resblocks\.(\d+)\.learnable_linear2\.(\w+)",
+            lambda i, kind: f"text_gate.{i}.{kind}",
+        ),
+    ),
+    marker=r"prompt_learner\.ctx_t",
+    unused={
+        r"prompt_learner\.(ctx|ctx_v|proj_v\..+|exchange_layer_.+|compound_exchange_.+)": UNUSED,
+        r"(image|text)_encoder\..+\.learnable_linear\d\..+": UNUSED,
+    },
+)
+
+
+def from_released_layout(
+    state_dict: Mapping[str, Tensor], learner: BMIPLearner
+) -> tuple[dict[str, Tensor], dict[str, int]]:
+    """Translate a checkpoint of the authors' code for a learner of the "released" variant.
+
+    Returns:
+        Tensors under the learner's names, and how many were left out for which reason: those that take no part in the
+        released forward pass (`ctx_v`, `proj_v`, `exchange_*`, gates of other layers), the frozen CLIP weights, and
+        class-dependent buffers, which are rebuilt from the class names.
+
+    Raises:
+        InputError: the learner is of the other variant, its depth is not the checkpoint's, or a key is unknown.
+    """
+    if learner.config.variant != "released":
+        raise InputError(
+            "This checkpoint comes from the authors' released code, whose forward pass differs from the paper's; "
+            f"{learner.config.node}.VARIANT is {learner.config.variant!r}, set it to released to load it."
+        )
+    deep = [key for key in state_dict if key.startswith("prompt_learner.compound_prompts_text.")]
+    if len(deep) + 1 != learner.config.depth:
+        raise InputError(
+            f"{learner.config.node}.PROMPT_DEPTH is {learner.config.depth}, but the checkpoint has prompts for "
+            f"{len(deep) + 1} layers; set it to {len(deep) + 1}."
+        )
+    translated, ignored = RELEASED.translate(state_dict)
+    acting = {key: value for key, value in translated.items() if key in learner.state_dict()}
+    if len(acting) < len(translated):
+        ignored[UNUSED] = ignored.get(UNUSED, 0) + len(translated) - len(acting)
+    return acting, ignored

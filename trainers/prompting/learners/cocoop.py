@@ -1,0 +1,47 @@
+"""CoCoOp: context words that a small network shifts for each image (Zhou et al., CVPR 2022, arXiv 2203.05557)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from ..checkpoints.published import ReleasedLayout
+from ..core.clip_weights import text_width
+from ..core.learner import TowerPrompts
+from .coop import CoOpConfig, CoOpLearner
+
+# The hidden layer of the network is so many times narrower than its input (paper, Section 3.2).
+REDUCTION = 16
+
+
+class CoCoOpLearner(CoOpLearner):
+    """Context tokens, and the network that shifts them all by the same vector.
+
+    Attributes:
+        text_prompts: for layer 0, `[b, d_t]`.
+        meta_net: `Linear(embed, embed // 16), ReLU, Linear(embed // 16, d_t)`, of the normalised image feature.
+    """
+
+    conditional = True
+
+    def __init__(self, config: CoOpConfig, clip_model: nn.Module):
+        super().__init__(config, clip_model)
+        embed = clip_model.text_projection.shape[1]
+        hidden = max(1, embed // REDUCTION)
+        self.meta_net = nn.Sequential(
+            OrderedDict(
+                linear1=nn.Linear(embed, hidden),
+                relu=nn.ReLU(),
+                linear2=nn.Linear(hidden, text_width(clip_model)),
+            )
+        )
+
+    def text(self, image_features: Tensor | None = None) -> TowerPrompts:
+        shift = self.meta_net(image_features)[:, None]
+        return TowerPrompts(self.text_slots, 1, lambda layer, readout: self.text_prompts["0"] + shift)
+
+
+RELEASED = ReleasedLayout(
+    renames=((r"ctx", lambda: "text_prompts.0"), (r"(meta_net\..+)", lambda key: key)), marker="ctx"
+)

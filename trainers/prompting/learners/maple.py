@@ -1,0 +1,92 @@
+"""MaPLe: text prompts that are projected into the vision tower (Khattak et al., CVPR 2023, arXiv 2210.03117)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.published import ReleasedLayout
+from ..core.class_tokens import context_template, context_vectors
+from ..core.clip_weights import text_depth, text_width, vision_depth, vision_width
+from ..core.learner import PromptLearner, TowerPrompts, check_depth, random_prompts
+from ..errors import InputError
+
+
+@dataclass(frozen=True)
+class MaPLeConfig:
+    """Settings of the learner.
+
+    Attributes:
+        length: prompt tokens per layer, b.
+        depth: layers that prompts enter, J.
+        context: words of the sentence; the first b initialise the text prompts of layer 0 ("" for random ones).
+        node: configuration node, for messages.
+    """
+
+    length: int = 2
+    depth: int = 9
+    context: str = "a photo of a"
+    node: str = "TRAINER.MAPLE"
+
+    def __post_init__(self) -> None:
+        for key, value in (("N_CTX", self.length), ("PROMPT_DEPTH", self.depth)):
+            if value < 1:
+                raise InputError(f"{self.node}.{key} is {value}; set it to 1 or more.")
+
+
+class MaPLeLearner(PromptLearner):
+    """Text prompts, and a linear head of each layer that makes the vision prompts out of them.
+
+    Attributes:
+        text_prompts: `[b, d_t]` for each layer, from N(0, 0.02²) or words.
+        text_to_vision: `Linear(d_t, d_v)` for each layer; those from layer 1 on start as copies of one.
+
+    Raises:
+        InputError: `depth` beyond the towers, or too few words in `context`.
+    """
+
+    def __init__(self, config: MaPLeConfig, clip_model: nn.Module):
+        super().__init__()
+        check_depth(f"{config.node}.PROMPT_DEPTH", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
+        self.config = config
+        self.text_slots = config.length
+        self.template, use_words = context_template(config.context, config.length)
+        widths = text_width(clip_model), vision_width(clip_model)
+        self.text_prompts = random_prompts(range(config.depth), config.length, widths[0])
+        heads = {"0": nn.Linear(*widths)}
+        deep = nn.Linear(*widths)
+        heads.update({str(layer): copy.deepcopy(deep) for layer in range(1, config.depth)})
+        self.text_to_vision = nn.ModuleDict(heads)
+        if use_words:
+            with torch.no_grad():
+                self.text_prompts["0"].copy_(
+                    context_vectors(clip_model.token_embedding, config.context, config.length)
+                )
+
+    def text(self, image_features: Tensor | None = None) -> TowerPrompts:
+        return TowerPrompts(self.config.length, self.config.depth, lambda layer, _: self.text_prompts[str(layer)])
+
+    def vision(self) -> TowerPrompts:
+        def at(layer: int, _: object) -> Tensor:
+            return self.text_to_vision[str(layer)](self.text_prompts[str(layer)])
+
+        return TowerPrompts(self.config.length, self.config.depth, at)
+
+
+RELEASED = ReleasedLayout(
+    renames=(
+        (r"prompt_learner\.ctx", lambda: "text_prompts.0"),
+        (r"prompt_learner\.compound_prompts_text\.(\d+)", lambda i: f"text_prompts.{int(i) + 1}"),
+        (r"prompt_learner\.proj\.(weight|bias)", lambda kind: f"text_to_vision.0.{kind}"),
+        (
+            r"prompt_learner\.compound_prompt_projections\.(\d+)\.(weight|bias)",
+            lambda i, kind: f"text_to_vision.{int(i) + 1}.{kind}",
+        ),
+        # CoPrompt's, which are MaPLe's prompts with adapters.
+        (r"adapter_(image|text)\.fc\.(\d)\.weight", lambda tower, i: f"adapters.{tower}.layers.{i}.weight"),
+    ),
+    marker=r"prompt_learner\.ctx",
+)

@@ -1,0 +1,1 @@
+"""One file an objective: its settings, its loss, and its declaration."""
