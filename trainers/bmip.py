@@ -2,105 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from tabulate import tabulate
-from torch import Tensor, nn
-from yacs.config import CfgNode
+from torch import Tensor
 
-from .base import PromptTrainer
-from .prompting.errors import InputError
-from .prompting.learners.bmip import RELEASED, BMIPConfig, BMIPLearner, from_released_layout
-from .registration import register
-
-WEIGHT_THRESHOLD = 0.0025
-# The authors' CONNECT_METHOD, and the aggregation that it stands for.
-CONNECT_METHODS = {"None": None, "joint": "joint"}
-
-
-def config_from_cfg(cfg: CfgNode, name: str = "BMIP") -> BMIPConfig:
-    """Read TRAINER.BMIP and SHARE into the learner's settings.
-
-    Args:
-        name: of the node, which is another one where a plugin found this one taken.
-
-    Raises:
-        InputError: a value that is not allowed, two keys at odds, or a key that cannot have an effect.
-    """
-    node = cfg.TRAINER[name]
-    if node.WEIGHT_THRESHOLD != WEIGHT_THRESHOLD:
-        raise InputError(
-            f"TRAINER.{name}.WEIGHT_THRESHOLD is {node.WEIGHT_THRESHOLD}, but the method has no threshold: the "
-            "authors' code reads this key only in a part that is switched off. Remove it; the gate is learned."
-        )
-    # yacs reads the authors' "None" as None.
-    connect_method = str(node.CONNECT_METHOD)
-    if connect_method not in CONNECT_METHODS:
-        raise InputError(
-            f"TRAINER.{name}.CONNECT_METHOD is {connect_method!r}; set it to one of {', '.join(CONNECT_METHODS)}, "
-            f"or leave it and choose TRAINER.{name}.AGGREGATION."
-        )
-    connected = CONNECT_METHODS[connect_method]
-    if connected and node.AGGREGATION not in ("bmip", connected):
-        raise InputError(
-            f"TRAINER.{name}.CONNECT_METHOD is {connect_method!r} and TRAINER.{name}.AGGREGATION is "
-            f"{node.AGGREGATION!r}, which are two aggregations; set one of them only."
-        )
-    return BMIPConfig(
-        variant=node.VARIANT,
-        aggregation=connected or node.AGGREGATION,
-        length=node.N_CTX,
-        depth=node.PROMPT_DEPTH,
-        context=node.CTX_INIT,
-        share_text=cfg.SHARE.SHARE_PARAMETER_TEXT,
-        share_vision=cfg.SHARE.SHARE_PARAMETER_VISUAL,
-        detach=node.GATE.DETACH,
-        relative=node.GATE.RELATIVE,
-        readout=node.GATE.READOUT,
-        node=f"TRAINER.{name}",
-    )
+from .base import PromptTrainer, register
+from .prompting.learners import bmip
 
 
 @register
 class BMIP(PromptTrainer):
-    """Trains BMIP's prompts, projection heads and gates; see `prompting/learners/bmip.py` for the method."""
+    """Trains BMIP's prompts, projection heads and gates, and shows how the gates behave."""
 
-    node = "BMIP"
-    registered_name = "MultiModalPromptLearner"  # the authors' name, hence the checkpoint folder
-    released = RELEASED
-    size_keys = {"N_CTX": "text_length", "PROMPT_DEPTH": "text_depth"}
-    defaults = {
-        "TRAINER": {
-            "BMIP": {
-                "VARIANT": "paper",  # paper, or released: what the authors' code does
-                "N_CTX": 2,  # prompt tokens per layer and modality
-                "CTX_INIT": "a photo of a",  # initial words; empty: random prompts
-                "PREC": "fp16",  # fp16, fp32, bf16 or amp
-                "PROMPT_DEPTH": 9,  # layers that prompts enter
-                "AGGREGATION": "bmip",  # bmip, addition, attention, joint, none, l2v or v2l
-                "GATE": {
-                    "DETACH": True,  # no gradient through the attention readout
-                    "RELATIVE": False,  # uniform attention reads as 1 instead of 1 / tokens
-                    "READOUT": "attention",  # or a control: zero (a constant gate), shuffled (another sample's)
-                },
-                "CONNECT_METHOD": "None",  # the authors' key: joint stands for AGGREGATION joint
-                "WEIGHT_THRESHOLD": WEIGHT_THRESHOLD,  # the authors' key, without effect: any other value is refused
-            }
-        },
-        "SHARE": {
-            "SHARE_PARAMETER_VISUAL": True,  # one head from vision to text for all deep layers
-            "SHARE_PARAMETER_TEXT": True,  # one head from text to vision for all deep layers
-        },
-    }
-
-    @classmethod
-    def build_learner(cls, cfg: CfgNode, clip_model: nn.Module) -> BMIPLearner:
-        return BMIPLearner(config_from_cfg(cfg, cls.node), clip_model)
-
-    def translate_released(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
-        return from_released_layout(state_dict, self.learner)
+    method = bmip.METHOD
 
     def build_model(self) -> None:
         self.gate_samples: dict[tuple[str, int], list[Tensor]] = {}

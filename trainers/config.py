@@ -6,7 +6,7 @@ import argparse
 import functools
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import Registry
 from yacs.config import CfgNode
 
-from .objectives import OBJECTIVES, build_objective
 from .prompting.core.prompted_clip import AUTOMATIC
-from .prompting.errors import InputError
-from .prompting.methods import suggestion
+from .prompting.declaration import CROSS_ENTROPY, RUN_KEYS, Method, Settings, at, read_settings, suggestion, tree_of
+from .prompting.errors import InputError, worded
+from .prompting.methods import OBJECTIVES
+from .prompting.objectives.objective import Objective, RunFacts
 
 # What all methods share and Dassl does not have; CoOp, MaPLe and BMIP declare these in their train.py.
 COMMON_DEFAULTS: dict[str, Any] = {
@@ -71,11 +72,19 @@ def default_cfg() -> CfgNode:
     """Dassl's defaults, those that all methods share, and those of every registered method and objective."""
     cfg = get_cfg_default()
     _declare(cfg, COMMON_DEFAULTS)
-    for name in TRAINER_REGISTRY.registered_names():
-        _declare(cfg, getattr(TRAINER_REGISTRY.get(name), "defaults", {}))
-    for objective in OBJECTIVES.values():
-        _declare(cfg, objective.defaults)
+    _declare(cfg, declared_keys(TRAINER_REGISTRY.registered_names()))
     return cfg
+
+
+def declared_keys(names: Iterable[str]) -> dict[str, Any]:
+    """The keys of some trainers' methods and of all objectives, as a nested mapping with their defaults."""
+    methods = [getattr(TRAINER_REGISTRY.get(name), "method", None) for name in names]
+    keyed: dict[str, Any] = {}
+    for method in filter(None, methods):
+        keyed |= method.keys
+    for objective in OBJECTIVES.values():
+        keyed |= objective.Config().keyed()
+    return tree_of(keyed)
 
 
 def _declare(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
@@ -86,6 +95,59 @@ def _declare(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
             _declare(cfg[key], value)
         else:
             cfg[key] = value
+
+
+def declare_missing(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
+    """Add to a configuration the keys of a nested mapping that it does not have."""
+    for key, value in defaults.items():
+        if isinstance(value, Mapping):
+            declare_missing(cfg.setdefault(key, CfgNode()), value)
+        else:
+            cfg.setdefault(key, value)
+
+
+def objective_of(cfg: CfgNode, method: Method) -> type[Objective]:
+    """The objective of TRAINER.OBJECTIVE, or a method's own where that is empty.
+
+    Raises:
+        InputError: it is unknown, or is not the one that the method is named after.
+    """
+    name = cfg.TRAINER.OBJECTIVE or method.objective
+    if name not in OBJECTIVES:
+        raise InputError(f"TRAINER.OBJECTIVE is {name!r}; set it to one of {', '.join(sorted(OBJECTIVES))}.")
+    if method.objective not in (CROSS_ENTROPY, name):
+        raise InputError(
+            f"TRAINER.OBJECTIVE is {name!r}, but {cfg.TRAINER.NAME} (--trainer) stands for {method.objective}; leave "
+            "the key empty, or choose the trainer of the prompts alone, like IVLP, MaPLe or BMIP."
+        )
+    return OBJECTIVES[name]
+
+
+def build_objective(cfg: CfgNode, method: Method) -> Objective:
+    """The objective with its settings; raises InputError for a value that is not allowed."""
+    objective = objective_of(cfg, method)
+    config = objective.Config(**read_settings(objective.Config, cfg))
+    return objective(config, RunFacts(cfg.OPTIM.MAX_EPOCH, cfg.DATASET.NAME))
+
+
+def settings_of(cfg: CfgNode, method: Method) -> Settings:
+    """The settings of a method's learner; raises InputError for a value that is not allowed."""
+    with worded(key_names(cfg, method)):
+        return method.config(**method.read(cfg))
+
+
+def key_names(cfg: CfgNode, method: Method) -> Callable[[str, type | None], str]:
+    """Names settings by their configuration keys, for messages."""
+
+    def name_of(field: str, owner: type | None) -> str:
+        objective = OBJECTIVES.get(cfg.TRAINER.OBJECTIVE or method.objective, Objective)
+        for settings in (method.config, objective.Config):
+            one = settings.declared().get(field)
+            if one is not None and owner in (None, settings):
+                return one.dotted(method.node)
+        return RUN_KEYS.get(field, field).format(node=method.node)
+
+    return name_of
 
 
 def read_yaml(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, CfgNode]]:
@@ -155,18 +217,17 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
         raise InputError(f"Options behind the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
     for key, value in zip(options[::2], options[1::2]):
         try:
-            cfg.merge_from_list([key, _float_text(value) if isinstance(_value_at(cfg, key), float) else value])
+            cfg.merge_from_list([key, _float_text(value) if isinstance(at(cfg, key), float) else value])
         except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
             raise InputError(f"{key} {value}: {_explain(error)}") from error
     _check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     _check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, DATASET_REGISTRY)
-    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    own_objective = getattr(trainer, "objective_name", None)
-    if own_objective:
-        views = build_objective(cfg, own_objective).views
+    method = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "method", None)
+    if method is not None:
+        objective = objective_of(cfg, method)
         if cfg.DATALOADER.K_TRANSFORMS == 1:
-            cfg.DATALOADER.K_TRANSFORMS = views
-        _check_prompt_keys(cfg, trainer.node, own_objective, [*given, *options[::2]])
+            cfg.DATALOADER.K_TRANSFORMS = objective.views
+        _check_prompt_keys(cfg, method, objective, [*given, *options[::2]])
     cfg.freeze()
     return cfg
 
@@ -188,28 +249,23 @@ def _dotted_keys(node: CfgNode, prefix: str = "") -> list[str]:
     return keys
 
 
-def _check_prompt_keys(cfg: CfgNode, node: str, own_objective: str, given: Iterable[str]) -> None:
+def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective], given: Iterable[str]) -> None:
     """Refuse keys of prompts in the node of the objective, where the prompts are another method's.
 
     PromptSRC's and CoPrompt's nodes hold keys of their own prompts beside those of their objectives.
 
     Args:
-        node: of the trainer.
-        own_objective: of the trainer.
         given: dotted keys that files and options set. Values cannot tell: a key may be set to its default.
     """
-    declared = OBJECTIVES[cfg.TRAINER.OBJECTIVE or own_objective].defaults.get("TRAINER", {})
-    others = {f"TRAINER.{name}": keys for name, keys in declared.items() if isinstance(keys, Mapping) and name != node}
-    unused = []
-    for key in dict.fromkeys(given):
-        parent, _, name = key.rpartition(".")
-        if parent in others and name not in others[parent]:
-            unused.append(f"{key} is {_value_at(cfg, key)!r}")
+    read = set(objective.Config().keyed())
+    nodes = {key.rpartition(".")[0] for key in read} - {"TRAINER", f"TRAINER.{method.node}"}
+    unused = [key for key in dict.fromkeys(given) if key.rpartition(".")[0] in nodes and key not in read]
     if unused:
         raise InputError(
-            f"{', '.join(unused)}, but {cfg.TRAINER.NAME} (--trainer) has the prompts of TRAINER.{node}, whose keys "
-            "alone set their number, depth, words and precision. Set those instead; recipes in "
-            f"configs/trainers/{cfg.TRAINER.NAME} do, and docs/METHODS.md says which stands for which published one."
+            f"{', '.join(f'{key} is {at(cfg, key)!r}' for key in unused)}, but {cfg.TRAINER.NAME} (--trainer) has the "
+            f"prompts of TRAINER.{method.node}, whose keys alone set their number, depth, words and precision. Set "
+            f"those instead; recipes in configs/trainers/{cfg.TRAINER.NAME} do, and docs/METHODS.md says which stands "
+            "for which published one."
         )
 
 
@@ -221,14 +277,6 @@ def _make_floats(node: CfgNode, defaults: CfgNode) -> None:
             _make_floats(value, default)
         elif isinstance(default, float) and type(value) is int:
             node[key] = float(value)
-
-
-def _value_at(cfg: CfgNode, key: str) -> Any:
-    """The value of a dotted key; None where there is none."""
-    value: Any = cfg
-    for name in key.split("."):
-        value = value.get(name) if isinstance(value, CfgNode) else None
-    return value
 
 
 def _float_text(text: str) -> str:
@@ -244,5 +292,5 @@ def _check_name(key: str, name: str, registry: Registry) -> None:
 def _explain(error: Exception) -> str:
     message = str(error.args[0] if error.args else error)
     if "Non-existent" in message:
-        return f"{message}. The trainers' keys are listed in trainers/*.py (defaults), Dassl's in its documentation."
+        return f"{message}. docs/CONFIGURATION.md lists all keys."
     return message

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from .base import TRAINER_REGISTRY
-from .maple import MaPLe
+from .base import PromptTrainer, register
+from .prompting.objectives import consistency
 
 
-@TRAINER_REGISTRY.register()
-class CoPrompt(MaPLe):
-    """Trains MaPLe's prompts, and adapters, for consistency (`prompting/objectives/consistency.py`)."""
+@register
+class CoPrompt(PromptTrainer):
+    """Trains MaPLe's prompts, and adapters, for consistency."""
 
-    node = "CoPrompt"
-    objective_name = "consistency"
-    defaults = {
-        "TRAINER": {
-            "CoPrompt": {
-                "N_CTX": 2,  # prompt tokens per layer
-                "CTX_INIT": "a photo of a",  # initial words; empty: random prompts
-                "PREC": "fp16",  # fp16, fp32, bf16 or amp
-                "PROMPT_DEPTH": 9,  # layers that prompts enter
-            }
-        }
-    }
+    method = consistency.METHOD

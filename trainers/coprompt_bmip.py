@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from .base import TRAINER_REGISTRY
+from .base import register
 from .bmip import BMIP
+from .prompting.objectives import consistency
 
 
-@TRAINER_REGISTRY.register()
+@register
 class CoPrompt_BMIP(BMIP):
-    """Trains BMIP's prompts, and adapters, for consistency (`prompting/objectives/consistency.py`)."""
+    """Trains BMIP's prompts, and adapters, for consistency."""
 
-    objective_name = "consistency"
-    defaults = {}  # BMIP's
+    method = consistency.STACKED

@@ -20,7 +20,9 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .prompting.core.batching import peak_memory
 from .prompting.core.metrics import OpenWorld
+from .prompting.methods import identify
 
 LOGITS = "logits.npz"
 
@@ -60,6 +62,11 @@ class Recorder:
         self._correct += labels[logits.argmax(dim=1) == labels].bincount(minlength=self._classes)
         if self._keep_logits:
             self._logits.append((logits, labels))
+
+    def mark_learned(self, names: Sequence[str], learned: Sequence[str] | None) -> None:
+        """Tell base from new by the names of the classes that were learned, where these are known."""
+        if learned is not None:
+            self.is_base = torch.tensor([name in learned for name in names])
 
     def per_class(self, names: Sequence[str]) -> list[dict[str, Any]]:
         """Name, number of images and of correct ones, by label."""
@@ -119,10 +126,72 @@ def code_version() -> str:
     return digest.hexdigest()[:16]
 
 
+def node_of(trainer: str) -> str | None:
+    """The configuration node of a registered trainer; None of one that is not this project's."""
+    method = getattr(TRAINER_REGISTRY.get(trainer), "method", None)
+    return method and method.node
+
+
 def plain_configuration(cfg: CfgNode) -> dict[str, Any]:
     """A configuration as plain data; of the methods' nodes only the trainer's own."""
     plain = yaml.safe_load(cfg.dump())
-    own = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "node", None)
-    methods = {getattr(TRAINER_REGISTRY.get(name), "node", None) for name in TRAINER_REGISTRY.registered_names()}
+    own = node_of(cfg.TRAINER.NAME)
+    methods = {node_of(name) for name in TRAINER_REGISTRY.registered_names()}
     plain["TRAINER"] = {key: value for key, value in plain["TRAINER"].items() if key == own or key not in methods}
     return plain
+
+
+def open_world(trainer: Any) -> dict[str, float] | None:
+    """Base and new images told apart, where a model of some classes is tested on all; None elsewhere. Prints them."""
+    if trainer.trained or trainer.cfg.DATASET.SUBSAMPLE_CLASSES != "all":
+        return None
+    other_source = trainer.trained_on is not None and trainer.trained_on["classes"] != "base"
+    if other_source or (trainer.tests_other_images and trainer.learned is None):
+        return None
+    found = trainer.evaluator.open_world.results()
+    if found is not None:
+        rule = "first half of the classes" if trainer.learned is None else "learned classes"
+        print(f"=> open world (base: {rule})")
+        print("\n".join(f"* open-world {name}: {value:.2f}%" for name, value in found.items()))
+    return found
+
+
+def record_of(trainer: Any, accuracy: float | None = None, test_seconds: float | None = None) -> dict[str, Any]:
+    """The record of a trainer's run, as `result.json` has it.
+
+    Args:
+        accuracy: of the test just made, in per cent; None where there was none.
+        test_seconds: that the test took.
+    """
+    cfg, tested, data = trainer.cfg, accuracy is not None, trainer.dm.dataset
+    images = data.val if cfg.TEST.SPLIT == "val" and trainer.val_loader is not None else data.test
+    method, variant = identify(trainer.method.trainer, cfg.TRAINER.RECIPE)
+    return {
+        "trainer": cfg.TRAINER.NAME,
+        "method": method,
+        "recipe": cfg.TRAINER.RECIPE,
+        "variant": variant,
+        "dataset": cfg.DATASET.NAME,
+        "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+        "split": cfg.TEST.SPLIT,
+        "seed": cfg.SEED,
+        "shots": cfg.DATASET.NUM_SHOTS,
+        "backbone": cfg.MODEL.BACKBONE.NAME,
+        "num_classes": trainer.num_classes,
+        "accuracy": accuracy,
+        "open_world": open_world(trainer) if tested else None,
+        "per_class": trainer.evaluator.per_class(data.classnames) if tested else None,
+        "images": len(images) if tested else None,
+        "data_fingerprint": data_fingerprint(images, data.dataset_dir) if tested else None,
+        **(trainer.method_results() if tested else {}),
+        "trained": trainer.trained,
+        "model_dir": trainer.model_dir,
+        "trained_on": trainer.trained_on,
+        "weights_hash": weights_hash(trainer.learner.state_dict()),
+        "parameters": sum(parameter.numel() for parameter in trainer.learner.parameters()),
+        "train_seconds": trainer.train_seconds if trainer.trained else None,
+        "test_seconds": test_seconds,
+        "peak_memory_bytes": peak_memory(trainer.device),
+        "environment": environment(trainer.device),
+        "configuration": plain_configuration(cfg),
+    }

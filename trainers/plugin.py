@@ -16,8 +16,7 @@ from minidassl.own.checkpoint import CheckpointError
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
 
-from .config import COMMON_DEFAULTS
-from .objectives import OBJECTIVES, declare_missing
+from .config import COMMON_DEFAULTS, declare_missing, declared_keys
 from .prompting.errors import InputError
 from .registration import OTHER_NAMES
 
@@ -53,11 +52,8 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
         print(f"{own} of the plugin is the trainer {name} here; its keys are TRAINER.{name.upper()}")
     declare_missing(cfg_default, _DATA_DEFAULTS)
     declare_missing(cfg_default, {node: keys for node, keys in COMMON_DEFAULTS.items() if node not in _DATA})
-    for name in TRAINER_REGISTRY.registered_names():
-        if name not in before:
-            declare_missing(cfg_default, TRAINER_REGISTRY.get(name).defaults)
-    for objective in OBJECTIVES.values():
-        declare_missing(cfg_default, objective.defaults)
+    added = [name for name in TRAINER_REGISTRY.registered_names() if name not in before]
+    declare_missing(cfg_default, declared_keys(added))
 
 
 def in_one_line(

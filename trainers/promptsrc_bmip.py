@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from .base import TRAINER_REGISTRY
+from .base import register
 from .bmip import BMIP
+from .prompting.objectives import self_regulation
 
 
-@TRAINER_REGISTRY.register()
+@register
 class PromptSRC_BMIP(BMIP):
-    """Trains BMIP's prompts by self-regulation; the authors' trainer is this with TRAINER.BMIP.VARIANT released."""
+    """Trains BMIP's prompts by self-regulation."""
 
-    registered_name = "VLPromptLearner"  # the authors' name, hence the checkpoint folder
-    objective_name = "self_regulation"
-    defaults = {}  # BMIP's
+    method = self_regulation.STACKED

@@ -18,6 +18,7 @@ from .prompting.errors import InputError
 RESULT = "result.json"
 SETTINGS = "settings.yaml"
 LOG = "log.txt"
+OBJECTIVE_KEY = "TRAINER.OBJECTIVE"
 # Keys that may differ between a run and its continuation: they say where and how fast, or concern the last test alone.
 # Another number of workers draws other augmentations, which is left to the user: machines differ in cores.
 _FREE = (
@@ -122,6 +123,54 @@ def check_settings(cfg: CfgNode, folder: str | Path) -> None:
         raise InputError(
             f"{folder} holds a run with other settings: {'; '.join(changed)}. "
             "Choose another --output-dir, or give --force to delete that run and train from scratch."
+        )
+
+
+def check_tested(settings: Mapping[str, Any], folder: str | Path) -> None:
+    """Check that a model is tested with the objective's values that it was trained with, as far as they are known.
+
+    Args:
+        settings: dotted keys, and the values that the test has.
+        folder: of the training run; without the record of its settings, as published files are, nothing is checked.
+
+    Raises:
+        InputError: a value differs.
+    """
+    path = Path(folder) / SETTINGS
+    if not settings or not path.is_file():
+        return
+    changed = changed_settings(yaml.safe_load(path.read_text()), settings)
+    if changed:
+        raise InputError(
+            f"{path} is of a run with other settings: {'; '.join(changed)}. Its weights were trained for the former; "
+            "set the keys to them."
+        )
+
+
+def check_resumed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    """Check that training goes on by the objective and the settings that it began with.
+
+    Args:
+        before: dotted keys and their values, as the checkpoint has them; None where it does not tell.
+        now: those of this run.
+
+    Raises:
+        InputError: a value differs, or an objective with settings meets a checkpoint that does not tell.
+    """
+    scratch = "train from scratch (--force, or another --output-dir)."
+    if before is None:
+        if len(now) > 1:
+            raise InputError(
+                f"The checkpoint to resume from does not tell by which objective it was trained, but {OBJECTIVE_KEY} "
+                f"is {now[OBJECTIVE_KEY]!r}, whose settings must be the same: another version or code wrote it; "
+                + scratch
+            )
+        return
+    changed = changed_settings(dict(before), dict(now))
+    if changed:
+        raise InputError(
+            f"The checkpoint to resume from was trained with other settings: {'; '.join(changed)}. Set the keys to "
+            f"the former, or {scratch}"
         )
 
 

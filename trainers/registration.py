@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TypeVar
 
 import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
 
 from dassl.engine import TRAINER_REGISTRY
+
+from .prompting.declaration import declare
 
 Trainer = TypeVar("Trainer", bound=type)
 
@@ -15,15 +18,15 @@ OTHER_NAMES: dict[str, str] = {}
 
 
 def register(trainer: Trainer) -> Trainer:
-    """Register a trainer; under another name it has a configuration node of that name, in capitals.
+    """Register a trainer, and its method; under another name its configuration node is that name, in capitals.
 
     Raises:
-        KeyError: the name is taken.
+        KeyError: the name of the trainer is taken.
+        InputError: that of the method is.
     """
+    declare(trainer.method)
     name = OTHER_NAMES.get(trainer.__name__)
     if name is not None:
-        node, trainer.node, trainer.__name__ = trainer.node, name.upper(), name
-        nodes = {trainer.node if key == node else key: value for key, value in trainer.defaults["TRAINER"].items()}
-        trainer.defaults = {**trainer.defaults, "TRAINER": nodes}
+        trainer.__name__, trainer.method = name, dataclasses.replace(trainer.method, node=name.upper())
     TRAINER_REGISTRY.register()(trainer)
     return trainer

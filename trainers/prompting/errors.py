@@ -1,4 +1,10 @@
-"""The one exception that means "the input is wrong, and here is the remedy"."""
+"""Errors that mean "the input is wrong, and here is the remedy"."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from string import Formatter
 
 
 class InputError(ValueError):
@@ -8,3 +14,48 @@ class InputError(ValueError):
     without a traceback, as it does what Dassl refuses while a run is built; what goes wrong later is a defect and
     keeps its traceback.
     """
+
+
+class SettingError(InputError):
+    """An InputError about settings. Each front end words it with its own names for them.
+
+    Args:
+        text: the message. A setting's field name in braces stands for its name; empty braces take the `values`.
+        values: in the order of the empty braces.
+        owner: the settings class of the fields; None where fields are those of the run, such as `backbone`, or where
+            their names tell.
+    """
+
+    def __init__(self, text: str, *values: object, owner: type | None = None):
+        self.text, self.values, self.owner = text, values, owner
+        super().__init__(self.worded(lambda field, owner: field))
+
+    def worded(self, name_of: Callable[[str, type | None], str]) -> str:
+        """The message with `name_of(field, owner)` for each field."""
+        return _Names(name_of, self.owner).vformat(self.text, self.values, {})
+
+
+class _Names(Formatter):
+    def __init__(self, name_of: Callable[[str, type | None], str], owner: type | None):
+        self.name_of, self.owner = name_of, owner
+
+    def get_value(self, key: int | str, args: tuple, kwargs: dict) -> object:
+        return args[key] if isinstance(key, int) else self.name_of(key, self.owner)
+
+
+@contextlib.contextmanager
+def worded(name_of: Callable[[str, type | None], str], before: str = "") -> Iterator[None]:
+    """Word the setting errors of some work with a front end's names.
+
+    Args:
+        name_of: from a field's name and its settings class to the front end's name.
+        before: begins the message of any InputError.
+    """
+    try:
+        yield
+    except SettingError as error:
+        raise InputError(before + error.worded(name_of)) from error
+    except InputError as error:
+        if before:
+            raise InputError(before + str(error)) from error
+        raise

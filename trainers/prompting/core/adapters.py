@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..errors import InputError
-
 REDUCTION = 4  # of the width, in the middle of an adapter
 
 
@@ -15,16 +13,10 @@ class FeatureAdapter(nn.Module):
     Args:
         width: of the features.
         share: between 0 and 1.
-        key: names the configuration's key of the share in the message.
-
-    Raises:
-        InputError: `share` is outside.
     """
 
-    def __init__(self, width: int, share: float, key: str):
+    def __init__(self, width: int, share: float):
         super().__init__()
-        if not 0 <= share <= 1:
-            raise InputError(f"{key} is {share}; set it to a share between 0.0 and 1.0.")
         self.share = share
         self.layers = nn.Sequential(
             nn.Linear(width, width // REDUCTION, bias=False),
@@ -44,10 +36,9 @@ class FeatureAdapters(nn.Module):
     Args:
         width: of the features that both towers share.
         image_share, text_share: see `FeatureAdapter`.
-        keys: the configuration's keys of the two shares, for messages.
     """
 
-    def __init__(self, width: int, image_share: float, text_share: float, keys: tuple[str, str]):
+    def __init__(self, width: int, image_share: float, text_share: float):
         super().__init__()
-        self.image = FeatureAdapter(width, image_share, keys[0])
-        self.text = FeatureAdapter(width, text_share, keys[1])
+        self.image = FeatureAdapter(width, image_share)
+        self.text = FeatureAdapter(width, text_share)

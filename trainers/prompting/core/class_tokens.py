@@ -9,7 +9,7 @@ import torch
 from clip import clip
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, SettingError
 
 # Where the class name stands: behind all prompts, between their halves, in front of them (CoOp's names).
 POSITIONS = ("end", "middle", "front")
@@ -40,8 +40,8 @@ def tokenize_sentences(sentences: Sequence[str], context_length: int) -> ClassTo
             clip.tokenize(sentence, context_length)
         except RuntimeError as error:
             raise InputError(
-                f"The sentence {sentence!r} has more than the {context_length} tokens of this backbone; "
-                "shorten the class name, TRAINER.<METHOD>.CTX_INIT or N_CTX."
+                f"The sentence {sentence!r} has more than the {context_length} tokens of this backbone; shorten the "
+                "class name, or the words or prompts around it."
             ) from error
     ids = clip.tokenize(list(sentences), context_length)
     # EOT has the largest id of the vocabulary, so the first maximum is its position (as in CLIP's encode_text).
@@ -96,18 +96,25 @@ def context_template(context: str, slots: int, max_words: int = 4) -> tuple[str,
     return prefix.replace("{", "{{").replace("}", "}}") + " {}.", use_words
 
 
-def context_vectors(token_embedding: torch.nn.Embedding, context: str, length: int) -> Tensor:
+def context_vectors(
+    token_embedding: torch.nn.Embedding, context: str, length: int, length_field: str = "length"
+) -> Tensor:
     """Embeddings of the first `length` tokens of `context`, `[length, width]` in fp32.
 
+    Args:
+        length_field: name of the setting of the length, for messages.
+
     Raises:
-        InputError: `context` has fewer tokens; upstream would take EOT for a word there.
+        SettingError: `context` has fewer tokens; upstream would take EOT for a word there.
     """
     ids = clip.tokenize(context.replace("_", " ").strip())[0]
     words = int(ids.argmax()) - 1
     if words < length:
-        raise InputError(
-            f"CTX_INIT is {context!r}, which has {words} tokens, but prompts (N_CTX) replace its first {length}; "
-            "use a longer CTX_INIT, a smaller N_CTX, or an empty CTX_INIT."
+        name = f"{{{length_field}}}"
+        raise SettingError(
+            f"{{context}} is {{!r}}, which has {{}} tokens, but the prompts ({name}) replace its first {{}}; use a "
+            f"longer {{context}}, a smaller {name}, or an empty {{context}}.",
+            *(context, words, length),
         )
     with torch.no_grad():
         ids = ids[1 : 1 + length].to(token_embedding.weight.device)

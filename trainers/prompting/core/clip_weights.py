@@ -19,7 +19,7 @@ from clip import clip
 from clip.model import CLIP, build_model
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import SettingError
 
 TINY = Path(__file__).parents[1] / "weights" / "tiny_clip.npz"
 
@@ -47,10 +47,10 @@ PRECISIONS = {
 }
 
 
-def get_precision(name: str, key: str = "PREC") -> Precision:
-    """Look up a precision by name; `key` is what an error message calls the setting."""
+def get_precision(name: str) -> Precision:
+    """Look up a precision by name; raises SettingError for an unknown one."""
     if name not in PRECISIONS:
-        raise InputError(f"{key} is {name!r}; set it to one of {', '.join(PRECISIONS)}.")
+        raise SettingError("{precision} is {!r}; set it to one of {}.", name, ", ".join(PRECISIONS))
     return PRECISIONS[name]
 
 
@@ -74,7 +74,7 @@ def vision_width(model: nn.Module) -> int:
     """Width of the vision transformer, d_v.
 
     Raises:
-        InputError: the vision tower is a ResNet.
+        SettingError: the vision tower is a ResNet.
     """
     return _vision_transformer(model).width
 
@@ -88,7 +88,7 @@ def vision_depth(model: nn.Module) -> int:
     """Layers of the vision tower.
 
     Raises:
-        InputError: it is a ResNet.
+        SettingError: it is a ResNet.
     """
     return len(_vision_transformer(model).resblocks)
 
@@ -113,7 +113,7 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
         needs_vit: refuse a ResNet, before it is downloaded.
 
     Raises:
-        InputError: unknown name, unreadable file, or no network and no file.
+        SettingError: unknown name, unreadable file, or no network and no file.
     """
     if name == "tiny":
         state = _read_state(TINY)
@@ -124,9 +124,10 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
         state = _read_state(Path(name).expanduser())
         _refuse_resnet(name, needs_vit and "visual.layer1.0.conv1.weight" in state)
     else:
-        raise InputError(
-            f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor one of tiny, "
-            f"{', '.join(clip.available_models())}."
+        raise SettingError(
+            "{backbone} is {!r}, which is neither a file nor one of tiny, {}.",
+            name,
+            ", ".join(clip.available_models()),
         )
     model = _build(name, {key: value.float() for key, value in state.items()})
     cast_matmul_weights(model, precision.matmul)
@@ -135,9 +136,10 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
 
 def _refuse_resnet(name: str, is_resnet: bool) -> None:
     if is_resnet:
-        raise InputError(
-            f"MODEL.BACKBONE.NAME is {name!r}, a ResNet: it has no token sequence for vision prompts to enter. Set it "
-            "to a ViT such as ViT-B/16, or train a method that prompts the text tower alone."
+        raise SettingError(
+            "{backbone} is {!r}, a ResNet: it has no token sequence for vision prompts to enter. Set it to a ViT such "
+            "as ViT-B/16, or train a method that prompts the text tower alone.",
+            name,
         )
 
 
@@ -147,9 +149,10 @@ def _download(name: str) -> dict[str, Tensor]:
         # Not by `clip.load`, which builds the model, and in MaPLe's copy cannot.
         path = clip._download(url, os.path.expanduser("~/.cache/clip"))
     except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"MODEL.BACKBONE.NAME is {name!r}, whose weights are not in ~/.cache/clip and could not be downloaded "
-            f"({error}). Put {url} there as {url.rsplit('/', 1)[1]}, give a path to a checkpoint, or use tiny."
+        raise SettingError(
+            "{backbone} is {!r}, whose weights are not in ~/.cache/clip and could not be downloaded ({}). Put {} "
+            "there as {}, give a path to a checkpoint, or use tiny.",
+            *(name, error, url, url.rsplit("/", 1)[1]),
         ) from error
     return _read_state(Path(path))
 
@@ -164,9 +167,10 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(
-            f"MODEL.BACKBONE.NAME is {str(path)!r}, which cannot be read as a checkpoint ({error}). "
-            "Give a state dict in OpenAI's CLIP layout: .npz, or .pt of tensors only."
+        raise SettingError(
+            "{backbone} is {!r}, which cannot be read as a checkpoint ({}). Give a state dict in OpenAI's CLIP "
+            "layout: .npz, or .pt of tensors only.",
+            *(str(path), error),
         ) from error
     return state.get("state_dict", state)
 
@@ -203,8 +207,8 @@ def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
         model = build_model(dict(state), **_without_prompts(build_model)).float()
         model.load_state_dict(state)
     except (KeyError, RuntimeError, ZeroDivisionError) as error:
-        raise InputError(
-            f"MODEL.BACKBONE.NAME is {name!r}, which is no checkpoint in OpenAI's CLIP layout ({error})."
+        raise SettingError(
+            "{backbone} is {!r}, which is no checkpoint in OpenAI's CLIP layout ({}).", name, error
         ) from error
     return model
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import SettingError
 from .adapters import FeatureAdapters
 
 
@@ -140,9 +140,10 @@ def random_prompts(layers: Iterable[int], length: int, width: int) -> nn.Paramet
     return nn.ParameterDict(prompts)
 
 
-def check_depth(key: str, depth: int, layers: int) -> None:
-    """Raises InputError if prompts are to enter more layers than a backbone has; `key` is the configuration's."""
+def check_depth(field: str, depth: int, layers: int) -> None:
+    """Raises SettingError if prompts are to enter more layers than a backbone has; `field` is the setting's name."""
     if depth > layers:
-        raise InputError(
-            f"{key} is {depth}, but the towers of this backbone have {layers} layers; set it to 1..{layers}."
+        raise SettingError(
+            f"{{{field}}} is {{}}, but the towers of this backbone have {{}} layers; set it to 1..{{}}.",
+            *(depth, layers, layers),
         )

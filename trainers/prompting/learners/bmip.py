@@ -19,18 +19,19 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.published import ReleasedLayout
 from ..core import interaction
 from ..core.class_tokens import context_template, context_vectors
 from ..core.clip_weights import text_depth, text_width, vision_depth, vision_width
+from ..core.layout import PublishedLayout
 from ..core.learner import INIT_STD, PromptLearner, Readout, TowerPrompts, check_depth
-from ..errors import InputError
+from ..declaration import Method, Recipes, Settings, UpstreamKey, declare, setting
 
 TEXT, VISION = "text", "vision"
 OTHER = {TEXT: VISION, VISION: TEXT}
@@ -58,51 +59,62 @@ UNUSED = "takes no part in the released forward pass"
 
 
 @dataclass(frozen=True)
-class BMIPConfig:
-    """Settings of the learner; names in messages are those of the configuration keys.
+class BMIPConfig(Settings):
+    """Settings of the learner; b prompt tokens per layer and modality enter the first J layers (`length`, `depth`)."""
 
-    Attributes:
-        variant: "paper" or "released".
-        aggregation: a key of `AGGREGATIONS`.
-        length: prompt tokens per layer and modality, b.
-        depth: layers that prompts enter, J.
-        context: words around the prompts; the first b initialise the text prompts of layer 0 ("" for random ones).
-        share_text: one head from text to vision serves all deep layers.
-        share_vision: one head from vision to text serves all deep layers.
-        detach: no gradient passes through the readout.
-        relative: the readout is multiplied by the number of tokens that its reader sees.
-        readout: what the gates see, a member of `READOUTS`.
-        node: of the configuration, for messages.
-    """
+    variant: str = setting(
+        "paper", key="VARIANT", choices=VARIANTS, help="the paper's method, or what the authors' released code does"
+    )
+    aggregation: str = setting(
+        "bmip",
+        key="AGGREGATION",
+        choices=tuple(AGGREGATIONS),
+        help="how own and projected prompts become those of a layer; bmip: gates, the others are ablations",
+    )
+    length: int = setting(
+        2, key="N_CTX", least=1, told_by="text_length", help="prompt tokens per layer and modality, b"
+    )
+    depth: int = setting(9, key="PROMPT_DEPTH", least=1, told_by="text_depth", help="layers that prompts enter, J")
+    context: str = setting(
+        "a photo of a", key="CTX_INIT", help="words around the prompts; the first b initialise those of text"
+    )
+    share_text: bool = setting(
+        True,
+        key="SHARE.SHARE_PARAMETER_TEXT",
+        root=True,
+        told_by=lambda state_dict: _shared(state_dict, "text_to_vision"),
+        help="one head from text to vision for all deep layers",
+    )
+    share_vision: bool = setting(
+        True,
+        key="SHARE.SHARE_PARAMETER_VISUAL",
+        root=True,
+        told_by=lambda state_dict: _shared(state_dict, "vision_to_text"),
+        help="one head from vision to text for all deep layers",
+    )
+    detach: bool = setting(True, key="GATE.DETACH", help="no gradient through the attention readout")
+    relative: bool = setting(
+        False, key="GATE.RELATIVE", help="uniform attention reads as 1 in place of 1 / tokens that the reader sees"
+    )
+    readout: str = setting(
+        "attention",
+        key="GATE.READOUT",
+        choices=READOUTS,
+        help="what the gates see; controls: zero (a constant gate), shuffled (another sample's)",
+    )
 
-    variant: str = "paper"
-    aggregation: str = "bmip"
-    length: int = 2
-    depth: int = 9
-    context: str = "a photo of a"
-    share_text: bool = True
-    share_vision: bool = True
-    detach: bool = True
-    relative: bool = False
-    readout: str = "attention"
-    node: str = "TRAINER.BMIP"
-
-    def __post_init__(self) -> None:
-        _require(f"{self.node}.VARIANT", self.variant, VARIANTS)
-        _require(f"{self.node}.AGGREGATION", self.aggregation, tuple(AGGREGATIONS))
-        _require(f"{self.node}.GATE.READOUT", self.readout, READOUTS)
-        for key, value in (("N_CTX", self.length), ("PROMPT_DEPTH", self.depth)):
-            if value < 1:
-                raise InputError(f"{self.node}.{key} is {value}; set it to 1 or more.")
+    def check(self) -> None:
         if self.readout != "attention" and (self.variant, self.aggregation) != ("paper", "bmip"):
-            raise InputError(
-                f"{self.node}.GATE.READOUT is {self.readout!r}, a control for the gates of VARIANT paper with "
-                f"AGGREGATION bmip, but these are {self.variant!r} and {self.aggregation!r}; set it to attention."
+            raise self.error(
+                "{readout} is {!r}, a control for the gates of {variant} paper with {aggregation} bmip, but these are "
+                "{!r} and {!r}; set it to attention.",
+                *(self.readout, self.variant, self.aggregation),
             )
         if self.variant == "released" and self.aggregation != "bmip":
-            raise InputError(
-                f"{self.node}.AGGREGATION is {self.aggregation!r}, but the released code only has the gate; "
-                f"set {self.node}.VARIANT to paper for the ablations, or AGGREGATION to bmip."
+            raise self.error(
+                "{aggregation} is {!r}, but the released code only has the gate; set {variant} to paper for the "
+                "ablations, or {aggregation} to bmip.",
+                self.aggregation,
             )
 
     @property
@@ -121,9 +133,9 @@ class BMIPConfig:
         return {TEXT: [text] * self.depth, VISION: [vision] * self.depth}
 
 
-def _require(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise InputError(f"{key} is {value!r}; set it to one of {', '.join(allowed)}.")
+def _shared(state_dict: Mapping[str, Tensor], heads: str) -> bool:
+    """Whether a checkpoint has one head for all deep layers."""
+    return not any(re.match(rf"{heads}\.[1-9]", key) for key in state_dict)
 
 
 class BMIPLearner(PromptLearner):
@@ -142,7 +154,7 @@ class BMIPLearner(PromptLearner):
 
     def __init__(self, config: BMIPConfig, clip_model: nn.Module):
         super().__init__()
-        check_depth(f"{config.node}.PROMPT_DEPTH", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
+        check_depth("depth", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
         self.config = config
         self.text_slots = config.slots
         self.template, use_words = context_template(config.context, config.slots)
@@ -261,7 +273,43 @@ def _keep_gates(kept: dict[int, Tensor], layer: int, weights: Tensor, readout: R
     kept[layer][readout.samples] = weights
 
 
-RELEASED = ReleasedLayout(
+class BMIPLayout(PublishedLayout):
+    """Checkpoints of the authors' code, which a learner of the "released" variant takes."""
+
+    def translate_for(
+        self, state_dict: Mapping[str, Tensor], learner: BMIPLearner
+    ) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Translate for a learner.
+
+        Returns:
+            Tensors under the learner's names, and how many were left out for which reason: those that take no part in
+            the released forward pass (`ctx_v`, `proj_v`, `exchange_*`, gates of other layers), the frozen CLIP
+            weights, and class-dependent buffers, which are rebuilt from the class names.
+
+        Raises:
+            InputError: the learner is of the other variant, its depth is not the checkpoint's, or a key is unknown.
+        """
+        config = learner.config
+        if config.variant != "released":
+            raise config.error(
+                "This checkpoint comes from the authors' released code, whose forward pass differs from the paper's; "
+                "{variant} is {!r}, set it to released to load it.",
+                config.variant,
+            )
+        depth = 1 + sum(key.startswith("prompt_learner.compound_prompts_text.") for key in state_dict)
+        if depth != config.depth:
+            raise config.error(
+                "{depth} is {}, but the checkpoint has prompts for {} layers; set it to {}.",
+                *(config.depth, depth, depth),
+            )
+        translated, ignored = self.translate(state_dict)
+        acting = {key: value for key, value in translated.items() if key in learner.state_dict()}
+        if len(acting) < len(translated):
+            ignored[UNUSED] = ignored.get(UNUSED, 0) + len(translated) - len(acting)
+        return acting, ignored
+
+
+LAYOUT = BMIPLayout(
     renames=(
         (r"prompt_learner\.ctx_t", lambda: "text_prompts.0"),
         (r"prompt_learner\.compound_prompts_text\.(\d+)", lambda i: f"text_prompts.{int(i) + 1}"),
@@ -291,35 +339,35 @@ RELEASED = ReleasedLayout(
         r"prompt_learner\.(ctx|ctx_v|proj_v\..+|exchange_layer_.+|compound_exchange_.+)": UNUSED,
         r"(image|text)_encoder\..+\.learnable_linear\d\..+": UNUSED,
     },
+    implies={"variant": "released"},
 )
 
-
-def from_released_layout(
-    state_dict: Mapping[str, Tensor], learner: BMIPLearner
-) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Translate a checkpoint of the authors' code for a learner of the "released" variant.
-
-    Returns:
-        Tensors under the learner's names, and how many were left out for which reason: those that take no part in the
-        released forward pass (`ctx_v`, `proj_v`, `exchange_*`, gates of other layers), the frozen CLIP weights, and
-        class-dependent buffers, which are rebuilt from the class names.
-
-    Raises:
-        InputError: the learner is of the other variant, its depth is not the checkpoint's, or a key is unknown.
-    """
-    if learner.config.variant != "released":
-        raise InputError(
-            "This checkpoint comes from the authors' released code, whose forward pass differs from the paper's; "
-            f"{learner.config.node}.VARIANT is {learner.config.variant!r}, set it to released to load it."
-        )
-    deep = [key for key in state_dict if key.startswith("prompt_learner.compound_prompts_text.")]
-    if len(deep) + 1 != learner.config.depth:
-        raise InputError(
-            f"{learner.config.node}.PROMPT_DEPTH is {learner.config.depth}, but the checkpoint has prompts for "
-            f"{len(deep) + 1} layers; set it to {len(deep) + 1}."
-        )
-    translated, ignored = RELEASED.translate(state_dict)
-    acting = {key: value for key, value in translated.items() if key in learner.state_dict()}
-    if len(acting) < len(translated):
-        ignored[UNUSED] = ignored.get(UNUSED, 0) + len(translated) - len(acting)
-    return acting, ignored
+METHOD = declare(
+    Method(
+        "BMIP",
+        node="BMIP",
+        config=BMIPConfig,
+        learner=BMIPLearner,
+        recipes=Recipes("vit_b16_c2_ep10_batch4_2ctx"),
+        layout=LAYOUT,
+        folder="MultiModalPromptLearner",
+        upstream_keys=(
+            UpstreamKey(
+                "CONNECT_METHOD",
+                "None",
+                "the authors' key for the aggregation: joint",
+                stands_for="aggregation",
+                meanings={"None": None, "joint": "joint"},
+            ),
+            UpstreamKey(
+                "WEIGHT_THRESHOLD",
+                0.0025,
+                "the authors' key, without effect: any other value is refused",
+                reason="the method has no threshold: the authors' code reads this key only in a part that is switched "
+                "off. Remove it; the gate is learned.",
+            ),
+        ),
+        venue="IJCAI 2025",
+        arxiv="2501.07769",
+    )
+)

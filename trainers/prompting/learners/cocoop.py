@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..checkpoints.published import ReleasedLayout
 from ..core.clip_weights import text_width
+from ..core.layout import PublishedLayout
 from ..core.learner import TowerPrompts
+from ..declaration import Method, Recipes, declare
 from .coop import CoOpConfig, CoOpLearner
 
 # The hidden layer of the network is so many times narrower than its input (paper, Section 3.2).
 REDUCTION = 16
+
+
+@dataclass(frozen=True)
+class CoCoOpConfig(CoOpConfig):
+    """CoOp's settings with one context for all classes, in front of the class name."""
+
+    class_specific: bool = False
+    position: str = "end"
 
 
 class CoCoOpLearner(CoOpLearner):
@@ -25,7 +35,7 @@ class CoCoOpLearner(CoOpLearner):
 
     conditional = True
 
-    def __init__(self, config: CoOpConfig, clip_model: nn.Module):
+    def __init__(self, config: CoCoOpConfig, clip_model: nn.Module):
         super().__init__(config, clip_model)
         embed = clip_model.text_projection.shape[1]
         hidden = max(1, embed // REDUCTION)
@@ -42,6 +52,20 @@ class CoCoOpLearner(CoOpLearner):
         return TowerPrompts(self.text_slots, 1, lambda layer, readout: self.text_prompts["0"] + shift)
 
 
-RELEASED = ReleasedLayout(
+LAYOUT = PublishedLayout(
     renames=((r"ctx", lambda: "text_prompts.0"), (r"(meta_net\..+)", lambda key: key)), marker="ctx"
+)
+
+METHOD = declare(
+    Method(
+        "CoCoOp",
+        node="COCOOP",
+        config=CoCoOpConfig,
+        learner=CoCoOpLearner,
+        recipes=Recipes("vit_b16_c4_ep10_batch1_ctxv1"),
+        layout=LAYOUT,
+        needs_vit=False,
+        venue="CVPR 2022",
+        arxiv="2203.05557",
+    )
 )

@@ -7,43 +7,43 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.published import ReleasedLayout
 from ..core.class_tokens import POSITIONS, context_template, context_vectors
 from ..core.clip_weights import text_width
+from ..core.layout import PublishedLayout
 from ..core.learner import INIT_STD, PromptLearner, Readout, TowerPrompts, random_prompts
-from ..errors import InputError
+from ..declaration import Method, Recipes, Settings, declare, setting
 
 
 @dataclass(frozen=True)
-class CoOpConfig:
-    """Settings of the learner.
+class CoOpConfig(Settings):
+    """Settings of the learner: b context tokens (`length`), or one for each word of `context`."""
 
-    Attributes:
-        length: context tokens, b; of no account where `context` has words.
-        context: words that initialise the prompts, one token each; "" for random ones.
-        class_specific: a context of its own for every class.
-        position: where the class name stands, one of `class_tokens.POSITIONS`.
-        node: configuration node, for messages.
-    """
+    length: int = setting(
+        16, key="N_CTX", told_by="text_length", help="context tokens, b; of no account where CTX_INIT has words"
+    )
+    # All words are prompts, so only their number counts in a checkpoint.
+    context: str = setting(
+        "", key="CTX_INIT", told_by=lambda state_dict: "", help="initial words, one token each; empty: random prompts"
+    )
+    class_specific: bool = setting(
+        False,
+        key="CSC",
+        told_by=lambda state_dict: any(value.dim() == 3 for value in state_dict.values()),
+        help="a context for every class",
+    )
+    position: str = setting(
+        "end", key="CLASS_TOKEN_POSITION", choices=POSITIONS, help="where the class name stands among the prompts"
+    )
 
-    length: int = 16
-    context: str = ""
-    class_specific: bool = False
-    position: str = "end"
-    node: str = "TRAINER.COOP"
-
-    def __post_init__(self) -> None:
-        if self.position not in POSITIONS:
-            raise InputError(
-                f"{self.node}.CLASS_TOKEN_POSITION is {self.position!r}; set it to one of {', '.join(POSITIONS)}."
-            )
+    def check(self) -> None:
         if self.class_specific and self.words:
-            raise InputError(
-                f"{self.node}.CSC is True and {self.node}.CTX_INIT is {self.context!r}, but words initialise one "
-                'context for all classes; set CSC to False, or CTX_INIT to "".'
+            raise self.error(
+                "{class_specific} is True and {context} is {!r}, but words initialise one context for all classes; "
+                'set {class_specific} to False, or {context} to "".',
+                self.context,
             )
         if self.slots < 1:
-            raise InputError(f"{self.node}.N_CTX is {self.length}; set it to 1 or more.")
+            raise self.error("{length} is {}; set it to 1 or more.", self.length)
 
     @property
     def words(self) -> str:
@@ -86,7 +86,7 @@ class CoOpLearner(PromptLearner):
         """Draw class-specific contexts.
 
         Raises:
-            InputError: there are contexts already, for another number of classes.
+            SettingError: there are contexts already, for another number of classes.
         """
         if not self.class_specific:
             return
@@ -95,9 +95,10 @@ class CoOpLearner(PromptLearner):
             prompts.normal_(std=INIT_STD, generator=torch.Generator().manual_seed(self.seed))
             self.text_prompts["0"] = nn.Parameter(prompts)
         elif len(self.text_prompts["0"]) != number:
-            raise InputError(
-                f"{self.config.node}.CSC is True: there are contexts for {len(self.text_prompts['0'])} classes, which "
-                f"cannot serve {number} others; train with CSC False to test on other classes."
+            raise self.config.error(
+                "{class_specific} is True: there are contexts for {} classes, which cannot serve {} others; train "
+                "with {class_specific} False to test on other classes.",
+                *(len(self.text_prompts["0"]), number),
             )
 
     def text(self, image_features: Tensor | None = None) -> TowerPrompts:
@@ -108,4 +109,31 @@ class CoOpLearner(PromptLearner):
         return TowerPrompts(self.text_slots, 1, at)
 
 
-RELEASED = ReleasedLayout(renames=((r"ctx", lambda: "text_prompts.0"),), marker="ctx")
+LAYOUT = PublishedLayout(renames=((r"ctx", lambda: "text_prompts.0"),), marker="ctx")
+
+
+def few_shot_recipe(dataset: str, shots: int) -> str:
+    """CoOp's schedule for a number of shots, on the ResNet-50 of its main experiments."""
+    if dataset == "imagenet" or shots == 1:
+        return "rn50_ep50"
+    return "rn50_ep100" if shots <= 4 else "rn50"
+
+
+METHOD = declare(
+    Method(
+        "CoOp",
+        node="COOP",
+        config=CoOpConfig,
+        learner=CoOpLearner,
+        recipes=Recipes(
+            "vit_b16_ctxv1",
+            base2new_imagenet="vit_b16_ep50_ctxv1",
+            cross_dataset="vit_b16_ep50_ctxv1",
+            few_shot=few_shot_recipe,
+        ),
+        layout=LAYOUT,
+        needs_vit=False,
+        venue="IJCV 2022",
+        arxiv="2109.01134",
+    )
+)

@@ -1,7 +1,6 @@
-"""Independent prompts in the text tower, the vision tower or both: IVLP, language prompting, VPT.
+"""IVLP and language prompting: independent prompts in both towers, or in the text tower alone.
 
-IVLP and language prompting: Khattak et al., *MaPLe* (arXiv 2210.03117), whose baselines they are. VPT: Jia et al.,
-*Visual Prompt Tuning* (arXiv 2203.12119), as it is adapted to CLIP there.
+They are baselines of Khattak et al., *MaPLe* (arXiv 2210.03117).
 """
 
 from __future__ import annotations
@@ -11,53 +10,57 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.published import ReleasedLayout
 from ..core.class_tokens import context_template, context_vectors
 from ..core.clip_weights import text_depth, text_width, vision_depth, vision_width
+from ..core.layout import PublishedLayout
 from ..core.learner import PromptLearner, TowerPrompts, check_depth, random_prompts
-from ..errors import InputError
+from ..declaration import Method, Recipes, Settings, declare, setting
 
 
 @dataclass(frozen=True)
-class IVLPConfig:
-    """Settings of the learner. A depth or length of 0 leaves a tower without prompts.
+class IVLPConfig(Settings):
+    """Settings of the learner. A vision depth and length of 0 leave that tower without prompts.
 
-    Attributes:
-        text_length, vision_length: prompt tokens per layer.
-        text_depth, vision_depth: layers that prompts enter.
-        context: words of the sentence; the first `text_length` initialise the text prompts of layer 0.
-        head_width: hidden width of the residual heads that the prompts of each tower pass through, one for layer 0
-            and one for all others; 0 for none. With them the method has as many parameters as one that projects
-            prompts between the towers, and still no interaction.
-        node: configuration node, for messages.
+    With heads (`head_width`) the method has as many parameters as one that projects prompts between the towers, and
+    still no interaction: one residual head of each tower serves layer 0 and one all others.
     """
 
-    text_length: int = 2
-    text_depth: int = 9
-    vision_length: int = 2
-    vision_depth: int = 9
-    context: str = "a photo of a"
-    head_width: int = 0
-    node: str = "TRAINER.IVLP"
+    text_length: int = setting(
+        2, key="N_CTX_TEXT", least=0, told_by="text_length", help="prompt tokens per layer of the text tower"
+    )
+    text_depth: int = setting(
+        9, key="PROMPT_DEPTH_TEXT", least=1, told_by="text_depth", help="layers of the text tower that prompts enter"
+    )
+    vision_length: int = setting(
+        2, key="N_CTX_VISION", least=0, told_by="vision_length", help="prompt tokens per layer of the vision tower"
+    )
+    vision_depth: int = setting(
+        9,
+        key="PROMPT_DEPTH_VISION",
+        least=0,
+        told_by="vision_depth",
+        help="layers of the vision tower that prompts enter; 0, with no tokens: language prompting",
+    )
+    context: str = setting(
+        "a photo of a", key="CTX_INIT", help="words of the sentence; the first ones initialise text prompts"
+    )
+    head_width: int = setting(
+        0,
+        key="HEAD_WIDTH",
+        least=0,
+        told_by=lambda state_dict: len(state_dict.get("text_heads.0.0.weight", ())),
+        help="hidden width of residual heads that prompts pass through; 0: none, as published",
+    )
 
-    def __post_init__(self) -> None:
-        for key, value in (
-            ("N_CTX_TEXT", self.text_length),
-            ("PROMPT_DEPTH_TEXT", self.text_depth),
-            ("N_CTX_VISION", self.vision_length),
-            ("PROMPT_DEPTH_VISION", self.vision_depth),
-            ("HEAD_WIDTH", self.head_width),
-        ):
-            if value < 0:
-                raise InputError(f"{self.node}.{key} is {value}; set it to 0 or more.")
-        for tower, length, depth in (
-            ("TEXT", self.text_length, self.text_depth),
-            ("VISION", self.vision_length, self.vision_depth),
-        ):
+    def check(self) -> None:
+        for tower in ("text", "vision"):
+            length, depth = getattr(self, f"{tower}_length"), getattr(self, f"{tower}_depth")
             if (length == 0) != (depth == 0):
-                raise InputError(
-                    f"{self.node}.N_CTX_{tower} is {length} and {self.node}.PROMPT_DEPTH_{tower} is {depth}; set both "
-                    "to 0 for a tower without prompts, or neither."
+                names = f"{{{tower}_length}}", f"{{{tower}_depth}}"
+                raise self.error(
+                    f"{names[0]} is {{}} and {names[1]} is {{}}; set both to 0 for a tower without prompts, or "
+                    "neither.",
+                    *(length, depth),
                 )
 
 
@@ -75,9 +78,9 @@ class IVLPLearner(PromptLearner):
 
     def __init__(self, config: IVLPConfig, clip_model: nn.Module):
         super().__init__()
-        check_depth(f"{config.node}.PROMPT_DEPTH_TEXT", config.text_depth, text_depth(clip_model))
+        check_depth("text_depth", config.text_depth, text_depth(clip_model))
         if config.vision_depth:
-            check_depth(f"{config.node}.PROMPT_DEPTH_VISION", config.vision_depth, vision_depth(clip_model))
+            check_depth("vision_depth", config.vision_depth, vision_depth(clip_model))
         self.config = config
         self.text_slots = config.text_length
         self.template, use_words = context_template(config.context, config.text_length)
@@ -91,7 +94,7 @@ class IVLPLearner(PromptLearner):
         if use_words and config.text_length:
             with torch.no_grad():
                 self.text_prompts["0"].copy_(
-                    context_vectors(clip_model.token_embedding, config.context, config.text_length)
+                    context_vectors(clip_model.token_embedding, config.context, config.text_length, "text_length")
                 )
 
     def text(self, image_features: Tensor | None = None) -> TowerPrompts | None:
@@ -120,7 +123,7 @@ def _tower(prompts: nn.ParameterDict, heads: nn.ModuleDict) -> TowerPrompts | No
 
 
 # VPT's files have the vision prompts alone.
-RELEASED = ReleasedLayout(
+LAYOUT = PublishedLayout(
     renames=(
         (r"prompt_learner\.ctx", lambda: "text_prompts.0"),
         (r"text_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow", lambda layer: f"text_prompts.{layer}"),
@@ -128,4 +131,29 @@ RELEASED = ReleasedLayout(
         (r"image_encoder\.transformer\.resblocks\.(\d+)\.VPT_shallow", lambda layer: f"vision_prompts.{layer}"),
     ),
     marker=r"prompt_learner\.ctx|image_encoder\.VPT",
+)
+
+PUBLISHED = dict(
+    node="IVLP",
+    config=IVLPConfig,
+    learner=IVLPLearner,
+    layout=LAYOUT,
+    folder="VLPromptLearner",
+    # Language prompting does without a ViT; the learner refuses vision prompts in a ResNet.
+    needs_vit=False,
+    trainer="IVLP",
+    venue="CVPR 2023",
+    arxiv="2210.03117",
+)
+LANGUAGE_PROMPTING = declare(
+    Method(
+        "LanguagePrompting",
+        recipes=Recipes("vit_b16_c2_ep5_batch4_4ctx_language_only", tiny="tiny_language_only"),
+        **PUBLISHED,
+    )
+)
+METHOD = declare(Method("IVLP", recipes=Recipes("vit_b16_c2_ep5_batch4_2+2ctx"), **PUBLISHED))
+# The control: no interaction, with the recipe and the number of parameters of BMIP.
+CONTROL = declare(
+    Method("IVLP_BMIP_size", recipes=Recipes("vit_b16_ep10_2+2ctx_bmip_size", tiny="tiny_bmip_size"), **PUBLISHED)
 )

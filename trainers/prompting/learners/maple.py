@@ -8,33 +8,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.published import ReleasedLayout
 from ..core.class_tokens import context_template, context_vectors
 from ..core.clip_weights import text_depth, text_width, vision_depth, vision_width
+from ..core.layout import PublishedLayout
 from ..core.learner import PromptLearner, TowerPrompts, check_depth, random_prompts
-from ..errors import InputError
+from ..declaration import Method, Recipes, Settings, declare, setting
 
 
 @dataclass(frozen=True)
-class MaPLeConfig:
-    """Settings of the learner.
+class MaPLeConfig(Settings):
+    """Settings of the learner: b prompt tokens (`length`) enter each of the first J layers (`depth`)."""
 
-    Attributes:
-        length: prompt tokens per layer, b.
-        depth: layers that prompts enter, J.
-        context: words of the sentence; the first b initialise the text prompts of layer 0 ("" for random ones).
-        node: configuration node, for messages.
-    """
-
-    length: int = 2
-    depth: int = 9
-    context: str = "a photo of a"
-    node: str = "TRAINER.MAPLE"
-
-    def __post_init__(self) -> None:
-        for key, value in (("N_CTX", self.length), ("PROMPT_DEPTH", self.depth)):
-            if value < 1:
-                raise InputError(f"{self.node}.{key} is {value}; set it to 1 or more.")
+    length: int = setting(2, key="N_CTX", least=1, told_by="text_length", help="prompt tokens per layer, b")
+    depth: int = setting(9, key="PROMPT_DEPTH", least=1, told_by="text_depth", help="layers that prompts enter, J")
+    context: str = setting(
+        "a photo of a",
+        key="CTX_INIT",
+        help="words of the sentence; the first b initialise text prompts; empty: random",
+    )
 
 
 class MaPLeLearner(PromptLearner):
@@ -50,7 +41,7 @@ class MaPLeLearner(PromptLearner):
 
     def __init__(self, config: MaPLeConfig, clip_model: nn.Module):
         super().__init__()
-        check_depth(f"{config.node}.PROMPT_DEPTH", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
+        check_depth("depth", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
         self.config = config
         self.text_slots = config.length
         self.template, use_words = context_template(config.context, config.length)
@@ -76,7 +67,7 @@ class MaPLeLearner(PromptLearner):
         return TowerPrompts(self.config.length, self.config.depth, at)
 
 
-RELEASED = ReleasedLayout(
+LAYOUT = PublishedLayout(
     renames=(
         (r"prompt_learner\.ctx", lambda: "text_prompts.0"),
         (r"prompt_learner\.compound_prompts_text\.(\d+)", lambda i: f"text_prompts.{int(i) + 1}"),
@@ -89,4 +80,18 @@ RELEASED = ReleasedLayout(
         (r"adapter_(image|text)\.fc\.(\d)\.weight", lambda tower, i: f"adapters.{tower}.layers.{i}.weight"),
     ),
     marker=r"prompt_learner\.ctx",
+)
+
+METHOD = declare(
+    Method(
+        "MaPLe",
+        node="MAPLE",
+        config=MaPLeConfig,
+        learner=MaPLeLearner,
+        recipes=Recipes("vit_b16_c2_ep5_batch4_2ctx", cross_dataset="vit_b16_c2_ep5_batch4_2ctx_cross_datasets"),
+        layout=LAYOUT,
+        folder="MultiModalPromptLearner",
+        venue="CVPR 2023",
+        arxiv="2210.03117",
+    )
 )

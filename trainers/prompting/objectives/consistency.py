@@ -9,12 +9,11 @@ settings of each data set are configuration keys and files, which the command li
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +23,19 @@ from ..core.adapters import FeatureAdapters
 from ..core.class_tokens import tokenize_sentences
 from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP
+from ..declaration import Recipes, Settings, declare, setting
 from ..errors import InputError
-from .descriptions import KEY
+from ..learners import bmip, maple
+from .descriptions import DESCRIPTIONS_KEY, describe, find_descriptions
 from .objective import (
     SENTENCES_TOGETHER,
     Loss,
     Objective,
+    RunFacts,
     cosine_distance,
     encode_in_steps,
     frozen_image_features,
+    register_objective,
 )
 
 DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -40,7 +43,6 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": lambda features, teacher: (features - teacher).square().mean(),
 }
 SHOWN_CHARACTERS = 60
-SHARE_KEYS = "TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE", "TRAINER.CoPrompt.TEXT_ADAPTER_SHARE"
 
 
 def check_length(path: Path, name: str, sentences: Sequence[str], context_length: int) -> None:
@@ -51,32 +53,52 @@ def check_length(path: Path, name: str, sentences: Sequence[str], context_length
         except InputError as error:
             raise InputError(
                 f"{path}: a description of {name!r} has more than the {context_length} tokens of this backbone: "
-                f"{sentence[:SHOWN_CHARACTERS]!r}... Shorten it, or name another file in {KEY}."
+                f"{sentence[:SHOWN_CHARACTERS]!r}... Shorten it, or name another file in {DESCRIPTIONS_KEY}."
             ) from error
 
 
 @dataclass(frozen=True)
-class ConsistencyConfig:
-    """Settings; names in messages are those of the configuration keys.
+class ConsistencyConfig(Settings):
+    """Settings of the distances to the teachers, and of the adapters."""
 
-    Attributes:
-        weight: of the distances to the teachers.
-        distance: a key of `DISTANCES`.
-        image_share, text_share: of the adapters' answers in the features.
-    """
+    weight: float = setting(
+        8.0, key="TRAINER.W", root=True, least=0.0, help="CoPrompt's weight of the distances to the teachers"
+    )
+    distance: str = setting(
+        "cosine",
+        key="TRAINER.DISTILL",
+        root=True,
+        choices=tuple(DISTANCES),
+        help="CoPrompt's distance to them: cosine or mse",
+    )
+    image_share: float = setting(
+        0.1,
+        key="TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE",
+        root=True,
+        least=0.0,
+        most=1.0,
+        tested=True,
+        help="share of the adapter's answer in the image features",
+    )
+    text_share: float = setting(
+        0.2,
+        key="TRAINER.CoPrompt.TEXT_ADAPTER_SHARE",
+        root=True,
+        least=0.0,
+        most=1.0,
+        tested=True,
+        help="share of the adapter's answer in the text features",
+    )
+    descriptions: str = setting(
+        "",
+        key=DESCRIPTIONS_KEY,
+        root=True,
+        shapes_training=False,
+        help="JSON file, or folder of such files, that describes the classes; empty: the shipped ones",
+    )
 
-    weight: float = 8.0
-    distance: str = "cosine"
-    image_share: float = 0.1
-    text_share: float = 0.2
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.weight < math.inf:
-            raise InputError(f"TRAINER.W is {self.weight}; set it to a finite number, 0.0 or more.")
-        if self.distance not in DISTANCES:
-            raise InputError(f"TRAINER.DISTILL is {self.distance!r}; set it to one of {', '.join(DISTANCES)}.")
-
-
+@register_objective
 class Consistency(Objective):
     """Cross-entropy on one view of the image; distance to the frozen CLIP on another, and to a described class.
 
@@ -85,39 +107,36 @@ class Consistency(Objective):
 
     Args:
         config: settings.
-        describe: from class names to the sentences of each.
-        find: gives the file that they are from, where there is one; fails where one is asked for that cannot be read.
+        run: names the data set, whose descriptions are those that `descriptions.find_descriptions` finds.
     """
 
+    name = "consistency"
+    Config = ConsistencyConfig
     views = 2
-    tested_keys = SHARE_KEYS
+    venue, arxiv = "ICLR 2024", "2306.01195"
 
-    def __init__(
-        self,
-        config: ConsistencyConfig,
-        describe: Callable[[Sequence[str]], Sequence[Sequence[str]]],
-        find: Callable[[], Path | None] = lambda: None,
-    ):
-        self.config = config
-        self.describe = describe
-        self.find = find
+    def __init__(self, config: ConsistencyConfig | None = None, run: RunFacts | None = None):
+        super().__init__(config, run)
         # Made by `prepare`: normalised features of all descriptions, class by class, [descriptions, embed] in fp32;
         # and on the CPU, [classes], how many a class has, and the row of its first.
         self.described: Tensor | None = None
         self.counts: Tensor | None = None
         self.starts: Tensor | None = None
 
+    def describe(self, classnames: Sequence[str]) -> Sequence[Sequence[str]]:
+        """The sentences about each class."""
+        return describe(self.run.dataset, self.config.descriptions, classnames)
+
+    def find(self) -> Path | None:
+        """The file that they are from; None where the data set has none. Raises InputError for a missing one."""
+        return find_descriptions(self.run.dataset, self.config.descriptions)
+
     def check_training(self) -> None:
         self.find()
 
-    def settings(self) -> dict[str, Any]:
-        config = self.config
-        shares = dict(zip(SHARE_KEYS, (config.image_share, config.text_share)))
-        return {"TRAINER.W": config.weight, "TRAINER.DISTILL": config.distance, **shares}
-
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
         width = clip_model.text_projection.shape[1]
-        learner.adapters = FeatureAdapters(width, self.config.image_share, self.config.text_share, SHARE_KEYS)
+        learner.adapters = FeatureAdapters(width, self.config.image_share, self.config.text_share)
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         by_class = self.describe(classnames)
@@ -151,3 +170,26 @@ class Consistency(Objective):
             "loss_image": weight * distance(image_features, teacher_image),
         }
         return Loss(sum(terms.values()), logits, terms)
+
+
+METHOD = declare(
+    dataclasses.replace(
+        maple.METHOD,
+        name="CoPrompt",
+        trainer="CoPrompt",
+        node="CoPrompt",
+        recipes=Recipes("coprompt"),
+        objective=Consistency.name,
+        venue=Consistency.venue,
+        arxiv=Consistency.arxiv,
+    )
+)
+STACKED = declare(
+    dataclasses.replace(
+        bmip.METHOD,
+        name="CoPrompt_BMIP",
+        trainer="CoPrompt_BMIP",
+        recipes=Recipes("vit_b16_ep8_batch4_2ctx"),
+        objective=Consistency.name,
+    )
+)

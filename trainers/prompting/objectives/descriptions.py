@@ -7,10 +7,30 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.templates import template_of
 from ..errors import InputError
 
-KEY = "TRAINER.CoPrompt.DESCRIPTIONS"
+DESCRIPTIONS_KEY = "TRAINER.CoPrompt.DESCRIPTIONS"
 SHOWN_NAMES = 5
+# The shipped descriptions, by registered data-set name, and CoPrompt's names of its own files.
+DESCRIPTIONS = Path(__file__).resolve().parents[3] / "datasets" / "descriptions"
+PUBLISHED_NAMES = {
+    "Caltech101": "caltech",
+    "DescribableTextures": "dtd",
+    "EuroSAT": "eurosat",
+    "FGVCAircraft": "fgvc",
+    "Food101": "food101",
+    "ImageNet": "imagenet",
+    "ImageNetA": "imagenet_a",
+    "ImageNetR": "imagenet_r",
+    "ImageNetSketch": "imagenet_sketch",
+    "ImageNetV2": "imagenetv2",
+    "OxfordFlowers": "oxford_flowers",
+    "OxfordPets": "oxford_pets",
+    "StanfordCars": "stanford_cars",
+    "SUN397": "sun397",
+    "UCF101": "ucf101",
+}
 
 
 def read_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[str]]:
@@ -24,8 +44,8 @@ def read_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"There is no file of descriptions {path}; correct {KEY}.")
-    remedy = f"or name another file in {KEY}."
+        raise InputError(f"There is no file of descriptions {path}; correct {DESCRIPTIONS_KEY}.")
+    remedy = f"or name another file in {DESCRIPTIONS_KEY}."
     try:
         # Editors of some systems begin a file with a mark of its encoding. Objects become tuples, lists stay lists.
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=tuple)
@@ -55,3 +75,46 @@ def read_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[
         if not isinstance(sentences, list) or not all(isinstance(text, str) and text.strip() for text in sentences):
             raise InputError(f"{path}: what stands for {name!r} is not a list of sentences; write one, {remedy}")
     return [found[name] for name in classnames]
+
+
+def find_descriptions(dataset: str, place: str) -> Path | None:
+    """The file of a data set's descriptions; None where none is asked for, and none shipped.
+
+    Args:
+        dataset: registered name.
+        place: file, or folder of such files; empty stands for the shipped folder, which need not know the data set.
+
+    Raises:
+        InputError: there is none at the place that is asked for, or it holds no JSON object.
+    """
+    folder = Path(place).expanduser() if place else DESCRIPTIONS
+    names = (f"{PUBLISHED_NAMES.get(dataset, dataset)}_prompt.json", f"{dataset}.json")
+    in_folder = [folder / name for name in names]
+    candidates = [folder] if folder.is_file() or folder.suffix == ".json" else in_folder
+    path = next((path for path in candidates if path.is_file()), None)
+    if path is not None:
+        read_descriptions(path, ())
+    elif place:
+        without = (
+            "use the shipped ones" if find_descriptions(dataset, "") else "describe each class by its one sentence"
+        )
+        raise InputError(
+            f"{DESCRIPTIONS_KEY} is {place!r}, but there is no {' or '.join(map(str, candidates))}. Correct it, or "
+            f"leave it empty to {without}."
+        )
+    return path
+
+
+def describe(dataset: str, place: str, classnames: Sequence[str]) -> Sequence[Sequence[str]]:
+    """The sentences of each class, from the file that `find_descriptions` gives, or from the data set's template.
+
+    Raises:
+        InputError: the file that is asked for is not there, or lacks a class.
+    """
+    path = find_descriptions(dataset, place)
+    if path is not None:
+        print(f"Descriptions: {path}")
+        return read_descriptions(path, classnames)
+    template = template_of(dataset)
+    print(f"There are no descriptions of {dataset}; each class is described by {template!r} alone")
+    return [[template.format(name.replace("_", " "))] for name in classnames]

@@ -6,7 +6,8 @@ An objective asks the model for features, and knows neither the learner nor how 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,8 @@ from tqdm import tqdm
 from ..core.clip_weights import PRECISIONS, Precision
 from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP, encode_sentences
+from ..declaration import Settings
+from ..errors import InputError
 
 SENTENCES_TOGETHER = 1000  # that a teacher encodes between two steps of its progress bar
 
@@ -34,25 +37,40 @@ class Loss(NamedTuple):
     terms: Mapping[str, Tensor]
 
 
-class Objective:
-    """Base of all objectives: cross-entropy. A subclass overrides what differs.
+@dataclass(frozen=True)
+class RunFacts:
+    """What an objective is told of a run.
 
     Attributes:
-        views: how many times each image is augmented independently.
-        takes_all_epochs: training must reach its last epoch for the model to be what the objective is about.
-        tested_keys: those of `settings` that a trained model answers by, so that its tests need the same values.
+        epochs: of the training.
+        dataset: registered name of the data set.
     """
 
+    epochs: int = 0
+    dataset: str = ""
+
+
+class Objective:
+    """Base of all objectives, which are declared by `register_objective`. A subclass overrides what differs.
+
+    Attributes of a class:
+        name: its value of TRAINER.OBJECTIVE.
+        Config: its settings class, whose keys are complete (`root=True`).
+        views: how many times each image is augmented independently.
+        takes_all_epochs: training must reach its last epoch for the model to be what the objective is about.
+        venue, arxiv: where it was published.
+    """
+
+    name: str
+    Config: type[Settings] = Settings
     views: int = 1
     takes_all_epochs: bool = False
-    tested_keys: tuple[str, ...] = ()
+    venue: str = ""
+    arxiv: str = ""
 
-    def settings(self) -> dict[str, Any]:
-        """The configuration's keys that shape the training by this objective, dotted, with their values.
-
-        A checkpoint holds them, and training goes on from it with the same ones alone.
-        """
-        return {}
+    def __init__(self, config: Any = None, run: RunFacts | None = None):
+        self.config = self.Config() if config is None else config
+        self.run = run or RunFacts()
 
     def check_training(self) -> None:
         """Refuse what a model can be tested with, but not trained; called before any data is read.
@@ -60,6 +78,21 @@ class Objective:
         Raises:
             InputError: a value, or a file that training needs.
         """
+
+    def settings(self) -> dict[str, Any]:
+        """The configuration's keys that shape the training by this objective, dotted, with their values.
+
+        A checkpoint holds them, and training goes on from it with the same ones alone.
+        """
+        return self._keyed("shapes_training")
+
+    def tested_settings(self) -> dict[str, Any]:
+        """Those that a trained model answers by, so that its tests need the same values."""
+        return self._keyed("tested")
+
+    def _keyed(self, flag: str) -> dict[str, Any]:
+        declared = self.Config.declared().items()
+        return {one.key: getattr(self.config, name) for name, one in declared if getattr(one, flag)}
 
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
         """Give the learner further parts that train, on the CPU; called once, before any checkpoint is loaded."""
@@ -74,8 +107,7 @@ class Objective:
             views: as many as the attribute says, each `[batch, 3, height, width]`.
             labels: `[batch]`.
         """
-        logits = model(views[0])
-        return Loss(F.cross_entropy(logits, labels), logits, {})
+        raise NotImplementedError
 
     def end_epoch(self, learner: PromptLearner, epoch: int) -> None:
         """Called after the last step of an epoch (1-based), before validation and saving; may change the learner."""
@@ -86,6 +118,24 @@ class Objective:
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Take back what `training_state` gave under the same settings."""
+
+
+OBJECTIVES: dict[str, type[Objective]] = {}
+Registered = TypeVar("Registered", bound="type[Objective]")
+
+
+def register_objective(objective: Registered) -> Registered:
+    """Decorate an objective's class to make it TRAINER.OBJECTIVE `name`.
+
+    Raises:
+        InputError: the name is taken.
+    """
+    if objective.name in OBJECTIVES:
+        raise InputError(
+            f"There is an objective {objective.name!r} already; choose another name than {', '.join(OBJECTIVES)}."
+        )
+    OBJECTIVES[objective.name] = objective
+    return objective
 
 
 def frozen_image_features(model: PromptedCLIP, images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ precision, and rounds them; it is kept in the checkpoints, where theirs is lost 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,17 @@ from torch.nn import functional as F
 from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP
 from ..core.templates import EIGHTY, SIXTY
-from ..errors import InputError
-from .objective import SENTENCES_TOGETHER, Loss, Objective, encode_in_steps, frozen_image_features
+from ..declaration import RUN_KEYS, Recipes, Settings, changed, declare, setting
+from ..learners import bmip, ivlp
+from .objective import (
+    SENTENCES_TOGETHER,
+    Loss,
+    Objective,
+    RunFacts,
+    encode_in_steps,
+    frozen_image_features,
+    register_objective,
+)
 
 # PromptSRC's authors leave out twenty of the eighty that OpenAI published for ImageNet; BMIP's take all.
 TEACHER_SENTENCES = {60: SIXTY, 80: EIGHTY}
@@ -54,39 +64,42 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
 
 
 @dataclass(frozen=True)
-class SelfRegulationConfig:
-    """Settings; names in messages are those of the configuration keys.
+class SelfRegulationConfig(Settings):
+    """Settings; the divergence of logits has weight 1."""
 
-    Attributes:
-        text_weight, image_weight: of the differences between features; the divergence of logits has weight 1.
-        epochs: of the training.
-        mean, std: of the Gaussian over the epochs, in epochs from 1.
-        sentences: of the teacher for each class, a key of `TEACHER_SENTENCES`.
-    """
+    text_weight: float = setting(
+        25.0,
+        key="TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT",
+        root=True,
+        least=0.0,
+        help="weight of the distance from the frozen CLIP's text features",
+    )
+    image_weight: float = setting(
+        10.0,
+        key="TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT",
+        root=True,
+        least=0.0,
+        help="weight of the distance from its image features",
+    )
+    mean: float = setting(
+        15.0,
+        key="TRAINER.PROMPTSRC.GPA_MEAN",
+        root=True,
+        help="mean of the Gaussian that weights the epochs' prompts, in epochs from 1",
+    )
+    std: float = setting(
+        1.0, key="TRAINER.PROMPTSRC.GPA_STD", root=True, least=SMALLEST_STD, help="its standard deviation in epochs"
+    )
+    sentences: int = setting(
+        60,
+        key="TRAINER.PROMPTSRC.TEACHER_SENTENCES",
+        root=True,
+        choices=tuple(TEACHER_SENTENCES),
+        help="of the frozen CLIP for each class: 60, or all 80 as in BMIP's released code",
+    )
 
-    text_weight: float = 25.0
-    image_weight: float = 10.0
-    epochs: int = 20
-    mean: float = 15.0
-    std: float = 1.0
-    sentences: int = 60
 
-    def __post_init__(self) -> None:
-        for key, value in (("TEXT_LOSS_WEIGHT", self.text_weight), ("IMAGE_LOSS_WEIGHT", self.image_weight)):
-            if not 0 <= value < math.inf:
-                raise InputError(f"TRAINER.PROMPTSRC.{key} is {value}; set it to a finite number, 0.0 or more.")
-        if self.sentences not in TEACHER_SENTENCES:
-            raise InputError(
-                f"TRAINER.PROMPTSRC.TEACHER_SENTENCES is {self.sentences}; set it to one of "
-                f"{', '.join(map(str, TEACHER_SENTENCES))}."
-            )
-        if not SMALLEST_STD <= self.std < math.inf:
-            raise InputError(
-                f"TRAINER.PROMPTSRC.GPA_STD is {self.std}; set it to a finite number of epochs, {SMALLEST_STD} or "
-                "more."
-            )
-
-
+@register_objective
 class SelfRegulation(Objective):
     """Cross-entropy; distance of text, image and logits from those of the frozen CLIP; an average over the epochs.
 
@@ -95,33 +108,27 @@ class SelfRegulation(Objective):
     Gaussian (Section 3.3); training itself is not touched by it.
     """
 
+    name = "self_regulation"
+    Config = SelfRegulationConfig
     takes_all_epochs = True
+    venue, arxiv = "ICCV 2023", "2307.06948"
 
-    def __init__(self, config: SelfRegulationConfig):
-        self.config = config
-        self.weights = gaussian_weights(config.epochs, config.mean, config.std)
+    def __init__(self, config: SelfRegulationConfig | None = None, run: RunFacts | None = None):
+        super().__init__(config, run)
+        self.weights = gaussian_weights(self.run.epochs, self.config.mean, self.config.std)
         self.average: dict[str, Tensor] = {}
         self.teacher_text: Tensor | None = None  # normalised, [classes, embed] in fp32; `prepare` makes it
 
     def settings(self) -> dict[str, Any]:
-        config = self.config
-        return {
-            "TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT": config.text_weight,
-            "TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT": config.image_weight,
-            "OPTIM.MAX_EPOCH": config.epochs,
-            "TRAINER.PROMPTSRC.GPA_MEAN": config.mean,
-            "TRAINER.PROMPTSRC.GPA_STD": config.std,
-            "TRAINER.PROMPTSRC.TEACHER_SENTENCES": config.sentences,
-        }
+        return {**super().settings(), RUN_KEYS["epochs"]: self.run.epochs}
 
     def check_training(self) -> None:
-        config = self.config
-        if not 1 <= config.mean <= config.epochs:
-            published = max(1.0, PUBLISHED_MEAN * config.epochs)
-            raise InputError(
-                f"TRAINER.PROMPTSRC.GPA_MEAN is {config.mean}, but there are epochs 1 to {config.epochs} "
-                f"(OPTIM.MAX_EPOCH) to average over; add TRAINER.PROMPTSRC.GPA_MEAN {published} to the options, "
-                f"which is {PUBLISHED_MEAN} of the epochs as published for base-to-new (15 of 20; for transfer 0.3)."
+        mean, epochs = self.config.mean, self.run.epochs
+        if not 1 <= mean <= epochs:
+            raise self.config.error(
+                "{mean} is {}, but there are epochs 1 to {} ({epochs}) to average over; add {mean} {} to the options, "
+                "which is {} of the epochs as published for base-to-new (15 of 20; for transfer 0.3).",
+                *(mean, epochs, max(1.0, PUBLISHED_MEAN * epochs), PUBLISHED_MEAN),
             )
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
@@ -157,7 +164,7 @@ class SelfRegulation(Objective):
         for name, parameter in learner.named_parameters():
             part = self.weights[epoch - 1] * parameter
             self.average[name] = self.average[name].to(part.device) + part if name in self.average else part
-        if epoch == self.config.epochs:
+        if epoch == self.run.epochs:
             print("The prompts are now their average over the epochs (Gaussian prompt aggregation)")
             for name, parameter in learner.named_parameters():
                 parameter.copy_(self.average[name])
@@ -167,3 +174,48 @@ class SelfRegulation(Objective):
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
         self.average = dict(state["average"])
+
+
+@dataclass(frozen=True)
+class PromptSRCConfig(ivlp.IVLPConfig):
+    """Settings of PromptSRC's own prompts: IVLP's, of other numbers, without heads."""
+
+    text_length: int = changed(ivlp.IVLPConfig, "text_length", 4)
+    vision_length: int = changed(ivlp.IVLPConfig, "vision_length", 4)
+    head_width: int = 0
+
+
+def few_shot_recipe(dataset: str, shots: int) -> str:
+    """PromptSRC's two averages over the epochs: most data sets have a broad one, the others one of the last epochs."""
+    late = ("stanford_cars", "oxford_flowers", "fgvc_aircraft", "dtd", "eurosat")
+    return "vit_b16_c2_ep50_batch4_4+4ctx_few_shot" + ("_late" if dataset in late else "")
+
+
+METHOD = declare(
+    dataclasses.replace(
+        ivlp.METHOD,
+        name="PromptSRC",
+        trainer="PromptSRC",
+        node="PROMPTSRC",
+        config=PromptSRCConfig,
+        recipes=Recipes(
+            "vit_b16_c2_ep20_batch4_4+4ctx",
+            cross_dataset="vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets",
+            few_shot=few_shot_recipe,
+        ),
+        objective=SelfRegulation.name,
+        venue=SelfRegulation.venue,
+        arxiv=SelfRegulation.arxiv,
+    )
+)
+# The authors' stacked trainer is this with TRAINER.BMIP.VARIANT released.
+STACKED = declare(
+    dataclasses.replace(
+        bmip.METHOD,
+        name="PromptSRC_BMIP",
+        trainer="PromptSRC_BMIP",
+        recipes=Recipes("vit_b16_c2_ep20_batch4_2ctx", cross_dataset="vit_b16_c2_ep20_batch4_2ctx_cross_datasets"),
+        objective=SelfRegulation.name,
+        folder="VLPromptLearner",
+    )
+)

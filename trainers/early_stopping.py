@@ -1,0 +1,61 @@
+"""Early stopping as BMIP's authors have it: by the validation results of the epochs, and not before the sixth."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from yacs.config import CfgNode
+
+from .prompting.errors import InputError
+
+EARLIEST_STOP = 5  # epoch, from 0
+NO_PATIENCE = -1  # value of TRAIN.PATIENT_COUNT that never stops
+
+
+def may_validate(cfg: CfgNode) -> bool:
+    """Whether the configuration lets a run validate while it trains."""
+    return not cfg.TEST.NO_TEST_EARLY and not cfg.TEST.NO_TEST
+
+
+class EarlyStopping:
+    """Counts the epochs without a better validation result.
+
+    Attributes:
+        active: the configuration lets the run stop early.
+        best: best result so far, in per cent.
+        waited: epochs since then.
+
+    Raises:
+        InputError: TRAIN.PATIENT_COUNT is not allowed.
+    """
+
+    def __init__(self, cfg: CfgNode):
+        self.patience = cfg.TRAIN.PATIENT_COUNT
+        if self.patience < 1 and self.patience != NO_PATIENCE:
+            raise InputError(
+                f"TRAIN.PATIENT_COUNT is {self.patience}; set it to 1 or more, or {NO_PATIENCE} for no stopping."
+            )
+        self.active = may_validate(cfg) and cfg.TRAIN.EARLY_STOPPING and self.patience != NO_PATIENCE
+        self.best = -math.inf
+        self.waited = 0
+
+    def note(self, result: float) -> None:
+        """Take note of a validation result in per cent."""
+        self.waited = 0 if result > self.best else self.waited + 1
+        self.best = max(result, self.best)
+
+    def stops_after(self, epoch: int) -> bool:
+        """Whether training ends after an epoch, from 0; says so."""
+        stops = self.active and epoch >= EARLIEST_STOP and self.waited >= self.patience
+        if stops:
+            print(f"Early stopping: no better validation result for {self.waited} epochs")
+        return stops
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {"epochs_without_gain": self.waited, "best_validation": self.best}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+        self.waited, self.best = state["epochs_without_gain"], state["best_validation"]

@@ -1,0 +1,124 @@
+"""Whether a checkpoint fits: its CLIP, its prompts and its adapters against those of this run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from ..core.layout import PublishedLayout
+from ..errors import InputError, SettingError
+
+# Weights that are averaged in half precision, as PromptSRC's authors save them, are off by less than a thousandth.
+SAME_WEIGHTS = 0.1
+
+
+def check_backbone(state_dict: Mapping[str, Tensor], clip_model: nn.Module, name: str) -> None:
+    """Raises SettingError if a checkpoint that holds CLIP's weights has another CLIP's than `name`."""
+    visual = clip_model.visual
+    for key, ours in (
+        ("image_encoder.conv1.weight", visual.conv1.weight),
+        # A ResNet has none, and differs in the first one.
+        ("image_encoder.positional_embedding", getattr(visual, "positional_embedding", None)),
+        ("text_encoder.text_projection", clip_model.text_projection),
+        ("prompt_learner.ZS_image_encoder.conv1.weight", visual.conv1.weight),
+        ("model_distill.visual.conv1.weight", visual.conv1.weight),
+    ):
+        theirs = state_dict.get(key)
+        if theirs is None or ours is None:
+            continue
+        if theirs.shape != ours.shape:
+            raise SettingError(
+                "{backbone} is {!r}, whose {} is {}, but the checkpoint was trained on a CLIP with {}; set {backbone} "
+                "to that one.",
+                *(name, key, tuple(ours.shape), tuple(theirs.shape)),
+            )
+        if "conv1" in key and relative_difference(theirs, ours) > SAME_WEIGHTS:
+            raise SettingError(
+                "{backbone} is {!r}, but the checkpoint was trained on a CLIP of the same sizes with other weights, "
+                "by its {}; set {backbone} to that one.",
+                *(name, key),
+            )
+
+
+def relative_difference(theirs: Tensor, ours: Tensor) -> float:
+    """Length of the difference of two tensors of one shape, in proportion to that of `ours`."""
+    ours = ours.detach().float().cpu()
+    return float((theirs.float().cpu() - ours).norm() / ours.norm())
+
+
+def describe_prompts(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
+    """Numbers of layers and tokens of each tower's prompts, in words."""
+    found = {}
+    for tower in ("text", "vision"):
+        prompts = [value for key, value in state_dict.items() if re.fullmatch(rf"{tower}_prompts\.\d+", key)]
+        shapes = sorted({tuple(prompt.shape) for prompt in prompts})
+        if prompts:
+            found[f"{tower}_prompts"] = f"{len(prompts)} layer{'s' * (len(prompts) > 1)} of " + " or ".join(
+                (f"{shape[0]} classes, each " if len(shape) == 3 else "") + f"{shape[-2]} tokens {shape[-1]} wide"
+                for shape in shapes
+            )
+    return found
+
+
+def check_prompts(checkpoint: Mapping[str, Tensor], learner: Mapping[str, Tensor]) -> None:
+    """Raises SettingError if a checkpoint's prompts are of other number, length, depth or width than the learner's.
+
+    A checkpoint without any is left to strict loading, which lists its tensors.
+    """
+    found, wanted = describe_prompts(checkpoint), describe_prompts(learner)
+    differing = [group for group in sorted({*found, *wanted}) if found.get(group) != wanted.get(group)]
+    if found and differing:
+        raise SettingError(
+            "The checkpoint does not fit the configuration: {}. Set {settings} and {backbone} to what it was trained "
+            "with.",
+            "; ".join(
+                f"{group} has {found.get(group, 'none')}, expected {wanted.get(group, 'none')}" for group in differing
+            ),
+        )
+
+
+def check_adapters(checkpoint: Mapping[str, Tensor], learner: Mapping[str, Tensor]) -> None:
+    """Raises InputError if all that tells a checkpoint from the learner are adapters, which consistency adds."""
+    differing = sorted(checkpoint.keys() ^ learner.keys())
+    adapters = [{name for name in names if name.startswith("adapters.")} for names in (checkpoint, learner)]
+    if not differing or set(differing) not in adapters:
+        return
+    if adapters[0]:
+        has, remedy = "has adapters", "set TRAINER.OBJECTIVE to consistency, by which it was trained"
+    else:
+        has = "has no adapters"
+        remedy = (
+            "it was not trained by consistency: choose the trainer (--trainer) of the prompts alone, like MaPLe or "
+            "BMIP, and leave TRAINER.OBJECTIVE empty"
+        )
+    raise InputError(f"The checkpoint {has} ({', '.join(differing)}); {remedy}.")
+
+
+def adopt(
+    state_dict: Mapping[str, Tensor],
+    layout: PublishedLayout | None,
+    learner: nn.Module,
+    clip_model: nn.Module,
+    backbone: str,
+) -> tuple[Mapping[str, Tensor], dict[str, int] | None]:
+    """The tensors of a checkpoint, ours or its authors', under the learner's names, after all checks but strictness.
+
+    Args:
+        layout: of the authors' checkpoints; None if the method has none.
+        backbone: the CLIP's name, for messages.
+
+    Returns:
+        The tensors, and of an authors' checkpoint how many were left out for which reason; None of ours.
+
+    Raises:
+        InputError: the checkpoint is of another CLIP or method, or its prompts or adapters are not the learner's.
+    """
+    left_out = None
+    if layout is not None and layout.matches(state_dict):
+        check_backbone(state_dict, clip_model, backbone)
+        state_dict, left_out = layout.translate_for(state_dict, learner)
+    check_prompts(state_dict, learner.state_dict())
+    check_adapters(state_dict, learner.state_dict())
+    return state_dict, left_out

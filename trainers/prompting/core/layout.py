@@ -1,0 +1,101 @@
+"""Checkpoints that the methods' own authors published: their tensors' names, and what of them is not taken over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+# Rebuilt from the class names, in every method; the class names of a checkpoint are those it was trained on.
+CLASS_TOKENS = r"(prompt_learner\.)?(token_prefix|token_suffix)"
+# The authors save the whole model. Prompts that live inside the towers are told apart before.
+FROZEN_CLIP = r"(image_encoder|text_encoder)\..+|logit_scale"
+# Of PromptSRC, and of CoPrompt.
+FROZEN_TEACHER = r"(prompt_learner\.ZS_image_encoder|model_distill)\..+"
+SHOWN_NAMES = 5
+
+
+@dataclass(frozen=True)
+class PublishedLayout:
+    """The published names of a method's tensors.
+
+    Attributes:
+        renames: pairs of a pattern that matches a published name as a whole, and a function of its groups that gives
+            the learner's name; the first that matches counts.
+        marker: pattern that a name must match for the state dict to be one of the authors'.
+        unused: further names, with the reason why they are left out.
+        implies: settings that such a checkpoint has, whatever its tensors.
+    """
+
+    renames: tuple[tuple[str, Callable[..., str]], ...]
+    marker: str
+    unused: Mapping[str, str] | None = None
+    implies: Mapping[str, Any] = field(default_factory=dict)
+
+    def matches(self, state_dict: Mapping[str, Tensor]) -> bool:
+        """Whether a state dict has the authors' names."""
+        return any(re.fullmatch(self.marker, key) for key in state_dict)
+
+    def translate(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """Tensors in fp32 under the learner's names, and how many were left out for which reason.
+
+        Raises:
+            InputError: a name is unknown; the checkpoint is of another method.
+        """
+        reasons = {
+            **(self.unused or {}),
+            CLASS_TOKENS: "tokens of the class names, which are rebuilt",
+            FROZEN_CLIP: "frozen CLIP",
+            FROZEN_TEACHER: "the frozen teacher, which is the same CLIP",
+        }
+        translated: dict[str, Tensor] = {}
+        ignored: dict[str, int] = {}
+        unknown = []
+        for key, value in state_dict.items():
+            name = self._translated(key)
+            if name is not None:
+                translated[name] = value.float()
+                continue
+            reason = next((reason for pattern, reason in reasons.items() if re.fullmatch(pattern, key)), None)
+            if reason is None:
+                unknown.append(key)
+            else:
+                ignored[reason] = ignored.get(reason, 0) + 1
+        if unknown:
+            more = f" and {len(unknown) - SHOWN_NAMES} more" if len(unknown) > SHOWN_NAMES else ""
+            raise InputError(
+                f"The checkpoint has tensors that this method does not have: {', '.join(unknown[:SHOWN_NAMES])}{more}."
+            )
+        return translated, ignored
+
+    def translate_for(
+        self, state_dict: Mapping[str, Tensor], learner: nn.Module
+    ) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """What `translate` gives, for a learner; raises InputError too where the checkpoint does not suit it."""
+        return self.translate(state_dict)
+
+    def _translated(self, key: str) -> str | None:
+        for pattern, rename in self.renames:
+            match = re.fullmatch(pattern, key)
+            if match:
+                return rename(*match.groups())
+        return None
+
+
+def prompt_sizes(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
+    """Layers ("text_depth") and tokens per layer ("text_length") of each tower's prompts in our own names.
+
+    The length of layer 0 counts; there is no entry for a tower without prompts.
+    """
+    sizes = {}
+    for tower in ("text", "vision"):
+        layers = [key for key in state_dict if re.fullmatch(rf"{tower}_prompts\.\d+", key)]
+        if layers:
+            sizes[f"{tower}_depth"] = 1 + max(int(key.rpartition(".")[2]) for key in layers)
+            sizes[f"{tower}_length"] = state_dict[min(layers)].shape[-2]
+    return sizes

@@ -1,0 +1,344 @@
+"""Declarations: each setting of a method or objective is said once, and everything else is derived from it.
+
+A settings class is a frozen dataclass whose fields are made by `setting`. From its fields come the configuration's
+keys with their defaults, reading a configuration, the settings of `PromptClassifier`, values that a checkpoint's
+tensors tell, checks with their messages, and the tables of keys in the documentation. A `Method` names such a class,
+its learner and its recipes; `declare` makes it known. Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import numbers
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .errors import InputError, SettingError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .core.layout import PublishedLayout
+    from .core.learner import PromptLearner
+
+CROSS_ENTROPY = "cross_entropy"
+# Ends the name of a method's trainer where a plugin finds the method's own name taken.
+PLUGIN_SUFFIX = "Plugin"
+_DECLARED = "setting"
+# Settings of a run that are no method's, with their configuration keys; {node} is the method's.
+RUN_KEYS = {"backbone": "MODEL.BACKBONE.NAME", "precision": "TRAINER.{node}.PREC", "epochs": "OPTIM.MAX_EPOCH"}
+RUN_KEYS |= {"settings": "the keys of TRAINER.{node}"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is declared of one setting.
+
+    Attributes:
+        name: the field's.
+        default: also tells the type that values must have.
+        key: configuration key below `TRAINER.<node>`, or from the root (`root`); empty: no key sets it.
+        help: one line for readers of the configuration.
+        least, most: inclusive bounds.
+        choices: all allowed values.
+        told_by: tells the value from a checkpoint's tensors: a name in `layout.prompt_sizes`, or a function of the
+            state dict.
+        root: the key is complete.
+        shapes_training: training can only go on from a checkpoint with the same value.
+        tested: a trained model answers by it, so its tests need the same value.
+    """
+
+    name: str
+    default: Any
+    key: str
+    help: str
+    least: float | None = None
+    most: float | None = None
+    choices: tuple[Any, ...] | None = None
+    told_by: str | Callable[[Mapping[str, Tensor]], Any] | None = None
+    root: bool = False
+    shapes_training: bool = True
+    tested: bool = False
+
+    def dotted(self, node: str) -> str:
+        """The complete configuration key in a method's node."""
+        return self.key if self.root else f"TRAINER.{node}.{self.key}"
+
+    def checked(self, value: Any, owner: type) -> Any:
+        """The value in the default's type.
+
+        Raises:
+            SettingError: another type, a value that is no choice, or one out of bounds.
+        """
+        allowed = self._allowed(value)
+        if allowed is None:
+            return tuple(value) if isinstance(self.default, tuple) else type(self.default)(value)
+        raise SettingError(f"{{{self.name}}} is {{!r}}; set it to {{}}.", value, allowed, owner=owner)
+
+    def _allowed(self, value: Any) -> str | None:
+        """None for a value that is allowed, else what would be, in words."""
+        kind = type(self.default)
+        kinds = {bool: (bool, "True or False"), int: (numbers.Integral, "a whole number"), str: (str, "a text")}
+        kinds |= {float: (numbers.Real, "a number"), tuple: ((tuple, list), "a list")}
+        wanted, words = kinds[kind]
+        if self.choices is not None:
+            return None if value in self.choices else f"one of {', '.join(map(str, self.choices))}"
+        if not isinstance(value, wanted) or isinstance(value, bool) != (kind is bool):
+            return words
+        if kind is float and not math.isfinite(value):
+            words = "a finite number"
+        elif (self.least is None or value >= self.least) and (self.most is None or value <= self.most):
+            return None
+        bound = f"{self.least} or more" if self.most is None else f"between {self.least} and {self.most}"
+        if kind is int:
+            return bound
+        return f"{'a finite number' if self.most is None else 'a number'}{',' * (self.most is None)} {bound}"
+
+
+def setting(default: Any, *, key: str, help: str, **more: Any) -> Any:
+    """A field of a settings class; the arguments are attributes of `Setting`."""
+    return field(default=default, metadata={_DECLARED: {"key": key, "help": help, **more}})
+
+
+def changed(settings: type[Settings], name: str, default: Any, **more: Any) -> Any:
+    """The field `name` of another settings class with another default."""
+    declared = {one.name: one.metadata[_DECLARED] for one in dataclasses.fields(settings) if one.metadata}
+    return field(default=default, metadata={_DECLARED: {**declared[name], **more}})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Base of all settings. Fields without a declaration are fixed: no front end sets them.
+
+    Raises:
+        SettingError: a value that is not allowed.
+    """
+
+    def __post_init__(self) -> None:
+        for name, one in self.declared().items():
+            object.__setattr__(self, name, one.checked(getattr(self, name), type(self)))
+        self.check()
+
+    @classmethod
+    def declared(cls) -> dict[str, Setting]:
+        """The declared settings by field name, in their order."""
+        return {
+            one.name: Setting(one.name, one.default, **one.metadata[_DECLARED])
+            for one in dataclasses.fields(cls)
+            if one.metadata
+        }
+
+    def check(self) -> None:
+        """Refuse values that do not go together; overridden where there are such. Raises SettingError."""
+
+    def error(self, text: str, *values: object) -> SettingError:
+        """An error about these settings; see SettingError."""
+        return SettingError(text, *values, owner=type(self))
+
+    def plain(self) -> dict[str, Any]:
+        """The declared settings with their values."""
+        return {name: getattr(self, name) for name in self.declared()}
+
+    def keyed(self, node: str = "") -> dict[str, Any]:
+        """The values by complete configuration key."""
+        return {one.dotted(node): getattr(self, name) for name, one in self.declared().items() if one.key}
+
+
+def tree_of(keyed: Mapping[str, Any]) -> dict[str, Any]:
+    """A nested mapping of dotted keys."""
+    tree: dict[str, Any] = {}
+    for dotted, value in keyed.items():
+        *path, last = dotted.split(".")
+        node = tree
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = value
+    return tree
+
+
+def at(tree: Mapping[str, Any], dotted: str) -> Any:
+    """The value of a dotted key in a nested mapping; None where there is none."""
+    value: Any = tree
+    for part in dotted.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def read_settings(settings: type[Settings], tree: Mapping[str, Any], node: str = "") -> dict[str, Any]:
+    """The settings that a configuration sets, by field name."""
+    found = {name: at(tree, one.dotted(node)) for name, one in settings.declared().items() if one.key}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class UpstreamKey:
+    """A key of the authors' configuration that is no setting of its own here.
+
+    Attributes:
+        key, default, help: below the method's node.
+        stands_for: the field that it sets; empty: it has no effect, and only its default is accepted.
+        meanings: from the key's value, as text, to that of the field; None where it says nothing.
+        reason: why it has no effect.
+    """
+
+    key: str
+    default: Any
+    help: str
+    stands_for: str = ""
+    meanings: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+    def apply(self, found: dict[str, Any], value: Any, node: str, declared: Setting | None) -> None:
+        """Translate the key's value into the field that it stands for, in place.
+
+        Raises:
+            InputError: the value is not allowed, or another key says otherwise.
+        """
+        dotted = f"TRAINER.{node}.{self.key}"
+        if value is None and not isinstance(self.default, str):
+            return
+        if declared is None:
+            if value != self.default:
+                raise InputError(f"{dotted} is {value}, but {self.reason}")
+            return
+        # yacs reads the text "None" as None.
+        if str(value) not in self.meanings:
+            raise InputError(
+                f"{dotted} is {value!r}; set it to one of {', '.join(self.meanings)}, or leave it and choose "
+                f"{declared.dotted(node)}."
+            )
+        meaning = self.meanings[str(value)]
+        if meaning is None:
+            return
+        if found.get(self.stands_for, declared.default) not in (declared.default, meaning):
+            raise InputError(
+                f"{dotted} is {value!r} and {declared.dotted(node)} is {found[self.stands_for]!r}, which are two "
+                f"{self.stands_for}s; set one of them only."
+            )
+        found[self.stands_for] = meaning
+
+
+@dataclass(frozen=True)
+class Recipes:
+    """Names of a method's published recipes, files in `configs/trainers/<trainer>`, by protocol.
+
+    Attributes:
+        default: base-to-new, and whatever has none of its own below. A file of this name with _DATASET after it holds
+            the settings for one data set, and replaces it there.
+        base2new_imagenet: base-to-new on ImageNet.
+        cross_dataset: for transfer from ImageNet.
+        few_shot: from data set (a file in configs/datasets) and shots.
+        tiny: for the small CLIP.
+    """
+
+    default: str
+    base2new_imagenet: str = ""
+    cross_dataset: str = ""
+    few_shot: Callable[[str, int], str] | None = None
+    tiny: str = "tiny"
+
+    @property
+    def all(self) -> set[str]:
+        """The names of all of them."""
+        cases = (("", 1), ("", 2), ("", 16), ("dtd", 1))
+        few_shot = {self.few_shot(*case) for case in cases} if self.few_shot else set()
+        return {self.default, self.base2new_imagenet, self.cross_dataset, self.tiny, *few_shot} - {""}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method: a learner, the objective that trains it, and everything that other parts need to know of them.
+
+    Attributes:
+        name: of the method, which is its trainer's unless `trainer` says otherwise.
+        node: of its configuration, `TRAINER.<node>`.
+        config: the learner's settings class.
+        learner: makes the learner of settings and CLIP.
+        recipes: names of its published recipes.
+        objective: name of what it minimises; other than cross-entropy, the method is named after it, and
+            TRAINER.OBJECTIVE cannot change it.
+        layout: the tensors' names in the checkpoints that its authors published; None if there are none.
+        folder: of its checkpoints, below the output folder: the registered name of its model.
+        needs_vit: it prompts the vision tower, which must be a ViT then.
+        precision: default of its key PREC.
+        prompts: name of the method that trains the same prompts by cross-entropy; empty: this one.
+        upstream_keys: see UpstreamKey.
+        trainer: registered name of its trainer, where another method's trains it with a recipe of its own.
+        learns: it has something to train.
+        venue, arxiv: where it was published.
+    """
+
+    name: str
+    node: str
+    config: type[Settings]
+    learner: Callable[[Any, nn.Module], PromptLearner]
+    recipes: Recipes
+    objective: str = CROSS_ENTROPY
+    layout: PublishedLayout | None = None
+    folder: str = "prompt_learner"
+    needs_vit: bool = True
+    precision: str = "fp16"
+    prompts: str = ""
+    upstream_keys: tuple[UpstreamKey, ...] = ()
+    trainer: str = ""
+    learns: bool = True
+    venue: str = ""
+    arxiv: str = ""
+
+    PRECISION_KEY: ClassVar[str] = "PREC"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trainer", self.trainer or self.name)
+        object.__setattr__(self, "prompts", self.prompts or self.name)
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The configuration keys that it declares, dotted, with their defaults."""
+        own = {self.PRECISION_KEY: self.precision, **{one.key: one.default for one in self.upstream_keys}}
+        return {**self.config().keyed(self.node), **{f"TRAINER.{self.node}.{key}": own[key] for key in own}}
+
+    def read(self, tree: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings that a configuration sets, by field name.
+
+        Raises:
+            InputError: a key of the authors' that is not allowed.
+        """
+        found = read_settings(self.config, tree, self.node)
+        for one in self.upstream_keys:
+            value = at(tree, f"TRAINER.{self.node}.{one.key}")
+            if at(tree, f"TRAINER.{self.node}") is not None:
+                one.apply(found, value, self.node, self.config.declared().get(one.stands_for))
+        return found
+
+    def told(self, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
+        """The settings that a checkpoint's tensors tell, by field name; a state dict under the learner's names."""
+        from .core.layout import prompt_sizes
+
+        sizes = prompt_sizes(state_dict)
+        rules = {name: one.told_by for name, one in self.config.declared().items() if one.told_by}
+        return {name: rule(state_dict) if callable(rule) else sizes.get(rule, 0) for name, rule in rules.items()}
+
+
+METHODS: dict[str, Method] = {}
+
+
+def declare(method: Method) -> Method:
+    """Make a method known by its name.
+
+    Raises:
+        InputError: the name is taken.
+    """
+    if METHODS.get(method.name, method) != method:
+        raise InputError(f"There is a method {method.name!r} already; choose another name than {', '.join(METHODS)}.")
+    METHODS[method.name] = method
+    return method
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """A question after the known name that this one resembles, or nothing."""
+    by_lower = {item.lower(): item for item in known}
+    guess = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f" Do you mean {by_lower[guess[0]]}?" if guess else ""
