@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
+
 import numpy as np
 import PIL
 import torch
