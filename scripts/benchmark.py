@@ -25,7 +25,6 @@ import platform
 import random
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,14 +38,11 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # openai-clip imports pkg_resources
-    from clip.model import CLIP
-
 from scripts.straightforward_bmip import StraightforwardBMIP
 from trainers.prompting.bmip import VARIANTS, BMIPConfig, BMIPLearner
 from trainers.prompting.class_groups import free_memory, peak_memory
 from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights, use_tf32
+from trainers.prompting.openai_clip import CLIP
 from trainers.prompting.prompted_clip import AUTOMATIC, PromptedCLIP
 
 # Arguments of `clip.model.CLIP`; "tiny" is there to try the script.

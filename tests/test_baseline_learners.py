@@ -6,8 +6,6 @@ import copy
 
 import pytest
 import torch
-from clip import clip
-from clip.model import CLIP
 from conftest import SMALL, make_clip
 from test_prompted_clip import VIT_B16
 from torch.nn import functional as F
@@ -23,6 +21,7 @@ from trainers.prompting.errors import InputError
 from trainers.prompting.ivlp import IVLPConfig, IVLPLearner
 from trainers.prompting.learner import FixedSentence, PromptLearner
 from trainers.prompting.maple import MaPLeConfig, MaPLeLearner
+from trainers.prompting.openai_clip import CLIP, clip
 from trainers.prompting.prompted_clip import PromptedCLIP
 from trainers.vpt import VPT
 from trainers.zsclip import ZeroshotCLIP2

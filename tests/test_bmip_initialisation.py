@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from clip import clip
 from conftest import make_clip
 
 from trainers.prompting.bmip import BMIPConfig, BMIPLearner
+from trainers.prompting.openai_clip import clip
 
 WIDE = dict(vision_width=640, transformer_width=512, transformer_heads=8)
 

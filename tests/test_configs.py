@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from clip.model import CLIP
 
 import train
 import trainers
@@ -15,6 +14,7 @@ from trainers.bmip import config_from_cfg
 from trainers.config import build_cfg, read_yaml
 from trainers.prompting.clip_io import load_clip
 from trainers.prompting.errors import InputError
+from trainers.prompting.openai_clip import CLIP
 
 trainers.register_all()
 CONFIGS = Path(__file__).parents[1] / "configs"

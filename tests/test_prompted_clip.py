@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from clip import clip
 from conftest import make_clip
 
 from trainers.prompting.bmip import BMIPConfig, BMIPLearner
 from trainers.prompting.clip_io import load_clip
 from trainers.prompting.learner import FixedSentence, PromptLearner, TowerPrompts
+from trainers.prompting.openai_clip import clip
 from trainers.prompting.prompted_clip import PromptedCLIP
 
 VIT_B16 = dict(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from clip import clip
 from conftest import make_clip
 
 from trainers.prompting.clip_io import PRECISIONS, cast_matmul_weights, load_clip
@@ -14,6 +13,7 @@ from trainers.prompting.errors import InputError
 from trainers.prompting.ivlp import IVLPConfig, IVLPLearner
 from trainers.prompting.learner import FixedSentence
 from trainers.prompting.maple import MaPLeConfig, MaPLeLearner
+from trainers.prompting.openai_clip import clip
 from trainers.prompting.prompted_clip import PromptedCLIP
 
 RESNET = dict(vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None, embed_dim=32)

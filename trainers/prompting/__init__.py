@@ -8,6 +8,7 @@ coop.py, cocoop.py, ivlp.py, maple.py   the baselines' learners
 released.py        checkpoints that the methods' authors published
 class_tokens.py    class names to token sequences
 clip_io.py         weights and precision
+openai_clip.py     imports `clip`
 metrics.py         open-world metrics
 summary.py         what a method trains
 classifier.py      a prompted CLIP as a scikit-learn estimator, which this one module needs; see docs/API.md
