@@ -15,10 +15,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
-from benchmark import class_names
+from benchmark import class_names, count_flop
 from launch import METHODS, ROOT
 from tabulate import tabulate
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import train
@@ -38,7 +37,7 @@ def step_flop(model: PromptedCLIP, objective: Objective, images: torch.Tensor) -
     """Floating-point operations of a training step, without what teachers compute once before training."""
     with contextlib.redirect_stdout(sys.stderr):
         objective.prepare(model, class_names(CLASSES))
-    with FlopCounterMode(display=False) as counter:
+    with count_flop() as counter:
         loss = objective.loss(model, [images] * objective.views, torch.zeros(len(images), dtype=torch.long))
         if loss.total.requires_grad:
             loss.total.backward()
