@@ -6,8 +6,6 @@ import copy
 
 import pytest
 import torch
-from clip import clip
-from clip.model import CLIP
 from conftest import SMALL, make_clip
 from test_prompted_clip import VIT_B16
 from torch.nn import functional as F
@@ -18,6 +16,7 @@ from trainers.config import default_cfg
 from trainers.ivlp import IVLP
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
 from trainers.prompting.core.learner import FixedSentence, PromptLearner
+from trainers.prompting.core.openai_clip import CLIP, clip
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
 from trainers.prompting.learners.cocoop import CoCoOpLearner

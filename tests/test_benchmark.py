@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from scripts.tools import benchmark
 
@@ -48,6 +51,21 @@ def test_a_test_encodes_the_classes_once_and_all_its_batches(monkeypatch):
     step(4)
     step(4)
     assert calls.count("encode_text") == 2 and calls.count("encode_image") == 8
+
+
+def test_the_fused_attention_is_counted_as_its_matrix_products():
+    query, key, value = (torch.ones(2, 3, tokens, 8, requires_grad=True) for tokens in (5, 7, 7))
+    counted = {}
+    for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.MATH):
+        with sdpa_kernel(backend), benchmark.count_flop() as forward:
+            output = F.scaled_dot_product_attention(query, key, value)
+        with benchmark.count_flop() as backward:
+            output.sum().backward()
+        counted[backend] = forward.get_total_flops(), backward.get_total_flops()
+    one_product = 2 * query.numel() * key.shape[-2]
+    assert counted[SDPBackend.MATH] == (2 * one_product, 4 * one_product)
+    # The fused kernel keeps no attention map, so its backward pass computes it a second time.
+    assert counted[SDPBackend.FLASH_ATTENTION] == (2 * one_product, 5 * one_product)
 
 
 def test_a_baseline_without_room_is_left_out_and_shown_as_such(monkeypatch):

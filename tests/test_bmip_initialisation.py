@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from clip import clip
 from conftest import make_clip
 
+from trainers.prompting.core.openai_clip import clip
 from trainers.prompting.learners.bmip import BMIPConfig, BMIPLearner
 
 WIDE = dict(vision_width=640, transformer_width=512, transformer_heads=8)

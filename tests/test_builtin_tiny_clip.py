@@ -6,11 +6,11 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-import clip
 import numpy as np
 import pytest
 import torch
-from clip.model import CLIP, build_model
+
+from trainers.prompting.core.openai_clip import CLIP, build_model, clip
 
 REPOSITORY = Path(__file__).parent.parent
 WEIGHTS = REPOSITORY / "trainers" / "prompting" / "weights" / "tiny_clip.npz"

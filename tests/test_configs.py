@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from clip.model import CLIP
 
 import train
 import trainers
@@ -14,6 +13,7 @@ from trainers.base import TRAINER_REGISTRY
 from trainers.bmip import config_from_cfg
 from trainers.config import build_cfg, read_yaml
 from trainers.prompting.core.clip_weights import load_clip
+from trainers.prompting.core.openai_clip import CLIP
 from trainers.prompting.errors import InputError
 
 trainers.register_all()

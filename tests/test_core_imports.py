@@ -22,6 +22,12 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 """
 
+COMMANDS = [
+    "train.py --trainer VPT --dataset-config-file configs/datasets/digits.yaml --backbone tiny --summary",
+    "scripts/benchmark.py --help",
+    "scripts/pretrain_tiny_clip.py --help",
+]
+
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-W", "ignore", "-c", code, *arguments]
@@ -62,3 +68,20 @@ def test_every_public_name_is_there():
     assert set(trainers.prompting.__all__) <= set(dir(trainers.prompting))
     with pytest.raises(AttributeError, match="no attribute 'Prompts'"):
         trainers.prompting.Prompts  # noqa: B018
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split()[0])
+def test_a_command_that_uses_clip_does_not_speak_of_its_packaging(command):
+    done = subprocess.run([sys.executable, *command.split()], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "pkg_resources" not in done.stderr
+
+
+def test_other_warnings_are_given_after_clip_as_before():
+    code = """
+import trainers.prompting.clip_io
+import warnings
+warnings.warn_explicit("pkg_resources is deprecated as an API", UserWarning, "users.py", 1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "users.py:1: UserWarning: pkg_resources" in done.stderr

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from clip import clip
 from conftest import make_clip
 
 from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.core.learner import FixedSentence, PromptLearner, TowerPrompts
+from trainers.prompting.core.openai_clip import clip
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.learners.bmip import BMIPConfig, BMIPLearner
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from clip import clip
 
 import train
 from trainers.prompting.core import summary
+from trainers.prompting.core.openai_clip import clip
 
 ROOT = Path(__file__).parents[1]
 IMAGENET = ["--dataset-config-file", str(ROOT / "configs/datasets/imagenet.yaml")]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from clip import clip
 
 from trainers.config import default_cfg
 from trainers.prompting.core.clip_weights import load_clip
+from trainers.prompting.core.openai_clip import clip
 from trainers.zsclip import ZeroshotCLIP
 
 

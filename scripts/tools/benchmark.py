@@ -25,7 +25,6 @@ import platform
 import random
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,18 +33,15 @@ import torch
 from tabulate import tabulate
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # openai-clip imports pkg_resources
-    from clip.model import CLIP
-
 from scripts.tools.straightforward_bmip import StraightforwardBMIP
 from trainers.prompting.core.batching import free_memory, peak_memory
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, use_tf32
+from trainers.prompting.core.openai_clip import CLIP
 from trainers.prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
 from trainers.prompting.learners.bmip import VARIANTS, BMIPConfig, BMIPLearner
 
@@ -155,6 +151,23 @@ def make_step(task: Task, entry: Entry, device: torch.device) -> Callable[[int],
     return encode_images if entry.model == PLAIN or task.work == IMAGES else {TRAIN: train, TEST: test}[task.work]
 
 
+def count_flop() -> FlopCounterMode:
+    """A context that counts the floating-point operations of matrix products, convolutions and attention."""
+
+    def forward(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
+        return sdpa_flop_count(query, key, value)
+
+    def backward(
+        gradient: Sequence[int], query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
+    ) -> int:
+        return sdpa_backward_flop_count(gradient, query, key, value)
+
+    # Some releases of PyTorch have no formulas for the fused attention on a CPU, and count it as nothing.
+    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    fused_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    return FlopCounterMode(display=False, custom_mapping={fused: forward, fused_backward: backward})
+
+
 def serve(connection: multiprocessing.connection.Connection, task: Task, entry: Entry, device: str) -> None:
     """In a process of its own: build, then answer a number of batches with their seconds and the peak memory.
 
@@ -167,7 +180,7 @@ def serve(connection: multiprocessing.connection.Connection, task: Task, entry: 
         step = make_step(task, entry, device)
         while batches := connection.recv():
             if batches == COUNT:
-                with FlopCounterMode(display=False) as counter:
+                with count_flop() as counter:
                     step(1)
                 connection.send(counter.get_total_flops())
                 continue
@@ -247,8 +260,7 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
         records.append({**task._asdict(), **entry._asdict(), "seconds": best, "peak_bytes": peaks.get(entry)})
         records[-1]["remark"] = remark
         # One batch is counted, and a test is not four times its first batch.
-        known = best and task.work != TEST and _counts_attention()
-        records[-1]["flop"] = flops[entry] if known else None
+        records[-1]["flop"] = flops[entry] if best and task.work != TEST else None
         records[-1]["product_flop_per_second"] = speeds[entry.precision]
     for record in records:
         known = record["seconds"] and records[0]["seconds"]
@@ -271,11 +283,6 @@ def profile(task: Task, entry: Entry, device: str, rows: int = 10) -> str:
     total = sum(map(microseconds, operations))
     lines = [[operation.key, operation.count, f"{microseconds(operation) / total:.1%}"] for operation in operations]
     return tabulate(lines[:rows], ["operation", "calls", "share of the step"], tablefmt="github")
-
-
-def _counts_attention() -> bool:
-    """Whether this PyTorch counts the operations of the fused attention on a CPU; elsewhere it always does."""
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu in flop_registry
 
 
 def _fits(task: Task, device: str) -> bool:

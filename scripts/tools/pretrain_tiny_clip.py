@@ -23,11 +23,9 @@ import sys
 import time
 from pathlib import Path
 
-import clip
 import numpy as np
 import torch
 import torch.nn.functional as F
-from clip.model import CLIP
 from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
@@ -42,6 +40,7 @@ from datasets.builtin.drawing import PICTURE, STYLES  # noqa: E402
 from datasets.builtin.glyphs import DIGITS, OTHERS, SYMBOLS  # noqa: E402
 from datasets.builtin.symbols import VARIANTS  # noqa: E402
 from trainers.prompting.core.clip_weights import load_clip  # noqa: E402
+from trainers.prompting.core.openai_clip import CLIP, clip  # noqa: E402
 
 ARCHITECTURE = {
     "embed_dim": 64,

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from clip import clip
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from trainers.prompting.core.openai_clip import clip
 
 if TYPE_CHECKING:
     from trainers.prompting.learners.bmip import BMIPLearner

@@ -16,17 +16,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 from tabulate import tabulate
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 import train
 import trainers
 from experiments.launch import METHODS, ROOT
-from scripts.tools.benchmark import class_names
+from scripts.tools.benchmark import class_names, count_flop
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import build_cfg
-from trainers.prompting.checkpoints.published import prompt_sizes
 from trainers.prompting.core.clip_weights import image_resolution
+from trainers.prompting.core.layout import prompt_sizes
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.summary import SIZES, clip_of_size, trained_numbers
 from trainers.prompting.objectives.objective import Objective
@@ -38,7 +37,7 @@ def step_flop(model: PromptedCLIP, objective: Objective, images: torch.Tensor) -
     """Floating-point operations of a training step, without what teachers compute once before training."""
     with contextlib.redirect_stdout(sys.stderr):
         objective.prepare(model, class_names(CLASSES))
-    with FlopCounterMode(display=False) as counter:
+    with count_flop() as counter:
         loss = objective.loss(model, [images] * objective.views, torch.zeros(len(images), dtype=torch.long))
         if loss.total.requires_grad:
             loss.total.backward()

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from clip import clip
 from torch import Tensor
 
 from ..errors import InputError, SettingError
+from .openai_clip import clip
 
 # Where the class name stands: behind all prompts, between their halves, in front of them (CoOp's names).
 POSITIONS = ("end", "middle", "front")

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from clip import clip
-from clip.model import CLIP, build_model
 from torch import Tensor, nn
 
 from ..errors import SettingError
+from .openai_clip import CLIP, build_model, clip
 
 TINY = Path(__file__).parents[1] / "weights" / "tiny_clip.npz"
 

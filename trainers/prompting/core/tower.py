@@ -27,13 +27,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-from clip.model import QuickGELU
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import attend, to_one_batch, visible_from
 from .interaction import attention_readout
 from .learner import TowerPrompts
+from .openai_clip import QuickGELU
 
 # What was read of the slots as they were left, by layer and whether relative.
 Readouts = dict[tuple[int, bool], Tensor]
