@@ -226,7 +226,7 @@ def test_patience_starts_anew_with_every_gain_and_the_best_model_is_deployed(run
     def test_split(trainer, split=None):
         if split != "val":
             return test(trainer, split)
-        counts.append(trainer.epochs_without_gain)
+        counts.append(trainer.early_stopping.waited)
         return next(scripted)
 
     monkeypatch.setattr(PromptTrainer, "test", test_split)
