@@ -20,8 +20,8 @@ from yacs.config import CfgNode
 
 from .objectives import OBJECTIVES, build_objective
 from .prompting.core.prompted_clip import AUTOMATIC
-from .prompting.errors import InputError
-from .prompting.methods import suggestion
+from .prompting.errors import InputError, suggestion
+from .prompting.recipes import read_files
 
 # What all methods share and Dassl does not have; CoOp, MaPLe and BMIP declare these in their train.py.
 COMMON_DEFAULTS: dict[str, Any] = {
@@ -88,35 +88,13 @@ def _declare(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
             cfg[key] = value
 
 
-def read_yaml(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, CfgNode]]:
-    """Read a YAML file and the files that its `_BASE_` names, in the order in which they are to be merged.
-
-    `_BASE_` is a path, or a list of paths, relative to the file that names it; bases come first, so that a file
-    overrules its bases.
+def read_yaml(path: str | Path) -> list[tuple[Path, CfgNode]]:
+    """Read a YAML file, its bases and the variant in its name, in the order in which they are to be merged.
 
     Raises:
-        InputError: a file that does not exist, is no YAML mapping, or is its own base.
+        InputError: as `prompting.recipes.read_files`.
     """
-    path = Path(path)
-    if path.resolve() in seen:
-        raise InputError(f"{path} is its own _BASE_: {' -> '.join(str(file) for file in (*seen, path.resolve()))}.")
-    if not path.is_file():
-        raise InputError(f"There is no configuration file {path}{_neighbours(path)}.")
-    try:
-        with path.open() as file:
-            node = CfgNode.load_cfg(file)
-    except Exception as error:
-        raise InputError(f"{path} is not a YAML mapping of configuration keys: {error}") from error
-    bases = node.pop("_BASE_", [])
-    files = []
-    for base in [bases] if isinstance(bases, str) else bases:
-        files += read_yaml(path.parent / base, (*seen, path.resolve()))
-    return [*files, (path, node)]
-
-
-def _neighbours(path: Path) -> str:
-    there = sorted(file.name for file in path.parent.glob("*.yaml"))
-    return f"; {path.parent} has {', '.join(there)}" if there else ""
+    return [(file, CfgNode(keys)) for file, keys in read_files(path)]
 
 
 def build_cfg(args: argparse.Namespace) -> CfgNode:

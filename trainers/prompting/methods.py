@@ -7,10 +7,9 @@ says of its configuration is translated into them.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import numbers
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from .checkpoints.published import ReleasedLayout, prompt_sizes
 from .core.learner import FixedSentence, PromptLearner
-from .errors import InputError
+from .errors import InputError, suggestion
 from .learners import bmip, cocoop, coop, ivlp, maple
 
 TINY = "tiny"
@@ -333,10 +332,3 @@ def get_method(name: str) -> Method:
     if name not in METHODS:
         raise InputError(f"method is {name!r}; set it to one of {', '.join(METHODS)}.{suggestion(str(name), METHODS)}")
     return METHODS[name]
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """A question after the known name that this one resembles, or nothing."""
-    by_lower = {item.lower(): item for item in known}
-    guess = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return f" Do you mean {by_lower[guess[0]]}?" if guess else ""
