@@ -25,6 +25,10 @@ from typing import Any
 
 import yaml
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from trainers.prompting.recipes import CONFIGS, read_files, read_merged, value_at, variants_of_recipe
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "bmip_plugin"
 MANIFEST = f"{PACKAGE}/manifest.json"
@@ -216,7 +220,10 @@ def make_plugin(checkout: Path) -> Plugin:
             files[f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}"] = path.read_bytes()
     for path in sources(ROOT / "minidassl"):
         files[path.relative_to(ROOT).as_posix()] = path.read_bytes()
-    for path in sorted((ROOT / "configs" / "trainers" / METHOD).glob("*.yaml")):
+    for folder in ("base", "variants", "trainers"):
+        for path in sorted((CONFIGS / folder).rglob("*.yaml")):
+            files[f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}"] = path.read_bytes()
+    for path in recipe_paths(CONFIGS / "trainers" / METHOD):
         text = recipe(path, name)
         if text is not None:
             files[f"configs/trainers/{name}/{path.name}"] = text.encode()
@@ -266,46 +273,28 @@ def entry(name: str) -> str:
     )
 
 
+def recipe_paths(folder: Path) -> list[Path]:
+    """The recipes of a method, as paths for `read_files`: its files, and those on bases alone with each variant."""
+    paths = sorted(folder.glob("*.yaml"))
+    for path in tuple(paths):
+        if all(base.resolve().parent != folder for base, _ in read_files(path)[:-1]):
+            paths += [path.with_name(f"{path.stem}_{variant}.yaml") for variant in variants_of_recipe(path)]
+    return paths
+
+
 def recipe(path: Path, name: str) -> str | None:
-    """A configuration file with its bases merged in, which Dassl does not do; None if it is about data sets."""
-    merged = merge_bases(path)
-    if any(find(merged, node) is not None for node in DATA_NODES):
+    """A recipe with its bases and its variant merged in, which Dassl does not do; None if it is about data sets."""
+    merged = read_merged(path)
+    if any(value_at(merged, node) is not None for node in DATA_NODES):
         return None
     trainer = merged.setdefault("TRAINER", {})
     trainer["RECIPE"] = path.stem
     trainer[name.upper()] = trainer.pop(METHOD, {})
-    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    own, _ = read_files(path)[-1]
+    comments = [line for line in own.read_text().splitlines() if line.startswith("#")]
     return "\n".join(
         [*comments, "# Written by install_plugin.py, with all bases merged in.", "", ""]
     ) + yaml.safe_dump(merged, sort_keys=False, default_flow_style=None, width=100)
-
-
-def merge_bases(path: Path) -> dict[str, Any]:
-    """A YAML file and the files that its `_BASE_` names, as one mapping; later ones overrule."""
-    own = yaml.safe_load(path.read_text())
-    bases = own.pop("_BASE_", [])
-    merged: dict[str, Any] = {}
-    for base in [bases] if isinstance(bases, str) else bases:
-        update(merged, merge_bases(path.parent / base))
-    update(merged, own)
-    return merged
-
-
-def update(into: dict[str, Any], new: dict[str, Any]) -> None:
-    """Merge nested mappings in place."""
-    for key, value in new.items():
-        if isinstance(value, dict):
-            update(into.setdefault(key, {}), value)
-        else:
-            into[key] = value
-
-
-def find(mapping: dict[str, Any], key: str) -> Any:
-    """The value of a dotted key, or None."""
-    value: Any = mapping
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
 
 
 def add_import(train: bytes, path: Path) -> tuple[bytes, int]:

@@ -19,10 +19,11 @@ from dassl.utils import Registry
 from yacs.config import CfgNode
 
 from .prompting.core.prompted_clip import AUTOMATIC
-from .prompting.declaration import CROSS_ENTROPY, RUN_KEYS, Method, Settings, at, read_settings, suggestion, tree_of
-from .prompting.errors import InputError, worded
+from .prompting.declaration import CROSS_ENTROPY, RUN_KEYS, Method, Settings, read_settings, tree_of
+from .prompting.errors import InputError, suggestion, worded
 from .prompting.methods import OBJECTIVES
 from .prompting.objectives.objective import Objective, RunFacts
+from .prompting.recipes import read_files, value_at
 
 # What all methods share and Dassl does not have; CoOp, MaPLe and BMIP declare these in their train.py.
 COMMON_DEFAULTS: dict[str, Any] = {
@@ -150,35 +151,13 @@ def key_names(cfg: CfgNode, method: Method) -> Callable[[str, type | None], str]
     return name_of
 
 
-def read_yaml(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, CfgNode]]:
-    """Read a YAML file and the files that its `_BASE_` names, in the order in which they are to be merged.
-
-    `_BASE_` is a path, or a list of paths, relative to the file that names it; bases come first, so that a file
-    overrules its bases.
+def read_yaml(path: str | Path) -> list[tuple[Path, CfgNode]]:
+    """Read a YAML file, its bases and the variant in its name, in the order in which they are to be merged.
 
     Raises:
-        InputError: a file that does not exist, is no YAML mapping, or is its own base.
+        InputError: as `prompting.recipes.read_files`.
     """
-    path = Path(path)
-    if path.resolve() in seen:
-        raise InputError(f"{path} is its own _BASE_: {' -> '.join(str(file) for file in (*seen, path.resolve()))}.")
-    if not path.is_file():
-        raise InputError(f"There is no configuration file {path}{_neighbours(path)}.")
-    try:
-        with path.open() as file:
-            node = CfgNode.load_cfg(file)
-    except Exception as error:
-        raise InputError(f"{path} is not a YAML mapping of configuration keys: {error}") from error
-    bases = node.pop("_BASE_", [])
-    files = []
-    for base in [bases] if isinstance(bases, str) else bases:
-        files += read_yaml(path.parent / base, (*seen, path.resolve()))
-    return [*files, (path, node)]
-
-
-def _neighbours(path: Path) -> str:
-    there = sorted(file.name for file in path.parent.glob("*.yaml"))
-    return f"; {path.parent} has {', '.join(there)}" if there else ""
+    return [(file, CfgNode(keys)) for file, keys in read_files(path)]
 
 
 def build_cfg(args: argparse.Namespace) -> CfgNode:
@@ -217,7 +196,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
         raise InputError(f"Options behind the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
     for key, value in zip(options[::2], options[1::2]):
         try:
-            cfg.merge_from_list([key, _float_text(value) if isinstance(at(cfg, key), float) else value])
+            cfg.merge_from_list([key, _float_text(value) if isinstance(value_at(cfg, key), float) else value])
         except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
             raise InputError(f"{key} {value}: {_explain(error)}") from error
     _check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, TRAINER_REGISTRY)
@@ -262,7 +241,7 @@ def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective],
     unused = [key for key in dict.fromkeys(given) if key.rpartition(".")[0] in nodes and key not in read]
     if unused:
         raise InputError(
-            f"{', '.join(f'{key} is {at(cfg, key)!r}' for key in unused)}, but {cfg.TRAINER.NAME} (--trainer) has the "
+            f"{', '.join(f'{key} is {value_at(cfg, key)!r}' for key in unused)}, but {cfg.TRAINER.NAME} (--trainer) has the "
             f"prompts of TRAINER.{method.node}, whose keys alone set their number, depth, words and precision. Set "
             f"those instead; recipes in configs/trainers/{cfg.TRAINER.NAME} do, and docs/METHODS.md says which stands "
             "for which published one."

@@ -9,14 +9,14 @@ its learner and its recipes; `declare` makes it known. Importing this module doe
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import numbers
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import InputError, SettingError
+from .recipes import value_at
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -159,17 +159,9 @@ def tree_of(keyed: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def at(tree: Mapping[str, Any], dotted: str) -> Any:
-    """The value of a dotted key in a nested mapping; None where there is none."""
-    value: Any = tree
-    for part in dotted.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
-
-
 def read_settings(settings: type[Settings], tree: Mapping[str, Any], node: str = "") -> dict[str, Any]:
     """The settings that a configuration sets, by field name."""
-    found = {name: at(tree, one.dotted(node)) for name, one in settings.declared().items() if one.key}
+    found = {name: value_at(tree, one.dotted(node)) for name, one in settings.declared().items() if one.key}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -308,8 +300,8 @@ class Method:
         """
         found = read_settings(self.config, tree, self.node)
         for one in self.upstream_keys:
-            value = at(tree, f"TRAINER.{self.node}.{one.key}")
-            if at(tree, f"TRAINER.{self.node}") is not None:
+            value = value_at(tree, f"TRAINER.{self.node}.{one.key}")
+            if value_at(tree, f"TRAINER.{self.node}") is not None:
                 one.apply(found, value, self.node, self.config.declared().get(one.stands_for))
         return found
 
@@ -335,10 +327,3 @@ def declare(method: Method) -> Method:
         raise InputError(f"There is a method {method.name!r} already; choose another name than {', '.join(METHODS)}.")
     METHODS[method.name] = method
     return method
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """A question after the known name that this one resembles, or nothing."""
-    by_lower = {item.lower(): item for item in known}
-    guess = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return f" Do you mean {by_lower[guess[0]]}?" if guess else ""

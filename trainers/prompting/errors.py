@@ -1,9 +1,10 @@
-"""Errors that mean "the input is wrong, and here is the remedy"."""
+"""Errors that mean "the input is wrong, and here is the remedy", and the words that they use."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import difflib
+from collections.abc import Callable, Iterable, Iterator
 from string import Formatter
 
 
@@ -59,3 +60,10 @@ def worded(name_of: Callable[[str, type | None], str], before: str = "") -> Iter
         if before:
             raise InputError(before + str(error)) from error
         raise
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """A question after the known name that this one resembles, or nothing."""
+    by_lower = {item.lower(): item for item in known}
+    guess = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f" Do you mean {by_lower[guess[0]]}?" if guess else ""

@@ -6,8 +6,8 @@ import importlib
 import pkgutil
 
 from . import learners, objectives
-from .declaration import CROSS_ENTROPY, METHODS, PLUGIN_SUFFIX, Method, suggestion
-from .errors import InputError
+from .declaration import CROSS_ENTROPY, METHODS, PLUGIN_SUFFIX, Method
+from .errors import InputError, suggestion
 from .objectives.objective import OBJECTIVES
 
 __all__ = ["METHODS", "OBJECTIVES", "get_method", "identify", "in_order", "of_trainer"]
