@@ -1,4 +1,4 @@
-"""Who answers to the name ``dassl``."""
+"""Who answers to the name ``dassl``: an importable upstream, else the stand-in; decided at its first use."""
 
 from __future__ import annotations
 
@@ -14,38 +14,62 @@ _OWN = __package__
 STAND_IN = "Dassl: built-in stand-in"
 
 
-def choose() -> str:
-    """Leave an importable upstream Dassl alone, else answer to its name; return one line that says which."""
-    spec = importlib.util.find_spec("dassl")
-    if spec is None:
-        return install()
-    try:
-        # The part that pulls in everything upstream needs.
-        importlib.import_module("dassl.engine")
-    except Exception as error:  # whatever a foreign package raises while it is imported
-        install()
-        place = os.path.dirname(spec.origin) if spec.origin else list(spec.submodule_search_locations or [])
-        return f"{STAND_IN} (upstream at {place} cannot be imported: {error})"
-    upstream = sys.modules["dassl"]
-    version = getattr(upstream, "__version__", "of unknown version")
-    return f"Dassl: upstream {version} at {os.path.dirname(upstream.__file__)}"
+def _is_dassl(name: str) -> bool:
+    return name == "dassl" or name.startswith("dassl.")
 
 
-def install() -> str:
-    """Answer to the name; return one line that says so."""
-    # What an import of upstream has left behind must not be mixed with the stand-in.
-    for name in [name for name in sys.modules if name == "dassl" or name.startswith("dassl.")]:
-        del sys.modules[name]
-    sys.meta_path.insert(0, _AliasFinder())
-    return STAND_IN
+class Finder(MetaPathFinder):
+    """Resolves ``dassl`` and everything below it, to the modules of this package if upstream cannot be imported.
 
+    Attributes:
+        choice: one line that says who answers; ``None`` before the decision.
+    """
 
-class _AliasFinder(MetaPathFinder):
-    """Resolves ``dassl`` and everything below it to the modules of this package."""
+    def __init__(self) -> None:
+        self.choice: str | None = None
+        self._upstream = False  # it answers, or is being tried
+
+    def decide(self) -> str:
+        """Try upstream once, and say who answers."""
+        if self.choice is None:
+            self._upstream = True
+            self.choice = self._try_upstream()
+        return self.choice
+
+    def take(self) -> str:
+        """Answer to the name even where upstream could; to be called before anything of it is in use."""
+        if self.choice is None or self._upstream:
+            self.choice = self._install()
+        return self.choice
+
+    def _try_upstream(self) -> str:
+        spec = importlib.util.find_spec("dassl")
+        if spec is None:
+            return self._install()
+        try:
+            # The part that pulls in everything upstream needs.
+            importlib.import_module("dassl.engine")
+        except Exception as error:  # whatever a foreign package raises while it is imported
+            place = os.path.dirname(spec.origin) if spec.origin else list(spec.submodule_search_locations or [])
+            return f"{self._install()} (upstream at {place} cannot be imported: {error})"
+        upstream = sys.modules["dassl"]
+        version = getattr(upstream, "__version__", "of unknown version")
+        return f"Dassl: upstream {version} at {os.path.dirname(upstream.__file__)}"
+
+    def _install(self) -> str:
+        self._upstream = False
+        # What an import of upstream has left behind must not be mixed with the stand-in.
+        for name in [name for name in sys.modules if _is_dassl(name)]:
+            del sys.modules[name]
+        return STAND_IN
 
     def find_spec(self, fullname: str, path: object = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if fullname != "dassl" and not fullname.startswith("dassl."):
+        if not _is_dassl(fullname) or (self._upstream and self.choice is None):
             return None
+        self.decide()
+        if self._upstream:
+            # The decision may just have imported it; it must not run a second time.
+            return ModuleSpec(fullname, _Loader(fullname), is_package=True) if fullname in sys.modules else None
         own_name = _OWN + fullname[len("dassl") :]
         if importlib.util.find_spec(own_name) is None:
             raise ModuleNotFoundError(
@@ -53,20 +77,20 @@ class _AliasFinder(MetaPathFinder):
                 "0.6.3 from its repository if you need it",
                 name=fullname,
             )
-        return ModuleSpec(fullname, _AliasLoader(own_name), is_package=True)
+        return ModuleSpec(fullname, _Loader(own_name), is_package=True)
 
 
-class _AliasLoader(Loader):
-    """Hands out a module under a second name, the same object."""
+class _Loader(Loader):
+    """Hands out a module under a second name, or a second time, the same object."""
 
-    def __init__(self, own_name: str) -> None:
-        self.own_name = own_name
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(self.own_name)
-        self.own_spec = module.__spec__
+        module = importlib.import_module(self.name)
+        self.spec = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
         # The import system has just put the alias's spec on the module; it already ran under its own.
-        module.__spec__ = self.own_spec
+        module.__spec__ = self.spec

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
+from .own.optim_defaults import OPTIM
+
 _DEFAULTS = {
     "VERSION": 1,
     "OUTPUT_DIR": "./output",
@@ -71,29 +73,7 @@ _DEFAULTS = {
         "BACKBONE": {"NAME": "", "PRETRAINED": True},
         "HEAD": {"NAME": "", "HIDDEN_LAYERS": (), "ACTIVATION": "relu", "BN": True, "DROPOUT": 0.0},
     },
-    "OPTIM": {
-        "NAME": "adam",
-        "LR": 0.0003,
-        "WEIGHT_DECAY": 0.0005,
-        "MOMENTUM": 0.9,
-        "SGD_DAMPNING": 0,  # spelled as everywhere in this field
-        "SGD_NESTEROV": False,
-        "RMSPROP_ALPHA": 0.99,
-        "ADAM_BETA1": 0.9,
-        "ADAM_BETA2": 0.999,
-        "STAGED_LR": False,
-        "NEW_LAYERS": (),
-        "BASE_LR_MULT": 0.1,
-        "LR_SCHEDULER": "single_step",
-        "STEPSIZE": (-1,),  # epochs; below 1: MAX_EPOCH
-        "GAMMA": 0.1,
-        "MAX_EPOCH": 10,
-        "WARMUP_EPOCH": -1,  # below 1: no warm-up
-        "WARMUP_TYPE": "linear",
-        "WARMUP_CONS_LR": 1e-05,
-        "WARMUP_MIN_LR": 1e-05,
-        "WARMUP_RECOUNT": True,
-    },
+    "OPTIM": OPTIM,
     "TRAIN": {
         "CHECKPOINT_FREQ": 0,  # epochs between checkpoints that are kept; below 1: the last one only
         "PRINT_FREQ": 10,  # batches between log lines
@@ -118,15 +98,3 @@ cfg_default = CfgNode(_DEFAULTS)
 def get_cfg_default() -> CfgNode:
     """Return a fresh, unfrozen configuration; new keys may be assigned to it before it is frozen."""
     return cfg_default.clone()
-
-
-def clean_cfg(cfg: CfgNode, trainer: str) -> None:
-    """Remove the ``TRAINER`` nodes of every method but one, in place, so that the printed configuration stays short.
-
-    Args:
-        cfg: configuration to change.
-        trainer: registered trainer name; its node is the same name in capitals.
-    """
-    keep = {"NAME", trainer.upper()}
-    for key in [key for key in cfg.TRAINER if key not in keep]:
-        del cfg.TRAINER[key]

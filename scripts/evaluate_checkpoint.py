@@ -16,26 +16,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from minidassl.own.checkpoint import BEST_FILE, CheckpointError, epoch_file, load_checkpoint, saved_epochs
+from minidassl.own.checkpoint import load_checkpoint
+from minidassl.own.run_folder import CheckpointError, find_checkpoint
 
 import train
 import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.prompting.checkpoints.published import prompt_sizes
 from trainers.prompting.errors import InputError
-
-
-def find_file(folder: Path, epoch: int | None) -> Path:
-    """The file that train.py will load: an epoch's, or else the best on validation, or else the newest epoch's."""
-    epochs = saved_epochs(folder)
-    names = [epoch_file(epoch)] if epoch is not None else [BEST_FILE, *(epoch_file(last) for last in epochs[-1:])]
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise InputError(
-        f"There is no {' or '.join(names)} in {folder}; it has {epochs or 'no epochs'}. Check --model-dir, --trainer "
-        "and --load-epoch."
-    )
 
 
 def settings_of(file: Path, trainer: type) -> list[str]:
@@ -79,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     trainer = TRAINER_REGISTRY.get(args.trainer)
     try:
-        settings = settings_of(find_file(args.model_dir / trainer.registered_name, args.load_epoch), trainer)
+        settings = settings_of(find_checkpoint(args.model_dir / trainer.registered_name, args.load_epoch), trainer)
     except (InputError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

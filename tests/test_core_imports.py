@@ -1,4 +1,4 @@
-"""The core needs neither Dassl nor yacs, nor the stand-in, and messages do not wait for torch."""
+"""Prompts need neither Dassl nor yacs, the core not even this project's own engine, and messages no torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import pytest
 import trainers.prompting
 
 ROOT = Path(__file__).parents[1]
-BLOCKED = """
+
+
+def refusing(*packages: str) -> str:
+    """Code that makes imports of these packages fail."""
+    return f"""
 import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("dassl", "yacs", "minidassl"):
-            raise ImportError(f"{name} is not installed here")
+        if name.split(".")[0] in {packages}:
+            raise ImportError(name + " is not installed here")
 
 sys.meta_path.insert(0, Refuse())
 """
@@ -45,14 +49,32 @@ classifier = PromptClassifier(backbone="tiny", epochs=1, device="cpu").fit(image
 classifier.save(sys.argv[1])
 print(PromptClassifier.load(sys.argv[1], device="cpu").predict(images).shape)
 """
-    done = run_python(BLOCKED + code, str(tmp_path / "saved"))
+    done = run_python(refusing("dassl", "yacs") + code, str(tmp_path / "saved"))
     assert done.returncode == 0, done.stderr
     assert done.stdout == "(4,)\n"
 
 
+def test_the_core_the_learners_and_the_objectives_need_nothing_of_minidassl():
+    code = """
+import importlib, pkgutil
+import trainers.prompting as prompting
+for part in ("core", "learners", "objectives"):
+    package = importlib.import_module(f"trainers.prompting.{part}")
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+clip_model = prompting.load_clip("tiny")
+learner = prompting.BMIPLearner(prompting.BMIPConfig(depth=2), clip_model)
+print(prompting.PromptedCLIP(clip_model, learner, ["cat", "dog"]).ids.shape[0])
+"""
+    done = run_python(refusing("dassl", "yacs", "minidassl") + code)
+    assert (done.stdout, done.returncode) == ("2\n", 0), done.stderr
+
+
 def test_the_script_for_images_needs_neither_too(tmp_path):
     code = "sys.path.insert(0, 'scripts')\nimport predict\nsys.exit(predict.main(sys.argv[1:]))"
-    done = run_python(BLOCKED + code, "--classes", "a,b", "--backbone", "tiny", "--device", "cpu", "missing.png")
+    done = run_python(
+        refusing("dassl", "yacs") + code, "--classes", "a,b", "--backbone", "tiny", "--device", "cpu", "missing.png"
+    )
     assert done.returncode == 1, done.stderr
     assert "There is no image 'missing.png'" in done.stderr
 

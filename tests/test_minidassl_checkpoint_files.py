@@ -7,14 +7,9 @@ import warnings
 from collections import Counter, OrderedDict
 from pathlib import Path
 
-from minidassl.own import checkpoint as checkpoint
-from minidassl.own.checkpoint import (
-    CheckpointError,
-    load_checkpoint,
-    resume_from_checkpoint,
-    save_checkpoint,
-    saved_epochs,
-)
+from minidassl.own import checkpoint
+from minidassl.own.checkpoint import CheckpointError, load_checkpoint, restore, save_checkpoint
+from minidassl.own.run_folder import find_checkpoint, saved_epochs
 
 import numpy as np
 import pytest
@@ -129,7 +124,7 @@ def test_a_failed_save_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch, 
     if moment == "while writing":
         monkeypatch.setattr(checkpoint.torch, "save", die)
     else:
-        monkeypatch.setattr(checkpoint.os, "replace", die)
+        monkeypatch.setattr(os, "replace", die)
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(make_state(val_result=2.0), tmp_path)
     monkeypatch.undo()
@@ -140,10 +135,8 @@ def test_a_failed_save_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch, 
 def test_files_reach_the_disk_before_their_names_and_the_pointer_comes_last(tmp_path, monkeypatch):
     events = []
     real_fsync, real_replace = os.fsync, os.replace
-    monkeypatch.setattr(checkpoint.os, "fsync", lambda fd: (events.append("sync"), real_fsync(fd)))
-    monkeypatch.setattr(
-        checkpoint.os, "replace", lambda a, b: (events.append(os.path.basename(b)), real_replace(a, b))
-    )
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("sync"), real_fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (events.append(os.path.basename(b)), real_replace(a, b)))
     save_checkpoint(make_state(), tmp_path)
     assert events == ["sync", "model.pth.tar-3", "sync", "sync", "checkpoint", "sync"]
 
@@ -152,7 +145,7 @@ def test_only_whole_checkpoints_count_as_saved_epochs(tmp_path):
     for name in (
         "model.pth.tar-10",
         "model.pth.tar-9",
-        "model.pth.tar-11.partial",
+        "model.pth.tar-11.123.part",
         "model-best.pth.tar",
         "checkpoint",
     ):
@@ -267,7 +260,7 @@ def test_resuming_takes_the_newest_epoch_whatever_the_pointer_says(tmp_path, cap
     capsys.readouterr()
     assert (tmp_path / "checkpoint").read_text() == "model.pth.tar-2\n"
     model, optimizer, scheduler = trained(0)
-    assert resume_from_checkpoint(tmp_path, model, optimizer, scheduler) == 3
+    assert restore(find_checkpoint(tmp_path), model, optimizer, scheduler)["epoch"] == 3
     assert capsys.readouterr().out.splitlines() == [
         f'Loading checkpoint from "{tmp_path / "model.pth.tar-3"}"',
         "Loaded model weights",
@@ -280,15 +273,13 @@ def test_resuming_takes_the_newest_epoch_whatever_the_pointer_says(tmp_path, cap
     assert scheduler.state_dict() == expected_scheduler.state_dict()
     momentum, expected = (o.state_dict()["state"][0]["momentum_buffer"] for o in (optimizer, expected_optimizer))
     assert torch.equal(momentum, expected)
-    with pytest.raises(FileNotFoundError, match="No model.pth.tar-<epoch>"):
-        resume_from_checkpoint(tmp_path / "none", model)
 
 
 @pytest.mark.filterwarnings("error")
 def test_without_a_saved_schedule_the_rate_is_computed_up_to_the_epoch(tmp_path, capsys):
     save_trained(tmp_path, 3, scheduler=None, optimizer=None)
     model, optimizer, scheduler = trained(0)
-    resume_from_checkpoint(tmp_path, model, optimizer, scheduler)
+    restore(find_checkpoint(tmp_path), model, optimizer, scheduler)
     assert optimizer.param_groups[0]["lr"] == trained(3)[1].param_groups[0]["lr"]
     assert "Note: the learning rate schedule is computed anew for epoch 4" in capsys.readouterr().out
 
@@ -296,7 +287,7 @@ def test_without_a_saved_schedule_the_rate_is_computed_up_to_the_epoch(tmp_path,
 def test_a_run_of_another_length_gets_its_own_schedule(tmp_path):
     save_trained(tmp_path, 3, max_epoch=4)
     model, optimizer, scheduler = trained(0, length=8)
-    checkpoint.restore(tmp_path / "model.pth.tar-3", model, optimizer, scheduler, max_epoch=8)
+    restore(tmp_path / "model.pth.tar-3", model, optimizer, scheduler, max_epoch=8)
     assert optimizer.param_groups[0]["lr"] == trained(3, length=8)[1].param_groups[0]["lr"]
     assert "momentum_buffer" in optimizer.state_dict()["state"][0]
     assert scheduler.T_max == 8
@@ -326,7 +317,7 @@ def test_a_checkpoint_that_does_not_fit_is_explained(tmp_path, model, optimizer,
     if scheduler is not None:
         scheduler = scheduler(torch.optim.SGD(model.parameters(), lr=0.1), 3)
     with pytest.raises(CheckpointError, match=message) as error:
-        resume_from_checkpoint(tmp_path, model, optimizer, scheduler)
+        restore(find_checkpoint(tmp_path), model, optimizer, scheduler)
     assert str(tmp_path / "model.pth.tar-1") in str(error.value)
 
 
@@ -334,13 +325,13 @@ def test_the_state_of_another_optimiser_is_refused_even_if_torch_accepts_it(tmp_
     model = nn.Linear(2, 2)
     save_checkpoint(make_state(optimizer=torch.optim.AdamW(model.parameters()).state_dict()), tmp_path)
     with pytest.raises(CheckpointError, match=r"not one of SGD .*lacks the settings \['dampening', 'momentum'"):
-        resume_from_checkpoint(tmp_path, model, torch.optim.SGD(model.parameters(), lr=0.1))
+        restore(find_checkpoint(tmp_path), model, torch.optim.SGD(model.parameters(), lr=0.1))
 
 
 def test_a_file_that_does_not_say_its_epoch_cannot_be_resumed(tmp_path):
     torch.save({"state_dict": nn.Linear(2, 2).state_dict()}, tmp_path / "model.pth.tar-7")
     with pytest.raises(CheckpointError, match="after which epoch"):
-        resume_from_checkpoint(tmp_path, nn.Linear(2, 2))
+        restore(find_checkpoint(tmp_path), nn.Linear(2, 2))
 
 
 def test_ordered_dicts_stay_ordered(tmp_path):

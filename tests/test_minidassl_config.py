@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minidassl.config import clean_cfg, get_cfg_default
+from minidassl.config import get_cfg_default
 
 import pytest
 from yacs.config import CfgNode
@@ -63,11 +63,3 @@ def test_new_keys_may_be_added_until_it_is_frozen():
     cfg.freeze()
     with pytest.raises(AttributeError, match="immutable"):
         cfg.TRAINER.COOP.N_CTX = 4
-
-
-def test_clean_cfg_keeps_the_node_of_one_trainer():
-    cfg = get_cfg_default()
-    for name in ("COOP", "MAPLE", "BMIP"):
-        cfg.TRAINER[name] = CfgNode({"N_CTX": 2})
-    clean_cfg(cfg, "MaPLe")
-    assert sorted(cfg.TRAINER) == ["MAPLE", "NAME"]

@@ -9,8 +9,8 @@ from minidassl.config import get_cfg_default
 from minidassl.data import DatasetWrapper, build_data_loader
 from minidassl.data.data_manager import PersistentLoader
 from minidassl.data.datasets import Datum
-from minidassl.data.image_cache import ImageCache
 from minidassl.data.transforms import build_transform
+from minidassl.own.image_cache import ImageCache
 
 import numpy as np
 import pytest

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-
 from minidassl.config import get_cfg_default
-from minidassl.own.optim import AVAI_OPTIMS, build_optimizer
+from minidassl.own.optim import build_optimizer
 
 import pytest
 import torch
@@ -27,8 +25,6 @@ class Net(nn.Module):
         self.scale = nn.Parameter(torch.ones(1))
 
 
-HAS_RADAM = "decoupled_weight_decay" in inspect.signature(torch.optim.RAdam).parameters
-
 COMMON = dict(lr=0.01, weight_decay=0.2)
 SETTINGS = dict(LR=0.01, WEIGHT_DECAY=0.2, MOMENTUM=0.8, ADAM_BETA1=0.7, ADAM_BETA2=0.95, RMSPROP_ALPHA=0.6)
 
@@ -39,10 +35,6 @@ SETTINGS = dict(LR=0.01, WEIGHT_DECAY=0.2, MOMENTUM=0.8, ADAM_BETA1=0.7, ADAM_BE
         ("adam", torch.optim.Adam, dict(betas=(0.7, 0.95), amsgrad=False)),
         ("amsgrad", torch.optim.Adam, dict(betas=(0.7, 0.95), amsgrad=True)),
         ("adamw", torch.optim.AdamW, dict(betas=(0.7, 0.95))),
-        pytest.param(
-            *("radam", torch.optim.RAdam, dict(betas=(0.7, 0.95), decoupled_weight_decay=True)),
-            marks=pytest.mark.skipif(not HAS_RADAM, reason="RAdam gained decoupled weight decay in 2.2"),
-        ),
         ("rmsprop", torch.optim.RMSprop, dict(momentum=0.8, alpha=0.6)),
         ("sgd", torch.optim.SGD, dict(momentum=0.8, dampening=0, nesterov=True)),
     ],
@@ -60,9 +52,8 @@ def test_dampening_reaches_sgd():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"optim must be one of \['adam', .*'adamw'\], but got lion"):
+    with pytest.raises(ValueError, match=r"OPTIM.NAME is 'lion'; set it to one of adam, .*adamw"):
         build_optimizer(Net(), optim_cfg(NAME="lion"))
-    assert len(AVAI_OPTIMS) == 6
 
 
 def test_frozen_parameters_keep_their_place_and_their_value():
@@ -76,38 +67,14 @@ def test_frozen_parameters_keep_their_place_and_their_value():
     assert torch.equal(net.backbone.weight, before)
 
 
-def test_parameters_and_groups_may_be_given_in_place_of_a_module():
+def test_parameters_or_groups_may_be_given_in_place_of_a_module():
     net = Net()
     cfg = optim_cfg(NAME="sgd", LR=0.1)
     assert len(build_optimizer(list(net.head.parameters()), cfg).param_groups[0]["params"]) == 2
     groups = [{"params": [net.scale], "lr": 0.5}, {"params": net.head.parameters()}]
-    assert [group["lr"] for group in build_optimizer(net, cfg, param_groups=groups).param_groups] == [0.5, 0.1]
+    assert [group["lr"] for group in build_optimizer(groups, cfg).param_groups] == [0.5, 0.1]
 
 
-@pytest.mark.parametrize("new_layers", ["head", ["head"], ("head",)])
-@pytest.mark.parametrize("wrap", [lambda net: net, nn.DataParallel])
-def test_staged_learning_rates_split_the_children(new_layers, wrap):
-    net = Net()
-    cfg = optim_cfg(NAME="sgd", LR=0.1, STAGED_LR=True, BASE_LR_MULT=0.5)
-    cfg.NEW_LAYERS = new_layers
-    small, full = build_optimizer(wrap(net), cfg).param_groups
-    assert (small["lr"], full["lr"]) == (0.05, 0.1)
-    names = {id(p): name.split(".")[0] for name, p in net.named_parameters()}
-    assert {names[id(p)] for p in small["params"]} == {"backbone", "neck"}
-    assert {names[id(p)] for p in full["params"]} == {"head"}
-
-
-@pytest.mark.parametrize("new_layers", [(), ("haed",)])
-def test_staged_learning_rates_need_layers_that_exist(new_layers):
-    cfg = optim_cfg(STAGED_LR=True)
-    cfg.NEW_LAYERS = new_layers
-    with pytest.raises(ValueError, match=r"OPTIM.NEW_LAYERS.*\['backbone', 'neck', 'head'\]"):
-        build_optimizer(Net(), cfg)
-
-
-def test_staged_learning_rates_need_a_module_and_yield_to_explicit_groups():
-    cfg = optim_cfg(STAGED_LR=True)
-    with pytest.raises(TypeError, match="OPTIM.STAGED_LR needs a module"):
-        build_optimizer(list(Net().parameters()), cfg)
-    with pytest.warns(UserWarning, match="STAGED_LR is ignored"):
-        build_optimizer(Net(), cfg, param_groups=Net().parameters())
+def test_rates_by_layer_are_refused_rather_than_ignored():
+    with pytest.raises(ValueError, match="OPTIM.STAGED_LR is True.*set it to False"):
+        build_optimizer(Net(), optim_cfg(STAGED_LR=True))

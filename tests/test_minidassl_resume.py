@@ -207,7 +207,7 @@ def test_asking_to_resume_from_nothing_is_an_error_that_names_the_folder(tmp_pat
     if content != "nothing":
         (earlier / "head").mkdir(parents=True)
     if content == "half a file":
-        (earlier / "head" / "model.pth.tar-1.partial").touch()
+        (earlier / "head" / "model.pth.tar-1.123.part").touch()
     trainer = make_toy(tmp_path, "RESUME", str(earlier))
     with pytest.raises(FileNotFoundError, match=f'"{earlier}".*--resume'):
         trainer.train()

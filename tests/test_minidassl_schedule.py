@@ -6,7 +6,7 @@ import io
 import math
 
 from minidassl.config import get_cfg_default
-from minidassl.own.optim import build_lr_scheduler, build_optimizer
+from minidassl.own.optim import build_lr_scheduler, build_optimizer, optim_settings
 
 import pytest
 import torch
@@ -19,17 +19,17 @@ WARM = dict(SGD, WARMUP_EPOCH=1, WARMUP_TYPE="constant")
 
 # The rate in force during each epoch; the last entry is what the optimiser holds after the last step.
 SEQUENCES = {
-    "cosine behind one constant epoch": (
+    "cosine after one constant epoch": (
         WARM,
         [1e-05, 0.002, 0.0019510565162951536, 0.0018090169943749473, 0.0015877852522924731, 0.0013090169943749475]
         + [0.001, 0.0006909830056250527, 0.000412214747707527, 0.00019098300562505268, 4.894348370484647e-05],
     ),
-    "cosine behind two constant epochs": (
+    "cosine after two constant epochs": (
         dict(WARM, WARMUP_EPOCH=2),
         [1e-5, 1e-5, 0.002, 0.001951057, 0.001809017, 0.001587785, 0.001309017, 0.001, 0.000690983, 0.000412215]
         + [0.000190983],
     ),
-    "cosine behind three linear epochs": (
+    "cosine after three linear epochs": (
         dict(WARM, WARMUP_EPOCH=3, WARMUP_TYPE="linear"),
         [1e-5, 0.000666667, 0.001333333, 0.002, 0.001951057, 0.001809017, 0.001587785, 0.001309017, 0.001]
         + [0.000690983, 0.000412215],
@@ -40,7 +40,7 @@ SEQUENCES = {
         + [0.0000501713, 0.0],
     ),
     "cosine": (SGD, COSINE_10),
-    "multi-step behind one constant epoch": (
+    "multi-step after one constant epoch": (
         dict(WARM, LR_SCHEDULER="multi_step", STEPSIZE=(3, 6)),
         [1e-5] + [0.002] * 3 + [0.0002] * 3 + [0.00002] * 3 + [0.00002],
     ),
@@ -88,9 +88,40 @@ def test_the_learning_rate_of_every_epoch(settings, expected):
 
 
 def test_the_customary_schedule_is_exact_to_the_last_bit():
-    settings, expected = SEQUENCES["cosine behind one constant epoch"]
+    settings, expected = SEQUENCES["cosine after one constant epoch"]
     _, optimizer, scheduler = build(settings)
     assert run(optimizer, scheduler, 10) + [optimizer.param_groups[0]["lr"]] == expected
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+@pytest.mark.parametrize("rate, epochs", [(0.0035, 5), (0.002, 50), (0.0026, 2), (0.01, 1)])
+def test_plain_settings_train_as_the_configuration_does_with_the_published_rates(name, rate, epochs):
+    settings = dict(NAME=name, LR=rate, LR_SCHEDULER="cosine", MAX_EPOCH=epochs, WARMUP_EPOCH=1)
+    configured, optimizer, scheduler = build(dict(settings, WARMUP_TYPE="constant"))
+    torch.manual_seed(0)
+    plain = nn.Linear(2, 2)
+    plain_settings = optim_settings(**settings, WARMUP_TYPE="constant")
+    plain_optimizer = build_optimizer(plain, plain_settings)
+    plain_scheduler = build_lr_scheduler(plain_optimizer, plain_settings)
+    for epoch in range(epochs):
+        used = plain_optimizer.param_groups[0]["lr"]
+        assert used == optimizer.param_groups[0]["lr"]
+        published = rate / 2 * (1 + math.cos(math.pi * (epoch - 1) / epochs)) if epoch else 1e-5
+        assert used == pytest.approx(published, rel=1e-13)
+        for model, driven, schedule in (
+            (configured, optimizer, scheduler),
+            (plain, plain_optimizer, plain_scheduler),
+        ):
+            driven.zero_grad()
+            model(torch.ones(3, 2)).square().sum().backward()
+            driven.step()
+            schedule.step()
+    assert torch.equal(plain.weight, configured.weight)
+
+
+def test_a_plain_setting_that_does_not_exist_is_refused_with_the_known_ones():
+    with pytest.raises(TypeError, match="no key LERNING_RATE; its keys are NAME, LR, "):
+        optim_settings(LERNING_RATE=0.1)
 
 
 @pytest.mark.parametrize("warmup_type, middle", [("constant", [1e-5, 1e-5]), ("linear", [0.05, 0.1])])
@@ -98,7 +129,7 @@ def test_every_parameter_group_follows_its_own_full_rate(warmup_type, middle):
     cfg = get_cfg_default().OPTIM
     cfg.merge_from_list(["WARMUP_EPOCH", 2, "WARMUP_TYPE", warmup_type, "LR", 0.2, "NAME", "sgd"])
     groups = [{"params": [nn.Parameter(torch.ones(1))], "lr": lr} for lr in (0.1, 0.2)]
-    optimizer = build_optimizer([], cfg, param_groups=groups)
+    optimizer = build_optimizer(groups, cfg)
     scheduler = build_lr_scheduler(optimizer, cfg)
     seen = []
     for _ in range(3):
@@ -150,8 +181,8 @@ def test_the_state_of_a_warm_up_is_plain_data():
 @pytest.mark.parametrize(
     "settings, error, message",
     [
-        (dict(LR_SCHEDULER="polynomial"), ValueError, r"scheduler must be one of \['single_step', .*got polynomial"),
-        (dict(WARMUP_EPOCH=1, WARMUP_TYPE="cubic"), ValueError, r"WARMUP_TYPE must be one of .*'linear'.*got cubic"),
+        (dict(LR_SCHEDULER="polynomial"), ValueError, "LR_SCHEDULER is 'polynomial'; set it to one of single_step"),
+        (dict(WARMUP_EPOCH=1, WARMUP_TYPE="cubic"), ValueError, "WARMUP_TYPE is 'cubic'; set it to one of .*linear"),
     ],
 )
 def test_unknown_schedules_list_the_known_ones(settings, error, message):

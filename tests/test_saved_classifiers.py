@@ -310,7 +310,7 @@ def test_what_cannot_be_loaded_is_named_with_the_remedy(tmp_path):
     (tmp_path / "text.pth").write_text("no checkpoint")
     refused('text.pth" is no checkpoint; give a file that training wrote', tmp_path / "text.pth", NAMES, **tiny)
     torch.save([1, 2], tmp_path / "list.pth")
-    refused("list.pth' holds no state dict", tmp_path / "list.pth", NAMES, **tiny)
+    refused('list.pth" holds a list where a dict of tensors', tmp_path / "list.pth", NAMES, **tiny)
     for content in ({}, {"w": torch.ones(2)}):
         torch.save(content, tmp_path / "other.pth")
         refused("other.pth' holds no prompts of MaPLe", tmp_path / "other.pth", NAMES, **tiny)

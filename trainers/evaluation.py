@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import minidassl  # isort: skip  (first: answers to the name "dassl")
+from minidassl.own.files import write_whole
+
 import numpy as np
 import torch
 import yaml
@@ -76,10 +78,7 @@ class Recorder:
     def save_logits(self, folder: str | Path) -> None:
         """Write `logits.npz`: `logits` `[images, classes]` in fp32 and `labels` `[images]`, in the test's order."""
         logits, labels = (torch.cat(parts).numpy() for parts in zip(*self._logits))
-        path = Path(folder) / LOGITS
-        part = path.with_name(f"{path.stem}.{os.getpid()}.npz")
-        np.savez_compressed(part, logits=logits, labels=labels)
-        os.replace(part, path)
+        write_whole(Path(folder) / LOGITS, lambda file: np.savez_compressed(file, logits=logits, labels=labels))
 
 
 def data_fingerprint(items: Iterable[Any], folder: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from minidassl.own.files import write_whole
+from minidassl.own.run_folder import checkpoint_folders
 
 import yaml
 from yacs.config import CfgNode
@@ -42,17 +44,9 @@ _FREE = (
 )
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text)
-    os.replace(part, path)
-
-
 def write_result(folder: str | Path, result: dict[str, Any]) -> None:
     """Write the record of a finished run or evaluation, `result.json`."""
-    write_atomically(Path(folder) / RESULT, json.dumps(result, indent=2) + "\n")
+    write_whole(Path(folder) / RESULT, json.dumps(result, indent=2) + "\n")
 
 
 def read_result(folder: str | Path) -> dict[str, Any] | None:
@@ -80,7 +74,7 @@ def is_trained(folder: str | Path) -> bool:
 
 def keep_settings(cfg: CfgNode, folder: str | Path) -> None:
     """Remember the configuration of a training run."""
-    write_atomically(Path(folder) / SETTINGS, cfg.dump())
+    write_whole(Path(folder) / SETTINGS, cfg.dump())
 
 
 def trained_on(folder: str | Path, cfg: CfgNode) -> dict[str, Any] | None:
@@ -116,7 +110,7 @@ def check_settings(cfg: CfgNode, folder: str | Path) -> None:
         InputError: a key that shapes the training differs.
     """
     path = Path(folder) / SETTINGS
-    if not path.is_file() or not (_checkpoint_folders(folder) or is_trained(folder)):
+    if not path.is_file() or not (checkpoint_folders(folder) or is_trained(folder)):
         return
     changed = changed_settings(*(yaml.safe_load(text) for text in (path.read_text(), cfg.dump())))
     if changed:
@@ -189,10 +183,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def _checkpoint_folders(folder: str | Path) -> set[Path]:
-    return {file.parent for file in Path(folder).glob("*/model*.pth.tar*")}
-
-
 def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in node.items():
@@ -205,7 +195,7 @@ def clear_run(folder: str | Path) -> None:
     folder = Path(folder)
     for name in (RESULT, SETTINGS):
         (folder / name).unlink(missing_ok=True)
-    for part in (*_checkpoint_folders(folder), folder / "tensorboard"):
+    for part in (*checkpoint_folders(folder), folder / "tensorboard"):
         if part.is_dir():
             shutil.rmtree(part)
 

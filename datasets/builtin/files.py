@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Callable
+
+from minidassl.own.files import whole_folder
 
 from PIL import Image
 
@@ -29,25 +28,13 @@ def write_once(folder: Path, split_file: str, write: Callable[[Path, str], None]
         )
     print(f"Writing built-in data set to {folder}")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written ({error}); set --root (DATASET.ROOT) to a writable folder."
-        ) from error
-    try:
-        write(partial, split_file)
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o777 & ~umask)  # mkdtemp makes folders that only their owner can read
-        os.rename(partial, folder)
+        with whole_folder(folder) as part:
+            write(part, split_file)
     except OSError as error:
         if not (folder / split_file).is_file():
             raise InputError(
-                f"{folder} cannot be written ({error}); make room, or set --root (DATASET.ROOT) to another place."
+                f"{folder} cannot be written ({error}); make room, or set --root (DATASET.ROOT) to a writable folder."
             ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def save_image(image: Image.Image, path: Path) -> None:

@@ -14,9 +14,9 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from torch.utils.data._utils.worker import _generate_state
 from torchvision import transforms as T
 
+from ..own.image_cache import ImageCache
 from ..utils import read_image
 from .datasets import build_dataset
-from .image_cache import ImageCache
 from .samplers import build_sampler
 from .transforms import build_transform, interpolation_mode
 

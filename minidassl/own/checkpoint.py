@@ -1,61 +1,32 @@
 """Checkpoint files: written atomically, plain data only, read without executing anything.
 
 One file is a dict with ``state_dict``, ``epoch`` (finished epochs), ``optimizer``, ``scheduler`` and ``val_result``,
-and whatever plain data the trainer adds. File and folder names are upstream's::
-
-    <output_dir>/<registered name>/model.pth.tar-<epoch>
-                                   model-best.pth.tar
-                                   checkpoint              one line: the file saved last
+and whatever plain data the trainer adds. Their places are in :mod:`minidassl.own.run_folder`.
 
 Differences from upstream: a file is complete or absent, never half-written; it holds tensors and plain values only,
 so that ``torch.load(weights_only=True)`` reads it; a run is resumed from the newest ``model.pth.tar-<epoch>`` and not
 from whatever ``checkpoint`` names, which may be the best file of a much earlier epoch. Older files with pickled
-schedulers can still be read (:mod:`minidassl.legacy_pickle`).
+schedulers can still be read (:mod:`minidassl.own.legacy_pickle`).
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import re
-import shutil
 import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any, BinaryIO
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 
 from . import legacy_pickle
+from .files import copy_whole, write_whole
+from .run_folder import BEST_FILE, POINTER_FILE, CheckpointError, MissingCheckpointError, epoch_file
 
-BEST_FILE = "model-best.pth.tar"
-POINTER_FILE = "checkpoint"
-
-_EPOCH_FILE = re.compile(r"model\.pth\.tar-(\d+)")
 _KEYS = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file, what is wrong with it, and the remedy."""
-
-
-class MissingCheckpointError(CheckpointError, FileNotFoundError):
-    """There is no checkpoint where one is needed."""
-
-
-def epoch_file(epoch: int) -> str:
-    """Base name of the checkpoint written after ``epoch`` (1-based) epochs."""
-    return f"model.pth.tar-{epoch}"
-
-
-def saved_epochs(fdir: str | os.PathLike[str]) -> list[int]:
-    """Ascending numbers of the ``model.pth.tar-<epoch>`` files in a folder; empty if there is no such folder."""
-    if not os.path.isdir(fdir):
-        return []
-    return sorted(int(match.group(1)) for match in map(_EPOCH_FILE.fullmatch, os.listdir(fdir)) if match)
 
 
 # --------------------------------------------------------------------------------------------------------- writing
@@ -90,49 +61,15 @@ def save_checkpoint(
             (key[len("module.") :] if key.startswith("module.") else key, value)
             for key, value in plain["state_dict"].items()
         )
-    os.makedirs(save_dir, exist_ok=True)
     name = model_name or epoch_file(plain["epoch"])
     path = os.path.join(save_dir, name)
-    _write_atomically(path, lambda file: torch.save(plain, file))
-    _write_atomically(os.path.join(save_dir, POINTER_FILE), lambda file: file.write(f"{name}\n".encode()))
+    write_whole(path, lambda file: torch.save(plain, file))
+    write_whole(os.path.join(save_dir, POINTER_FILE), f"{name}\n")
     print(f"Checkpoint saved to {path}")
     if is_best:
         best = os.path.join(save_dir, BEST_FILE)
-        copy_checkpoint(path, best)
+        copy_whole(path, best)
         print(f'Best checkpoint saved to "{best}"')
-
-
-def copy_checkpoint(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Copy a file so that ``target`` is complete or as it was."""
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    with open(source, "rb") as original:
-        _write_atomically(target, lambda file: shutil.copyfileobj(original, file))
-
-
-def _write_atomically(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
-    # In the same folder, because a rename is atomic only within one file system.
-    partial = f"{os.fspath(path)}.partial"
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with suppress(OSError):
-            os.remove(partial)
-        raise
-    _sync_folder(os.path.dirname(path) or ".")
-
-
-def _sync_folder(folder: str) -> None:
-    # The new name itself must survive a power cut too. Not every system can open a folder; the file is safe anyway.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -223,6 +160,21 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0]
 
 
+def state_dict_of(content: Mapping[str, Any], fpath: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
+    """The state dict in what :func:`read_file` gives, which may be a bare one.
+
+    Raises:
+        CheckpointError: it holds something other than tensors; the message names ``fpath``.
+    """
+    state_dict = content.get("state_dict", content)
+    if not isinstance(state_dict, dict):
+        raise CheckpointError(f'"{fpath}" is not a checkpoint: its state_dict is a {type(state_dict).__name__}')
+    strangers = [key for key, value in state_dict.items() if not isinstance(value, torch.Tensor)]
+    if strangers:
+        raise CheckpointError(f'"{fpath}" is not a checkpoint: not tensors in its state_dict: {_shorten(strangers)}')
+    return state_dict
+
+
 def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint on the CPU.
 
@@ -238,15 +190,11 @@ def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
         CheckpointError: the file is damaged, malicious, or not a checkpoint.
     """
     content = read_file(fpath)
-    state_dict = content.get("state_dict")
-    if not isinstance(state_dict, dict):
+    if not isinstance(content.get("state_dict"), dict):
         raise CheckpointError(
             f'"{fpath}" is not a checkpoint: it has no state_dict, its keys are {_shorten(list(content))}'
         )
-    strangers = [key for key, value in state_dict.items() if not isinstance(value, torch.Tensor)]
-    if strangers:
-        raise CheckpointError(f'"{fpath}" is not a checkpoint: not tensors in its state_dict: {_shorten(strangers)}')
-    checkpoint = {**dict.fromkeys(_KEYS), **content}
+    checkpoint = {**dict.fromkeys(_KEYS), **content, "state_dict": state_dict_of(content, fpath)}
     if checkpoint["epoch"] is not None and not isinstance(checkpoint["epoch"], int):
         raise CheckpointError(f'"{fpath}" is not a checkpoint: its epoch is {checkpoint["epoch"]!r}, not a number')
     return checkpoint
@@ -279,27 +227,6 @@ def _shorten(value: Any, limit: int = 400) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------- resuming
-
-
-def resume_from_checkpoint(
-    fdir: str | os.PathLike[str],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer | None = None,
-    scheduler: Any = None,
-) -> int:
-    """Restore the newest checkpoint of one model's folder.
-
-    Returns:
-        The number of finished epochs, which is the 0-based index of the next one.
-
-    Raises:
-        FileNotFoundError: the folder holds no checkpoint.
-        CheckpointError: the checkpoint does not fit.
-    """
-    epochs = saved_epochs(fdir)
-    if not epochs:
-        raise MissingCheckpointError(f'No model.pth.tar-<epoch> in "{fdir}"')
-    return restore(os.path.join(fdir, epoch_file(epochs[-1])), model, optimizer, scheduler)["epoch"]
 
 
 def restore(

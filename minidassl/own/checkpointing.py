@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from .checkpoint import (
+from .checkpoint import load_checkpoint, load_weights, restore, save_checkpoint
+from .files import copy_whole
+from .run_folder import (
     BEST_FILE,
     CheckpointError,
     MissingCheckpointError,
-    copy_checkpoint,
     epoch_file,
-    load_checkpoint,
-    load_weights,
-    restore,
-    save_checkpoint,
-    saved_epochs,
+    find_checkpoint,
+    newest_epoch,
 )
 
 __all__ = ["Checkpointing"]
@@ -182,12 +180,11 @@ class CheckpointingMethods:
     def _newest_file(self, directory: str | os.PathLike[str]) -> str | None:
         """Name of the newest file that every registered model has; the best file where there is no other."""
         folders = [os.path.join(directory, name) for name in self.get_model_names()]
-        if not folders:
-            return None
-        common = set.intersection(*(set(saved_epochs(folder)) for folder in folders))
-        if common:
-            return epoch_file(max(common))
-        return BEST_FILE if all(os.path.exists(os.path.join(folder, BEST_FILE)) for folder in folders) else None
+        epoch = newest_epoch(folders)
+        if epoch is not None:
+            return epoch_file(epoch)
+        has_best = folders and all(os.path.exists(os.path.join(folder, BEST_FILE)) for folder in folders)
+        return BEST_FILE if has_best else None
 
     def _restore_common(self, checkpoint: dict[str, Any]) -> None:
         """Restore what is the same in the files of all models; older files lack it."""
@@ -208,7 +205,7 @@ class CheckpointingMethods:
         for name in self.get_model_names():
             source = os.path.join(directory, name, BEST_FILE)
             if os.path.exists(source):
-                copy_checkpoint(source, os.path.join(self.output_dir, name, BEST_FILE))
+                copy_whole(source, os.path.join(self.output_dir, name, BEST_FILE))
 
     # --------------------------------------------------------------------------------------------------- loading
 
@@ -232,7 +229,9 @@ class CheckpointingMethods:
                 "there is no model to load: name the output folder of a training run with --model-dir"
             )
         for name in names:
-            path = self._file_to_load(os.path.join(directory, name), epoch)
+            path = find_checkpoint(os.path.join(directory, name), epoch)
+            if epoch is None and path.name != BEST_FILE:
+                print(f"There is no {BEST_FILE}; taking the newest epoch, {path.name.rpartition('-')[2]}")
             checkpoint = load_checkpoint(path)
             print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint["epoch"]})')
             try:
@@ -241,27 +240,11 @@ class CheckpointingMethods:
                 raise CheckpointError(f'"{path}" cannot be loaded. {error}') from error
             load_weights(self._models[name], state_dict, path)
 
-    def _file_to_load(self, folder: str, epoch: int | None) -> str:
-        epochs = saved_epochs(folder)
-        best = os.path.join(folder, BEST_FILE)
-        if epoch is None and os.path.exists(best):
-            return best
-        if epoch is None and epochs:
-            print(f"There is no {BEST_FILE}; taking the newest epoch, {epochs[-1]}")
-            return os.path.join(folder, epoch_file(epochs[-1]))
-        if epoch in epochs:
-            return os.path.join(folder, epoch_file(epoch))
-        wanted = os.path.join(folder, BEST_FILE if epoch is None else epoch_file(epoch))
-        raise MissingCheckpointError(
-            f'Model not found at "{wanted}"; epochs saved there: {epochs or "none"}. Check --model-dir and '
-            "--load-epoch"
-        )
-
 
 class Checkpointing(CheckpointingMethods):
     """Mix-in to put in front of any ``TrainerX``, upstream's included, whose methods it then replaces.
 
-    A class of its own, because Python refuses a base class that stands both in front of ``TrainerX`` and behind it.
+    A class of its own, because Python refuses a base class that stands both before ``TrainerX`` and after it.
     """
 
 

@@ -1,17 +1,15 @@
-"""Optimisers and learning rate schedules, from the ``OPTIM`` section of the configuration.
+"""Optimisers and learning rate schedules, from the ``OPTIM`` section of the configuration or from plain settings.
 
 Differences from upstream: the warm-up scheduler's state is plain data and, once loaded, drives the optimiser in use
-(upstream's drives a copy that was pickled along, which freezes the learning rate after a resume); ``radam`` is torch's
-own, with decoupled weight decay as in upstream's, and needs torch 2.2; an empty ``OPTIM.NEW_LAYERS`` under
-``STAGED_LR`` is an error instead of training everything at the small rate.
+(upstream's drives a copy that was pickled along, which freezes the learning rate after a resume); ``radam`` and
+``STAGED_LR`` are absent.
 """
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,17 +20,29 @@ try:
 except ImportError:  # its name in torch 1.13
     from torch.optim.lr_scheduler import _LRScheduler as LRScheduler
 
-if TYPE_CHECKING:
-    from yacs.config import CfgNode
+from .optim_defaults import OPTIM
 
-AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
-AVAI_SCHEDS = ["single_step", "multi_step", "cosine"]
-AVAI_WARMUPS = ["constant", "linear"]
+OPTIMIZERS = ("adam", "amsgrad", "sgd", "rmsprop", "adamw")
+SCHEDULERS = ("single_step", "multi_step", "cosine")
+WARMUPS = ("constant", "linear")
 
 
-def build_optimizer(
-    model: nn.Module | Iterable, optim_cfg: CfgNode, param_groups: Iterable | None = None
-) -> torch.optim.Optimizer:
+def optim_settings(**changed: Any) -> SimpleNamespace:
+    """Settings for this module's builders without a configuration file.
+
+    Args:
+        changed: keys of ``OPTIM`` that differ from their defaults, such as ``NAME="sgd"``.
+
+    Raises:
+        TypeError: a key that ``OPTIM`` does not have.
+    """
+    unknown = sorted(changed.keys() - OPTIM.keys())
+    if unknown:
+        raise TypeError(f"OPTIM has no key {', '.join(unknown)}; its keys are {', '.join(OPTIM)}")
+    return SimpleNamespace(**{**OPTIM, **changed})
+
+
+def build_optimizer(model: nn.Module | Iterable, optim_cfg: Any) -> torch.optim.Optimizer:
     """Build the optimiser that ``optim_cfg.NAME`` names.
 
     Frozen parameters are handed over too, as upstream does: the optimiser passes over them for want of a gradient, and
@@ -40,26 +50,17 @@ def build_optimizer(
 
     Args:
         model: a module, or an iterable of parameters or groups.
-        optim_cfg: the ``OPTIM`` node.
-        param_groups: used instead of ``model`` if given.
+        optim_cfg: the ``OPTIM`` node, or :func:`optim_settings`.
 
     Raises:
-        ValueError: unknown ``NAME``, ``radam`` before torch 2.2, or ``STAGED_LR`` with ``NEW_LAYERS`` that the model
-            does not have.
-        TypeError: ``STAGED_LR`` without a module.
+        ValueError: unknown ``NAME``, or ``STAGED_LR``.
     """
     name = optim_cfg.NAME
-    if name not in AVAI_OPTIMS:
-        raise ValueError(f"optim must be one of {AVAI_OPTIMS}, but got {name} (OPTIM.NAME)")
-    if param_groups is not None:
-        if optim_cfg.STAGED_LR:
-            warnings.warn("OPTIM.STAGED_LR is ignored, because param_groups are given", stacklevel=2)
-        params = param_groups
-    elif optim_cfg.STAGED_LR:
-        params = _staged_groups(model, optim_cfg)
-    else:
-        params = model.parameters() if isinstance(model, nn.Module) else model
-
+    if name not in OPTIMIZERS:
+        raise ValueError(f"OPTIM.NAME is {name!r}; set it to one of {', '.join(OPTIMIZERS)}")
+    if optim_cfg.STAGED_LR:
+        raise ValueError("OPTIM.STAGED_LR is True, but one learning rate serves all parameters; set it to False")
+    params = model.parameters() if isinstance(model, nn.Module) else model
     common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
     if name == "sgd":
         return torch.optim.SGD(
@@ -72,41 +73,20 @@ def build_optimizer(
     if name == "rmsprop":
         return torch.optim.RMSprop(params, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common)
     betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
-    if name == "radam":
-        if "decoupled_weight_decay" not in inspect.signature(torch.optim.RAdam).parameters:
-            raise ValueError(f"OPTIM.NAME radam needs torch 2.2, but this is {torch.__version__}; take adamw")
-        return torch.optim.RAdam(params, betas=betas, decoupled_weight_decay=True, **common)
     if name == "adamw":
         return torch.optim.AdamW(params, betas=betas, **common)
     return torch.optim.Adam(params, betas=betas, amsgrad=name == "amsgrad", **common)
 
 
-def _staged_groups(model: nn.Module, optim_cfg: CfgNode) -> list[dict[str, Any]]:
-    """Direct children of ``model`` in two groups: all others at ``LR * BASE_LR_MULT``, ``NEW_LAYERS`` at ``LR``.
-
-    Parameters that the root module holds itself belong to no child and are left out, as in upstream.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"OPTIM.STAGED_LR needs a module to find OPTIM.NEW_LAYERS in, got {type(model).__name__}")
-    model = model.module if isinstance(model, nn.DataParallel) else model
-    new_layers = [optim_cfg.NEW_LAYERS] if isinstance(optim_cfg.NEW_LAYERS, str) else list(optim_cfg.NEW_LAYERS)
-    children = dict(model.named_children())
-    if not new_layers or not set(new_layers) <= set(children):
-        raise ValueError(f"OPTIM.NEW_LAYERS is {new_layers}, choose from the model's children {list(children)}")
-    base = [param for name, child in children.items() if name not in new_layers for param in child.parameters()]
-    new = [param for name, child in children.items() if name in new_layers for param in child.parameters()]
-    return [{"params": base, "lr": optim_cfg.LR * optim_cfg.BASE_LR_MULT}, {"params": new}]
-
-
-def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: CfgNode) -> LRScheduler:
-    """Build the schedule that ``optim_cfg.LR_SCHEDULER`` names, behind a warm-up if ``WARMUP_EPOCH`` is positive.
+def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> LRScheduler:
+    """Build the schedule that ``optim_cfg.LR_SCHEDULER`` names, after a warm-up if ``WARMUP_EPOCH`` is positive.
 
     It is stepped once per epoch. The cosine has period ``MAX_EPOCH`` and ends at 0. A warm-up *delays* it, so with
     ``WARMUP_RECOUNT`` its last ``WARMUP_EPOCH`` values are never reached.
 
     Args:
         optimizer: its current learning rates are the full ones.
-        optim_cfg: the ``OPTIM`` node.
+        optim_cfg: the ``OPTIM`` node, or :func:`optim_settings`.
 
     Raises:
         ValueError: unknown ``LR_SCHEDULER`` or ``WARMUP_TYPE``.
@@ -115,8 +95,8 @@ def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: CfgNode) -> 
     scheduler = _base_scheduler(optimizer, optim_cfg)
     if optim_cfg.WARMUP_EPOCH <= 0:
         return scheduler
-    if optim_cfg.WARMUP_TYPE not in AVAI_WARMUPS:
-        raise ValueError(f"OPTIM.WARMUP_TYPE must be one of {AVAI_WARMUPS}, but got {optim_cfg.WARMUP_TYPE}")
+    if optim_cfg.WARMUP_TYPE not in WARMUPS:
+        raise ValueError(f"OPTIM.WARMUP_TYPE is {optim_cfg.WARMUP_TYPE!r}; set it to one of {', '.join(WARMUPS)}")
     if not optim_cfg.WARMUP_RECOUNT:
         scheduler.last_epoch = optim_cfg.WARMUP_EPOCH
     if optim_cfg.WARMUP_TYPE == "constant":
@@ -124,10 +104,10 @@ def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: CfgNode) -> 
     return LinearWarmupScheduler(optimizer, scheduler, optim_cfg.WARMUP_EPOCH, optim_cfg.WARMUP_MIN_LR)
 
 
-def _base_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: CfgNode) -> LRScheduler:
+def _base_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> LRScheduler:
     name, step = optim_cfg.LR_SCHEDULER, optim_cfg.STEPSIZE
-    if name not in AVAI_SCHEDS:
-        raise ValueError(f"scheduler must be one of {AVAI_SCHEDS}, but got {name} (OPTIM.LR_SCHEDULER)")
+    if name not in SCHEDULERS:
+        raise ValueError(f"OPTIM.LR_SCHEDULER is {name!r}; set it to one of {', '.join(SCHEDULERS)}")
     if name == "cosine":
         return CosineAnnealingLR(optimizer, float(optim_cfg.MAX_EPOCH))
     is_sequence = isinstance(step, (list, tuple))

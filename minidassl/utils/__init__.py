@@ -1,6 +1,6 @@
 """Small helpers that CoOp-family code imports from one place."""
 
-from ..own.checkpoint import CheckpointError, load_checkpoint, resume_from_checkpoint, save_checkpoint
+from ..own.checkpoint import load_checkpoint
 from .logger import Logger, setup_logger
 from .meters import AverageMeter, MetricMeter
 from .registry import Registry, check_availability
@@ -19,7 +19,6 @@ from .torchtools import count_num_param, load_pretrained_weights, open_all_layer
 
 __all__ = [
     "AverageMeter",
-    "CheckpointError",
     "Logger",
     "MetricMeter",
     "Registry",
@@ -35,8 +34,6 @@ __all__ = [
     "open_specified_layers",
     "read_image",
     "read_json",
-    "resume_from_checkpoint",
-    "save_checkpoint",
     "set_random_seed",
     "setup_logger",
     "tolist_if_not",

@@ -13,6 +13,8 @@ import PIL
 import torch
 from PIL import Image
 
+from ..own.files import write_whole
+
 __all__ = [
     "check_isfile",
     "collect_env_info",
@@ -64,9 +66,7 @@ def read_json(fpath: str | os.PathLike[str]) -> Any:
 
 def write_json(obj: Any, fpath: str | os.PathLike[str]) -> None:
     """Write ``obj`` as indented JSON, creating the parent folder where there is none."""
-    mkdir_if_missing(os.path.dirname(fpath))
-    with open(fpath, "w", encoding="utf-8") as file:
-        json.dump(obj, file, indent=4, separators=(",", ": "))
+    write_whole(fpath, json.dumps(obj, indent=4, separators=(",", ": ")))
 
 
 def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[str]:

@@ -32,6 +32,7 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIGS = CHECKOUT / "configs" / "trainers"
+sys.path.append(str(CHECKOUT))  # where minidassl is
 # The published base-to-new recipes by trainer; the first one that the checkout has is taken.
 BMIP = ("vit_b16_c2_ep10_batch4_2ctx", "BMIP_ctx2_dp9_lr2")
 RECIPES = {
@@ -228,18 +229,20 @@ def has_result(output: Path, record: dict[str, Any], trains: bool) -> bool:
 
 
 def write_record(output: Path, record: dict[str, Any]) -> None:
-    path = CHECKOUT / output / RECORD
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    from minidassl.own.files import write_whole
+
+    write_whole(CHECKOUT / output / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def last_epoch(model: Path) -> int:
     """The newest epoch saved in the output folder of a training run."""
-    files = (CHECKOUT / model).glob("*/model.pth.tar-*")
-    epochs = [int(path.name.rpartition("-")[2]) for path in files]
-    if not epochs:
+    # Here, because it answers to the name of upstream, for which `interpreter` looks.
+    from minidassl.own.run_folder import checkpoint_folders, newest_epoch
+
+    epoch = newest_epoch(checkpoint_folders(CHECKOUT / model))
+    if epoch is None:
         raise UsageError(f"There is no trained model in {CHECKOUT / model}; train it first.")
-    return max(epochs)
+    return epoch
 
 
 def newest_log(output: Path) -> bytes:

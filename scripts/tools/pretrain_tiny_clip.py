@@ -18,7 +18,6 @@ import argparse
 import contextlib
 import io
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -34,6 +33,8 @@ from yacs.config import CfgNode
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
+
+from minidassl.own.files import write_whole  # noqa: E402
 
 from datasets import DATASET_REGISTRY, DatasetBase, Datum  # noqa: E402
 from datasets.builtin.drawing import PICTURE, STYLES  # noqa: E402
@@ -226,10 +227,7 @@ def save(model: CLIP, path: Path) -> None:
         key: value.numpy().astype(np.float32 if key == "logit_scale" else np.float16)
         for key, value in model.state_dict().items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.partial{os.getpid()}.npz")
-    np.savez_compressed(partial, **arrays)
-    os.replace(partial, path)
+    write_whole(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def evaluate(path: Path, root: str, seed: int, shots: int = 16) -> None:

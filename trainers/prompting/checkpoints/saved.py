@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+
+from minidassl.own.checkpoint import read_file, state_dict_of
+from minidassl.own.files import write_whole
+from minidassl.own.run_folder import BEST_FILE, CheckpointError, checkpoint_folders, find_checkpoint, has_checkpoints
 
 import numpy as np
 import torch
@@ -25,8 +28,7 @@ from ..errors import InputError
 from ..methods import METHODS, SAME_PROMPTS
 
 DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
-# What a run leaves, and what Dassl calls its checkpoints.
-RECORD, BEST_FILE, EPOCH_FILE = "result.json", "model-best.pth.tar", re.compile(r"model\.pth\.tar-(\d+)")
+RECORD = "result.json"  # what a run leaves
 
 
 @dataclass(frozen=True)
@@ -55,20 +57,10 @@ def write_saved(
         raise InputError(f"{str(folder)!r} is a file; give a folder to save the classifier in.")
     root.mkdir(parents=True, exist_ok=True)
     arrays = {name: value.detach().float().cpu().numpy() for name, value in state_dict.items()}
-    _write(root / WEIGHTS, lambda file: np.savez(file, **arrays))
+    write_whole(root / WEIGHTS, lambda file: np.savez(file, **arrays))
     description = {"format": FORMAT, "classes": classes, "parameters": parameters}
     text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-    _write(root / DESCRIPTION, lambda file: file.write(text.encode()))
-
-
-def _write(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(root / DESCRIPTION, text)
 
 
 def read_saved(path: str | os.PathLike[str]) -> Saved:
@@ -139,51 +131,24 @@ def _read_classifier(folder: Path) -> Saved:
 
 def _newest_checkpoint(folder: Path) -> Path | None:
     """The best checkpoint of a run's folder, or of a folder of checkpoints; else the newest; None without any."""
-    by_folder = {}
-    for place in (folder, *sorted(entry for entry in folder.iterdir() if entry.is_dir())):
-        epochs = {int(match[1]): file for file in place.iterdir() if (match := EPOCH_FILE.fullmatch(file.name))}
-        if (place / BEST_FILE).is_file():
-            by_folder[place] = place / BEST_FILE
-        elif epochs:
-            by_folder[place] = epochs[max(epochs)]
-    if len(by_folder) > 1:
+    found = [find_checkpoint(place) for place in (folder, *checkpoint_folders(folder)) if has_checkpoints(place)]
+    if len(found) > 1:
         raise InputError(
-            f"{str(folder)!r} has checkpoints in {len(by_folder)} folders; give one of "
-            f"{', '.join(str(file) for file in by_folder.values())}."
+            f"{str(folder)!r} has checkpoints in {len(found)} folders; give one of {', '.join(map(str, found))}."
         )
-    return next(iter(by_folder.values()), None)
+    return found[0] if found else None
 
 
 def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a checkpoint file.
+    """The tensors of a checkpoint file: ours, Dassl's, the authors', or a bare state dict.
 
     Raises:
         InputError: it is damaged, holds something else, or something that would have to be executed.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises almost anything here, depending on what the bytes look like
-        content = _read_dassl_file(path, error)
-    state_dict = content.get("state_dict", content) if isinstance(content, Mapping) else None
-    if not isinstance(state_dict, Mapping) or not all(isinstance(value, Tensor) for value in state_dict.values()):
-        raise InputError(f"{str(path)!r} holds no state dict; give a checkpoint of prompts.")
-    return state_dict
-
-
-def _read_dassl_file(path: Path, why: Exception) -> Mapping[str, Any]:
-    """A file in which Dassl pickled schedulers, as the methods' authors published them; none of it is executed."""
-    try:
-        # The one place that needs more than torch and clip, and for such a file alone.
-        from minidassl.own.checkpoint import CheckpointError, read_file
-    except ImportError:
-        raise InputError(
-            f"{str(path)!r} is not plain tensors. A checkpoint with pickled objects needs this project's minidassl on "
-            "the import path."
-        ) from why
-    try:
-        # It prints a note, and standard output may be where predictions go.
+        # The reader prints notes, and standard output may be where predictions go.
         with contextlib.redirect_stdout(sys.stderr):
-            return read_file(path)
+            return state_dict_of(read_file(path), path)
     except CheckpointError as error:
         raise InputError(str(error)) from error
 

@@ -1,0 +1,77 @@
+"""Checkpoints in the output folder of a run: their names, and the choice among them. Needs no torch.
+
+The names are upstream's::
+
+    <output_dir>/<registered name>/model.pth.tar-<epoch>    epoch: number of finished epochs
+                                   model-best.pth.tar       the best on validation
+                                   checkpoint               one line: the file saved last
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+BEST_FILE = "model-best.pth.tar"
+POINTER_FILE = "checkpoint"
+
+_EPOCH_FILE = re.compile(r"model\.pth\.tar-(\d+)")
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message names the file, what is wrong with it, and the remedy."""
+
+
+class MissingCheckpointError(CheckpointError, FileNotFoundError):
+    """There is no checkpoint where one is needed."""
+
+
+def epoch_file(epoch: int) -> str:
+    """Base name of the checkpoint written after ``epoch`` (1-based) epochs."""
+    return f"model.pth.tar-{epoch}"
+
+
+def saved_epochs(folder: str | os.PathLike[str]) -> list[int]:
+    """Ascending numbers of the ``model.pth.tar-<epoch>`` files in a folder; empty if there is no such folder."""
+    if not os.path.isdir(folder):
+        return []
+    return sorted(int(match.group(1)) for match in map(_EPOCH_FILE.fullmatch, os.listdir(folder)) if match)
+
+
+def has_checkpoints(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds checkpoints itself."""
+    return bool(saved_epochs(folder)) or os.path.isfile(os.path.join(folder, BEST_FILE))
+
+
+def checkpoint_folders(run: str | os.PathLike[str]) -> list[Path]:
+    """The folders of checkpoints, one a model, in the output folder of a run, sorted."""
+    return [entry for entry in sorted(Path(run).glob("*")) if has_checkpoints(entry)]
+
+
+def newest_epoch(folders: Iterable[str | os.PathLike[str]]) -> int | None:
+    """The newest epoch that all ``folders`` have a checkpoint of; ``None`` where there is none."""
+    found = [set(saved_epochs(folder)) for folder in folders]
+    return max(set.intersection(*found), default=None) if found else None
+
+
+def find_checkpoint(folder: str | os.PathLike[str], epoch: int | None = None) -> Path:
+    """The checkpoint to use of one model's folder.
+
+    Args:
+        folder: holds the checkpoints themselves.
+        epoch: 1-based; ``None`` takes the best on validation where there is one, else the newest epoch.
+
+    Raises:
+        MissingCheckpointError: there is no such file.
+    """
+    epochs = saved_epochs(folder)
+    names = [epoch_file(epoch)] if epoch is not None else [BEST_FILE, *map(epoch_file, epochs[-1:])]
+    for name in names:
+        if os.path.isfile(os.path.join(folder, name)):
+            return Path(folder, name)
+    raise MissingCheckpointError(
+        f'Model not found at "{os.path.join(folder, names[0])}"; epochs saved there: {epochs or "none"}. Check '
+        "--model-dir, --trainer and --load-epoch"
+    )
