@@ -27,7 +27,7 @@ from yacs.config import CfgNode
 from .config import build_objective, key_names, objective_of, settings_of
 from .early_stopping import EarlyStopping, may_validate
 from .evaluation import Recorder, record_of
-from .prompting.checkpoints.checks import adopt
+from .prompting.checkpoints.checks import adopt, check_adapters
 from .prompting.core.clip_weights import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.core.learner import PromptLearner
 from .prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
@@ -205,6 +205,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             state_dict, left_out = adopt(
                 state_dict, self.method.layout, self.learner, self.clip_model, self.cfg.MODEL.BACKBONE.NAME
             )
+        check_adapters(state_dict, self.learner.state_dict())
         if left_out is not None:
             print(f"This is a checkpoint of the authors' code; {len(state_dict)} tensors of it are taken:")
             print("  " + ", ".join(state_dict))

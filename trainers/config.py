@@ -241,10 +241,10 @@ def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective],
     unused = [key for key in dict.fromkeys(given) if key.rpartition(".")[0] in nodes and key not in read]
     if unused:
         raise InputError(
-            f"{', '.join(f'{key} is {value_at(cfg, key)!r}' for key in unused)}, but {cfg.TRAINER.NAME} (--trainer) has the "
-            f"prompts of TRAINER.{method.node}, whose keys alone set their number, depth, words and precision. Set "
-            f"those instead; recipes in configs/trainers/{cfg.TRAINER.NAME} do, and docs/METHODS.md says which stands "
-            "for which published one."
+            f"{', '.join(f'{key} is {value_at(cfg, key)!r}' for key in unused)}, but {cfg.TRAINER.NAME} (--trainer) "
+            f"has the prompts of TRAINER.{method.node}, whose keys alone set their number, depth, words and "
+            f"precision. Set those instead; recipes in configs/trainers/{cfg.TRAINER.NAME} do, and docs/METHODS.md "
+            "says which stands for which published one."
         )
 
 

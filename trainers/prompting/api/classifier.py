@@ -7,12 +7,14 @@ schedule, hence the same weights. Beside torch and `clip` it needs scikit-learn,
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
-import numbers
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
+
+from minidassl.own.optim import build_lr_scheduler, build_optimizer
 
 import numpy as np
 import torch
@@ -26,44 +28,35 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..checkpoints.published import check_backbone, check_prompts
+from ..checkpoints.checks import adopt
 from ..checkpoints.saved import Saved, read_saved, write_saved
 from ..core.clip_weights import get_precision, image_resolution, load_clip
-from ..core.learner import PromptLearner
+from ..core.layout import prompt_sizes
 from ..core.prompted_clip import PromptedCLIP
-from ..errors import InputError
-from ..learners.bmip import from_released_layout
-from ..methods import Method, Recipe, get_method
+from ..declaration import Method
+from ..errors import InputError, worded
 from .images import TransformedImages, check_files, evaluation_transform, list_of, training_transform
+from .recipe import Recipe, check_whole_number, configure, in_python, method_for, recipe_of
 
-OPTIMIZERS = ("sgd", "adam")
-MOMENTUM = 0.9
-WARMUP_EPOCHS, WARMUP_RATE = 1, 1e-5
 HALF = ("fp16", "amp")
-
-
-def learning_rate_of(epoch: int, rate: float, epochs: int) -> float:
-    """The learning rate of an epoch, from 0: one epoch of warm-up, then a cosine over as many as there are in all."""
-    if epoch < WARMUP_EPOCHS:
-        return WARMUP_RATE
-    return rate / 2 * (1 + math.cos(math.pi * (epoch - WARMUP_EPOCHS) / epochs))
 
 
 class PromptClassifier(ClassifierMixin, BaseEstimator):
     """Classifies images by the names of their classes, with a frozen CLIP and trained prompts.
 
     Images come as lists of paths, PIL images, uint8 arrays `[height, width(, 3)]` or tensors `[3, height, width]`,
-    labels as class names. None stands for what the method's authors train with (`methods.METHODS`).
+    labels as class names. None stands for the method's published recipe, or with the small CLIP for its recipe there
+    (`configs/trainers/<method>`).
 
     Args:
-        method: a key of `methods.METHODS`: BMIP, MaPLe, IVLP, VPT, CoOp, CoCoOp or ZeroshotCLIP.
+        method: BMIP, MaPLe, IVLP, VPT, CoOp, CoCoOp, ZeroshotCLIP or another that is trained by cross-entropy.
         backbone: OpenAI's name of a CLIP (downloaded to ~/.cache/clip), a path to a checkpoint in their layout, or
             "tiny", a small one for trying out.
         settings: of the learner, by name: the fields of the method's settings dataclass, or that dataclass.
         precision: "fp32", "bf16", "fp16" or "amp"; None: fp16 on a GPU and fp32 elsewhere.
         device: torch's name of it; None: the GPU if there is one.
         optimizer: "sgd" or "adam".
-        learning_rate: behind the warm-up, which is one epoch at 1e-5.
+        learning_rate: after the warm-up, which is one epoch at 1e-5.
         epochs: passes over the images.
         batch_size: images per training step; an incomplete last batch of an epoch is left out.
         weight_decay: of the optimiser.
@@ -94,7 +87,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         learning_rate: float | None = None,
         epochs: int | None = None,
         batch_size: int | None = None,
-        weight_decay: float = 5e-4,
+        weight_decay: float | None = None,
         crop_scale: tuple[float, float] | None = None,
         flip: bool | None = None,
         random_state: Any = 1,
@@ -139,7 +132,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             InputError: images, labels or a parameter cannot be used.
             FloatingPointError: the loss is not finite.
         """
-        method, recipe = get_method(self.method), self._recipe()
+        method, recipe = method_for(self.method), self._recipe()
         images = list_of(images)
         names = _check_labels(images, labels)
         classes = _check_classes(sorted(set(names)) if classes is None else classes)
@@ -154,31 +147,14 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _recipe(self) -> Recipe:
-        """How to train, checked."""
-        default = get_method(self.method).recipe_for(self.backbone)
-        names = ("optimizer", "learning_rate", "epochs", "batch_size", "crop_scale", "flip")
-        chosen = {name: getattr(default if getattr(self, name) is None else self, name) for name in names}
-        recipe = Recipe(**chosen)
-        if recipe.optimizer not in OPTIMIZERS:
-            raise InputError(f"optimizer is {recipe.optimizer!r}; set it to one of {', '.join(OPTIMIZERS)}.")
-        for name, value, least in (
-            ("epochs", recipe.epochs, 0),
-            ("batch_size", recipe.batch_size, 1),
-            ("prediction_batch_size", self.prediction_batch_size, 1),
-            ("workers", self.workers, 0),
-        ):
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-                raise InputError(f"{name} is {value!r}; set it to a whole number, {least} or more.")
-        if not _is_number(recipe.learning_rate) or recipe.learning_rate <= 0:
-            raise InputError(f"learning_rate is {recipe.learning_rate!r}; set it above 0, such as 0.002.")
-        if not _is_number(self.weight_decay) or self.weight_decay < 0:
-            raise InputError(f"weight_decay is {self.weight_decay!r}; set it to 0 or more, such as 5e-4.")
-        scale = recipe.crop_scale
-        pair = isinstance(scale, (tuple, list)) and len(scale) == 2 and all(map(_is_number, scale))
-        if not pair or not 0 < scale[0] <= scale[1] <= 1:
-            raise InputError(f"crop_scale is {scale!r}; set it to two parts of an area, such as (0.08, 1).")
-        if not isinstance(recipe.flip, (bool, np.bool_)):
-            raise InputError(f"flip is {recipe.flip!r}; set it to True or False.")
+        """How to train; raises InputError for a parameter that is not allowed."""
+        recipe = recipe_of(method_for(self.method), self.backbone)
+        names = (field.name for field in dataclasses.fields(recipe))
+        given = {name: getattr(self, name, None) for name in names}
+        recipe = dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
+        recipe.check()
+        for name, least in (("prediction_batch_size", 1), ("workers", 0)):
+            check_whole_number(name, getattr(self, name), least)
         return recipe
 
     def _train(self, model: PromptedCLIP, images: Sequence[Any], labels: list[int], recipe: Recipe) -> list[dict]:
@@ -195,23 +171,19 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             drop_last=len(images) >= recipe.batch_size,
             num_workers=self.workers,
         )
-        common = {"lr": recipe.learning_rate, "weight_decay": self.weight_decay}
-        if recipe.optimizer == "sgd":
-            optimizer: torch.optim.Optimizer = torch.optim.SGD(parameters, momentum=MOMENTUM, **common)
-        else:
-            optimizer = torch.optim.Adam(parameters, **common)
+        optimizer = build_optimizer(parameters, recipe.optim)
+        scheduler = build_lr_scheduler(optimizer, recipe.optim)
         device = parameters[0].device
         scaler = torch.amp.GradScaler(device.type, enabled=model.precision.scale_gradients)
         history = []
         model.learner.train()
         with tqdm(total=recipe.epochs * len(loader), desc="fit", disable=not self.progress) as bar:
             for epoch in range(recipe.epochs):
-                rate = learning_rate_of(epoch, recipe.learning_rate, recipe.epochs)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                rate = optimizer.param_groups[0]["lr"]
                 found = [self._step(model, optimizer, scaler, *batch, bar) for batch in loader]
                 loss, accuracy = (sum(values) / len(found) for values in zip(*found))
                 history.append({"loss": loss, "accuracy": accuracy, "learning_rate": rate})
+                scheduler.step()
                 bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}", accuracy=f"{accuracy:.2f}")
         return history
 
@@ -251,7 +223,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         self._recipe()
         classes = _check_classes(classes)
         with self._seeded():
-            model, config = self._prompted(get_method(self.method), classes)
+            model, config = self._prompted(method_for(self.method), classes)
         self.history_ = []
         self._take(model, config, classes)
         return self
@@ -264,7 +236,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "model_")
         classes = _check_classes(classes)
-        get_method(self.method).in_own_words(lambda: self.model_.set_classes(classes))
+        with worded(in_python):
+            self.model_.set_classes(classes)
         self.classes_ = np.array(classes)
         return self
 
@@ -290,14 +263,12 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         name = self.precision
         if name is None:
             name = "fp16" if device.type == "cuda" else "fp32"
-        precision = get_precision(name, "precision")
-        config = method.configure(self.settings, self.backbone)
-
-        def build() -> PromptedCLIP:
+        with worded(in_python):
+            precision = get_precision(name)
+            config = configure(method, self.settings, str(self.backbone))
             clip_model = load_clip(str(self.backbone), precision, method.needs_vit)
-            return PromptedCLIP(clip_model, method.build(config, clip_model), classes, precision)
-
-        return method.in_own_words(build).to(device), config
+            model = PromptedCLIP(clip_model, method.learner(config, clip_model), classes, precision)
+        return model.to(device), config
 
     # ------------------------------------------------------------------------------------------------ predicting
 
@@ -359,7 +330,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self, "model_")
         parameters = {name: _plain(value) for name, value in self.get_params(deep=False).items() if name != "device"}
-        parameters["settings"] = _plain(get_method(self.method).plain_settings(self.config_))
+        parameters["settings"] = _plain(self.config_.plain())
         write_saved(folder, self.model_.learner.state_dict(), parameters, [str(name) for name in self.classes_])
 
     @classmethod
@@ -389,7 +360,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         chosen = {**saved.parameters, **parameters}
         if "method" not in chosen:
             raise InputError(f"{str(saved.source)!r} does not record its method; give it as method.")
-        method = get_method(chosen["method"])
+        method = method_for(chosen["method"])
         classes = saved.classes if classes is None else classes
         if classes is None:
             raise InputError(f"{str(saved.source)!r} does not record its classes; give their names as classes.")
@@ -398,10 +369,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             # What is fast on a GPU is slow on a CPU.
             chosen["precision"] = chosen["precision"] if _device(chosen.get("device")).type == "cuda" else "fp32"
         classifier = cls(**chosen).build(classes)
-        try:
+        with worded(in_python, before=f"{str(saved.source)!r} cannot be loaded. "):
             _load_weights(classifier, method, saved.state_dict)
-        except InputError as error:
-            raise InputError(f"{str(saved.source)!r} cannot be loaded. {method.without_keys(str(error))}") from error
         return classifier
 
 
@@ -412,16 +381,15 @@ def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -
         return given
     if saved.parameters.get("method") == method.name and "settings" in saved.parameters:
         return {**saved.parameters["settings"], **given}
-    state_dict, released = saved.state_dict, method.released is not None and method.released.matches(saved.state_dict)
-    if released:
-        try:
-            state_dict, _ = method.released.translate(state_dict)
-        except InputError as error:
-            raise InputError(f"{str(saved.source)!r} cannot be loaded. {error}") from error
-    found = method.settings_of(state_dict, released)
-    if method.sizes and not any(found[name] for name in method.sizes):
+    state_dict, implied = saved.state_dict, {}
+    if method.layout is not None and method.layout.matches(state_dict):
+        with worded(in_python, before=f"{str(saved.source)!r} cannot be loaded. "):
+            state_dict, _ = method.layout.translate(state_dict)
+        implied = method.layout.implies
+    told = method.told(state_dict)
+    if method.learns and not any(prompt_sizes(state_dict).values()):
         raise InputError(f"{str(saved.source)!r} holds no prompts of {method.name}; give a checkpoint of that method.")
-    return {**found, **given}
+    return {**told, **implied, **given}
 
 
 def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapping[str, Tensor]) -> None:
@@ -430,21 +398,15 @@ def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapp
     Raises:
         InputError: they are of another method, backbone, number or length, or come with CoPrompt's adapters.
     """
-    learner: PromptLearner = classifier.model_.learner
-    if method.released is not None and method.released.matches(state_dict):
-        check_backbone(state_dict, classifier.model_.clip_model, str(classifier.backbone))
-        if method.name == "BMIP":
-            state_dict, _ = from_released_layout(state_dict, learner)
-        else:
-            state_dict, _ = method.released.translate(state_dict)
+    model = classifier.model_
+    state_dict, _ = adopt(state_dict, method.layout, model.learner, model.clip_model, str(classifier.backbone))
     if any(key.startswith("adapters.") for key in state_dict):
         raise InputError(
             "It has adapters behind the towers, as CoPrompt trains them, which this classifier does not have; test it "
             "with train.py --eval-only."
         )
-    check_prompts(state_dict, learner.state_dict(), "method, settings")
     try:
-        learner.load_state_dict(state_dict)
+        model.learner.load_state_dict(state_dict)
     except RuntimeError as error:
         details = "; ".join(line.strip() for line in str(error).splitlines()[1:])
         raise InputError(f"It does not fit {method.name} with these settings: {details}") from error
@@ -462,10 +424,6 @@ def _device(name: str | int | None) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise InputError(f"device is {name!r}, but torch finds {gpus} GPUs here; set it to cpu, or None.")
     return device
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_labels(images: list[Any], labels: Any) -> list[str]:

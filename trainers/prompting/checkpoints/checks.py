@@ -103,7 +103,8 @@ def adopt(
     clip_model: nn.Module,
     backbone: str,
 ) -> tuple[Mapping[str, Tensor], dict[str, int] | None]:
-    """The tensors of a checkpoint, ours or its authors', under the learner's names, after all checks but strictness.
+    """The tensors of a checkpoint, ours or its authors', under the learner's names, after checks that say more
+    than strict loading does.
 
     Args:
         layout: of the authors' checkpoints; None if the method has none.
@@ -113,12 +114,11 @@ def adopt(
         The tensors, and of an authors' checkpoint how many were left out for which reason; None of ours.
 
     Raises:
-        InputError: the checkpoint is of another CLIP or method, or its prompts or adapters are not the learner's.
+        InputError: the checkpoint is of another CLIP or method, or its prompts are of other sizes than the learner's.
     """
     left_out = None
     if layout is not None and layout.matches(state_dict):
         check_backbone(state_dict, clip_model, backbone)
         state_dict, left_out = layout.translate_for(state_dict, learner)
     check_prompts(state_dict, learner.state_dict())
-    check_adapters(state_dict, learner.state_dict())
     return state_dict, left_out

@@ -6,6 +6,7 @@ A saved classifier is a folder of `classifier.json` and `prompts.npz`. Nothing i
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import sys
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from ..api.images import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
-from ..methods import METHODS, SAME_PROMPTS
+from ..methods import METHODS, of_trainer
 
 DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
 RECORD = "result.json"  # what a run leaves
@@ -155,16 +156,18 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
 
 def _described(record: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str] | None]:
     """Parameters and class names from the record of a run; nothing where a method is not one of ours."""
-    trainer = record.get("trainer") if record is not None else None
-    if trainer not in METHODS and trainer not in SAME_PROMPTS:
+    trainer = str(record.get("trainer")) if record is not None else ""
+    # Records of earlier versions do not name the method.
+    method = METHODS.get(record.get("method", "")) or of_trainer(trainer) if record is not None else None
+    if method is None:
         return {}, None
-    name, node = SAME_PROMPTS.get(trainer) or (trainer, METHODS[trainer].node)
-    method, configuration = METHODS[name], record.get("configuration")
-    parameters = {"method": method.name, "backbone": record["backbone"]}
+    parameters, configuration = {"method": method.prompts, "backbone": record["backbone"]}, record.get("configuration")
     if configuration is not None:  # which older records lack
         _compare_preprocessing(configuration["INPUT"])
-        parameters["settings"] = method.recorded_settings(configuration, node)
-        parameters["precision"] = configuration["TRAINER"].get(node, {}).get("PREC")
+        nodes = configuration["TRAINER"]
+        method = dataclasses.replace(method, node=method.node if method.node in nodes else trainer.upper())
+        parameters["settings"] = method.read(configuration)
+        parameters["precision"] = nodes.get(method.node, {}).get(method.PRECISION_KEY)
     tested = record.get("per_class")
     return parameters, [row["name"] for row in tested] if tested else None
 
