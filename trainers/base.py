@@ -24,14 +24,14 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .config import build_objective, key_names, objective_of, settings_of
+from .config import Common, build_objective, key_names, objective_of, settings_of
 from .early_stopping import EarlyStopping, may_validate
 from .evaluation import Recorder, record_of
 from .prompting.checkpoints.checks import adopt, check_adapters
 from .prompting.core.clip_weights import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.core.learner import PromptLearner
-from .prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
-from .prompting.declaration import CROSS_ENTROPY, Method, Settings
+from .prompting.core.prompted_clip import PromptedCLIP
+from .prompting.declaration import CROSS_ENTROPY, Method, Settings, read_settings
 from .prompting.errors import InputError, worded
 from .prompting.objectives.objective import Objective
 from .records import (
@@ -108,11 +108,7 @@ class PromptTrainer(Checkpointing, TrainerX):
         self.precision = get_precision(cfg.TRAINER[self.method.node][Method.PRECISION_KEY])
         if cfg.TEST.FINAL_MODEL not in ("last_step", "best_val"):
             raise InputError(f"TEST.FINAL_MODEL is {cfg.TEST.FINAL_MODEL!r}; set it to last_step or best_val.")
-        if cfg.MODEL.CLASS_CHUNK < 0:
-            raise InputError(
-                f"MODEL.CLASS_CHUNK is {cfg.MODEL.CLASS_CHUNK}; set it to a number of classes, or to {AUTOMATIC} to "
-                "let the free memory decide."
-            )
+        Common(**read_settings(Common, cfg))
         self.early_stopping = EarlyStopping(cfg)
         self.settings(cfg)
         objective = objective_of(cfg, self.method)
@@ -124,14 +120,17 @@ class PromptTrainer(Checkpointing, TrainerX):
             )
 
     @classmethod
-    def check_training(cls, cfg: CfgNode) -> None:
+    def check_training(cls, cfg: CfgNode, objective: Objective | None = None) -> None:
         """Refuse settings that a model can be tested with, but not trained; needs neither data nor weights.
+
+        Args:
+            objective: of the run, where it is built already.
 
         Raises:
             InputError: settings that the objective cannot be trained with.
         """
         with worded(key_names(cfg, cls.method)):
-            objective = build_objective(cfg, cls.method)
+            objective = objective or build_objective(cfg, cls.method)
             if objective.takes_all_epochs and may_validate(cfg) and cfg.TEST.FINAL_MODEL == "best_val":
                 raise InputError(
                     "TEST.FINAL_MODEL is best_val and TEST.NO_TEST_EARLY is False, but the objective averages over "
@@ -259,7 +258,7 @@ class PromptTrainer(Checkpointing, TrainerX):
                 f"DATASET.NAME is {self.cfg.DATASET.NAME}, which has test images only; train on another data set, and "
                 "evaluate on this one with --eval-only --model-dir."
             )
-        self.check_training(self.cfg)
+        self.check_training(self.cfg, self.objective)
         keep_settings(self.cfg, self.output_dir)
         try:
             super().train()

@@ -7,6 +7,7 @@ import functools
 import importlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +20,71 @@ from dassl.utils import Registry
 from yacs.config import CfgNode
 
 from .prompting.core.prompted_clip import AUTOMATIC
-from .prompting.declaration import CROSS_ENTROPY, RUN_KEYS, Method, Settings, read_settings, tree_of
+from .prompting.declaration import CROSS_ENTROPY, RUN_KEYS, Method, Settings, read_settings, setting, tree_of
 from .prompting.errors import InputError, suggestion, worded
 from .prompting.methods import OBJECTIVES
 from .prompting.objectives.objective import Objective, RunFacts
 from .prompting.recipes import read_files, value_at
 
-# What all methods share and Dassl does not have; CoOp, MaPLe and BMIP declare these in their train.py.
-COMMON_DEFAULTS: dict[str, Any] = {
-    "DATASET": {
-        "SUBSAMPLE_CLASSES": "all",  # all, base or new
-        "USE_RATIO": False,  # let SUBSAMPLE_RATIO mix base classes into "new"
-        "SUBSAMPLE_RATIO": 100,  # per cent of base classes
-        "SKIP_BROKEN": False,  # decode every image first, and leave out those that cannot be
-    },
-    "MODEL": {
-        "INIT_SEED": -1,  # seeds the prompts' initial values apart from SEED; -1: SEED does
-        "CLASS_CHUNK": AUTOMATIC,  # classes whose activations a training step holds at once; 0: as memory allows
-        "TF32": False,  # fp32 products on CUDA's tensor cores: faster, with 10 bits of mantissa
-    },
+
+@dataclass(frozen=True)
+class Common(Settings):
+    """What all methods share and Dassl does not have; CoOp, MaPLe and BMIP declare these in their train.py."""
+
+    classes: str = setting("all", key="DATASET.SUBSAMPLE_CLASSES", root=True, help="classes: all, base or new")
+    use_ratio: bool = setting(
+        False, key="DATASET.USE_RATIO", root=True, help='let SUBSAMPLE_RATIO mix base classes into "new"'
+    )
+    ratio: int = setting(100, key="DATASET.SUBSAMPLE_RATIO", root=True, help="per cent of base classes among those")
+    skip_broken: bool = setting(
+        False,
+        key="DATASET.SKIP_BROKEN",
+        root=True,
+        help="decode all images first; leave out broken ones",
+    )
+    init_seed: int = setting(
+        -1, key="MODEL.INIT_SEED", root=True, help="seed of the prompts' initial values, apart from SEED; -1: SEED"
+    )
+    class_chunk: int = setting(
+        AUTOMATIC,
+        key="MODEL.CLASS_CHUNK",
+        root=True,
+        least=0,
+        help="classes whose activations a training step holds at once; 0: as memory allows",
+    )
+    tf32: bool = setting(
+        False, key="MODEL.TF32", root=True, help="fp32 products on CUDA's tensor cores: faster, 10 bits of mantissa"
+    )
     # The stand-in's; upstream Dassl has no such memory.
-    "DATALOADER": {"CACHE_GB": 2.0},
-    "TRAIN": {
-        "EARLY_STOPPING": True,  # stop when validation has not improved for PATIENT_COUNT epochs
-        "PATIENT_COUNT": 3,
-    },
-    "TEST": {
-        "NO_TEST_EARLY": True,  # no validation during training: no early stopping, no best-on-validation model
-        "SAVE_LOGITS": False,  # write the logits of the test beside its record
-    },
-    "TRAINER": {
-        "RECIPE": "",  # name of the method's configuration file, for the record
-        "OBJECTIVE": "",  # cross_entropy, self_regulation or consistency; empty: the trainer's own
-    },
-}
+    cache_gb: float = setting(
+        2.0,
+        key="DATALOADER.CACHE_GB",
+        root=True,
+        help="GiB of decoded training images kept in memory; 0: none",
+    )
+    early_stopping: bool = setting(
+        True,
+        key="TRAIN.EARLY_STOPPING",
+        root=True,
+        help="stop after PATIENT_COUNT epochs without a better validation",
+    )
+    patience: int = setting(
+        3, key="TRAIN.PATIENT_COUNT", root=True, help="epochs without a better validation result; -1: never stop"
+    )
+    no_test_early: bool = setting(
+        True,
+        key="TEST.NO_TEST_EARLY",
+        root=True,
+        help="no validation during training: no early stopping, no best-on-validation model",
+    )
+    save_logits: bool = setting(
+        False, key="TEST.SAVE_LOGITS", root=True, help="write the logits of the test beside its record"
+    )
+    recipe: str = setting("", key="TRAINER.RECIPE", root=True, help="name of the configuration file, for the record")
+    objective: str = setting(
+        "", key="TRAINER.OBJECTIVE", root=True, help="name of the objective; empty: the trainer's own"
+    )
+
 
 # Flags of CoOp's command line and the keys that they set.
 FLAG_KEYS = {
@@ -72,7 +104,7 @@ FLAG_KEYS = {
 def default_cfg() -> CfgNode:
     """Dassl's defaults, those that all methods share, and those of every registered method and objective."""
     cfg = get_cfg_default()
-    _declare(cfg, COMMON_DEFAULTS)
+    _declare(cfg, tree_of(Common().keyed()))
     _declare(cfg, declared_keys(TRAINER_REGISTRY.registered_names()))
     return cfg
 
@@ -142,7 +174,7 @@ def key_names(cfg: CfgNode, method: Method) -> Callable[[str, type | None], str]
 
     def name_of(field: str, owner: type | None) -> str:
         objective = OBJECTIVES.get(cfg.TRAINER.OBJECTIVE or method.objective, Objective)
-        for settings in (method.config, objective.Config):
+        for settings in (method.config, objective.Config, Common):
             one = settings.declared().get(field)
             if one is not None and owner in (None, settings):
                 return one.dotted(method.node)

@@ -16,7 +16,8 @@ from minidassl.own.checkpoint import CheckpointError
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
 
-from .config import COMMON_DEFAULTS, declare_missing, declared_keys
+from .config import Common, declare_missing, declared_keys
+from .prompting.declaration import tree_of
 from .prompting.errors import InputError
 from .registration import OTHER_NAMES
 
@@ -51,7 +52,8 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
     for own, name in names.items():
         print(f"{own} of the plugin is the trainer {name} here; its keys are TRAINER.{name.upper()}")
     declare_missing(cfg_default, _DATA_DEFAULTS)
-    declare_missing(cfg_default, {node: keys for node, keys in COMMON_DEFAULTS.items() if node not in _DATA})
+    common = tree_of(Common().keyed())
+    declare_missing(cfg_default, {node: keys for node, keys in common.items() if node not in _DATA})
     added = [name for name in TRAINER_REGISTRY.registered_names() if name not in before]
     declare_missing(cfg_default, declared_keys(added))
 
