@@ -246,6 +246,7 @@ class Method:
 
     Attributes:
         name: of the method, which is its trainer's unless `trainer` says otherwise.
+        summary: what it learns, in a line for readers of the documentation.
         node: of its configuration, `TRAINER.<node>`.
         config: the learner's settings class.
         learner: makes the learner of settings and CLIP.
@@ -264,6 +265,7 @@ class Method:
     """
 
     name: str
+    summary: str
     node: str
     config: type[Settings]
     learner: Callable[[Any, nn.Module], PromptLearner]

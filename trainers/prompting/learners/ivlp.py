@@ -148,12 +148,25 @@ PUBLISHED = dict(
 LANGUAGE_PROMPTING = declare(
     Method(
         "LanguagePrompting",
+        "text prompts in the first layers (a baseline of MaPLe's authors)",
         recipes=Recipes("vit_b16_c2_ep5_batch4_4ctx_language_only", tiny="tiny_language_only"),
         **PUBLISHED,
     )
 )
-METHOD = declare(Method("IVLP", recipes=Recipes("vit_b16_c2_ep5_batch4_2+2ctx"), **PUBLISHED))
+METHOD = declare(
+    Method(
+        "IVLP",
+        "text and vision prompts in the first layers, independent of each other (a baseline of MaPLe's authors)",
+        recipes=Recipes("vit_b16_c2_ep5_batch4_2+2ctx"),
+        **PUBLISHED,
+    )
+)
 # The control: no interaction, with the recipe and the number of parameters of BMIP.
 CONTROL = declare(
-    Method("IVLP_BMIP_size", recipes=Recipes("vit_b16_ep10_2+2ctx_bmip_size", tiny="tiny_bmip_size"), **PUBLISHED)
+    Method(
+        "IVLP_BMIP_size",
+        "IVLP with residual heads that make it as large as BMIP: a control, not published",
+        recipes=Recipes("vit_b16_ep10_2+2ctx_bmip_size", tiny="tiny_bmip_size"),
+        **PUBLISHED,
+    )
 )

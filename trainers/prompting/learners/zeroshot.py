@@ -53,5 +53,14 @@ PUBLISHED = dict(
     venue="ICML 2021",
     arxiv="2103.00020",
 )
-METHOD = declare(Method("ZeroshotCLIP", config=ZeroshotConfig, **PUBLISHED))
-ENSEMBLE = declare(Method("ZeroshotCLIP2", config=SelectedConfig, **PUBLISHED))
+METHOD = declare(
+    Method("ZeroshotCLIP", "nothing: the data set's own sentence for each class", config=ZeroshotConfig, **PUBLISHED)
+)
+ENSEMBLE = declare(
+    Method(
+        "ZeroshotCLIP2",
+        "nothing: the average of seven sentences and, except on ImageNet, its own",
+        config=SelectedConfig,
+        **PUBLISHED,
+    )
+)

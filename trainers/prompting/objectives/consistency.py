@@ -111,6 +111,10 @@ class Consistency(Objective):
     """
 
     name = "consistency"
+    summary = (
+        "+ cosine distance of image features from the frozen CLIP's of another view, and of class features from those "
+        "of a description of the class"
+    )
     Config = ConsistencyConfig
     views = 2
     venue, arxiv = "ICLR 2024", "2306.01195"
@@ -176,6 +180,7 @@ METHOD = declare(
     dataclasses.replace(
         maple.METHOD,
         name="CoPrompt",
+        summary="MaPLe's prompts, and an adapter after each tower, consistent with the frozen CLIP",
         trainer="CoPrompt",
         node="CoPrompt",
         recipes=Recipes("coprompt"),
@@ -188,6 +193,7 @@ STACKED = declare(
     dataclasses.replace(
         bmip.METHOD,
         name="CoPrompt_BMIP",
+        summary="BMIP's prompts, and adapters, trained as CoPrompt's (the paper's claim that BMIP stacks)",
         trainer="CoPrompt_BMIP",
         recipes=Recipes("vit_b16_ep8_batch4_2ctx"),
         objective=Consistency.name,

@@ -17,6 +17,7 @@ class CrossEntropy(Objective):
     """The loss of the labels under the softmax over all classes."""
 
     name = CROSS_ENTROPY
+    summary = "cross-entropy of the labels"
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         logits = model(views[0])

@@ -55,6 +55,7 @@ class Objective:
 
     Attributes of a class:
         name: its value of TRAINER.OBJECTIVE.
+        summary: its terms, in a line for readers of the documentation.
         Config: its settings class, whose keys are complete (`root=True`).
         views: how many times each image is augmented independently.
         takes_all_epochs: training must reach its last epoch for the model to be what the objective is about.
@@ -62,6 +63,7 @@ class Objective:
     """
 
     name: str
+    summary: str = ""
     Config: type[Settings] = Settings
     views: int = 1
     takes_all_epochs: bool = False

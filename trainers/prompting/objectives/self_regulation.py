@@ -109,6 +109,10 @@ class SelfRegulation(Objective):
     """
 
     name = "self_regulation"
+    summary = (
+        "+ mean absolute difference of class features and of image features from the frozen CLIP's, + divergence of "
+        "the logits; after the last epoch the prompts are their average over the epochs, weighted by a Gaussian"
+    )
     Config = SelfRegulationConfig
     takes_all_epochs = True
     venue, arxiv = "ICCV 2023", "2307.06948"
@@ -195,6 +199,7 @@ METHOD = declare(
     dataclasses.replace(
         ivlp.METHOD,
         name="PromptSRC",
+        summary="IVLP's prompts, which stay near the frozen CLIP and are averaged over the epochs",
         trainer="PromptSRC",
         node="PROMPTSRC",
         config=PromptSRCConfig,
@@ -213,6 +218,7 @@ STACKED = declare(
     dataclasses.replace(
         bmip.METHOD,
         name="PromptSRC_BMIP",
+        summary="BMIP's prompts, trained as PromptSRC's",
         trainer="PromptSRC_BMIP",
         recipes=Recipes("vit_b16_c2_ep20_batch4_2ctx", cross_dataset="vit_b16_c2_ep20_batch4_2ctx_cross_datasets"),
         objective=SelfRegulation.name,
