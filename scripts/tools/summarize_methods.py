@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 import train
 import trainers
-from experiments.launch import METHODS, ROOT
+from experiments import ROOT
+from experiments.methods import METHODS
 from scripts.tools.benchmark import class_names
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import build_cfg
