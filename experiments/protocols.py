@@ -264,10 +264,11 @@ PLANS = {name: table.plan for name, table in TABLES.items() if table.plan}
 
 def listed(entries: Mapping[str, Protocol | Results | studies.Paired]) -> str:
     """Names and help lines of protocols or tables, for the description of a command."""
+    width = max(map(len, entries)) + 2
     lines = []
     for name, entry in entries.items():
-        start = f"    {name:<15} "
-        lines += textwrap.wrap(entry.help, 119, initial_indent=start, subsequent_indent=" " * 20)
+        start = f"    {name:<{width}}"
+        lines += textwrap.wrap(entry.help, 119, initial_indent=start, subsequent_indent=" " * len(start))
     return "\n".join(lines)
 
 

@@ -18,10 +18,6 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-import train
-import trainers
-from trainers.config import build_cfg
-from trainers.evaluation import plain_configuration
 from trainers.prompting.errors import InputError
 from trainers.records import RESULT, differences
 
@@ -85,6 +81,12 @@ SAME = 1e-6
 @functools.cache
 def recipe_configuration(trainer: str, recipe: str, dataset: str) -> dict[str, Any] | None:
     """What the configuration files alone say, as plain data; None where they are not this project's."""
+    # All trainers, which take seconds to import: only records that are read need them.
+    import train
+    import trainers
+    from trainers.config import build_cfg
+    from trainers.evaluation import plain_configuration
+
     trainers.register_all()
     words = ["--trainer", trainer, "--dataset-config-file", str(ROOT / f"configs/datasets/{dataset}.yaml")]
     words += ["--config-file", str(ROOT / methods.config_file(trainer, recipe))]

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from scipy.stats import ttest_1samp
-
 from ..data import ELEVEN
 from ..published import ABLATION
 from ..store import Collection, Record
@@ -82,6 +80,8 @@ class Difference:
 
     @classmethod
     def of(cls, values: list[float]) -> Difference:
+        from scipy.stats import ttest_1samp  # a second to import
+
         spread = statistics.stdev(values)
         # Of equal differences there is no spread to compare with.
         return cls(statistics.fmean(values), spread, ttest_1samp(values, 0).pvalue if spread else math.nan)
