@@ -29,6 +29,10 @@ class Row:
     test_only: bool = False  # all images are test images; Dassl takes class names from them as from training images
     val_is_test: bool = False
     write: Callable[[Path, str], None] | None = None  # a built-in set: fills its folder, split file included
+    # Classes, and images of train, val and test, by the CoOp paper and the data sets' own pages. The sets that have
+    # them are those of the field's tables.
+    published: tuple[int, int, int, int] | None = None
+    domain_of: str = ""  # the data set whose models are tested here for domain generalization
 
     @property
     def split_file(self) -> str:
@@ -36,7 +40,14 @@ class Row:
 
 
 ROWS = (
-    Row("ImageNet", "imagenet", derive=layouts.imagenet, has_split_file=False, val_is_test=True),
+    Row(
+        "ImageNet",
+        "imagenet",
+        derive=layouts.imagenet,
+        has_split_file=False,
+        val_is_test=True,
+        published=(1000, 1281167, 50000, 50000),
+    ),
     Row(
         "Caltech101",
         "caltech-101",
@@ -45,14 +56,21 @@ ROWS = (
             ignored=("BACKGROUND_Google", "Faces_easy"),
             renames={"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"},
         ),
+        published=(100, 4128, 1649, 2465),
     ),
-    Row("OxfordPets", "oxford_pets", derive=layouts.oxford_pets),
-    Row("StanfordCars", "stanford_cars", ".", layouts.stanford_cars),
-    Row("OxfordFlowers", "oxford_flowers", "jpg", layouts.oxford_flowers),
-    Row("Food101", "food-101", derive=class_folders()),
-    Row("FGVCAircraft", "fgvc_aircraft", derive=layouts.fgvc_aircraft, has_split_file=False),
-    Row("SUN397", "sun397", "SUN397", layouts.sun397),
-    Row("DescribableTextures", "dtd", derive=class_folders()),
+    Row("OxfordPets", "oxford_pets", derive=layouts.oxford_pets, published=(37, 2944, 736, 3669)),
+    Row("StanfordCars", "stanford_cars", ".", layouts.stanford_cars, published=(196, 6509, 1635, 8041)),
+    Row("OxfordFlowers", "oxford_flowers", "jpg", layouts.oxford_flowers, published=(102, 4093, 1633, 2463)),
+    Row("Food101", "food-101", derive=class_folders(), published=(101, 50500, 20200, 30300)),
+    Row(
+        "FGVCAircraft",
+        "fgvc_aircraft",
+        derive=layouts.fgvc_aircraft,
+        has_split_file=False,
+        published=(100, 3334, 3333, 3333),
+    ),
+    Row("SUN397", "sun397", "SUN397", layouts.sun397, published=(397, 15880, 3970, 19850)),
+    Row("DescribableTextures", "dtd", derive=class_folders(), published=(47, 2820, 1128, 1692)),
     Row(
         "EuroSAT",
         "eurosat",
@@ -71,18 +89,31 @@ ROWS = (
                 "SeaLake": "Sea or Lake",
             },
         ),
+        published=(10, 13500, 5400, 8100),
     ),
-    Row("UCF101", "ucf101", "UCF-101-midframes", layouts.ucf101),
+    Row("UCF101", "ucf101", "UCF-101-midframes", layouts.ucf101, published=(101, 7639, 1898, 3783)),
     *(
-        Row(name, folder, images, derive, has_split_file=False, test_only=True)
-        for name, folder, images, derive in (
-            ("ImageNetV2", "imagenetv2", "imagenetv2-matched-frequency-format-val", layouts.imagenet_v2),
-            ("ImageNetSketch", "imagenet-sketch", "images", layouts.imagenet_variant),
-            ("ImageNetA", "imagenet-adversarial", "imagenet-a", layouts.imagenet_variant),
-            ("ImageNetR", "imagenet-rendition", "imagenet-r", layouts.imagenet_variant),
+        Row(
+            *(name, folder, images, derive),
+            has_split_file=False,
+            test_only=True,
+            published=(classes, 0, 0, number),
+            domain_of="ImageNet",
+        )
+        for name, folder, images, derive, classes, number in (
+            (
+                *("ImageNetV2", "imagenetv2", "imagenetv2-matched-frequency-format-val", layouts.imagenet_v2),
+                *(1000, 10000),
+            ),
+            ("ImageNetSketch", "imagenet-sketch", "images", layouts.imagenet_variant, 1000, 50889),
+            ("ImageNetA", "imagenet-adversarial", "imagenet-a", layouts.imagenet_variant, 200, 7500),
+            ("ImageNetR", "imagenet-rendition", "imagenet-r", layouts.imagenet_variant, 200, 30000),
         )
     ),
     Row("ImageFolder", ".", ".", layouts.image_folder, has_split_file=False),
     Row("Digits", "digits", write=digits.write),
-    *(Row(name, folder, write=write) for name, folder, write in symbols.VARIANTS),
+    *(
+        Row(name, folder, write=write, domain_of="" if name == "Symbols" else "Symbols")
+        for name, folder, write in symbols.VARIANTS
+    ),
 )

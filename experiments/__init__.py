@@ -1,1 +1,5 @@
-"""Protocols, runs, records, tables and the report: everything that is made of train.py's commands and records."""
+"""Experiments with the methods: protocols, their runs, the records of these, tables and reports."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]

@@ -8,8 +8,6 @@ Reads the run's settings and checkpoint, and the test images of all classes. Fea
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -33,6 +31,9 @@ from trainers.prompting.core.learner import FixedSentence, PromptLearner, Readou
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
 from trainers.records import SETTINGS
+
+from .commands import exit_status, make_parser
+from .methods import import_modules
 
 MOST_IMAGES = 2000
 # Classes from which on colours tell base from new only.
@@ -190,19 +191,20 @@ def draw(run: Path, data: str | None = None) -> dict[str, Figure]:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("run", type=Path, help="output folder of a training run")
     parser.add_argument("--data", help="folder of the data sets; default: that of the run")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder of the pictures")
     args = parser.parse_args(argv)
-    try:
+
+    def work() -> int:
+        import_modules(args.modules)
         drawn = draw(args.run, args.data)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    args.output.mkdir(parents=True, exist_ok=True)
-    for name, figure in drawn.items():
-        for kind in ("png", "svg"):
-            figure.savefig(args.output / f"{name}.{kind}", dpi=120)
-            print(args.output / f"{name}.{kind}")
-    return 0
+        args.output.mkdir(parents=True, exist_ok=True)
+        for name, figure in drawn.items():
+            for kind in ("png", "svg"):
+                figure.savefig(args.output / f"{name}.{kind}", dpi=120)
+                print(args.output / f"{name}.{kind}")
+        return 0
+
+    return exit_status(work)

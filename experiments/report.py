@@ -10,7 +10,6 @@ the attention to prompts, for which it needs checkpoint and data.
 
 from __future__ import annotations
 
-import argparse
 import base64
 import html
 import io
@@ -32,13 +31,17 @@ import yaml
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from trainers.prompting.errors import InputError
-
+from . import ROOT
 from . import pictures as look_inside
-from . import tables
-from .launch import METHODS, ROOT
+from .commands import exit_status, make_parser
+from .methods import BASELINE, METHODS, import_modules
+from .protocols import TABLES
 from .store import Collection, Record, collect
-from .tables import PairedTable, Table
+from .tables.cells import Table
+from .tables.results import FEW_SHOT, OPEN_WORLD
+from .tables.rows import ELSEWHERE
+from .tables.studies import PairedTable
+from .tables.text import bold, with_marks
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito); a method has the same one in all pictures.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -48,9 +51,6 @@ SHADES = ("#bdbdbd", "#737373", "#252525")
 # A gate beyond these is called saturated: one of its two prompts hardly counts.
 SATURATED = (0.05, 0.95)
 MOST_CLASSES = 40
-BASELINE = "ZeroshotCLIP"
-# Characters of the private use area, which no cell holds.
-BOLD = ("\ue000", "\ue001")
 STYLE = """
 body { font-family: sans-serif; margin: 2rem auto; max-width: 100rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; font-size: 0.85rem } .wide { overflow-x: auto; margin-bottom: 0.5rem }
@@ -92,7 +92,7 @@ def by_test(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record
 
 def is_bmip(record: Record) -> bool:
     """BMIP, whatever its command line changed, but not the configuration files of its variants."""
-    return record.data["trainer"] == "BMIP" and record.method not in tables.ROWS_ELSEWHERE
+    return record.data["trainer"] == "BMIP" and record.method not in ELSEWHERE
 
 
 def open_world_records(found: Collection) -> list[Record]:
@@ -131,7 +131,7 @@ def accuracy_bars(table: Table) -> Iterator[Picture]:
 
 def few_shot_curves(found: Collection) -> Iterator[Picture]:
     """Accuracy by number of shots."""
-    for table in tables.few_shot(found):
+    for table in FEW_SHOT.tables(found):
         shots = [int(group.partition(" ")[0]) for group in table.groups]
         if len(shots) < 2:
             continue
@@ -275,7 +275,7 @@ def inside(run: Path, data: str | None) -> Iterator[Picture]:
 
 
 def pictures(found: Collection) -> Iterator[Picture]:
-    for table in tables.open_world(found):
+    for table in OPEN_WORLD.tables(found):
         yield from accuracy_bars(table)
     yield from few_shot_curves(found)
     yield from class_gains(found)
@@ -291,11 +291,11 @@ def table_html(table: Table | PairedTable) -> str:
 
     def line(tag: str, row: Sequence[str]) -> str:
         cells = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
-        return "<tr>" + cells.replace(BOLD[0], "<b>").replace(BOLD[1], "</b>") + "</tr>"
+        return f"<tr>{with_marks(cells, '<b>', '</b>')}</tr>"
 
-    headers, rows = table.grid(lambda text: f"{BOLD[0]}{text}{BOLD[1]}")
+    headers, rows = table.grid(bold)
     body = "\n".join([line("th", headers), *(line("td", row) for row in rows)])
-    plan = f"<pre>python scripts/reproduce.py {table.plan}</pre>" if getattr(table, "plan", "") else ""
+    plan = f"<pre>python scripts/reproduce.py {table.plan}</pre>" if table.plan else ""
     title = html.escape(table.title)
     return f"<h3>{title}</h3>\n<div class=wide><table>\n{body}\n</table></div>{notes_html(table.notes())}{plan}"
 
@@ -325,7 +325,7 @@ def write_report(found: Collection, results: Path, page: Path, models: Sequence[
         InputError: one of the models is no output folder of a training run.
     """
     inner = [picture for run in tqdm(models, desc="models") for picture in inside(run, data)]
-    made = [table for make in tables.TABLES.values() for table in make(found)]
+    made = [table for entry in TABLES.values() for table in entry.tables(found)]
     folder = page.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     images = []
@@ -354,22 +354,28 @@ def write_report(found: Collection, results: Path, page: Path, models: Sequence[
     return len(images)
 
 
+def report(results: Path, page: Path, models: Sequence[Path] = (), data: str | None = None) -> int:
+    """Write the report of a results folder; gives the exit status, 1 where there is no record."""
+    found = collect(results)
+    if not found.records:
+        print(f"There is no record of a test below {results}.", file=sys.stderr)
+        return 1
+    number = write_report(found, results, page, models, data)
+    print(f"{page} has the tables and {number} pictures, which are also in {page.with_suffix('')}/")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where there is no record, 2 for wrong input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser(__doc__)
     parser.add_argument("results", nargs="?", type=Path, default=ROOT / "output")
     parser.add_argument("--output", type=Path, default=Path("report.html"))
     parser.add_argument("--models", nargs="+", type=Path, default=[], help="training runs to look into")
     parser.add_argument("--data", help="folder of the data sets, for --models; default: that of the run")
     args = parser.parse_args(argv)
-    found = collect(args.results)
-    if not found.records:
-        print(f"There is no record of a test below {args.results}.", file=sys.stderr)
-        return 1
-    try:
-        number = write_report(found, args.results, args.output, args.models, args.data)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{args.output} has the tables and {number} pictures, which are also in {args.output.with_suffix('')}/")
-    return 0
+
+    def work() -> int:
+        import_modules(args.modules)
+        return report(args.results, args.output, args.models, args.data)
+
+    return exit_status(work)

@@ -7,9 +7,8 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -23,30 +22,11 @@ from trainers.evaluation import plain_configuration
 from trainers.prompting.errors import InputError
 from trainers.records import RESULT, changed_settings, check_settings, read_result
 
-from .launch import ROOT, TINY, Run
+from . import runs
+from .runs import Chain, Run
 
 LAST_LINES = 3
 START_METHODS = multiprocessing.get_all_start_methods()
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Runs one after the other: at most one that trains, first, and tests of what it trained.
-
-    Attributes:
-        name: for messages.
-        runs: commands.
-        options: KEY VALUE pairs for all of them.
-    """
-
-    name: str
-    runs: tuple[Run, ...]
-    options: tuple[str, ...] = ()
-
-
-def is_small(run: Run) -> bool:
-    """Whether a run is one of the small CLIP, which gains nothing from several threads."""
-    return run.cfg.startswith(TINY)
 
 
 def is_done(run: Run, trained: Run | None, data: str | None, options: Sequence[str]) -> bool:
@@ -55,12 +35,12 @@ def is_done(run: Run, trained: Run | None, data: str | None, options: Sequence[s
     Raises:
         InputError: a training run has other settings.
     """
-    if not (ROOT / run.output).is_dir():
+    if not (run.folder).is_dir():
         return False
     cfg = build_cfg(train.parse_args(run.command(data, list(options))[2:]))
     result = record_of(run)
     if run.trains:
-        check_settings(cfg, ROOT / run.output)
+        check_settings(cfg, run.folder)
         return result is not None and result["trained"]
     if result is None or result["accuracy"] is None or "configuration" not in result:
         return False
@@ -75,9 +55,9 @@ def record_of(run: Run) -> dict[str, Any] | None:
     One that cannot be read is renamed, so that the run starts again, and goes on from its last epoch.
     """
     try:
-        return read_result(ROOT / run.output)
+        return read_result(run.folder)
     except InputError:
-        record = ROOT / run.output / RESULT
+        record = run.folder / RESULT
         record.replace(record.with_name(f"{RESULT}.damaged"))
         return None
 
@@ -109,7 +89,7 @@ def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log.txt")
         command = run.command(data, list(options))[2:]
-        process = context.Process(target=_run_command, args=(command, str(ROOT), log, is_small(run)))
+        process = context.Process(target=_run_command, args=(command, str(runs.ROOT), log, run.is_small))
         process.start()
         process.join()
         if process.exitcode == 0:
@@ -120,10 +100,9 @@ def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
 
 def run_chain(chain: Chain, data: str | None) -> str:
     """Run what is to be run; gives the last lines of what failed, or nothing."""
-    trained = next((run for run in chain.runs if run.trains), None)
     for run in chain.runs:
         try:
-            if is_done(run, trained, data, chain.options):
+            if is_done(run, chain.trained, data, chain.options):
                 continue
         except InputError as error:
             return str(error)
@@ -141,7 +120,7 @@ def run_chains(chains: Sequence[Chain], data: str | None, at_once: int | None = 
         data: folder of the data sets.
         at_once: how many at the same time; None: one per core with the small CLIP alone, else one.
     """
-    small = all(is_small(run) for chain in chains for run in chain.runs)
+    small = all(run.is_small for chain in chains for run in chain.runs)
     failures = {}
     progress = tqdm(total=len(chains), desc="runs", smoothing=0)
     with progress, ThreadPoolExecutor(at_once or (os.cpu_count() if small else 1)) as pool:
@@ -157,15 +136,3 @@ def run_chains(chains: Sequence[Chain], data: str | None, at_once: int | None = 
             pool.shutdown(cancel_futures=True)
             raise
     return failures
-
-
-def exit_status(work: Callable[[], int]) -> int:
-    """What a script ends with: its own status, 2 for wrong input, 130 when interrupted."""
-    try:
-        return work()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on from what is done.", file=sys.stderr)
-        return 130

@@ -16,18 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonschema import Draft202012Validator
 
-import datasets  # noqa: F401  (registers the data sets)
-import train
-import trainers
-from trainers.config import build_cfg
-from trainers.evaluation import plain_configuration
 from trainers.prompting.errors import InputError
 from trainers.records import RESULT, differences
 
-from .launch import METHODS, ROOT, TINY
+from . import ROOT, methods
+from .data import config_name
 
 _NUMBER, _COUNT, _TEXT = {"type": "number"}, {"type": "integer", "minimum": 0}, {"type": "string"}
 
@@ -47,6 +42,8 @@ _GATE = _object(tower=_TEXT, layer=_COUNT, **dict.fromkeys(("mean", "std", "min"
 # What the tables and pictures read; a record may hold more.
 SCHEMA = _object(
     {
+        "method": _TEXT,
+        "variant": _maybe(_TEXT),
         "gates": {"type": "array", "items": _GATE},
         "gate_history": {"type": "array", "items": {"type": "object", "additionalProperties": _NUMBER}},
     },
@@ -74,31 +71,25 @@ _VALIDATOR = Draft202012Validator(SCHEMA)
 _PROTOCOL_KEYS = ("SEED", "DATASET.", "TRAINER.NAME")
 _BACKBONE = "MODEL.BACKBONE.NAME"
 # Of the published tables, and of the embedded ones; they need not be named.
-_USUAL_BACKBONES = ("ViT-B/16", TINY)
-# Behind the method where the weights are given, such as published ones, and not known to be of a run of this project.
+_USUAL_BACKBONES = ("ViT-B/16", methods.TINY)
+# After the method where the weights are given, such as published ones, and not known to be of a run of this project.
 GIVEN = ", given weights"
 # A difference of accuracies below this is one of rounding.
 SAME = 1e-6
 
 
 @functools.cache
-def config_name(dataset: str) -> str | None:
-    """The file in configs/datasets of a registered name, without its ending; None if there is none."""
-    return _config_names().get(dataset)
-
-
-@functools.cache
-def _config_names() -> dict[str, str]:
-    paths = sorted((ROOT / "configs" / "datasets").glob("*.yaml"))
-    return {(yaml.safe_load(path.read_text()).get("DATASET") or {}).get("NAME", ""): path.stem for path in paths}
-
-
-@functools.cache
 def recipe_configuration(trainer: str, recipe: str, dataset: str) -> dict[str, Any] | None:
     """What the configuration files alone say, as plain data; None where they are not this project's."""
+    # All trainers, which take seconds to import: only records that are read need them.
+    import train
+    import trainers
+    from trainers.config import build_cfg
+    from trainers.evaluation import plain_configuration
+
     trainers.register_all()
     words = ["--trainer", trainer, "--dataset-config-file", str(ROOT / f"configs/datasets/{dataset}.yaml")]
-    words += ["--config-file", str(ROOT / f"configs/trainers/{trainer}/{recipe}.yaml")]
+    words += ["--config-file", str(ROOT / methods.config_file(trainer, recipe))]
     try:
         return plain_configuration(build_cfg(train.parse_args(words)))
     except (InputError, FileNotFoundError):
@@ -136,32 +127,26 @@ class Record:
         values |= (self.data["trained_on"] or {}).get("settings", {})
         return {key: value for key, value in sorted(values.items()) if not key.startswith(_PROTOCOL_KEYS)}
 
+    @property
+    def _method_and_variant(self) -> tuple[str, str]:
+        """As recorded; of records that do not say them, by the name of the recipe."""
+        if self.data.get("method"):
+            return self.data["method"], self.data.get("variant") or ""
+        return methods.method_of(self.data["trainer"], self.data["recipe"])
+
     @functools.cached_property
     def method(self) -> str:
-        """The launcher's method of this configuration file; behind it, what differs from that method.
+        """The method and, after it, what differs from it.
 
-        That is what a longer file name adds, what the command line changed, and a backbone that is not the usual one.
-        A file of the method for one data set alone adds nothing.
+        That is the variant of its recipe, what the command line changed, and a backbone that is not the usual one.
         """
-        trainer, recipe = self.data["trainer"], self.data["recipe"]
-        known = {
-            known: name for name, method in METHODS.items() if method.trainer == trainer for known in method.recipes
-        }
-        start = max(
-            (known for known in known if recipe == known or recipe.startswith(f"{known}_")), key=len, default=""
-        )
-        if start:
-            name, addition = known[start], recipe[len(start) + 1 :]
-        else:
-            name, addition = f"{trainer} {recipe}".strip(), ""
-        if addition in {config_name(self.data["dataset"]), config_name(self.learned_dataset)}:
-            addition = ""
+        name, variant = self._method_and_variant
         settings = [f"{key} {value}" for key, value in self.overrides.items()]
         backbone = _architecture(self.data["backbone"])
         other = [] if backbone in _USUAL_BACKBONES or _BACKBONE in self.overrides else [backbone]
-        learned = METHODS[name].learns if name in METHODS else True
+        learned = methods.METHODS[name].learns if name in methods.METHODS else True
         given = GIVEN if learned and self.learned_classes is None else ""
-        return ", ".join([name, *filter(None, [addition.replace("_", " ")]), *settings, *other]) + given
+        return ", ".join([methods.row_name(name, variant), *settings, *other]) + given
 
     @property
     def seed(self) -> int:
@@ -221,7 +206,7 @@ class Record:
         data, chosen = self.data, self.data["configuration"].get("DATASET", {})
         words = ["python", "train.py", "--seed", data["seed"], "--trainer", data["trainer"]]
         words += ["--dataset-config-file", f"configs/datasets/{config_name(data['dataset']) or data['dataset']}.yaml"]
-        words += ["--config-file", f"configs/trainers/{data['trainer']}/{data['recipe']}.yaml"]
+        words += ["--config-file", methods.config_file(data["trainer"], data["recipe"])]
         words += ["--output-dir", self.path.parent]
         if not data["trained"]:
             words += ["--eval-only", *(("--model-dir", data["model_dir"]) if data.get("model_dir") else ())]

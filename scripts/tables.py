@@ -1,11 +1,11 @@
-"""Front end of experiments/tables.py, which describes the command: --help prints it."""
+"""Front end of experiments/tables/command.py, which describes the command: --help prints it."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiments.tables import main
+from experiments.tables.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import compare, runner
+from experiments import compare, runs
+from experiments.tables.text import mean_and_spread
+from trainers.prompting.core.metrics import harmonic_mean
 from trainers.records import read_result
 
 REPOSITORY = Path(__file__).parents[1]
@@ -26,8 +28,7 @@ def checkout(tmp_path, monkeypatch):
     for path in REPOSITORY.iterdir():
         if path.name != "output":
             (tmp_path / path.name).symlink_to(path)
-    monkeypatch.setattr(compare, "ROOT", tmp_path)
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -91,8 +92,8 @@ def test_bad_input_is_refused_before_anything_starts(checkout, capsys, monkeypat
 
 
 def test_means_and_spreads_are_over_seeds():
-    assert compare.mean_and_spread([1.0]) == "1.00"
-    assert compare.mean_and_spread([1.0, 3.0]) == "2.00 ± 1.00"
+    assert mean_and_spread([1.0]) == "1.00"
+    assert mean_and_spread([1.0, 3.0]) == "2.00 ± 1.00"
 
 
 def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
@@ -100,12 +101,12 @@ def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
 
     def result(folder):
         base, new = accuracies[int(str(folder)[-1])]
-        harmonic = compare.harmonic_mean(base, new)
+        harmonic = harmonic_mean(base, new)
         open_world = {"base": base, "new": new, "HM": harmonic, "accuracy": 1.0}
         return {"open_world": open_world, "parameters": 7, "train_seconds": 1.0, "peak_memory_bytes": 2**30}
 
     monkeypatch.setattr(compare, "read_result", result)
-    cells = compare.row([compare.Job("BMIP", "digits", seed, 16) for seed in (1, 2)])
+    cells = compare.row([runs.Request("open_world", "BMIP", "digits", seed) for seed in (1, 2)])
     assert cells[1:5] == ["70.00 ± 20.00", "40.00 ± 10.00", "50.91 ± 2.50", "1.00 ± 0.00"]
 
 

@@ -10,11 +10,8 @@ import pytest
 import torch
 from conftest import make_clip
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-import evaluate_checkpoint  # noqa: E402
-
-from trainers.prompting.learners.maple import MaPLeConfig, MaPLeLearner  # noqa: E402
+from experiments import evaluate_checkpoint
+from trainers.prompting.learners.maple import MaPLeConfig, MaPLeLearner
 
 
 @pytest.fixture

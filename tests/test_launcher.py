@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
-import datasets
 import train
 import trainers
-from experiments import launch
+from experiments import launch, runs
+from experiments.methods import METHODS, recipe_exists
+from experiments.protocols import plan as plan_of
+from experiments.tables import conclusions
 from trainers.base import TRAINER_REGISTRY
+from trainers.prompting.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,8 +37,16 @@ def commands(arguments: list[str], capsys) -> list[list[str]]:
     return [line.split()[2:] for line in captured.out.splitlines()]
 
 
-def plan(*arguments: str) -> list[launch.Run]:
-    return launch.plan(launch.parse_args([*arguments]))
+def plan(*arguments: str) -> list[runs.Run]:
+    request, _ = launch.parse_args([*arguments])
+    return plan_of(request)
+
+
+def record(planned: list[runs.Run], accuracies: list[float]) -> None:
+    """What runs leave, at `runs.ROOT`."""
+    for run, accuracy in zip(planned, accuracies):
+        run.folder.mkdir(parents=True)
+        (run.folder / "result.json").write_text(f'{{"accuracy": {accuracy}, "trained": false}}')
 
 
 def test_training_uses_coops_folder_layout(capsys):
@@ -80,9 +91,9 @@ def test_the_baseline_has_the_backbone_of_the_method(capsys):
 
 
 def test_a_run_without_a_test_has_no_table(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "ROOT", tmp_path)
-    with pytest.raises(launch.InputError, match="no tested result"):
-        launch.table(plan("base2new", "BMIP", "digits"))
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    with pytest.raises(InputError, match="no tested result"):
+        conclusions.accuracies(plan("base2new", "BMIP", "digits"))
 
 
 def test_options_behind_the_arguments_go_to_train_py(capsys):
@@ -90,20 +101,14 @@ def test_options_behind_the_arguments_go_to_train_py(capsys):
     assert train.parse_args(command).resume == "/r"
 
 
-def test_built_in_data_sets_are_those_that_the_project_writes():
-    written = {row.name for row in datasets.ROWS if row.write}
-    names = {path.stem: path.read_text().split()[-1].strip('"') for path in (ROOT / "configs/datasets").glob("*.yaml")}
-    assert {stem for stem, name in names.items() if name in written} == set(launch.BUILTIN_DATASETS)
-
-
-@pytest.mark.parametrize("name", launch.METHODS)
-def test_every_method_has_its_default_configurations(name):
-    method = launch.METHODS[name]
-    cfgs = {method.cfg, method.base2new_imagenet, method.cross_dataset, method.tiny}
-    if method.few_shot:
-        cfgs |= {method.few_shot(dataset, shots) for dataset in ("imagenet", "dtd") for shots in (1, 2, 4, 8, 16)}
-    for cfg in filter(None, cfgs):
-        assert (ROOT / f"configs/trainers/{method.trainer}/{cfg}.yaml").is_file()
+def test_every_method_has_its_recipes():
+    missing = [
+        (name, recipe)
+        for name, method in METHODS.items()
+        for recipe in method.recipes
+        if not recipe_exists(method.trainer, recipe)
+    ]
+    assert not missing
 
 
 def test_every_trainer_has_a_method():
@@ -111,7 +116,7 @@ def test_every_trainer_has_a_method():
     classes = map(TRAINER_REGISTRY.get, TRAINER_REGISTRY.registered_names())
     # Other tests register trainers of their own.
     ours = {kind.__name__ for kind in classes if kind.__module__.startswith("trainers.")}
-    assert ours == {method.trainer for method in launch.METHODS.values()}
+    assert ours == {method.trainer for method in METHODS.values()}
 
 
 # The published configurations: protocol, method, data set, further arguments, configuration.
@@ -151,7 +156,7 @@ DEFAULTS = [
 @pytest.mark.parametrize("protocol, method, dataset, arguments, cfg", DEFAULTS)
 def test_defaults_are_the_published_configurations(protocol, method, dataset, arguments, cfg, capsys):
     runs = commands([protocol, method, dataset, "--data", "/d", *arguments.split()], capsys)
-    trainer = launch.METHODS[method].trainer
+    trainer = METHODS[method].trainer
     assert {train.parse_args(run).config_file for run in runs} == {f"configs/trainers/{trainer}/{cfg}.yaml"}
 
 
@@ -200,6 +205,7 @@ def test_words_of_the_command_line_are_not_mixed_up(capsys):
         ("", ["PROTOCOL", "missing", "base2new"]),
         ("base2knew BMIP dtd", ["PROTOCOL", "base2knew", "base2new"]),
         ("xd_train Bmip", ["METHOD", "Bmip", "BMIP", "LanguagePrompting"]),
+        ("xd_train BMIP:nosuch", ["METHOD", "BMIP:nosuch", "addition"]),
         ("base2new_train BMIP --data /d", ["base2new_train", "data set", "configs/datasets"]),
         ("base2new_train BMIP eurosatt --data /d", ["eurosatt", "eurosat", "digits"]),
         ("base2new_train BMIP eurosat one --data /d", ["SEED", "one", "whole number"]),
@@ -224,36 +230,29 @@ def test_what_cannot_run_is_refused_with_the_remedy(capsys, monkeypatch, argumen
 
 
 def test_the_table_has_the_harmonic_mean(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "ROOT", tmp_path)
-    runs = plan("base2new", "BMIP", "digits")
-    for run, accuracy in zip(runs, [60, 40, 30, 90, 45, 50]):
-        folder = tmp_path / run.output
-        folder.mkdir(parents=True)
-        (folder / "result.json").write_text(f'{{"accuracy": {accuracy}, "trained": false}}')
-    lines = launch.table(runs).splitlines()
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
+    planned = plan("base2new", "BMIP", "digits")
+    record(planned, [60, 40, 30, 90, 45, 50])
+    lines = conclusions.accuracies(planned).splitlines()
     assert lines[0].split() == ["method", "base", "new", "HM", "open-world"]
     assert lines[2].split() == ["ZeroshotCLIP", "60.00", "40.00", "48.00", "30.00"]
     assert lines[3].split() == ["BMIP", "90.00", "45.00", "60.00", "50.00"]
-    assert launch.harmonic_mean(0, 0) == 0
     # Without a test on all classes together.
-    assert launch.table(runs[3:5]).splitlines()[2].split() == ["BMIP", "90.00", "45.00", "60.00"]
+    assert conclusions.accuracies(planned[3:5]).splitlines()[2].split() == ["BMIP", "90.00", "45.00", "60.00"]
 
 
 def test_several_seeds_have_their_mean_and_the_deviation_of_the_field(tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
     # CoOp's example: Caltech101, 16 shots.
-    runs = plan("few_shot", "CoOp", "caltech101")
-    for run, accuracy in zip(runs, [91.81, 92.01, 92.17]):
-        folder = tmp_path / run.output
-        folder.mkdir(parents=True)
-        (folder / "result.json").write_text(f'{{"accuracy": {accuracy}, "trained": true}}')
-    lines = launch.seeds_table(runs).splitlines()
+    planned = plan("few_shot", "CoOp", "caltech101")
+    record(planned, [91.81, 92.01, 92.17])
+    lines = conclusions.seeds(planned).splitlines()
     assert [line.split() for line in lines[2:5]] == [["1", "91.81"], ["2", "92.01"], ["3", "92.17"]]
     assert lines[5].split() == ["mean", "92.00", "+-", "0.15"]
 
 
 def test_a_failing_run_stops_the_protocol_and_shows_why(capsys, monkeypatch):
-    monkeypatch.setattr(launch.Run, "command", lambda *_: [sys.executable, "-c", "raise SystemExit('no luck')"])
+    monkeypatch.setattr(runs.Run, "command", lambda *_: [sys.executable, "-c", "raise SystemExit('no luck')"])
     assert launch.main(["base2new", "BMIP", "digits"]) == 1
     captured = capsys.readouterr()
     assert "no luck" in captured.err and "open-world" not in captured.out
@@ -279,13 +278,6 @@ WRAPPERS = [
         ],
         ["NUM_SHOTS", "--load-epoch"],
     ),
-    (
-        "coop/open_world",
-        "dtd 3",
-        [f"base2new/{folder}/dtd/shots_16/CoOp/vit_b16_ctxv1/seed3" for folder in ("train_base", "test_all")],
-        ["--trainer CoOp", "DATASET.NUM_SHOTS 16"],
-        ["--load-epoch"],
-    ),
     *(
         (
             f"{folder}/zeroshot",
@@ -295,16 +287,6 @@ WRAPPERS = [
             ["--seed", "--model-dir", "DATASET."],
         )
         for folder in ("coop", "zsclip")
-    ),
-    (
-        "bmip/class_ratio",
-        "dtd 3",
-        [
-            f"base2new/train_base/dtd/shots_16/BMIP/{BMIP}/seed3",
-            *(f"class_ratio/{ratio}/dtd/shots_16/BMIP/{BMIP}/seed3" for ratio in (0, 20, 50, 80, 100)),
-        ],
-        ["--trainer BMIP", "DATASET.NUM_SHOTS 16"],
-        ["--load-epoch"],
     ),
     (
         "cocoop/xd_train",
@@ -333,7 +315,6 @@ for folder, suffix, trainer, base2new, transfer in (
     ("promptsrc_bmip", "", "PromptSRC_BMIP", STACKED, f"{STACKED}_cross_datasets"),
     ("coprompt_bmip", "", "CoPrompt_BMIP", COPROMPT_BMIP, COPROMPT_BMIP),
 ):
-    few_shot = f"{PROMPTSRC_FEW_SHOT}_late" if folder == "promptsrc" else base2new
     tail = f"dtd/shots_16/{trainer}/{base2new}/seed3"
     named, shots = f"--trainer {trainer}", "DATASET.NUM_SHOTS 16"
     base, new = (f"{shots} DATASET.SUBSAMPLE_CLASSES {classes}" for classes in ("base", "new"))
@@ -350,27 +331,6 @@ for folder, suffix, trainer, base2new, transfer in (
         ),
         "xd_train": ("imagenet 3", [learned], [named, shots, "imagenet.yaml"], ["--eval-only", "SUBSAMPLE"]),
         "xd_test": ("dtd 3", [tested], [named, evaluates + learned], ["DATASET.", "--load-epoch"]),
-        "open_world": (
-            "dtd 3",
-            [f"base2new/train_base/{tail}", f"base2new/test_all/{tail}"],
-            [named, shots],
-            ["--load-epoch"],
-        ),
-        "dg_test": (
-            "3",
-            [
-                f"evaluation/{trainer}/{transfer}_16shots/{domain}/seed3"
-                for domain in ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
-            ],
-            [named, evaluates + learned],
-            ["DATASET.", "--load-epoch"],
-        ),
-        "few_shot": (
-            "dtd 4",
-            [f"dtd/{trainer}/{few_shot}_4shots/seed{seed}" for seed in (1, 2, 3)],
-            [named, "DATASET.NUM_SHOTS 4"],
-            ["SUBSAMPLE", "--eval-only"],
-        ),
         "reproduce": (
             "dtd 3 WEIGHTS",
             [f"base2new/test_base/{tail}", f"base2new/test_new/{tail}"],
@@ -382,6 +342,13 @@ for folder, suffix, trainer, base2new, transfer in (
         # Its own row is above.
         del rows["xd_train"]
     if folder == "promptsrc":
+        few_shot = f"{PROMPTSRC_FEW_SHOT}_late"
+        rows["few_shot"] = (
+            "dtd 4",
+            [f"dtd/PromptSRC/{few_shot}_4shots/seed{seed}" for seed in (1, 2, 3)],
+            [named, "DATASET.NUM_SHOTS 4"],
+            ["SUBSAMPLE", "--eval-only"],
+        )
         rows["reproduce_base2novel_setting"] = rows["reproduce"]
         rows["reproduce_xd"] = (
             "dtd 1 WEIGHTS",
@@ -398,6 +365,34 @@ for folder, suffix, trainer, base2new, transfer in (
     if folder not in ("maple", "vpt", "independent-vlp", "language-prompting"):
         del rows["reproduce"]
     WRAPPERS += [(f"{folder}/{name}{suffix}", *row) for name, row in rows.items()]
+
+
+OTHER_PROTOCOLS = {
+    "open_world BMIP dtd 3": [
+        f"base2new/{folder}/dtd/shots_16/BMIP/{BMIP}/seed3" for folder in ("train_base", "test_all")
+    ],
+    "class_ratio BMIP dtd 3": [
+        f"base2new/train_base/dtd/shots_16/BMIP/{BMIP}/seed3",
+        *(f"class_ratio/{ratio}/dtd/shots_16/BMIP/{BMIP}/seed3" for ratio in (0, 20, 50, 80, 100)),
+    ],
+    "dg_test MaPLe imagenet 3": [
+        f"evaluation/MaPLe/{MAPLE}_cross_datasets_16shots/{domain}/seed3"
+        for domain in ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
+    ],
+    "few_shot MaPLe dtd --shots 4": [f"dtd/MaPLe/{MAPLE}_4shots/seed{seed}" for seed in (1, 2, 3)],
+    "open_world BMIP:addition dtd 3": [
+        f"base2new/{folder}/dtd/shots_16/BMIP/{BMIP}_addition/seed3" for folder in ("train_base", "test_all")
+    ],
+}
+
+
+@pytest.mark.parametrize("arguments", OTHER_PROTOCOLS)
+def test_each_test_has_its_own_folder_and_loads_the_model_that_was_trained_for_it(arguments, capsys):
+    planned = [train.parse_args(run) for run in commands([*arguments.split(), "--data", "/d"], capsys)]
+    assert [run.output_dir for run in planned] == [f"output/{output}" for output in OTHER_PROTOCOLS[arguments]]
+    trained = [run.output_dir for run in planned if not run.eval_only]
+    assert all(run.model_dir in (trained or [run.model_dir]) for run in planned if run.eval_only)
+    assert all((ROOT / run.config_file).is_file() for run in planned)
 
 
 @pytest.fixture
@@ -471,7 +466,7 @@ def test_the_wrapper_without_data_names_the_remedy():
 def test_the_open_world_table_is_that_of_the_record(capsys, monkeypatch):
     metrics = {"base": 80.0, "new": 60.0, "HM": 68.57, "accuracy": 55.5}
     monkeypatch.setattr(launch, "execute", lambda *_, **__: 0)
-    monkeypatch.setattr(launch, "read_result", lambda folder: {"accuracy": 55.5, "open_world": metrics})
+    monkeypatch.setattr(runs, "read_result", lambda folder: {"accuracy": 55.5, "open_world": metrics})
     assert launch.main(["open_world", "BMIP", "digits"]) == 0
     shown = capsys.readouterr().out
     assert all(f"{name} " in shown and f"{value:.2f}" in shown for name, value in metrics.items())
@@ -479,7 +474,7 @@ def test_the_open_world_table_is_that_of_the_record(capsys, monkeypatch):
 
 def test_domain_generalization_ends_in_a_table_of_the_variants(capsys, monkeypatch):
     monkeypatch.setattr(launch, "execute", lambda *_, **__: 0)
-    monkeypatch.setattr(launch, "read_result", lambda folder: {"accuracy": 40.0 + len(str(folder)) % 7})
+    monkeypatch.setattr(runs, "read_result", lambda folder: {"accuracy": 40.0 + len(str(folder)) % 7})
     assert launch.main(["dg_test", "BMIP", "symbols", "2"]) == 0
     rows = dict(line.split() for line in capsys.readouterr().out.splitlines()[-5:])
     assert set(rows) == {"symbols_sketch", "symbols_inverse", "symbols_noise", "symbols_tilt", "mean"}

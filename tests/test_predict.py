@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,10 @@ import torch
 from PIL import Image
 from test_classifier import NAMES, TINY, digits
 
+from trainers.prompting.api import predict
 from trainers.prompting.api.classifier import PromptClassifier
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "scripts"))
-import predict  # noqa: E402
 
 ZERO_SHOT = ["--backbone", "tiny", "--device", "cpu", "--classes", "zero,one,two"]
 

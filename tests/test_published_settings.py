@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from test_configs import CONFIGS, load
 
-from experiments.launch import METHODS, default_cfg
+from experiments.methods import recipe_for
 from trainers.config import default_cfg as defaults
 from trainers.prompting.core.templates import EIGHTY, SIXTY
 
@@ -60,7 +60,7 @@ def test_values_that_no_recipe_sets_are_the_published_ones():
 
 @pytest.mark.parametrize("dataset", COPROMPT)
 def test_coprompt_has_its_settings_of_each_data_set(dataset):
-    name = default_cfg(METHODS["CoPrompt"], "base2new", dataset, 16)
+    name = recipe_for("CoPrompt", "base2new", dataset, 16)
     cfg = recipe("CoPrompt", name)
     node = cfg.TRAINER.CoPrompt
     assert COPROMPT[dataset] == (node.PROMPT_DEPTH, node.N_CTX, cfg.TRAINER.W, cfg.OPTIM.MAX_EPOCH)
@@ -68,7 +68,7 @@ def test_coprompt_has_its_settings_of_each_data_set(dataset):
 
 @pytest.mark.parametrize("dataset", FEW_SHOT)
 def test_promptsrc_averages_over_the_published_epochs_of_each_data_set_with_few_shots(dataset):
-    cfg = recipe("PromptSRC", default_cfg(METHODS["PromptSRC"], "few_shot", dataset, 4))
+    cfg = recipe("PromptSRC", recipe_for("PromptSRC", "few_shot", dataset, 4))
     assert FEW_SHOT[dataset] == (cfg.TRAINER.PROMPTSRC.GPA_MEAN, cfg.TRAINER.PROMPTSRC.GPA_STD)
     assert cfg.OPTIM.MAX_EPOCH == 50
 

@@ -11,7 +11,7 @@ from test_tables import open_world, write
 
 from experiments import pictures as look_inside
 from experiments import report
-from experiments.launch import METHODS
+from experiments.methods import METHODS
 from experiments.store import collect
 
 

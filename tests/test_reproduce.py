@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import train
-from experiments import reproduce, runner
-from experiments.launch import BUILTIN_DATASETS, METHODS
+from experiments import reproduce, runs
+from experiments.data import BUILTIN
+from experiments.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,10 +19,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(autouse=True)
 def empty_root(tmp_path, monkeypatch):
     """Nothing is done yet, and nothing is written into the repository."""
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    for module in (reproduce, runner):
-        monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr(reproduce.launch, "ROOT", tmp_path)
+    monkeypatch.setattr(runs, "ROOT", tmp_path)
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("DATA", raising=False)
 
@@ -45,7 +43,7 @@ def test_no_run_is_planned_twice_and_all_files_are_there(capsys, table):
 
 def test_the_embedded_set_needs_neither_data_nor_gpu_hours(capsys):
     runs, last = listed(capsys, "embedded")
-    assert {Path(run.dataset_config_file).stem for run in runs} <= set(BUILTIN_DATASETS)
+    assert {Path(run.dataset_config_file).stem for run in runs} <= set(BUILTIN)
     assert {Path(run.config_file).stem.split("_")[0] for run in runs} == {"tiny"}
     assert "about 0 GPU hours" in last
 
@@ -72,8 +70,8 @@ def test_one_model_is_tested_on_all_targets(capsys):
 
 
 def test_chains_of_one_model_are_one_chain():
-    plans = [reproduce.PLANS[name] for name in ("cross-dataset", "domains")]
-    chains = [chain for plan in plans for chain in reproduce.chains_of(plan, ["imagenet"], ["MaPLe"], [1])]
+    tables = ("cross-dataset", "domains")
+    chains = [chain for name in tables for chain in reproduce.chains_of(name, ["imagenet"], ["MaPLe"], [1])]
     (merged,) = reproduce.merged(chains)
     assert len(chains) == 2 and len(merged.runs) == 1 + 10 + 4 and sum(run.trains for run in merged.runs) == 1
 
@@ -81,10 +79,10 @@ def test_chains_of_one_model_are_one_chain():
 def test_the_runs_end_in_the_tables_and_failures_are_named(capsys, monkeypatch):
     shown = []
     monkeypatch.setattr(reproduce, "run_chains", lambda chains, data, jobs: {chains[0].name: "out of luck"})
-    monkeypatch.setattr(reproduce.tables, "main", lambda arguments: shown.append(arguments))
+    monkeypatch.setattr(reproduce, "print_tables", lambda results, names: shown.append(names))
     assert reproduce.main(["ablation", "--datasets", "digits"]) == 1
     assert "BMIP on digits with seed 1 failed:\nout of luck" in capsys.readouterr().err
-    assert shown[0][1:] == ["--table", "ablation", "paired"]
+    assert shown == [["ablation", "paired"]]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +90,7 @@ def test_the_runs_end_in_the_tables_and_failures_are_named(capsys, monkeypatch):
     [
         (["open-world", "--methods", "MaPle"], "MaPle.*MaPLe"),
         (["open-world", "--seeds", "one"], "one.*whole numbers"),
-        (["open-world", "--datasets", "eurosat"], "eurosat need a data folder"),
+        (["open-world", "--datasets", "eurosat"], "eurosat needs a data folder"),
         (["open-world", "--datasets", "eurozat", "--data", "."], "eurozat"),
         (["cross-dataset", "--datasets", "eurosat"], "eurosat.*imagenet, symbols"),
         (["domains", "--datasets", "digits"], "digits.*imagenet, symbols"),

@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import tables
+from experiments.protocols import TABLES
 from experiments.store import collect
+from experiments.tables import command
+from experiments.tables.text import MISSING
 
 
 def write(folder: Path, name: str, **changes) -> Path:
@@ -60,9 +62,9 @@ def open_world(base: float, new: float, accuracy: float, hm: float = 0.0) -> dic
 
 def rows(folder: Path, capsys, name: str) -> tuple[list[str], dict[str, list[str]], str]:
     """Headers and rows of the only table of this name, and all that is noted, in it and behind it."""
-    (table,) = tables.TABLES[name](collect(folder))
-    headers, lines = table.grid("{}".format)
-    assert tables.main([str(folder), "--table", name]) == 0
+    (table,) = TABLES[name].tables(collect(folder))
+    headers, lines = table.grid(str)
+    assert command.main([str(folder), "--table", name]) == 0
     captured = capsys.readouterr()
     printed = [line for line in captured.out.splitlines() if line.startswith("note: ")]
     return headers, {line[0]: line[1:] for line in lines}, "\n".join([*printed, captured.err])
@@ -116,7 +118,7 @@ def test_records_that_disagree_are_named_and_not_averaged(tmp_path, capsys):
     pair(tmp_path, 80.0, 60.0)
     again = write(tmp_path, "copy", classes="new", accuracy=61.0)
     _, found, notes = rows(tmp_path, capsys, "base2new")
-    assert found["MaPLe"] == ["80.00", tables.MISSING, tables.MISSING]
+    assert found["MaPLe"] == ["80.00", MISSING, MISSING]
     assert "disagree" in notes and str(again) in notes
     assert "1 of 3 records are used; not used: 2 contradictory" in notes
 
@@ -227,7 +229,7 @@ def test_seed_and_shots_are_those_of_the_training(tmp_path, capsys):
     write(tmp_path, "few", classes="all", trained_on=learned, open_world=open_world(80.0, 60.0, 50.0))
     headers, found, _ = rows(tmp_path, capsys, "open-world")
     assert list(found) == ["MaPLe, OPTIM.LR 0.5"]  # of the training too
-    (table,) = tables.open_world(collect(tmp_path))
+    (table,) = TABLES["open-world"].tables(collect(tmp_path))
     assert table.title == "Open world, 1 shot" and table.seeds == {5}
 
 
@@ -244,7 +246,7 @@ def test_a_file_for_one_data_set_is_the_method_itself(tmp_path, capsys):
     for dataset, recipe in (("EuroSAT", "coprompt_eurosat"), ("OxfordPets", "coprompt")):
         pair(tmp_path, 80.0, 60.0, trainer="CoPrompt", recipe=recipe, dataset=dataset, backbone="ViT-B/16")
     headers, found, _ = rows(tmp_path, capsys, "base2new")
-    assert list(found) == ["CoPrompt", "ProDA", "IVLP 4+4, depth 9"] and tables.MISSING not in found["CoPrompt"]
+    assert list(found) == ["CoPrompt", "ProDA", "IVLP 4+4, depth 9"] and MISSING not in found["CoPrompt"]
     assert [name for name in headers if "average" in name][0] == "average of 2/11 base"
 
 
@@ -284,10 +286,10 @@ def test_published_averages_stand_beside_those_of_the_published_data_sets_and_sh
     headers, found, notes = rows(tmp_path, capsys, "base2new")
     cells = dict(zip(headers[1:], found["BMIP"]))
     assert cells["published HM (11 sets)"] == "79.04" and "79.94" in notes
-    assert found["ProDA"][:3] == [tables.MISSING] * 3 and "ProDA lacks" not in notes
+    assert found["ProDA"][:3] == [MISSING] * 3 and "ProDA lacks" not in notes
     learned = {"dataset": "EuroSAT", "classes": "base", "shots": 1, "seed": 1}
     pair(tmp_path / "few", 70.0, 50.0, **more, shots=1, trained_on=learned)
-    assert not any(table.compares for table in tables.base2new(collect(tmp_path / "few")))
+    assert not any(table.compares for table in TABLES["base2new"].tables(collect(tmp_path / "few")))
 
 
 def test_records_of_several_versions_of_the_code_are_noted(tmp_path, capsys):
@@ -341,14 +343,14 @@ def test_models_of_all_classes_fill_the_transfer_and_few_shot_tables(tmp_path, c
 def test_the_best_of_a_column_is_marked_in_every_format(tmp_path, capsys, style, bold, pieces):
     pair(tmp_path, 80.0, 60.0)
     pair(tmp_path, 90.0, 50.0, trainer="VPT", configuration={"TRAINER": {"NAME": "VPT", "VPT": {}}})
-    assert tables.main([str(tmp_path), "--table", "base2new", "--format", style]) == 0
+    assert command.main([str(tmp_path), "--table", "base2new", "--format", style]) == 0
     printed = capsys.readouterr().out
     assert bold in printed and all(piece in printed for piece in pieces)
     assert bold.replace("90", "80") not in printed
 
 
 def test_an_empty_folder_is_an_error(tmp_path, capsys):
-    assert tables.main([str(tmp_path)]) == 1
+    assert command.main([str(tmp_path)]) == 1
     assert str(tmp_path) in capsys.readouterr().err
 
 
@@ -366,7 +368,7 @@ def test_variants_are_compared_with_bmip_seed_by_seed(tmp_path, capsys):
     cells = dict(zip(headers[1:], found["BMIP, addition"]))
     assert cells["seeds"] == "3" and cells["HM"] == "+3.00 ± 1.00" and cells["base"] == "+0.00 ± 0.00"
     # t = 3 / (1 / sqrt(3)) with two degrees of freedom
-    assert cells["p (HM)"] == "0.035" and cells["p (accuracy)"] == tables.MISSING
+    assert cells["p (HM)"] == "0.035" and cells["p (accuracy)"] == MISSING
 
 
 def test_each_objective_is_compared_with_the_same_prompts_and_costs_are_best_where_they_are_least(tmp_path, capsys):
@@ -381,7 +383,7 @@ def test_each_objective_is_compared_with_the_same_prompts_and_costs_are_best_whe
     cells = dict(zip(headers[1:], found["IVLP, consistency"]))
     assert cells["Digits accuracy"] == "56.00 ± 0.00" and cells["Digits train s"] == "13.50 ± 0.50"
     assert cells["Digits HM"] == "68.57" and cells["Digits peak GiB"] == "1.00 ± 0.00"
-    assert tables.main([str(tmp_path), "--table", "combinations"]) == 0
+    assert command.main([str(tmp_path), "--table", "combinations"]) == 0
     printed = capsys.readouterr().out
     assert "9.50* ± 0.50" in printed and "56.00* ± 0.00" in printed and "13.50*" not in printed
     headers, found, _ = rows(tmp_path, capsys, "paired")
@@ -419,18 +421,18 @@ def test_few_shot_accuracies_are_averaged_over_data_sets_with_the_seeds_that_all
         write(tmp_path, f"{dataset}{seed}", **named, accuracy=accuracy)
         if dataset == "Digits":
             write(tmp_path, f"VPT{seed}", **named, trainer="VPT", accuracy=accuracy)
-    *single, average = tables.few_shot(collect(tmp_path))
+    *single, average = TABLES["few-shot"].tables(collect(tmp_path))
     assert [table.title for table in single] == ["All classes of Digits", "All classes of Symbols"]
     assert average.title == "All classes, average over Digits, Symbols"
-    assert average.grid("{}".format)[1] == [["MaPLe", "60.00"]]  # VPT has one of them
+    assert average.grid(str)[1] == [["MaPLe", "60.00"]]  # VPT has one of them
 
 
 def test_csv_has_one_line_for_each_number(tmp_path, capsys):
     for seed, base in ((1, 60.0), (2, 80.0)):
         pair(tmp_path, base, 50.0, seed)
-    assert tables.main([str(tmp_path), "--format", "csv"]) == 0
+    assert command.main([str(tmp_path), "--format", "csv"]) == 0
     lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert {tuple(line) for line in lines} == {tables.CSV_COLUMNS}
+    assert {tuple(line) for line in lines} == {command.CSV_COLUMNS}
     (base,) = [line for line in lines if line["column"] == "base"]
     assert base == {
         **{"table": "Base to new, 16 shots", "method": "MaPLe", "group": "Digits", "column": "base"},
@@ -442,7 +444,7 @@ def test_latex_has_no_character_that_ends_a_line_or_a_cell(tmp_path, capsys):
     mixed = {"NAME": "Digits", "USE_RATIO": True, "SUBSAMPLE_RATIO": 50}
     configuration = {"TRAINER": {"NAME": "MaPLe", "MAPLE": {}}, "DATASET": mixed}
     write(tmp_path, "share", classes="new", configuration=configuration)
-    assert tables.main([str(tmp_path), "--table", "class-ratio", "--format", "latex"]) == 0
+    assert command.main([str(tmp_path), "--table", "class-ratio", "--format", "latex"]) == 0
     (header,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("method")]
     assert r"50 \% base accuracy" in header and header.count("%") == header.count(r"\%")
 

@@ -207,7 +207,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
             file, a module that cannot be found.
     """
     for module in getattr(args, "modules", ()):
-        _import(module)
+        import_module(module)
     cfg, given = default_cfg(), []
     for name in (args.dataset_config_file, args.config_file):
         for path, node in read_yaml(name) if name else []:
@@ -243,7 +243,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def _import(module: str) -> None:
+def import_module(module: str) -> None:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 import train
 import trainers
-from experiments.launch import METHODS, ROOT
+from experiments import ROOT
+from experiments.methods import METHODS
 from scripts.tools.benchmark import class_names, count_flop
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import build_cfg
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     images = torch.zeros(BATCH, 3, *[image_resolution(clip_model)] * 2)
     rows = []
     for name, method in tqdm(METHODS.items(), leave=False):
-        cfg = method.tiny if backbone == "tiny" else method.cfg
+        cfg = method.recipes.tiny if backbone == "tiny" else method.recipes.default
         args = [
             "--trainer",
             method.trainer,

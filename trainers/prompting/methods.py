@@ -9,6 +9,7 @@ from . import learners, objectives
 from .declaration import CROSS_ENTROPY, METHODS, PLUGIN_SUFFIX, Method
 from .errors import InputError, suggestion
 from .objectives.objective import OBJECTIVES
+from .recipes import CONFIGS
 
 __all__ = ["METHODS", "OBJECTIVES", "get_method", "identify", "in_order", "of_trainer"]
 
@@ -48,15 +49,19 @@ def of_trainer(trainer: str) -> Method | None:
 
 
 def identify(trainer: str, recipe: str) -> tuple[str, str]:
-    """The method of a trainer's recipe, and what the recipe's name adds to that of the method's.
+    """The method and the variant that a trainer's recipe stands for.
 
     Args:
         trainer: registered name.
         recipe: name of a configuration file.
 
     Returns:
-        The method's name and the rest of the recipe's; the trainer's name and "" where the recipe is of no method.
+        The method whose recipe it is, and the rest of the name, which is empty where it names a data set alone; or the
+        trainer's name and the recipe's, where the recipe is of no method.
     """
     known = {one: method for method in in_order() if method.trainer == trainer for one in method.recipes.all}
     start = max((one for one in known if recipe == one or recipe.startswith(f"{one}_")), key=len, default=None)
-    return (known[start].name, recipe[len(start) + 1 :]) if start else (trainer, "")
+    if start is None:
+        return trainer, recipe
+    variant = recipe[len(start) + 1 :]
+    return known[start].name, "" if (CONFIGS / "datasets" / f"{variant}.yaml").is_file() else variant

@@ -1,0 +1,326 @@
+"""The protocols: one entry each, from which the commands, their help, the plans and the names of tables follow."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from trainers.prompting.errors import InputError
+
+from . import methods
+from .data import DOMAINS, SOURCE_OF, TARGETS, default_source
+from .methods import BASELINE, METHODS
+from .runs import Chain, Request, Run
+from .tables import conclusions, results, studies
+from .tables.results import Results
+
+# Per cent of base classes among those of a test.
+RATIOS = (0, 20, 50, 80, 100)
+SHOTS = (1, 2, 4, 8, 16)
+# Flags that belong to some protocols of CoOp.
+COOPS_OWN = ("n_ctx", "csc", "position")
+
+
+def base_model(request: Request, classes: str, trains: bool = False, ratio: int | None = None) -> Run:
+    """A run about the model of the base classes: `SUBSAMPLE_CLASSES` tells the runs apart."""
+    learned_set = request.source or request.dataset
+    recipe, seed = request.recipe_of("base2new", learned_set), 1 if request.seed is None else request.seed
+    method, dataset = METHODS[request.method], learned_set if trains else request.dataset
+    tail = f"shots_{request.shots}/{method.trainer}/{methods.recipe_name(recipe)}/seed{seed}"
+    model_dir = None
+    if method.learns and not trains:
+        released = request.weights and os.path.join(os.path.abspath(request.weights), "base", f"seed{seed}")
+        model_dir = released or f"output/base2new/train_base/{learned_set}/{tail}"
+    output = f"output/base2new/{'train' if trains else 'test'}_{classes}/{dataset}/{tail}"
+    options = ("DATASET.NUM_SHOTS", str(request.shots), "DATASET.SUBSAMPLE_CLASSES", classes)
+    if ratio is not None:
+        output = f"output/class_ratio/{ratio}/{dataset}/{tail}"
+        options += ("DATASET.USE_RATIO", "True", "DATASET.SUBSAMPLE_RATIO", str(ratio))
+    return Run(request.method, dataset, recipe, seed, output, options, classes, trains, model_dir)
+
+
+def learned_base(request: Request) -> Run:
+    """Training on the base classes; the test on them, of a method without training."""
+    return base_model(request, "base", trains=METHODS[request.method].learns)
+
+
+def base2new(request: Request) -> list[Run]:
+    runs = [learned_base(request), base_model(request, "new"), base_model(request, "all")]
+    if request.method == BASELINE:
+        return runs
+    plain = request.but(method=BASELINE, recipe=methods.baseline_recipe(runs[0].recipe), variant="")
+    return [*(base_model(plain, classes) for classes in ("base", "new", "all")), *runs]
+
+
+def with_training(request: Request, tests: list[Run]) -> list[Run]:
+    """Training on the base classes, where there is anything to train, and tests."""
+    return [*([learned_base(request)] if METHODS[request.method].learns else ()), *tests]
+
+
+def open_world(request: Request) -> list[Run]:
+    request = request.but(source=SOURCE_OF.get(request.dataset, request.dataset))
+    return with_training(request, [base_model(request, "all")])
+
+
+def class_ratio(request: Request) -> list[Run]:
+    return with_training(request, [base_model(request, "new", ratio=ratio) for ratio in RATIOS])
+
+
+def all_classes(request: Request, family: str, trains: bool = False, learned: str | None = None) -> list[Run]:
+    """Runs about a model of all classes of a data set, one for each seed."""
+    learned = learned or request.source or default_source(request.dataset)
+    method, recipe = METHODS[request.method], request.recipe_of(family, learned)
+    folder, options = f"{method.trainer}/{methods.recipe_name(recipe)}_{request.shots}shots", ()
+    if family == "few_shot" and method.trainer == "CoOp":
+        # CoOp's few-shot scripts say what its configuration files do not, and have a folder for each choice.
+        chosen = ((request.n_ctx, 16), (request.csc, "False"), (request.position, "end"))
+        length, shared, position = (str(default if value is None else value) for value, default in chosen)
+        folder += f"/nctx{length}_csc{shared}_ctp{position}"
+        options += ("TRAINER.COOP.N_CTX", length, "TRAINER.COOP.CSC", shared)
+        options += ("TRAINER.COOP.CLASS_TOKEN_POSITION", position)
+    if trains or request.weights:
+        options += ("DATASET.NUM_SHOTS", str(request.shots))
+
+    def run(seed: int) -> Run:
+        model = f"output/{learned}/{folder}/seed{seed}"
+        if trains:
+            return Run(request.method, request.dataset, recipe, seed, model, options, trains=True)
+        if request.weights:
+            model = os.path.join(os.path.abspath(request.weights), f"seed{seed}")
+        output = f"output/evaluation/{folder}/{request.dataset}/seed{seed}"
+        return Run(request.method, request.dataset, recipe, seed, output, options, model_dir=model)
+
+    seeds = (1, 2, 3) if family == "few_shot" else (1,)
+    return [run(seed) for seed in (seeds if request.seed is None else (request.seed,))]
+
+
+def domains(request: Request) -> list[Run]:
+    learned = request.dataset
+    if learned not in DOMAINS:
+        raise InputError(f"dg_test is about models of {' or '.join(DOMAINS)}, not of {learned}; choose one of them.")
+    tests = [request.but(dataset=name, source=learned) for name in DOMAINS[learned]]
+    return [run for test in tests for run in all_classes(test, "cross_dataset")]
+
+
+def zeroshot(request: Request) -> list[Run]:
+    """Like CoOp's script without a seed, since nothing is random."""
+    recipe = request.recipe_of("zeroshot", request.dataset)
+    output = f"output/{METHODS[request.method].trainer}/{methods.recipe_name(recipe)}/{request.dataset}"
+    return [Run(request.method, request.dataset, recipe, request.seed, output)]
+
+
+# --- chains of runs for the table of a protocol, by what stands after the model's name in messages
+
+Chains = Mapping[str, tuple[Request, ...]]
+
+
+def transfer(targets: Mapping[str, tuple[str, ...]]) -> Callable[[Request], Chains]:
+    """Training on all classes of a source, and the test of that model on each target."""
+
+    def chains(request: Request) -> Chains:
+        source = request.dataset
+        if source not in targets:
+            raise InputError(
+                f"--datasets is {source!r}, but here it names what models are trained on: {', '.join(targets)}."
+            )
+        tests = [request.but(protocol="xd_test", dataset=target, source=source) for target in targets[source]]
+        return {f" and {len(tests)} targets": (request.but(protocol="xd_train"), *tests)}
+
+    return chains
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One protocol.
+
+    Attributes:
+        help: for the list of protocols.
+        runs: of a request, in order.
+        learns: it is about methods that learn (True), about the others (False), or about all (None).
+        flags: of the launcher, as attributes of `Request`, that only some protocols have.
+        dataset: by default.
+        conclusion: the table of the runs of a launch.
+        table: of the records.
+        chains: the requests that make up the table's runs.
+    """
+
+    name: str
+    help: str
+    runs: Callable[[Request], list[Run]]
+    learns: bool | None = True
+    flags: tuple[str, ...] = ()
+    dataset: str | None = None
+    conclusion: Callable[[list[Run]], str] = conclusions.accuracies
+    table: Results | None = None
+    chains: Callable[[Request], Chains] = lambda request: {"": (request,)}
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("base2new_train", "train on the base classes, and test them", lambda r: [learned_base(r)]),
+        Protocol(
+            "base2new_test",
+            "test that model on the new classes",
+            lambda request: [base_model(request, "new")],
+            learns=None,
+        ),
+        Protocol(
+            "base2new",
+            "both, all classes together, zero-shot CLIP, and a table",
+            base2new,
+            learns=None,
+            table=results.BASE2NEW,
+            chains=lambda request: {"": (request.but(protocol="open_world"), request)},
+        ),
+        Protocol(
+            "open_world",
+            "train on the base classes, and test that model on all classes in one pass; with DATASET a variant of "
+            "ImageNet or of Symbols, on its images",
+            open_world,
+            learns=None,
+            conclusion=conclusions.open_world,
+            table=results.OPEN_WORLD,
+        ),
+        Protocol(
+            "class_ratio",
+            "train on the base classes, and test that model on as many classes, of which 0, 20, 50, 80 and 100 per "
+            "cent are base classes",
+            class_ratio,
+            learns=None,
+            conclusion=conclusions.ratios,
+            table=results.CLASS_RATIO,
+        ),
+        Protocol(
+            "xd_train",
+            "train on all classes (of ImageNet, unless DATASET says otherwise)",
+            lambda request: all_classes(request, "cross_dataset", trains=True, learned=request.dataset),
+            dataset="imagenet",
+        ),
+        Protocol(
+            "xd_test",
+            "test that model on another data set, DATASET; --source names the one that it learned",
+            lambda request: all_classes(request, "cross_dataset"),
+            flags=("source",),
+            table=results.CROSS_DATASET,
+            chains=transfer({"imagenet": TARGETS, "symbols": ("digits",)}),
+        ),
+        Protocol(
+            "dg_test",
+            "test that model on the variants of ImageNet, or, with DATASET symbols, on those of Symbols",
+            domains,
+            dataset="imagenet",
+            conclusion=conclusions.data_sets,
+            table=results.DOMAINS,
+            chains=transfer(DOMAINS),
+        ),
+        Protocol(
+            "few_shot",
+            "train on all classes with --shots images each: seeds 1, 2, 3, unless SEED says otherwise",
+            lambda request: all_classes(request, "few_shot", trains=True, learned=request.dataset),
+            flags=COOPS_OWN,
+            table=results.FEW_SHOT,
+            chains=lambda request: {f" and {shots} shots": (request.but(shots=shots),) for shots in SHOTS},
+        ),
+        Protocol(
+            "few_shot_test",
+            "test the models of few_shot on another data set",
+            lambda request: all_classes(request, "few_shot"),
+            flags=("source", *COOPS_OWN),
+        ),
+        Protocol("zeroshot", "test CLIP as it is on all classes", zeroshot, learns=False),
+        Protocol(
+            "reproduce",
+            "test released weights, --weights FOLDER, on the base and on the new classes",
+            lambda request: [base_model(request, "base"), base_model(request, "new")],
+            flags=("weights",),
+        ),
+        Protocol(
+            "reproduce_xd",
+            "test released cross-dataset weights on all classes",
+            lambda request: all_classes(request, "cross_dataset"),
+            flags=("weights",),
+        ),
+        Protocol(
+            "reproduce_few_shot",
+            "test released few-shot weights of DATASET: seeds 1, 2, 3, unless SEED says otherwise",
+            lambda request: all_classes(request, "few_shot", learned=request.dataset),
+            flags=("weights",),
+        ),
+    )
+}
+# The tables by name, and the protocols whose runs make them: those of the protocols, and of what is studied in the
+# open world.
+_MADE_BY = [
+    *((protocol.table, protocol) for protocol in PROTOCOLS.values() if protocol.table),
+    *((study, PROTOCOLS["open_world"]) for study in studies.STUDIES),
+]
+TABLES: dict[str, Results | studies.Paired] = {table.name: table for table, _ in _MADE_BY}
+PROTOCOL_OF = {table.name: protocol for table, protocol in _MADE_BY}
+PLANS = {name: table.plan for name, table in TABLES.items() if table.plan}
+
+
+def listed(entries: Mapping[str, Protocol | Results | studies.Paired]) -> str:
+    """Names and help lines of protocols or tables, for the description of a command."""
+    width = max(map(len, entries)) + 2
+    lines = []
+    for name, entry in entries.items():
+        start = f"    {name:<{width}}"
+        lines += textwrap.wrap(entry.help, 119, initial_indent=start, subsequent_indent=" " * len(start))
+    return "\n".join(lines)
+
+
+def check(request: Request) -> None:
+    """Refuse what a protocol or a method does not have, and the lack of what it needs.
+
+    Raises:
+        InputError: naming it.
+    """
+    protocol, name = PROTOCOLS[request.protocol], request.method
+    learns = METHODS[name].learns
+    if protocol.learns and not learns:
+        others = ", ".join(other.name for other in PROTOCOLS.values() if not other.learns)
+        raise InputError(
+            f"{protocol.name} is about trained models, but {name} has nothing to train; choose one of the protocols "
+            f"{others}, or another method."
+        )
+    if protocol.learns is False and learns:
+        untrained = ", ".join(name for name, method in METHODS.items() if not method.learns)
+        raise InputError(f"{protocol.name} trains nothing, but {name} learns; choose one of {untrained}.")
+    for flag in dict.fromkeys(flag for other in PROTOCOLS.values() for flag in other.flags):
+        value, coops = getattr(request, flag), flag in COOPS_OWN
+        if value is not None and (flag not in protocol.flags or (coops and name != "CoOp")):
+            owners = " and ".join(other.name for other in PROTOCOLS.values() if flag in other.flags)
+            raise InputError(
+                f"--{flag.replace('_', '-')} is {value}, but only {owners}{' of CoOp' if coops else ''} can use it; "
+                f"leave it out of {protocol.name} {name}."
+            )
+    if "weights" in protocol.flags and request.weights is None:
+        raise InputError(f"{protocol.name} needs the folder of the released weights; give --weights FOLDER.")
+    if request.dataset is None:
+        raise InputError(
+            f"{protocol.name} needs a data set; give the name of a file in configs/datasets, without .yaml."
+        )
+
+
+def plan(request: Request) -> list[Run]:
+    """The runs of a request, in order.
+
+    Raises:
+        InputError: the request has what its protocol or method has not, or lacks what they need.
+    """
+    check(request)
+    return PROTOCOLS[request.protocol].runs(request)
+
+
+def chains(protocol: Protocol, request: Request) -> list[Chain]:
+    """All runs of a request's method for the table of a protocol; `request.protocol` does not count."""
+    recipe = f":{methods.recipe_name(request.variant)}" if request.variant else ""
+    name = f"{request.method}{recipe} on {request.dataset} with seed {request.seed}"
+    made = []
+    for suffix, requests in protocol.chains(request.but(protocol=protocol.name)).items():
+        runs = dict.fromkeys(run for one in requests for run in plan(one) if run.method == request.method)
+        made.append(Chain(name + suffix, tuple(runs)))
+    return made

@@ -1,0 +1,1 @@
+"""Tables: of the records of finished runs, and of the runs of a command."""

@@ -1,0 +1,79 @@
+"""Tables from the records of finished runs, and from nothing else.
+
+    python scripts/tables.py [RESULTS] [--table NAME ...] [--format text|markdown|latex|csv]
+
+{tables}
+
+Cells are means ± standard deviations (population) over seeds; the best mean of a column is marked with an asterisk or
+set bold. The harmonic mean is that of the averages, as in the field's tables; "mean HM" is the average of the seeds'
+own. Settings of a run that its configuration files do not have follow the method's name. A cell of fewer seeds than
+others says so, base and new are compared with the seeds that both have, and what is missing, contradictory or of mixed
+origin is listed, and never averaged in silence. CSV has one line for each number.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import ROOT
+from ..commands import exit_status, make_parser
+from ..methods import import_modules
+from ..protocols import TABLES, listed
+from ..store import collect
+from .cells import Table
+from .studies import PairedTable
+from .text import bold, lay_out
+
+CSV_COLUMNS = ("table", "method", "group", "column", "mean", "std", "seeds", "p")
+# Heading, and what a note begins with.
+FRAMES = {"text": ("{}\n\n", "note: "), "markdown": ("### {}\n\n", "- "), "latex": ("% {}\n", "% ")}
+
+
+def render(table: Table | PairedTable, style: str) -> str:
+    """A table and its notes as text, Markdown, LaTeX (booktabs), or lines of CSV."""
+    if style == "csv":
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([table.title, *line] for line in table.lines())
+        return text.getvalue()
+    heading, mark = FRAMES[style]
+    notes = [f"{mark}{note}\n" for note in table.notes()]
+    blank = "\n" if notes and style != "latex" else ""
+    return f"{heading.format(table.title)}{lay_out(*table.grid(bold), style)}\n{blank}{''.join(notes)}"
+
+
+def print_tables(results: Path, names: Sequence[str], style: str = "text") -> int:
+    """Print tables of a results folder; gives the exit status, 1 where there is no record."""
+    found = collect(results)
+    tables = [table for name in names for table in TABLES[name].tables(found)]
+    if style == "csv":
+        print(",".join(CSV_COLUMNS))
+    for table in tables:
+        print(render(table, style), end="" if style == "csv" else "\n")
+        if style == "csv":
+            for note in table.notes():
+                print(f"note: {table.title}: {note}", file=sys.stderr)
+    for note in dict.fromkeys(found.notes):
+        print(f"note: {note}", file=sys.stderr)
+    print(found.summary, file=sys.stderr)
+    if not found.records:
+        print(f"There is no record of a test below {results}.", file=sys.stderr)
+    return 0 if found.records else 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0, 1 where there is no record, or 2 for wrong input."""
+    parser = make_parser(__doc__.format(tables=listed(TABLES)))
+    parser.add_argument("results", nargs="?", type=Path, default=ROOT / "output")
+    parser.add_argument("--table", nargs="+", choices=[*TABLES], default=[*TABLES])
+    parser.add_argument("--format", choices=["text", "markdown", "latex", "csv"], default="text")
+    args = parser.parse_args(argv)
+
+    def work() -> int:
+        import_modules(args.modules)
+        return print_tables(args.results, args.table, args.format)
+
+    return exit_status(work)

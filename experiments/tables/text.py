@@ -1,0 +1,54 @@
+"""The one maker of tables of text, and how a mean is written."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+MISSING = "–"
+STYLES = {"text": "simple", "markdown": "github", "latex": "latex_raw"}
+LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}
+LATEX |= {character: rf"\{character}" for character in "&%$#_{}"} | {"<": r"$<$"}
+# Stand around what is bold until cells are escaped; characters of the private use area, which no cell holds.
+BOLD = ("\ue000", "\ue001")
+
+
+def bold(text: str) -> str:
+    return f"{BOLD[0]}{text}{BOLD[1]}"
+
+
+def with_marks(cell: str, before: str, after: str) -> str:
+    """A cell with these in place of the marks of `bold`."""
+    return cell.replace(BOLD[0], before).replace(BOLD[1], after)
+
+
+def to_latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in text)
+
+
+def lay_out(headers: Sequence[str], rows: Sequence[Sequence[object]], style: str = "text", right: bool = False) -> str:
+    """A table as text, Markdown or LaTeX (booktabs), with cells in bold where they are marked.
+
+    Args:
+        right: align all columns but the first at their ends.
+    """
+    lines = [[str(cell) for cell in row] for row in (headers, *rows)]
+    if style == "latex":
+        lines = [[with_marks(to_latex(cell), r"\textbf{", "}") for cell in line] for line in lines]
+    else:
+        marks = ("**", "**") if style == "markdown" else ("", "*")
+        lines = [[with_marks(cell, *marks) for cell in line] for line in lines]
+    aligned = ["left", *["right"] * (len(headers) - 1)] if right else None
+    kind = STYLES[style]
+    body = tabulate(lines[1:], headers=lines[0], tablefmt=kind, disable_numparse=True, colalign=aligned)
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule") if style == "latex" else ():
+        body = body.replace(r"\hline", rule, 1)
+    return body
+
+
+def mean_and_spread(values: Sequence[float], sign: str = "±") -> str:
+    """Mean ± population standard deviation, as the field reports it; without the latter for a single value."""
+    mean = f"{statistics.fmean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} {sign} {statistics.pstdev(values):.2f}"

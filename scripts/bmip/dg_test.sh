@@ -1,6 +1,0 @@
-#!/usr/bin/env bash
-# BMIP, domain generalization: test the ImageNet model of xd_train.sh on ImageNet's variants.
-#   DATA=/path/to/datasets bash scripts/bmip/dg_test.sh [SEED] [CFG]
-set -euo pipefail
-source "$(dirname "$0")/../env.sh"
-exec "$PYTHON" scripts/launch.py dg_test BMIP imagenet "$@"

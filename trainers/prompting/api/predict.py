@@ -1,0 +1,227 @@
+"""Classify images by the names of their classes.
+
+    python scripts/predict.py --classes cat,dog holiday/*.jpg                        zero-shot CLIP
+    python scripts/predict.py --checkpoint output/pets/seed1 --format csv holiday    trained prompts
+
+A checkpoint is the output folder of a training run, whose record tells method, backbone, settings and class names; a
+folder that `PromptClassifier.save` wrote; or a checkpoint file, which needs --method and --classes where it no longer
+lies in its run's folder. Flags overrule what is recorded. IMAGES are files, folders, which are searched at any depth,
+and patterns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import glob
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..errors import InputError
+from ..methods import METHODS
+from .classifier import PromptClassifier
+from .images import list_images, open_image
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGES", help="files, folders or quoted patterns")
+    add("--checkpoint", help="run folder, saved classifier or checkpoint file; without it, zero-shot CLIP")
+    add("--classes", help="names with commas between them, or a file with one per line; default: the recorded ones")
+    add("--method", help=f"one of {', '.join(METHODS)}; default: the recorded one")
+    add("--backbone", help="OpenAI's name of a CLIP, a path, or tiny; default: the recorded one, or ViT-B/16")
+    add("--setting", action="append", default=[], metavar="NAME=VALUE", help="of the method, such as depth=9")
+    add("--template", action="append", help='sentence of zero-shot CLIP, such as "a photo of a {}."; averaged if many')
+    add("--precision", help="fp32, bf16, fp16 or amp; default: the recorded one, or fp16 on a GPU")
+    add("--device", help="cpu or cuda; default: the GPU if there is one")
+    add("--top", type=int, default=5, help="classes to name for each image; default: 5")
+    add("--format", choices=["text", "csv", "json"], default="text")
+    add("--output", help="file to write; default: standard output")
+    add("--batch-size", type=int, default=100, help="images at a time; default: 100")
+    return parser.parse_args(argv)
+
+
+def find_images(arguments: Sequence[str]) -> list[str]:
+    """Paths of all images, each once, in the order in which they are named.
+
+    Raises:
+        InputError: a folder has no images, or a pattern fits nothing.
+    """
+    found: list[str] = []
+    for argument in arguments:
+        if os.path.isdir(argument):
+            images = list_images(argument)
+            if not images:
+                raise InputError(f"The folder {argument!r} has no images.")
+        elif os.path.exists(argument) or not glob.has_magic(argument):
+            # One that is missing is reported among the images that cannot be read.
+            images = [argument]
+        else:
+            images = sorted(path for path in glob.glob(argument, recursive=True) if os.path.isfile(path))
+            if not images:
+                raise InputError(f"No file fits the pattern {argument!r}.")
+        found += images
+    return list(dict.fromkeys(found))
+
+
+def read_classes(value: str) -> list[str]:
+    """Class names from a file with one per line, or from a list with commas.
+
+    Raises:
+        InputError: there are none, or the file is not text.
+    """
+    if os.path.isfile(value):
+        try:
+            lines = Path(value).read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"--classes is {value!r}, which is no text file in UTF-8 ({error}).") from error
+    elif "," not in value and (os.sep in value or value.endswith(".txt")):
+        raise InputError(f"--classes is {value!r}, and there is no such file.")
+    else:
+        lines = value.split(",")
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise InputError(
+            f"--classes is {value!r}, which has no names; give names with commas between them, or a file."
+        )
+    return names
+
+
+def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE pairs; a value is a number, true or false where it can be, and else text."""
+    settings = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"--setting is {pair!r}; write NAME=VALUE, such as depth=9.")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings
+
+
+def make_classifier(args: argparse.Namespace) -> PromptClassifier:
+    """The classifier that the flags describe.
+
+    Raises:
+        InputError: they do not make one.
+    """
+    parameters = {name: getattr(args, name) for name in ("method", "backbone", "precision", "device")}
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    settings = read_settings(args.setting)
+    if args.template:
+        settings["templates"] = args.template
+    if settings:
+        parameters["settings"] = settings
+    parameters.update(prediction_batch_size=args.batch_size, progress=False)
+    classes = read_classes(args.classes) if args.classes is not None else None
+    if args.checkpoint:
+        return PromptClassifier.load(args.checkpoint, classes, **parameters)
+    parameters.setdefault("method", "ZeroshotCLIP")
+    if parameters["method"] != "ZeroshotCLIP":
+        raise InputError(f"--method is {parameters['method']!r}, whose prompts are trained; give --checkpoint.")
+    if classes is None:
+        raise InputError("Give the names of the classes with --classes, or trained prompts with --checkpoint.")
+    return PromptClassifier(**parameters).build(classes)
+
+
+def classify(classifier: PromptClassifier, paths: Sequence[str], top: int, batch_size: int) -> list[dict[str, Any]]:
+    """Of each image its path under "image", and either "predictions", best first, or an "error"."""
+    rows: list[dict[str, Any]] = []
+    with tqdm(total=len(paths), desc="images", unit="image") as bar:
+        for start in range(0, len(paths), batch_size):
+            batch = [{"image": path} for path in paths[start : start + batch_size]]
+            images, readable = [], []
+            for row in batch:
+                try:
+                    images.append(open_image(row["image"]))
+                    readable.append(row)
+                except InputError as error:
+                    row["error"] = str(error)
+            for row, probabilities in zip(readable, classifier.predict_proba(images)):
+                best = (-probabilities).argsort(kind="stable")[:top]
+                row["predictions"] = [
+                    {"class": str(classifier.classes_[label]), "probability": float(probabilities[label])}
+                    for label in best
+                ]
+            rows += batch
+            bar.update(len(batch))
+    return rows
+
+
+def as_text(rows: Sequence[dict[str, Any]]) -> str:
+    """A line with the path, and one for each class, in per cent."""
+    lines = []
+    for row in rows:
+        if "error" in row:
+            continue
+        lines.append(row["image"])
+        lines += [f"  {100 * found['probability']:6.2f} %  {found['class']}" for found in row["predictions"]]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """A line for each image and class: image, rank from 1, class, probability."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", "rank", "class", "probability"])
+    for row in rows:
+        for rank, found in enumerate(row.get("predictions", ()), start=1):
+            writer.writerow([row["image"], rank, found["class"], found["probability"]])
+    return text.getvalue()
+
+
+def as_json(rows: Sequence[dict[str, Any]]) -> str:
+    """All rows, those with an error too."""
+    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+
+
+FORMATS = {"text": as_text, "csv": as_csv, "json": as_json}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Classify and write; exit status 0, or 1 where images cannot be read.
+
+    Raises:
+        InputError: a flag, the classes, the checkpoint or the images as a whole cannot be used.
+    """
+    for flag, value in (("--top", args.top), ("--batch-size", args.batch_size)):
+        if value < 1:
+            raise InputError(f"{flag} is {value}; set it to 1 or more.")
+    if args.output and not Path(args.output).absolute().parent.is_dir():
+        raise InputError(f"--output is {args.output!r}, whose folder is not there; create it first.")
+    if args.output and Path(args.output).is_dir():
+        raise InputError(f"--output is {args.output!r}, which is a folder; name a file.")
+    paths = find_images(args.images)
+    rows = classify(make_classifier(args), paths, args.top, args.batch_size)
+    text = FORMATS[args.format](rows)
+    if args.output:
+        Path(args.output).write_text(text, encoding="utf-8")
+    else:
+        sys.stdout.write(text)
+    errors = [row["error"] for row in rows if "error" in row]
+    for error in errors:
+        print(f"error: {error}", file=sys.stderr)
+    if errors:
+        print(f"{len(errors)} of {len(rows)} images cannot be read.", file=sys.stderr)
+    return 1 if errors else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 some images cannot be read, 2 wrong input, 130 interrupted."""
+    try:
+        return run(parse_args(argv))
+    except (InputError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
