@@ -401,6 +401,15 @@ def test_a_recipe_of_the_users_own_has_variants_and_a_file_comes_before_them(tmp
         read("mine_self_regulation")
 
 
+def test_a_name_that_is_a_files_has_no_variant_though_there_is_one_of_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "CONFIGS", tmp_path)
+    for name in ("trainers/BMIP/mine", "trainers/BMIP/mine_joint", "variants/joint", "variants/none"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text("_BACKBONES_: [tiny]\n" if "/mine" not in name else "SEED: 1\n")
+    assert recipes.split_recipe("BMIP", "mine_joint") == ("mine_joint", "")
+    assert recipes.split_recipe("BMIP", "mine_none") == ("mine", "none")
+
+
 @pytest.mark.parametrize(
     "text, words",
     [
