@@ -1,7 +1,9 @@
-"""Every shipped YAML loads; files compose from bases; later sources overrule earlier ones, the command line last."""
+"""Every shipped YAML loads; files compose from bases and variants; later sources overrule, the command line last."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.bmip import config_from_cfg
 from trainers.config import build_cfg, read_yaml
+from trainers.prompting import recipes
 from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.core.openai_clip import CLIP
 from trainers.prompting.errors import InputError
@@ -19,6 +22,7 @@ from trainers.prompting.errors import InputError
 trainers.register_all()
 CONFIGS = Path(__file__).parents[1] / "configs"
 METHODS = sorted((CONFIGS / "trainers").glob("*/*.yaml"))
+VARIANTS = sorted(path.stem for path in (CONFIGS / "variants").glob("*.yaml"))
 DATASETS = sorted((CONFIGS / "datasets").glob("*.yaml"))
 # By the beginning of a file's name; the authors of BMIP and CoPrompt leave it out of theirs.
 BACKBONES = {"tiny": "tiny", "rn50": "RN50", "rn101": "RN101", "vit_b32": "ViT-B/32", "vit_b16": "ViT-B/16"}
@@ -120,7 +124,7 @@ def test_every_shipped_data_set_yaml_names_a_registered_data_set(path):
 
 
 def test_there_are_yamls_to_test():
-    assert len(METHODS) >= 6 and len(DATASETS) >= 11
+    assert len(METHODS) >= 6 and len(DATASETS) >= 11 and len(VARIANTS) >= 6
 
 
 def test_the_authors_yaml_is_accepted_unchanged(tmp_path):
@@ -160,14 +164,6 @@ def test_the_published_recipes_of_the_baselines(file):
     assert (tuple(cfg.INPUT.SIZE), cfg.TRAIN.PRINT_FREQ) == ((224, 224), 5 if trainer == "CoOp" else 20)
     assert cfg.INPUT.TRANSFORMS == ("random_resized_crop", "random_flip", "normalize")
     assert {key: cfg.TRAINER[trainer.upper()][key] for key in node} == node
-
-
-@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2"])
-@pytest.mark.parametrize("backbone", ["rn50", "rn101", "vit_b32", "vit_b16"])
-def test_zero_shot_clip_sees_and_tests_as_coop_does(trainer, backbone):
-    ours = load(trainer, CONFIGS / f"trainers/{trainer}/{backbone}.yaml")
-    coop = load("CoOp", CONFIGS / f"trainers/CoOp/{backbone}.yaml")
-    assert (ours.INPUT, ours.MODEL, ours.DATALOADER.TEST) == (coop.INPUT, coop.MODEL, coop.DATALOADER.TEST)
 
 
 def vit_b16() -> CLIP:
@@ -254,3 +250,211 @@ def test_an_unknown_key_names_its_file(tmp_path):
     (tmp_path / "typo.yaml").write_text("OPTIM:\n  LRR: 0.1\n")
     with pytest.raises(InputError, match=r"typo\.yaml.*OPTIM\.LRR"):
         load("BMIP", tmp_path / "typo.yaml")
+
+
+def test_a_base_that_is_no_path_is_refused(tmp_path):
+    (tmp_path / "a.yaml").write_text("_BASE_: {SEED: 1}\n")
+    with pytest.raises(InputError, match=r"_BASE_ of .*a\.yaml is \{'SEED': 1\}"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("named", ["the file", "a base"])
+@pytest.mark.parametrize("ending", [".py", ".txt", ""])
+def test_files_of_another_ending_are_refused_and_not_run(named, ending, tmp_path):
+    other = tmp_path / f"other{ending}"
+    other.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ncfg = {{}}\n")
+    (tmp_path / "top.yaml").write_text(f"_BASE_: other{ending}\n")
+    with pytest.raises(InputError, match=rf"other{ending} is no YAML file.*\.yaml or \.yml"):
+        read_yaml(other if named == "the file" else tmp_path / "top.yaml")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["- SEED\n", "SEED\n", "1: 2\n", "SEED: 2020-01-01\n", "OPTIM: {LR: !!set {a}}\n", "SEED: [\n", "\t\n", "\xff"]
+    + ["SEED: !!python/object/apply:os.getcwd []\n", "SEED: 2020-13-41\n", "A: &a {B: *a}\n"],
+)
+def test_content_that_no_configuration_can_hold_is_refused_with_the_file(text, tmp_path):
+    (tmp_path / "odd.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"odd\.yaml is not a YAML mapping of configuration keys"):
+        read_yaml(tmp_path / "odd.yaml")
+
+
+def test_a_file_is_read_again_after_a_change(tmp_path):
+    path = tmp_path / "a.yaml"
+    for seed in (1, 22):
+        path.write_text(f"OPTIM: {{MAX_EPOCH: {seed}}}\n")
+        recipes.read_merged(path)["OPTIM"]["MAX_EPOCH"] = 0  # which changes nothing for others
+        assert recipes.read_merged(path) == {"OPTIM": {"MAX_EPOCH": seed}}
+
+
+# ---------------------------------------------------------------------------------------------------------- variants
+
+
+def differences(trainer: str, recipe: str, variant: str) -> dict:
+    """The dotted keys that a variant changes in the configuration of a run."""
+
+    def flat(node, prefix=""):
+        for key, value in node.items():
+            yield from flat(value, f"{prefix}{key}.") if hasattr(value, "items") else [(prefix + key, value)]
+
+    before, after = (
+        dict(flat(load(trainer, CONFIGS / f"trainers/{trainer}/{name}.yaml")))
+        for name in (recipe, f"{recipe}_{variant}")
+    )
+    assert after.pop("TRAINER.RECIPE") == f"{recipe}_{variant}"
+    return {key: value for key, value in after.items() if value != before[key]}
+
+
+@pytest.mark.parametrize(
+    "trainer, recipe, variant, expected",
+    [
+        *(
+            ("BMIP", recipe, variant, expected)
+            for recipe in ("tiny", "vit_b16_c2_ep10_batch4_2ctx")
+            for variant, expected in {
+                "addition": {"TRAINER.BMIP.AGGREGATION": "addition"},
+                "none": {"TRAINER.BMIP.AGGREGATION": "none"},
+                "relative_gate": {"TRAINER.BMIP.GATE.RELATIVE": True},
+                "released": {"TRAINER.BMIP.VARIANT": "released"},
+                "length8": {"TRAINER.BMIP.N_CTX": 8},
+                "unshared": dict.fromkeys((f"SHARE.SHARE_PARAMETER_{t}" for t in ("TEXT", "VISUAL")), False),
+            }.items()
+        ),
+        ("BMIP", "tiny", "depth1", {"TRAINER.BMIP.PROMPT_DEPTH": 1}),
+        ("BMIP", "BMIP_ctx2_dp9_lr2", "depth12", {"TRAINER.BMIP.PROMPT_DEPTH": 12}),
+        ("PromptSRC_BMIP", "tiny", "joint", {"TRAINER.BMIP.AGGREGATION": "joint"}),
+        *(
+            (trainer, "tiny", "consistency", {"DATALOADER.K_TRANSFORMS": 2, "TRAINER.OBJECTIVE": "consistency"} | w)
+            for trainer in ("CoOp", "IVLP", "BMIP")
+            for w in [{"TRAINER.W": 1.0}]
+        ),
+    ],
+)
+def test_a_variant_changes_its_own_keys_of_a_recipe(trainer, recipe, variant, expected):
+    assert differences(trainer, recipe, variant) == expected
+
+
+TRAINED = [path for path in METHODS if not path.parent.name.startswith(("PromptSRC", "CoPrompt", "Zeroshot"))]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in TRAINED if path.stem != "rn50_val"], ids=lambda p: f"{p.parts[-2]}/{p.stem}"
+)
+def test_the_average_of_self_regulation_has_its_mean_after_three_quarters_of_any_recipe(path):
+    cfg = load(path.parent.name, path.with_name(f"{path.stem}_self_regulation.yaml"))
+    assert (cfg.TRAINER.OBJECTIVE, cfg.TRAINER.PROMPTSRC.GPA_MEAN) == ("self_regulation", 0.75 * cfg.OPTIM.MAX_EPOCH)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_has_an_effect_on_a_recipe_of_bmip(variant):
+    names = [
+        name for name in ("tiny", "vit_b16_c2_ep10_batch4_2ctx") if recipes.recipe_exists("BMIP", f"{name}_{variant}")
+    ]
+    assert names and all(differences("BMIP", name, variant) for name in names)
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("VPT/tiny_addition", ["'addition'", "TRAINER.BMIP", "VPT/tiny.yaml has TRAINER.VPT", "self_regulation"]),
+        ("IVLP/tiny_unshared", ["'unshared'", "TRAINER.BMIP", "IVLP/tiny.yaml has TRAINER.IVLP"]),
+        ("BMIP/tiny_depth6", ["'depth6'", "backbone ViT-B/16", "BMIP/tiny.yaml has tiny", "depth1, depth2, depth4"]),
+        ("ZeroshotCLIP/tiny_addition", ["'addition'", "TRAINER.BMIP", "ZeroshotCLIP/tiny.yaml has no such keys"]),
+        ("BMIP/tiny_adition", ["no configuration file", "tiny_adition.yaml", "addition, attention", "mean addition?"]),
+        ("IVLP/tiny_bmipsize", ["no configuration file", "consistency, language_only", "mean bmip_size?"]),
+        ("VPT/tinny", ["no configuration file", "tinny.yaml; ", "VPT has tiny.yaml, vit_b16", "mean tiny?"]),
+    ],
+)
+def test_names_of_no_recipe_are_refused_with_those_that_there_are(name, words):
+    trainer, recipe = name.split("/")
+    assert not recipes.recipe_exists(trainer, recipe)
+    with pytest.raises(InputError) as error:
+        load(trainer, CONFIGS / f"trainers/{name}.yaml")
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_names_split_into_recipe_and_variant_unless_they_are_files():
+    assert recipes.split_recipe("BMIP", "tiny_self_regulation") == ("tiny", "self_regulation")
+    assert recipes.split_recipe("IVLP", "tiny_language_only") == ("tiny_language_only", "")
+    assert recipes.split_recipe("IVLP", "tiny_language_only_consistency") == ("tiny_language_only", "consistency")
+    assert recipes.split_recipe("BMIP", "tiny") == ("tiny", "")
+    assert recipes.variants_of("VPT") == ["consistency", "self_regulation"]
+    assert {"depth1", "depth12"} < set(recipes.variants_of("BMIP"))
+    assert "depth12" not in recipes.variants_of("BMIP", "tiny")
+    found = recipes.suffixes_of_recipe(recipes.recipe_path("IVLP", "tiny"))
+    assert found == ["bmip_size", "consistency", "language_only", "self_regulation"]
+
+
+def test_a_recipe_of_the_users_own_has_variants_and_a_file_comes_before_them(tmp_path):
+    (tmp_path / "mine.yaml").write_text("TRAINER: {BMIP: {N_CTX: 3}}\n")
+    (tmp_path / "mine_joint.yaml").write_text("TRAINER: {BMIP: {N_CTX: 5}}\n")
+    (tmp_path / "top.yaml").write_text("_BASE_: mine_addition.yaml\n")
+
+    def read(name):
+        bmip = load("BMIP", tmp_path / f"{name}.yaml").TRAINER.BMIP
+        return bmip.N_CTX, bmip.AGGREGATION
+
+    assert read("mine_addition") == read("top") == (3, "addition")
+    assert read("mine_joint") == (5, read("mine")[1])
+    with pytest.raises(InputError, match=r"self_regulation\.yaml.* OPTIM\.MAX_EPOCH, which is None in .*mine\.yaml"):
+        read("mine_self_regulation")
+
+
+def test_a_name_that_is_a_files_has_no_variant_though_there_is_one_of_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "CONFIGS", tmp_path)
+    for name in ("trainers/BMIP/mine", "trainers/BMIP/mine_joint", "variants/joint", "variants/none"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.yaml").write_text("_BACKBONES_: [tiny]\n" if "/mine" not in name else "SEED: 1\n")
+    assert recipes.split_recipe("BMIP", "mine_joint") == ("mine_joint", "")
+    assert recipes.split_recipe("BMIP", "mine_none") == ("mine", "none")
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("_NODES_: BMIP\n", "_NODES_ of .*odd.yaml is 'BMIP'"),
+        ("_BACKBONES_: tiny\n", "_BACKBONES_ of .*odd.yaml is 'tiny'"),
+        ("_SHARES_: {SEED: 0.75}\n", "_SHARES_ of .*odd.yaml is {'SEED': 0.75}"),
+        ("_SHARES_: {SEED: [15, 0, OPTIM.MAX_EPOCH]}\n", "_SHARES_ of .*odd.yaml"),
+        ("_SHARES_: [1, 2, SEED]\n", "_SHARES_ of .*odd.yaml"),
+    ],
+)
+def test_a_variant_with_a_wrong_key_about_it_is_refused(text, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "CONFIGS", tmp_path)
+    (tmp_path / "variants").mkdir()
+    (tmp_path / "variants" / "odd.yaml").write_text(text)
+    (tmp_path / "mine.yaml").write_text("TRAINER: {BMIP: {N_CTX: 3}}\n")
+    with pytest.raises(InputError, match=words):
+        read_yaml(tmp_path / "mine_odd.yaml")
+
+
+@pytest.mark.parametrize(
+    "trainer, name", [("BMIP", "vit_b16_c2_ep10_batch4_2ctx_addition"), ("CoOp", "rn50_ep50"), ("IVLP", "tiny")]
+)
+def test_a_recipe_by_name_has_the_values_that_train_py_reads(trainer, name):
+    cfg = load(trainer, CONFIGS / f"trainers/{trainer}/{name}.yaml")
+
+    def compare(keys, node):
+        for key, value in keys.items():
+            if isinstance(value, dict):
+                compare(value, node[key])
+            else:
+                assert (list(value) if isinstance(value, (list, tuple)) else value) == (
+                    list(node[key]) if isinstance(node[key], (list, tuple)) else node[key]
+                )
+
+    recipe = recipes.read_recipe(trainer, name)
+    compare(recipe, cfg)
+    assert recipe["OPTIM"]["WARMUP_CONS_LR"] == 1e-5 and isinstance(recipe["INPUT"]["SIZE"], tuple)
+
+
+def test_recipes_are_read_without_torch_dassl_and_yacs():
+    blocked = "import sys; sys.modules.update(dict.fromkeys(('torch', 'clip', 'yacs', 'dassl', 'minidassl')))"
+    code = (
+        "from trainers.prompting.recipes import read_recipe; print(read_recipe('BMIP', 'tiny_l2v')['TRAINER']['BMIP'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"{blocked}; {code}"], cwd=CONFIGS.parent, capture_output=True, text=True
+    )
+    assert done.stdout == "{'PREC': 'fp32', 'PROMPT_DEPTH': 3, 'AGGREGATION': 'l2v'}\n", done.stderr

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_configs import CONFIGS, load
+
+from trainers.prompting.recipes import read_recipe
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import install_plugin
@@ -111,18 +114,23 @@ def test_the_advice_names_a_trainer_of_the_checkout_to_compare_with(checkout, ca
     assert 'scripts/bmip/compare.sh eurosat "1 2 3" CoOp ' in capsys.readouterr().out
 
 
-def test_recipes_say_what_ours_say_with_their_bases_merged_in(checkout):
-    from trainers.config import read_yaml
-
+def test_recipes_have_the_effect_of_ours_without_bases_which_yacs_does_not_know(checkout):
     call(checkout)
-    for path in sorted((checkout / "configs" / "trainers" / "BMIP").glob("*.yaml")):
+    paths = sorted((checkout / "configs" / "trainers" / "BMIP").glob("*.yaml"))
+    assert {"tiny", "tiny_depth4", "tiny_consistency", "BMIP_ctx2_dp9_lr2"} < {path.stem for path in paths}
+    for path in paths:
         written = yaml.safe_load(path.read_text())
-        assert written["TRAINER"].pop("RECIPE") == path.stem
-        ours: dict = {}
-        for _, node in read_yaml(install_plugin.ROOT / "configs" / "trainers" / "BMIP" / path.name):
-            install_plugin.update(ours, node)
-        ours.setdefault("TRAINER", {}).setdefault("BMIP", {})
-        assert written == ours, path.name
+        assert "_BASE_" not in written and written["TRAINER"]["RECIPE"] == path.stem
+        assert load("BMIP", path) == load("BMIP", CONFIGS / "trainers" / "BMIP" / path.name), path.name
+
+
+def test_the_package_finds_the_recipes_of_every_method_by_name(checkout):
+    call(checkout)
+    code = (
+        "from bmip_plugin.trainers.prompting import recipes; print(recipes.read_recipe('MaPLe', 'tiny_consistency'))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=checkout, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == [str(read_recipe("MaPLe", "tiny_consistency"))], done.stderr
 
 
 def test_a_checkout_with_a_bmip_of_its_own_keeps_it(checkout):

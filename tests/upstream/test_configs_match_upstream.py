@@ -64,6 +64,14 @@ def without_names(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
+@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2"])
+@pytest.mark.parametrize("backbone", ["rn50", "rn101", "vit_b32", "vit_b16"])
+def test_zero_shot_clip_sees_and_tests_as_with_coops_file_which_its_script_takes(trainer, backbone):
+    theirs = load(trainer, root("COOP_ROOT") / f"configs/trainers/CoOp/{backbone}.yaml")
+    ours = load(trainer, CONFIGS / f"trainers/{trainer}/{backbone}.yaml")
+    assert (ours.INPUT, ours.MODEL, ours.DATALOADER.TEST) == (theirs.INPUT, theirs.MODEL, theirs.DATALOADER.TEST)
+
+
 def test_promptsrcs_second_few_shot_setting_is_a_file_of_its_own():
     name = "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"
     path = root("PROMPTSRC_ROOT") / f"configs/trainers/PromptSRC/{name}.yaml"

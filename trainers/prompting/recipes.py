@@ -8,7 +8,7 @@ every method that it is for. `<recipe>_<variant>` names both together: where the
 are `<recipe>.yaml` and the variant's file, the variant is merged after the recipe. A variant has keys of its own:
 
     _NODES_: [BMIP]             methods that it is for, by their nodes; without it those whose nodes it sets, and
-                                where it sets none, all that have one
+                                where it sets none, all
     _BACKBONES_: ["ViT-B/16"]   backbones that it is for; without it all
     _SHARES_:                   numbers in proportion to another: 15 of 20 epochs is the default; where a recipe has
                                 another number of epochs, it is as large a share of them
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,12 @@ def recipe_path(trainer: str, name: str) -> Path:
 
 def recipe_exists(trainer: str, name: str) -> bool:
     """Tell whether a trainer has a recipe of this name: a file, or a recipe with a variant that is for it."""
-    path = recipe_path(trainer, name)
+    return is_readable(recipe_path(trainer, name))
+
+
+def is_readable(path: str | Path) -> bool:
+    """Tell whether `read_files` finds a file, or a recipe with a variant that is for it."""
+    path = Path(path)
     recipe, variant = _split(path)
     return path.is_file() if not variant else _read_variant(variant).is_for_recipe(read_merged(recipe))
 
@@ -123,8 +129,7 @@ def variants_of(node: str, backbone: str = "") -> list[str]:
     Raises:
         InputError: a variant's file cannot be read.
     """
-    found = [_read_variant(path.stem) for path in sorted((CONFIGS / "variants").glob("*.yaml"))]
-    return [variant.name for variant in found if variant.is_for({node}) and variant.suits(backbone)]
+    return [variant.name for variant in _variants() if variant.is_for({node}) and variant.suits(backbone)]
 
 
 def variants_of_recipe(path: str | Path) -> list[str]:
@@ -134,7 +139,20 @@ def variants_of_recipe(path: str | Path) -> list[str]:
         InputError: as `read_files`.
     """
     recipe = read_merged(path)
-    return sorted({name for node in _nodes(recipe) for name in variants_of(node, _backbone(recipe))})
+    return [variant.name for variant in _variants() if variant.is_for_recipe(recipe)]
+
+
+def suffixes_of_recipe(path: str | Path) -> list[str]:
+    """List what can follow a recipe's name after an underscore: its variants, and other files' names.
+
+    Raises:
+        InputError: as `read_files`.
+    """
+    path = Path(path)
+    files = [
+        file.stem[len(path.stem) + 1 :] for file in path.parent.glob("*.yaml") if file.stem.startswith(f"{path.stem}_")
+    ]
+    return sorted({*files, *variants_of_recipe(path)})
 
 
 def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
@@ -179,7 +197,7 @@ class _Variant:
 
     def is_for(self, nodes: set[str]) -> bool:
         """Tell whether it is for recipes that set these nodes."""
-        return bool(nodes & (self.nodes or nodes))
+        return not self.nodes or bool(self.nodes & nodes)
 
     def suits(self, backbone: str) -> bool:
         return not backbone or not self.backbones or backbone in self.backbones
@@ -200,8 +218,7 @@ class _Variant:
         nodes, backbone = _nodes(recipe), _backbone(recipe)
         reason = ""
         if not self.is_for(nodes):
-            theirs = f"has {_keys_of(nodes)}" if nodes else "has no prompts to change"
-            reason = f"is for {_keys_of(self.nodes) or 'methods with prompts'}, but {path} {theirs}"
+            reason = f"is for {_keys_of(self.nodes)}, but {path} has {_keys_of(nodes) or 'no such keys'}"
         elif not self.suits(backbone):
             reason = f"is for the backbone {' or '.join(self.backbones)}, but {path} has {backbone}"
         if reason:
@@ -213,7 +230,8 @@ class _Variant:
             number = value_at(recipe, other)
             if not isinstance(number, (int, float)):
                 raise InputError(
-                    f"{self.path} sets {key} to a share of {other}, which is {number!r} in {path}; set a number there."
+                    f"{self.path} sets {key} to a share of {other}, which is {number!r} in {path}; set a number "
+                    "there, or leave the variant."
                 )
             # The default itself is not set: a code base may declare it as a whole number, and yacs would refuse 15.0.
             if number != whole:
@@ -222,6 +240,10 @@ class _Variant:
                     value = {part: value}
                 merge(keys, value)
         return self.path, keys
+
+
+def _variants() -> list[_Variant]:
+    return [_read_variant(path.stem) for path in sorted((CONFIGS / "variants").glob("*.yaml"))]
 
 
 def _read_variant(name: str) -> _Variant:
@@ -279,8 +301,7 @@ def _prefixes(path: Path) -> list[tuple[Path, str]]:
 def _neighbours(path: Path) -> str:
     """The end of a message: names that there are instead."""
     for recipe, rest in _prefixes(path)[:1]:
-        files = [file.stem[len(recipe.stem) + 1 :] for file in path.parent.glob(f"{recipe.stem}_*.yaml")]
-        known = sorted({*files, *variants_of_recipe(recipe)})
+        known = suffixes_of_recipe(recipe)
         if known:
             return f"; {recipe.name} has the variants {', '.join(known)}.{suggestion(rest, known)}"
     there = sorted(file.stem for file in path.parent.glob("*.yaml"))
@@ -295,11 +316,18 @@ def _load(path: Path) -> dict[str, Any]:
         InputError: it is no mapping, or holds what no configuration can.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        content = {} if content is None else content
-        _check_plain(content)
+        state = path.stat()
+        return copy.deepcopy(_parse(path.resolve(), state.st_mtime_ns, state.st_size))
     except Exception as error:  # PyYAML raises errors of many kinds, of dates for example
         raise InputError(f"{path} is not a YAML mapping of configuration keys: {error}") from error
+
+
+@functools.cache
+def _parse(path: Path, changed: int, size: int) -> dict[str, Any]:
+    """Parse a file once for each change of it: a plan of thousands of runs reads few files."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = {} if content is None else content
+    _check_plain(content)
     return content
 
 
