@@ -61,14 +61,6 @@ def test_kept_workers_draw_what_fresh_ones_would(photos):
     torch.testing.assert_close(epochs(kept, 3), epochs(fresh, 3), rtol=0, atol=0)
 
 
-def test_an_image_is_augmented_differently_in_every_epoch(photos):
-    cfg = make_cfg(workers=2)
-    loader = build_data_loader(cfg, "SequentialSampler", photos, batch_size=4, tfm=build_transform(cfg))
-    assert isinstance(loader, PersistentLoader)
-    first, second, third = epochs(loader, 3)
-    assert not torch.equal(first, second) and not torch.equal(second, third)
-
-
 def test_another_loader_over_the_same_images_seeds_its_own_workers(photos):
     kept = make_loader(make_cfg(workers=2), photos)
     epochs(kept, 3)
