@@ -98,3 +98,23 @@ cfg_default = CfgNode(_DEFAULTS)
 def get_cfg_default() -> CfgNode:
     """Return a fresh, unfrozen configuration; new keys may be assigned to it before it is frozen."""
     return cfg_default.clone()
+
+
+# What upstream does under another value than the default, and the stand-in does not.
+_UNSUPPORTED = {
+    "INPUT.NO_TRANSFORM": "gives images without a transform",
+    "DATALOADER.RETURN_IMG0": "adds images without augmentation",
+    "TEST.PER_CLASS_RESULT": "prints results per class, which result.json has anyway",
+    "TEST.COMPUTE_CMAT": "saves a confusion matrix",
+}
+
+
+def refuse_unsupported(cfg: CfgNode) -> None:
+    """Raise a ``ValueError`` for a key whose value the stand-in would ignore."""
+    for key, effect in _UNSUPPORTED.items():
+        section, name = key.split(".")
+        if cfg[section][name]:
+            raise ValueError(
+                f"{key} is {cfg[section][name]}, which {effect}; the built-in stand-in for Dassl lacks it. Set it to "
+                "False, or install upstream Dassl 0.6.3"
+            )

@@ -50,9 +50,8 @@ def test_a_datum_pickles_with_the_attribute_names_of_old_caches():
 def test_classes_are_read_from_the_training_images():
     dataset = DatasetBase(train_x=items(2, 0, 2), val=items(0), test=items(5))
     assert dataset.num_classes == 3
-    assert list(dataset.lab2cname.items()) == [(0, "class 0"), (2, "class 2")]
     assert dataset.classnames == ["class 0", "class 2"]
-    assert (len(dataset.train_x), dataset.train_u, len(dataset.val), len(dataset.test)) == (3, None, 1, 1)
+    assert (len(dataset.train_x), len(dataset.val), len(dataset.test)) == (3, 1, 1)
 
 
 @pytest.mark.parametrize("train_x", [None, []])
@@ -91,23 +90,6 @@ def test_several_sources_come_back_as_a_list_and_no_shots_change_nothing():
     assert [len(source) for source in dataset.generate_fewshot_dataset(train, val, num_shots=1)] == [2, 2]
     assert dataset.generate_fewshot_dataset(train, num_shots=-1) is train
     assert dataset.generate_fewshot_dataset(train, val, num_shots=0) == (train, val)
-
-
-def test_images_are_grouped_by_label_and_by_domain():
-    source = [Datum("a", 1, 0), Datum("b", 0, 1), Datum("c", 1, 1)]
-    dataset = DatasetBase(source)
-    assert list(dataset.split_dataset_by_label(source)) == [1, 0]
-    assert [item.impath for item in dataset.split_dataset_by_domain(source)[1]] == ["b", "c"]
-
-
-def test_domains_are_checked_against_the_dataset():
-    dataset = DatasetBase(items(0))
-    dataset.domains = ["photo", "sketch"]
-    dataset.check_input_domains(["photo"], ["sketch"])
-    with pytest.raises(ValueError, match=r"'art'.*\['photo', 'sketch'\]"):
-        dataset.check_input_domains(["art"], ["sketch"])
-    with pytest.raises(ValueError, match="TARGET_DOMAINS is empty"):
-        dataset.check_input_domains(["photo"], [])
 
 
 def test_a_dataset_is_built_by_its_registered_name(monkeypatch, capsys):

@@ -9,18 +9,13 @@ from minidassl.metrics import compute_accuracy
 import pytest
 import torch
 
-NAMES = {0: "cat", 1: "dog", 2: "sea lion", 3: "never seen"}
 # Class 0 has 2 of 3 right, class 1 has 1 of 1, class 2 has 0 of 1; 3 occurs as a prediction only.
 TRUE = [0, 0, 0, 1, 2]
 PREDICTED = [0, 0, 1, 1, 3]
 
 
-def make_evaluator(tmp_path, **options):
-    cfg = get_cfg_default()
-    cfg.OUTPUT_DIR = str(tmp_path / "out")
-    for key, value in options.items():
-        cfg.TEST[key] = value
-    return build_evaluator(cfg, lab2cname=NAMES)
+def make_evaluator():
+    return build_evaluator(get_cfg_default())
 
 
 def scores(predicted: list[int]) -> torch.Tensor:
@@ -32,8 +27,8 @@ def feed(evaluator, repeat: int = 1) -> None:
         evaluator.process(scores(PREDICTED[start:end] * repeat), torch.tensor(TRUE[start:end] * repeat))
 
 
-def test_results_are_percentages_as_plain_floats_accuracy_first(tmp_path):
-    evaluator = make_evaluator(tmp_path, PER_CLASS_RESULT=True)
+def test_results_are_percentages_as_plain_floats_accuracy_first():
+    evaluator = make_evaluator()
     feed(evaluator)
     results = evaluator.evaluate()
     # F1 by hand: class 0: 2*2/(2*2+0+1) = 0.8; class 1: 2*1/(2*1+1+0) = 2/3; class 2: 0.
@@ -41,7 +36,6 @@ def test_results_are_percentages_as_plain_floats_accuracy_first(tmp_path):
         accuracy=60.0,
         error_rate=40.0,
         macro_f1=100 * (0.8 + 2 / 3) / 3,
-        perclass_accuracy=100 * (2 / 3 + 1) / 3,
     )
     assert list(results) == list(expected)
     assert results == pytest.approx(expected)
@@ -49,8 +43,8 @@ def test_results_are_percentages_as_plain_floats_accuracy_first(tmp_path):
     assert (evaluator._correct, evaluator._total) == (3, 5)
 
 
-def test_the_printed_block_is_exact(tmp_path, capsys):
-    evaluator = make_evaluator(tmp_path, PER_CLASS_RESULT=True)
+def test_the_printed_block_is_exact(capsys):
+    evaluator = make_evaluator()
     feed(evaluator, repeat=1000)
     evaluator.evaluate()
     assert capsys.readouterr().out == (
@@ -61,44 +55,20 @@ def test_the_printed_block_is_exact(tmp_path, capsys):
         "* accuracy: 60.0%\n"
         "* error: 40.0%\n"
         "* macro_f1: 48.9%\n"
-        "=> per-class result\n"
-        "* class: 0 (cat)\ttotal: 3,000\tcorrect: 2,000\tacc: 66.7%\n"
-        "* class: 1 (dog)\ttotal: 1,000\tcorrect: 1,000\tacc: 100.0%\n"
-        "* class: 2 (sea lion)\ttotal: 1,000\tcorrect: 0\tacc: 0.0%\n"
-        "* average: 55.6%\n"
     )
 
 
-def test_reset_forgets_everything(tmp_path):
-    evaluator = make_evaluator(tmp_path, PER_CLASS_RESULT=True)
+def test_reset_forgets_everything():
+    evaluator = make_evaluator()
     feed(evaluator)
     evaluator.reset()
     evaluator.process(scores([1]), torch.tensor([1]))
-    assert evaluator.evaluate() == dict(accuracy=100.0, error_rate=0.0, macro_f1=100.0, perclass_accuracy=100.0)
+    assert evaluator.evaluate() == dict(accuracy=100.0, error_rate=0.0, macro_f1=100.0)
 
 
-def test_the_confusion_matrix_is_saved_as_a_tensor_with_rows_that_sum_to_one(tmp_path, capsys):
-    evaluator = make_evaluator(tmp_path, COMPUTE_CMAT=True)
-    feed(evaluator)
-    evaluator.evaluate()
-    path = tmp_path / "out" / "cmat.pt"
-    assert f"Confusion matrix is saved to {path}\n" in capsys.readouterr().out
-    matrix = torch.load(path, weights_only=True)
-    # Label 3 is predicted once and never true: a column, and a row of zeros.
-    expected = torch.tensor([[2 / 3, 1 / 3, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1], [0, 0, 0, 0]], dtype=torch.float64)
-    torch.testing.assert_close(matrix, expected)
-
-
-def test_evaluating_nothing_is_an_error_that_says_so(tmp_path):
+def test_evaluating_nothing_is_an_error_that_says_so():
     with pytest.raises(ValueError, match="nothing to evaluate"):
-        make_evaluator(tmp_path).evaluate()
-
-
-def test_per_class_results_need_names():
-    cfg = get_cfg_default()
-    cfg.TEST.PER_CLASS_RESULT = True
-    with pytest.raises(ValueError, match="PER_CLASS_RESULT.*lab2cname"):
-        build_evaluator(cfg)
+        make_evaluator().evaluate()
 
 
 def test_an_unknown_evaluator_lists_the_known_ones():

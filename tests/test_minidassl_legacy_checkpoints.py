@@ -9,7 +9,8 @@ import pickle
 import zipfile
 from pathlib import Path
 
-from minidassl.own.checkpoint import CheckpointError, load_checkpoint, resume_from_checkpoint
+from minidassl.own.checkpoint import CheckpointError, load_checkpoint, restore
+from minidassl.own.run_folder import find_checkpoint
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_a_legacy_run_is_resumed_with_its_schedule_computed_anew(tmp_path):
     model = nn.Linear(3, 2)
     optimizer = OPTIMISERS["sgd"](model.parameters())
     scheduler = SUCCESSORS["cosine"](optimizer)
-    assert resume_from_checkpoint(tmp_path, model, optimizer, scheduler) == 5
+    assert restore(find_checkpoint(tmp_path), model, optimizer, scheduler)["epoch"] == 5
     assert torch.equal(model.weight, saved.weight)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
 

@@ -1,9 +1,6 @@
-"""Loaders, items and samplers."""
+"""Loaders, items and the order of images."""
 
 from __future__ import annotations
-
-import random
-from collections import Counter
 
 from minidassl.config import get_cfg_default
 from minidassl.data import DatasetWrapper, build_data_loader
@@ -29,7 +26,7 @@ def make_cfg(**options):
 
 @pytest.fixture(scope="module")
 def tiles(tmp_path_factory) -> list[Datum]:
-    """Seven one-colour images in three classes and two domains."""
+    """Seven one-colour images in three classes."""
     folder = tmp_path_factory.mktemp("tiles")
     data = []
     for number, label in enumerate([0, 1, 2, 0, 1, 2, 0]):
@@ -68,12 +65,6 @@ def test_an_item_carries_label_domain_path_index_and_image_in_this_order(tiles):
     ]
 
 
-def test_several_transforms_give_several_images(tiles):
-    wrapper = DatasetWrapper(make_cfg(), tiles, transform=[lambda image: "weak", lambda image: "strong"])
-    item = wrapper[0]
-    assert (item["img"], item["img2"]) == ("weak", "strong")
-
-
 def test_a_training_image_can_be_augmented_k_times(tiles):
     cfg = make_cfg(DATALOADER__K_TRANSFORMS=3)
     counter = iter(range(10))
@@ -81,15 +72,6 @@ def test_a_training_image_can_be_augmented_k_times(tiles):
     assert DatasetWrapper(cfg, tiles, lambda image: next(counter), is_train=False)[0]["img"] == 3
     with pytest.raises(ValueError, match="K_TRANSFORMS is 3"):
         DatasetWrapper(cfg, tiles, None, is_train=True)
-
-
-def test_the_image_without_augmentation_is_resized_and_normalised_on_request(tiles):
-    plain = make_cfg(DATALOADER__RETURN_IMG0=True)
-    img0 = DatasetWrapper(plain, tiles, transform=lambda image: 0)[5]["img0"]
-    assert img0.shape == (3, 6, 4) and red(img0) == 5
-    normalised = make_cfg(DATALOADER__RETURN_IMG0=True, INPUT__TRANSFORMS=("normalize",))
-    other = DatasetWrapper(normalised, tiles, transform=lambda image: 0)[5]["img0"]
-    torch.testing.assert_close(other[1], torch.full((6, 4), -0.456 / 0.224))
 
 
 def test_a_missing_image_is_reported_with_its_path(tiles):
@@ -135,10 +117,9 @@ def test_a_loader_without_images_says_so(is_train, purpose, data_source):
 def test_the_manager_builds_all_loaders_and_prints_a_summary(registered, capsys):
     cfg = make_cfg(DATALOADER__TRAIN_X__BATCH_SIZE=2, DATALOADER__TEST__BATCH_SIZE=5)
     manager = DataManager(cfg)
-    assert (len(manager.train_loader_x), manager.train_loader_u) == (3, None)
+    assert len(manager.train_loader_x) == 3
     assert (len(manager.val_loader), len(manager.test_loader)) == (1, 280)
-    assert (manager.num_classes, manager.num_source_domains) == (3, 0)
-    assert manager.lab2cname == {0: "colour 0", 1: "colour 1", 2: "colour 2"}
+    assert manager.num_classes == 3
     out = capsys.readouterr().out
     assert out.index("Loading dataset") < out.index("transform_train") < out.index("transform_test")
     summary = [line.split(maxsplit=2) for line in out.splitlines() if line.startswith(("Dataset", "#"))]
@@ -149,26 +130,6 @@ def test_the_manager_builds_all_loaders_and_prints_a_summary(registered, capsys)
         ["#", "val", "3"],
         ["#", "test", "1,400"],
     ]
-
-
-def test_custom_transforms_take_the_place_of_the_configured_ones(registered, capsys):
-    manager = DataManager(make_cfg(), custom_tfm_train=to_array, custom_tfm_test=to_array)
-    out = capsys.readouterr().out
-    assert "* Using custom transform for training\n* Using custom transform for testing\n" in out
-    assert next(iter(manager.test_loader))["img"].shape == (32, 3, 8, 8)
-
-
-def test_unlabelled_images_get_their_own_settings_only_if_asked(tiles, monkeypatch):
-    class ColouredTiles(DatasetBase):
-        def __init__(self, cfg):
-            super().__init__(train_x=tiles, train_u=tiles, test=tiles)
-
-    monkeypatch.setattr(DATASET_REGISTRY, "_objects", {"ColouredTiles": ColouredTiles})
-    sizes = dict(DATALOADER__TRAIN_X__BATCH_SIZE=2, DATALOADER__TRAIN_U__BATCH_SIZE=3)
-    assert DataManager(make_cfg(**sizes)).train_loader_u.batch_size == 2
-    manager = DataManager(make_cfg(**sizes, DATALOADER__TRAIN_U__SAME_AS_X=False))
-    assert manager.train_loader_u.batch_size == 3
-    assert manager.val_loader is None
 
 
 # --------------------------------------------------------------------------------------------------------- samplers
@@ -182,49 +143,6 @@ def test_the_order_of_training_images_comes_from_torchs_generator(tiles):
     assert sorted(first) == list(range(7)) == list(build_sampler("SequentialSampler", data_source=tiles))
 
 
-@pytest.mark.parametrize(
-    "name, options, group, groups_per_batch, per_group",
-    [
-        ("RandomClassSampler", dict(batch_size=4, n_ins=2), "label", 2, 2),
-        ("RandomClassSampler", dict(batch_size=6, n_ins=3), "label", 2, 3),  # classes 1 and 2 have 2 images only
-        ("RandomDomainSampler", dict(batch_size=4, n_domain=0), "domain", 2, 2),
-        ("RandomDomainSampler", dict(batch_size=2, n_domain=1), "domain", 1, 2),
-    ],
-)
-def test_batches_hold_equal_shares_of_their_groups(tiles, name, options, group, groups_per_batch, per_group):
-    sampler = build_sampler(name, data_source=tiles, **options)
-    size = options["batch_size"]
-    for _ in range(20):
-        indices = list(sampler)
-        assert len(indices) == len(sampler) == 7 // size * size
-        for start in range(0, len(indices), size):
-            groups = Counter(getattr(tiles[index], group) for index in indices[start : start + size])
-            assert sorted(groups.values()) == [per_group] * groups_per_batch
-
-
-def test_a_group_repeats_no_image_before_all_of_its_images_had_a_turn():
-    data = [Datum(str(number), label=0) for number in range(8)]
-    indices = list(build_sampler("RandomClassSampler", data_source=data, batch_size=2, n_ins=2))
-    assert sorted(indices) == list(range(8))
-
-
-def test_a_sampler_draws_nothing_before_it_is_iterated(tiles):
-    random.seed(0)
-    state = random.getstate()
-    len(build_sampler("RandomClassSampler", data_source=tiles, batch_size=4, n_ins=2))
-    assert random.getstate() == state
-
-
-@pytest.mark.parametrize(
-    "name, options, message",
-    [
-        ("RandomClassSampler", dict(batch_size=5, n_ins=2), "BATCH_SIZE is 5 and N_INS is 2"),
-        ("RandomClassSampler", dict(batch_size=8, n_ins=2), "at most the number of classes, 3"),
-        ("RandomDomainSampler", dict(batch_size=3, n_domain=2), "BATCH_SIZE is 3 and N_DOMAIN is 2"),
-        ("RandomDomainSampler", dict(batch_size=3, n_domain=3), "at most the number of domains, 2"),
-        ("SeqDomainSampler", {}, r"Unknown sampler type: SeqDomainSampler.*'RandomSampler'"),
-    ],
-)
-def test_impossible_samplers_name_what_does_not_fit(tiles, name, options, message):
-    with pytest.raises(ValueError, match=message):
-        build_sampler(name, data_source=tiles, **options)
+def test_an_unknown_order_names_the_key_and_the_choices(tiles):
+    with pytest.raises(ValueError, match="SAMPLER is 'RandomClassSampler'; choose one of RandomSampler"):
+        build_sampler("RandomClassSampler", tiles)

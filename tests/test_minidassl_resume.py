@@ -71,7 +71,6 @@ SETTINGS = {
     "single step, adamw": ["OPTIM.LR_SCHEDULER", "single_step", "OPTIM.STEPSIZE", (2,), "OPTIM.NAME", "adamw"],
     "best_val": ["TEST.FINAL_MODEL", "best_val"],
     "best_val, warm-up, adam": ["TEST.FINAL_MODEL", "best_val", "OPTIM.WARMUP_EPOCH", 2, "OPTIM.NAME", "adam"],
-    "class sampler": ["DATALOADER.TRAIN_X.SAMPLER", "RandomClassSampler", "DATALOADER.TRAIN_X.N_INS", 2],
 }
 
 

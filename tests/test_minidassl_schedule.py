@@ -48,11 +48,6 @@ SEQUENCES = {
         dict(SGD, LR_SCHEDULER="multi_step", STEPSIZE=(2, 9), GAMMA=0.5),
         [0.002] * 2 + [0.001] * 7 + [0.0005] * 2,
     ),
-    "MaPLe base-to-new": (
-        dict(WARM, LR=0.0035, MAX_EPOCH=5),
-        [1e-5, 0.0035, 0.0031657797, 0.0022907797, 0.0012092203, 0.0003342203],
-    ),
-    "MaPLe cross-dataset": (dict(WARM, LR=0.0026, MAX_EPOCH=2), [1e-5, 0.0026, 0.0013]),
     "single step at the end": (dict(SGD, LR_SCHEDULER="single_step"), [0.002] * 10 + [0.0002]),
     "single step every four": (
         dict(SGD, LR_SCHEDULER="single_step", STEPSIZE=(7, 4)),

@@ -1,4 +1,4 @@
-"""Small helpers: seeds, files, images, meters, parameters."""
+"""Small helpers: seeds, files, images, meters, weights to start from."""
 
 from __future__ import annotations
 
@@ -78,12 +78,6 @@ def test_env_info_ends_with_the_version_of_pillow(monkeypatch):
     assert utils.collect_env_info() == f"PyTorch version: x\n        Pillow ({PIL.__version__})"
 
 
-def test_tolist_if_not_wraps_everything_but_lists():
-    given = [1]
-    assert utils.tolist_if_not(given) is given
-    assert utils.tolist_if_not("ab") == ["ab"] and utils.tolist_if_not((1, 2)) == [(1, 2)]
-
-
 def test_meters_average_and_print_in_order_of_first_use():
     meter = utils.MetricMeter()
     meter.update({"loss": torch.tensor(2.0), "acc": 50})
@@ -93,41 +87,6 @@ def test_meters_average_and_print_in_order_of_first_use():
     assert meter.meters["loss"].count == 2
     with pytest.raises(TypeError, match="takes a dict"):
         meter.update([1.0])
-
-
-def test_an_average_can_be_weighted_or_exponential():
-    weighted, smooth = utils.AverageMeter(), utils.AverageMeter(ema=True)
-    weighted.update(1.0, n=3)
-    weighted.update(5.0)
-    smooth.update(1.0)
-    smooth.update(2.0)
-    assert weighted.avg == 2.0 and weighted.val == 5.0
-    assert smooth.avg == pytest.approx(0.9 * 0.1 + 0.2)
-
-
-def test_parameters_are_counted_frozen_ones_included():
-    model = nn.Linear(4, 3)
-    model.bias.requires_grad_(False)
-    assert utils.count_num_param(model) == 15
-    assert utils.count_num_param(params=model.parameters()) == 15
-    assert utils.count_num_param(params=[{"params": [model.weight]}, {"params": model.bias}]) == 15
-    with pytest.raises(ValueError):
-        utils.count_num_param()
-
-
-def make_net() -> nn.Module:
-    return nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
-
-
-def test_layers_are_opened_by_name():
-    model = make_net()
-    utils.open_specified_layers(model, "2")
-    assert [p.requires_grad for p in model.parameters()] == [False] * 4 + [True] * 2
-    assert not model[1].training and model[2].training
-    utils.open_all_layers(model)
-    assert all(p.requires_grad for p in model.parameters()) and model[1].training
-    with pytest.raises(ValueError, match=r"\['classifier'\], choose from \['0', '1', '2'\]"):
-        utils.open_specified_layers(model, ["classifier"])
 
 
 def test_pretrained_weights_are_taken_where_name_and_shape_fit(tmp_path, capsys):

@@ -2,6 +2,6 @@
 
 from ..own.checkpointing import Checkpointing
 from .build import TRAINER_REGISTRY, build_trainer
-from .trainer import SimpleTrainer, TrainerBase, TrainerX
+from .trainer import TrainerX
 
-__all__ = ["TRAINER_REGISTRY", "Checkpointing", "SimpleTrainer", "TrainerBase", "TrainerX", "build_trainer"]
+__all__ = ["TRAINER_REGISTRY", "Checkpointing", "TrainerX", "build_trainer"]

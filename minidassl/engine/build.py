@@ -9,12 +9,12 @@ from ..utils import Registry, check_availability
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
-    from .trainer import TrainerBase
+    from .trainer import TrainerX
 
 TRAINER_REGISTRY = Registry("TRAINER")
 
 
-def build_trainer(cfg: CfgNode) -> TrainerBase:
+def build_trainer(cfg: CfgNode) -> TrainerX:
     """Build the trainer that ``cfg.TRAINER.NAME`` names.
 
     Raises:

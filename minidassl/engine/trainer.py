@@ -4,9 +4,9 @@ Construction: ``check_cfg`` → device → ``build_data_loader`` → ``build_mod
 start → for every epoch ``before_epoch``, ``run_epoch``, ``after_epoch`` → final test. A method overrides
 ``build_model`` and ``forward_backward``, and often ``check_cfg`` and ``parse_batch_train``.
 
-Differences from upstream: checkpoints (:mod:`.checkpointing`); there is no default model, because there are no
-backbones; a training that fails does not lose what it wrote to TensorBoard; training goes on without TensorBoard where
-it is not installed.
+Differences from upstream: checkpoints (:mod:`minidassl.own.checkpointing`); one class in the place of three; there is
+no default model, because there are no backbones; a training that fails does not lose what it wrote to TensorBoard;
+training goes on without TensorBoard where it is not installed.
 """
 
 from __future__ import annotations
@@ -22,25 +22,75 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from ..config import refuse_unsupported
 from ..data import DataManager
 from ..evaluation import build_evaluator
 from ..own.checkpointing import CheckpointingMethods
-from ..utils import AverageMeter, MetricMeter, mkdir_if_missing, tolist_if_not
+from ..utils import AverageMeter, MetricMeter, mkdir_if_missing
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
-__all__ = ["SimpleTrainer", "TrainerBase", "TrainerX"]
+__all__ = ["TrainerX"]
 
 
-class TrainerBase(CheckpointingMethods):
-    """Registered models with their optimisers and schedules, the epoch loop, and the TensorBoard writer."""
+class TrainerX(CheckpointingMethods):
+    """Trains on labelled images.
 
-    def __init__(self) -> None:
+    A subclass defines ``build_model`` and ``forward_backward``.
+
+    Args:
+        cfg: frozen configuration.
+
+    Attributes:
+        dm: data manager; its loaders are attributes of the trainer, too.
+        device: ``cuda`` if there is one and ``USE_CUDA`` allows it, else ``cpu``.
+        epoch: 0-based index of the running epoch.
+        best_result: greatest validation result so far, in percent.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._optims: OrderedDict[str, torch.optim.Optimizer | None] = OrderedDict()
         self._scheds: OrderedDict[str, Any] = OrderedDict()
         self._writer = None
+        refuse_unsupported(cfg)
+        self.check_cfg(cfg)
+        self.cfg = cfg
+        self.output_dir = cfg.OUTPUT_DIR
+        self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
+        self.epoch = self.start_epoch = 0
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.build_data_loader()
+        self.build_model()
+        self.best_result = float("-inf")
+        self.evaluator = build_evaluator(cfg)
+
+    def check_cfg(self, cfg: CfgNode) -> None:
+        """Hook: raise a ``ValueError`` that names the key if the configuration does not suit the trainer."""
+
+    def build_data_loader(self) -> None:
+        """Build the loaders. An override sets the same attributes, except ``dm``."""
+        dm = self.dm = DataManager(self.cfg)
+        self.train_loader_x, self.val_loader, self.test_loader = dm.train_loader_x, dm.val_loader, dm.test_loader
+        self.num_classes = dm.num_classes
+
+    def build_model(self) -> None:
+        """Build and register the model; every trainer defines it."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define build_model: the built-in stand-in for Dassl has no backbones"
+        )
+
+    def forward_backward(self, batch: Mapping[str, Any]) -> Mapping[str, float] | None:
+        """Train on one batch: forward, backward, step, and ``self.update_lr()`` in the epoch's last batch.
+
+        The last batch is that with ``self.batch_idx + 1 == self.num_batches``. Because the schedule is stepped inside
+        it, its log line shows the next epoch's learning rate.
+
+        Returns:
+            Numbers for the log, or ``None``.
+        """
+        raise NotImplementedError
 
     # --------------------------------------------------------------------------------------------------- models
 
@@ -56,7 +106,7 @@ class TrainerBase(CheckpointingMethods):
         Args:
             name: also the name of its folder of checkpoints.
             model: the module.
-            optim: stepped by ``model_update``.
+            optim: stepped by ``model_backward_and_update``.
             sched: stepped by ``update_lr``.
 
         Raises:
@@ -71,62 +121,41 @@ class TrainerBase(CheckpointingMethods):
         self._optims[name] = optim
         self._scheds[name] = sched
 
-    def get_model_names(self, names: str | list[str] | None = None) -> list[str]:
-        """All registered names, or ``names`` as a list once they are known to be registered (else ``ValueError``)."""
-        if names is None:
-            return list(self._models)
-        names = tolist_if_not(names)
-        unknown = [name for name in names if name not in self._models]
-        if unknown:
-            raise ValueError(f"no model is registered as {unknown}, choose from {list(self._models)}")
-        return names
+    def get_model_names(self) -> list[str]:
+        """All registered names."""
+        return list(self._models)
 
-    def set_model_mode(self, mode: str = "train", names: str | list[str] | None = None) -> None:
-        """Switch registered models to ``train``, or to ``eval`` (also called ``test``)."""
-        if mode not in ("train", "eval", "test"):
-            raise KeyError(f"the mode of a model is train, eval or test, not {mode!r}")
-        for name in self.get_model_names(names):
-            self._models[name].train(mode == "train")
+    def set_model_mode(self, mode: str) -> None:
+        """Switch registered models to ``train`` or ``eval``."""
+        for model in self._models.values():
+            model.train(mode == "train")
 
     # ------------------------------------------------------------------------------------------------- updating
 
-    def update_lr(self, names: str | list[str] | None = None) -> None:
+    def update_lr(self) -> None:
         """Step the schedules; to be called once per epoch, in its last batch."""
-        for name in self.get_model_names(names):
-            if self._scheds[name] is not None:
-                self._scheds[name].step()
+        for scheduler in self._scheds.values():
+            if scheduler is not None:
+                scheduler.step()
 
-    def get_current_lr(self, names: str | list[str] | None = None) -> float:
+    def get_current_lr(self) -> float:
         """Learning rate of the first parameter group of the first model."""
-        return self._optims[self.get_model_names(names)[0]].param_groups[0]["lr"]
+        return next(iter(self._optims.values())).param_groups[0]["lr"]
 
-    def detect_anomaly(self, loss: torch.Tensor) -> None:
-        """Raise a ``FloatingPointError`` unless the loss is finite."""
+    def model_backward_and_update(self, loss: torch.Tensor) -> None:
+        """Clear gradients, backpropagate, step.
+
+        Raises:
+            FloatingPointError: the loss is not finite.
+        """
+        optimizers = [optimizer for optimizer in self._optims.values() if optimizer is not None]
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         if not torch.isfinite(loss).all():
             raise FloatingPointError("Loss is infinite or NaN!")
-
-    def model_zero_grad(self, names: str | list[str] | None = None) -> None:
-        """Clear the gradients of the named models, all by default."""
-        for name in self.get_model_names(names):
-            if self._optims[name] is not None:
-                self._optims[name].zero_grad()
-
-    def model_backward(self, loss: torch.Tensor) -> None:
-        """Backpropagate a finite loss."""
-        self.detect_anomaly(loss)
         loss.backward()
-
-    def model_update(self, names: str | list[str] | None = None) -> None:
-        """Step the optimisers of the named models, all by default."""
-        for name in self.get_model_names(names):
-            if self._optims[name] is not None:
-                self._optims[name].step()
-
-    def model_backward_and_update(self, loss: torch.Tensor, names: str | list[str] | None = None) -> None:
-        """Clear gradients, backpropagate, step."""
-        self.model_zero_grad(names)
-        self.model_backward(loss)
-        self.model_update(names)
+        for optimizer in optimizers:
+            optimizer.step()
 
     # ---------------------------------------------------------------------------------------------- TensorBoard
 
@@ -156,13 +185,8 @@ class TrainerBase(CheckpointingMethods):
 
     # --------------------------------------------------------------------------------------------------- epochs
 
-    def train(self, start_epoch: int, max_epoch: int) -> None:
-        """Run the epochs ``start_epoch`` … ``max_epoch - 1`` (0-based), with the hooks around them.
-
-        ``before_train`` may set ``self.start_epoch``, which is how a resumed run skips finished epochs.
-        """
-        self.start_epoch = start_epoch
-        self.max_epoch = max_epoch
+    def train(self) -> None:
+        """Train from the newest checkpoint, or from scratch, to ``OPTIM.MAX_EPOCH``, and test."""
         try:
             self.before_train()
             for epoch in range(self.start_epoch, self.max_epoch):
@@ -176,86 +200,8 @@ class TrainerBase(CheckpointingMethods):
             if self._writer is not None:
                 self._writer.flush()
 
-    def before_train(self) -> None:
-        """Hook."""
-
-    def after_train(self) -> None:
-        """Hook."""
-
     def before_epoch(self) -> None:
         """Hook."""
-
-    def run_epoch(self) -> None:
-        """Train for one epoch."""
-        raise NotImplementedError
-
-    def test(self, split: str | None = None) -> float:
-        """Evaluate and return the result that decides which model is best."""
-        raise NotImplementedError
-
-    def parse_batch_train(self, batch: Mapping[str, Any]) -> Any:
-        """Take from a training batch what ``forward_backward`` needs, on the device."""
-        raise NotImplementedError
-
-    def parse_batch_test(self, batch: Mapping[str, Any]) -> Any:
-        """Take input and label from an evaluation batch, on the device."""
-        raise NotImplementedError
-
-    def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, float] | None:
-        """Train on one batch; see :class:`TrainerX`."""
-        raise NotImplementedError
-
-    def model_inference(self, input: torch.Tensor) -> torch.Tensor:
-        """Map inputs to scores."""
-        raise NotImplementedError
-
-
-class SimpleTrainer(TrainerBase):
-    """A trainer with configuration, data, evaluator and final test.
-
-    Args:
-        cfg: frozen configuration.
-
-    Attributes:
-        dm: data manager; its loaders are attributes of the trainer, too.
-        device: ``cuda`` if there is one and ``USE_CUDA`` allows it, else ``cpu``.
-        epoch: 0-based index of the running epoch.
-        best_result: greatest validation result so far, in percent.
-    """
-
-    def __init__(self, cfg: CfgNode) -> None:
-        super().__init__()
-        self.check_cfg(cfg)
-        self.cfg = cfg
-        self.output_dir = cfg.OUTPUT_DIR
-        self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
-        self.epoch = self.start_epoch = 0
-        self.max_epoch = cfg.OPTIM.MAX_EPOCH
-        self.build_data_loader()
-        self.build_model()
-        self.best_result = float("-inf")
-        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
-
-    def check_cfg(self, cfg: CfgNode) -> None:
-        """Hook: raise a ``ValueError`` that names the key if the configuration does not suit the trainer."""
-
-    def build_data_loader(self) -> None:
-        """Build the loaders. An override sets the same attributes, except ``dm``."""
-        dm = self.dm = DataManager(self.cfg)
-        self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
-        self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
-        self.num_classes, self.num_source_domains = dm.num_classes, dm.num_source_domains
-        self.lab2cname = dm.lab2cname
-
-    def build_model(self) -> None:
-        """Build and register the model; every trainer defines it."""
-        raise NotImplementedError(
-            f"{type(self).__name__} must define build_model: the built-in stand-in for Dassl has no backbones"
-        )
-
-    def train(self) -> None:
-        """Train from the newest checkpoint, or from scratch, to ``OPTIM.MAX_EPOCH``, and test."""
-        super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self) -> None:
         """Resume from ``RESUME``, else from the output folder; open the writer; start the clock."""
@@ -308,15 +254,6 @@ class SimpleTrainer(TrainerBase):
     def parse_batch_test(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return images [batch, 3, height, width] and labels [batch]."""
         return batch["img"].to(self.device), batch["label"].to(self.device)
-
-
-class TrainerX(SimpleTrainer):
-    """Trains on labelled images.
-
-    A subclass defines ``forward_backward(batch)``: forward, backward, step, and ``self.update_lr()`` in the epoch's
-    last batch (``self.batch_idx + 1 == self.num_batches``). It returns a dict of numbers for the log, or ``None``.
-    Because the schedule is stepped inside the last batch, that batch's log line shows the next epoch's learning rate.
-    """
 
     def run_epoch(self) -> None:
         self.set_model_mode("train")

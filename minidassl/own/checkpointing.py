@@ -30,7 +30,7 @@ __all__ = ["Checkpointing"]
 
 
 class CheckpointingMethods:
-    """What :class:`Checkpointing` and this package's ``TrainerBase`` have in common.
+    """What :class:`Checkpointing` and this package's ``TrainerX`` have in common.
 
     It relies on ``_models``, ``_optims``, ``_scheds``, ``get_model_names``, ``test``, ``epoch``, ``max_epoch``,
     ``output_dir``, ``best_result`` and ``cfg``, and uses ``scaler`` where there is one.

@@ -12,10 +12,9 @@ from .tools import (
     read_image,
     read_json,
     set_random_seed,
-    tolist_if_not,
     write_json,
 )
-from .torchtools import count_num_param, load_pretrained_weights, open_all_layers, open_specified_layers
+from .torchtools import load_pretrained_weights
 
 __all__ = [
     "AverageMeter",
@@ -25,17 +24,13 @@ __all__ = [
     "check_availability",
     "check_isfile",
     "collect_env_info",
-    "count_num_param",
     "listdir_nohidden",
     "load_checkpoint",
     "load_pretrained_weights",
     "mkdir_if_missing",
-    "open_all_layers",
-    "open_specified_layers",
     "read_image",
     "read_json",
     "set_random_seed",
     "setup_logger",
-    "tolist_if_not",
     "write_json",
 ]

@@ -10,41 +10,27 @@ __all__ = ["AverageMeter", "MetricMeter"]
 
 
 class AverageMeter:
-    """Last value and running average of one number.
+    """Last value and running average of one number."""
 
-    Args:
-        ema: average exponentially, ``0.9 * avg + 0.1 * val`` starting from 0, instead of arithmetically.
-    """
-
-    def __init__(self, ema: bool = False) -> None:
-        self.ema = ema
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget everything."""
+    def __init__(self) -> None:
         self.val = 0.0
         self.avg = 0.0
         self.sum = 0.0
         self.count = 0
 
-    def update(self, val: float | torch.Tensor, n: int = 1) -> None:
-        """Take in ``val``, a number or a one-element tensor that stands for ``n`` samples."""
+    def update(self, val: float | torch.Tensor) -> None:
+        """Take in ``val``, a number or a one-element tensor."""
         self.val = val.item() if isinstance(val, torch.Tensor) else val
-        self.sum += self.val * n
-        self.count += n
-        self.avg = 0.9 * self.avg + 0.1 * self.val if self.ema else self.sum / self.count
+        self.sum += self.val
+        self.count += 1
+        self.avg = self.sum / self.count
 
 
 class MetricMeter:
-    """One :class:`AverageMeter` per name, printed as ``name val (avg)`` in order of first use.
+    """One :class:`AverageMeter` per name, printed as ``name val (avg)`` in order of first use."""
 
-    Args:
-        delimiter: put between the names.
-    """
-
-    def __init__(self, delimiter: str = " ") -> None:
+    def __init__(self) -> None:
         self.meters: dict[str, AverageMeter] = {}
-        self.delimiter = delimiter
 
     def update(self, input_dict: Mapping[str, float | torch.Tensor] | None) -> None:
         """Take in one value per name; ``None`` changes nothing.
@@ -60,4 +46,4 @@ class MetricMeter:
             self.meters.setdefault(name, AverageMeter()).update(value)
 
     def __str__(self) -> str:
-        return self.delimiter.join(f"{name} {meter.val:.4f} ({meter.avg:.4f})" for name, meter in self.meters.items())
+        return " ".join(f"{name} {meter.val:.4f} ({meter.avg:.4f})" for name, meter in self.meters.items())

@@ -23,7 +23,6 @@ __all__ = [
     "read_image",
     "read_json",
     "set_random_seed",
-    "tolist_if_not",
     "write_json",
 ]
 
@@ -91,8 +90,3 @@ def read_image(path: str | os.PathLike[str], size_only: bool = False) -> Image.I
         ) from None
     except OSError as error:
         raise OSError(f'Cannot read the image "{path}": {error}') from error
-
-
-def tolist_if_not(x: Any) -> list[Any]:
-    """Return ``x`` if it is a list, else a list that holds it alone."""
-    return x if isinstance(x, list) else [x]

@@ -29,10 +29,10 @@ pytestmark = pytest.mark.skipif(
     not DASSL_ROOT, reason="set DASSL_ROOT to a checkout of Dassl.pytorch to compare with it"
 )
 
-TRANSFORMS = ["random_translation", "random_crop", "random_resized_crop", "random_flip", "randaugment", "colorjitter"]
-TRANSFORMS += ["randomgrayscale", "gaussian_blur", "cutout", "normalize", "gaussian_noise", "instance_norm"]
+TRANSFORMS = ["random_resized_crop", "random_flip", "randaugment", "normalize"]
 CHOICES = [[], *([name] for name in TRANSFORMS), TRANSFORMS, ["random_resized_crop", "random_flip", "normalize"]]
 
+OPTIMIZERS = ("adam", "amsgrad", "sgd", "rmsprop", "adamw")
 CONSTANT = {"WARMUP_EPOCH": 1, "WARMUP_TYPE": "constant"}
 SCHEDULES = [
     {"LR_SCHEDULER": name, "STEPSIZE": step, **warmup}
@@ -93,9 +93,7 @@ def record_transforms() -> dict:
         for interpolation in ("bilinear", "bicubic", "nearest"):
             cfg = get_cfg_default()
             cfg.INPUT.SIZE, cfg.INPUT.INTERPOLATION, cfg.INPUT.TRANSFORMS = (32, 32), interpolation, choices
-            cfg.INPUT.GB_K = 5
-            # Padding alone does not shrink an image, so a plain crop needs one of about its size.
-            image = Image.fromarray(pixels).resize((36, 36) if choices == ["random_crop"] else (50, 40))
+            image = Image.fromarray(pixels)
             for is_train in (True, False):
                 printed = io.StringIO()
                 with contextlib.redirect_stdout(printed):
@@ -106,30 +104,26 @@ def record_transforms() -> dict:
     return record
 
 
-def record_evaluation(folder: Path) -> dict:
+def record_evaluation() -> dict:
     import torch
     from dassl.config import get_cfg_default
     from dassl.evaluation import build_evaluator
 
     torch.manual_seed(0)
     cfg = get_cfg_default()
-    cfg.TEST.PER_CLASS_RESULT = cfg.TEST.COMPUTE_CMAT = True
-    cfg.OUTPUT_DIR = str(folder)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        evaluator = build_evaluator(cfg, lab2cname={label: f"class {label}" for label in range(5)})
+        evaluator = build_evaluator(cfg)
         for _ in range(2):
             evaluator.reset()
             for _ in range(30):
                 evaluator.process(torch.randn(50, 5), torch.randint(0, 4, (50,)))
             results = evaluator.evaluate()
-    matrix = torch.load(folder / "cmat.pt", weights_only=False)
     return {
-        "printed": printed.getvalue().replace(str(folder), "OUT"),
+        "printed": printed.getvalue(),
         "keys": list(results),
         "values": [float(value) for value in results.values()],
         "counts": [evaluator._correct, evaluator._total],
-        "matrix": torch.as_tensor(matrix).tolist(),
     }
 
 
@@ -159,7 +153,7 @@ def record_optimisers() -> dict:
     from dassl.optim import build_optimizer
 
     record = {}
-    for name in ("adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"):
+    for name in OPTIMIZERS:
         torch.manual_seed(0)
         cfg = get_cfg_default().OPTIM
         cfg.merge_from_list(["NAME", name, "LR", 0.05, "WEIGHT_DECAY", 0.1])
@@ -264,10 +258,10 @@ def build_toy(folder: Path):
         cfg = get_cfg_default()
         cfg.merge_from_list(
             ["OUTPUT_DIR", str(output), "DATASET.NAME", "ComparedTiles", "USE_CUDA", False, "INPUT.SIZE", (8, 8)]
-            + ["INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "cutout", "normalize", "gaussian_noise")]
-            + ["INPUT.CUTOUT_LEN", 2, "DATALOADER.NUM_WORKERS", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 4]
+            + ["INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "randaugment", "normalize")]
+            + ["DATALOADER.NUM_WORKERS", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 4]
             + ["OPTIM.NAME", "sgd", "OPTIM.LR", 0.02, "OPTIM.LR_SCHEDULER", "cosine", "OPTIM.MAX_EPOCH", 4]
-            + ["TEST.PER_CLASS_RESULT", True, *options]
+            + list(options)
         )
         return cfg
 
@@ -366,7 +360,7 @@ def main(side: str, folder: str) -> None:
         "dassl": dassl.__file__,
         "config": record_config(),
         "transforms": record_transforms(),
-        "evaluation": record_evaluation(work),
+        "evaluation": record_evaluation(),
         "schedules": record_schedules(),
         "optimisers": record_optimisers(),
         "few shots": record_few_shots(),
@@ -427,14 +421,11 @@ def test_learning_rates_are_the_same_to_the_bit(records, schedule):
     assert ours[schedule] == theirs[schedule]
 
 
-@pytest.mark.parametrize("name", ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimisers_take_the_same_steps(records, name):
     theirs, ours = (record[name] for record in both(records, "optimisers"))
     assert ours["indices"] == theirs["indices"]
-    # Upstream brings its own RAdam, which rounds differently.
-    tolerance = 1e-5 if name == "radam" else 0.0
-    for their_row, our_row in zip(theirs["weight"], ours["weight"]):
-        assert our_row == pytest.approx(their_row, rel=tolerance, abs=tolerance / 10)
+    assert ours["weight"] == theirs["weight"]
 
 
 @pytest.mark.parametrize("key", ["few shots", "small things"])

@@ -1,8 +1,8 @@
 """What a dataset is to the rest of the code: three or four lists of :class:`Datum` and the class names.
 
 Differences from upstream: a :class:`Datum` does not look whether its file exists (upstream stats every image at every
-start and fails without a message); a missing image is reported with its path when it is read. The label-to-name map is
-sorted by label, where upstream's order changes from process to process. There is no downloader.
+start and fails without a message); a missing image is reported with its path when it is read. There are neither
+unlabelled images nor domains to choose from, and there is no downloader.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 class Datum:
@@ -66,7 +66,6 @@ class DatasetBase:
 
     Args:
         train_x: labelled training images; class names and their number are read from these alone.
-        train_u: unlabelled training images, if any.
         val: validation images, if any.
         test: test images.
 
@@ -75,31 +74,23 @@ class DatasetBase:
     """
 
     dataset_dir: str = ""  # folder name below the data root
-    domains: Sequence[str] = []
 
     def __init__(
         self,
         train_x: list[Datum] | None = None,
-        train_u: list[Datum] | None = None,
         val: list[Datum] | None = None,
         test: list[Datum] | None = None,
     ) -> None:
         if not train_x:
             raise ValueError(f"{type(self).__name__}: there is no training image (train_x is empty)")
         self._train_x = train_x
-        self._train_u = train_u
         self._val = val
         self._test = test
-        self._num_classes = self.get_num_classes(train_x)
-        self._lab2cname, self._classnames = self.get_lab2cname(train_x)
+        self._classnames = _classnames_of(train_x)
 
     @property
     def train_x(self) -> list[Datum]:
         return self._train_x
-
-    @property
-    def train_u(self) -> list[Datum] | None:
-        return self._train_u
 
     @property
     def val(self) -> list[Datum] | None:
@@ -110,49 +101,13 @@ class DatasetBase:
         return self._test
 
     @property
-    def lab2cname(self) -> dict[int, str]:
-        return self._lab2cname
-
-    @property
     def classnames(self) -> list[str]:
         return self._classnames
 
     @property
     def num_classes(self) -> int:
-        return self._num_classes
-
-    @staticmethod
-    def get_num_classes(data_source: Sequence[Datum]) -> int:
-        """Largest label plus one, which exceeds the number of distinct labels where there are gaps."""
-        return max(item.label for item in data_source) + 1
-
-    @staticmethod
-    def get_lab2cname(data_source: Sequence[Datum]) -> tuple[dict[int, str], list[str]]:
-        """Return the map from label to class name, and the names by ascending label with gaps closed.
-
-        Raises:
-            ValueError: one label carries two class names.
-        """
-        names: dict[int, str] = {}
-        for item in data_source:
-            known = names.setdefault(item.label, item.classname)
-            if known != item.classname:
-                raise ValueError(f"label {item.label} is called both {known!r} and {item.classname!r}")
-        lab2cname = {label: names[label] for label in sorted(names)}
-        return lab2cname, list(lab2cname.values())
-
-    def check_input_domains(self, source_domains: Sequence[str], target_domains: Sequence[str]) -> None:
-        """Raise a ``ValueError`` unless both lists are non-empty and name known domains."""
-        for key, chosen in (("SOURCE_DOMAINS", source_domains), ("TARGET_DOMAINS", target_domains)):
-            if not chosen:
-                raise ValueError(f"DATASET.{key} is empty, choose from {list(self.domains)}")
-            self.is_input_domain_valid(chosen)
-
-    def is_input_domain_valid(self, input_domains: Sequence[str]) -> None:
-        """Raise a ``ValueError`` if a domain is not one of ``self.domains``."""
-        for domain in input_domains:
-            if domain not in self.domains:
-                raise ValueError(f"domain {domain!r} is not available, choose from {list(self.domains)}")
+        """Largest label plus one, which exceeds the number of names where there are gaps."""
+        return max(item.label for item in self._train_x) + 1
 
     def generate_fewshot_dataset(
         self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False
@@ -175,32 +130,31 @@ class DatasetBase:
             return data_sources[0] if len(data_sources) == 1 else data_sources
         print(f"Creating a {num_shots}-shot dataset")
         sampled = [
-            [
-                item
-                for group in self.split_dataset_by_label(source).values()
-                for item in _sample_shots(group, num_shots, repeat)
-            ]
+            [item for group in _by_label(source) for item in _sample_shots(group, num_shots, repeat)]
             for source in data_sources
         ]
         return sampled[0] if len(sampled) == 1 else sampled
 
-    def split_dataset_by_label(self, data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
-        """Group images by label, labels in order of first appearance."""
-        return _group_by(data_source, "label")
 
-    def split_dataset_by_domain(self, data_source: Sequence[Datum]) -> dict[int, list[Datum]]:
-        """Group images by domain, domains in order of first appearance."""
-        return _group_by(data_source, "domain")
+def _classnames_of(data_source: Sequence[Datum]) -> list[str]:
+    """Class names by ascending label, gaps closed; a ``ValueError`` where one label carries two names."""
+    names: dict[int, str] = {}
+    for item in data_source:
+        known = names.setdefault(item.label, item.classname)
+        if known != item.classname:
+            raise ValueError(f"label {item.label} is called both {known!r} and {item.classname!r}")
+    return [names[label] for label in sorted(names)]
+
+
+def _by_label(data_source: Sequence[Datum]) -> Iterable[list[Datum]]:
+    """Images in groups of one label, in order of first appearance."""
+    groups: dict[int, list[Datum]] = defaultdict(list)
+    for item in data_source:
+        groups[item.label].append(item)
+    return groups.values()
 
 
 def _sample_shots(group: list[Datum], num_shots: int, repeat: bool) -> list[Datum]:
     if len(group) >= num_shots:
         return random.sample(group, num_shots)
     return random.choices(group, k=num_shots) if repeat else group
-
-
-def _group_by(data_source: Sequence[Datum], attribute: str) -> dict[int, list[Datum]]:
-    groups: dict[int, list[Datum]] = defaultdict(list)
-    for item in data_source:
-        groups[getattr(item, attribute)].append(item)
-    return groups

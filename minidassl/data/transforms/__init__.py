@@ -1,5 +1,5 @@
 """Image transforms chosen by name."""
 
-from .transforms import AVAI_CHOICES, INTERPOLATION_MODES, build_transform, interpolation_mode
+from .transforms import TRANSFORMS, build_transform
 
-__all__ = ["AVAI_CHOICES", "INTERPOLATION_MODES", "build_transform", "interpolation_mode"]
+__all__ = ["TRANSFORMS", "build_transform"]
