@@ -209,8 +209,9 @@ def baseline_recipe(recipe: str) -> str:
 def check_recipe(trainer: str, recipe: str) -> None:
     """Raises InputError where there is no such recipe."""
     if not recipe_exists(trainer, recipe):
-        known = ", ".join(_recipes_in(trainer)) or "none: name a YAML file"
-        raise InputError(f"There is no {config_file(trainer, recipe)}; choose one of {known}.")
+        known = ", ".join(_recipes_in(trainer))
+        remedy = f"choose one of {known}" if known else "name a YAML file with --cfg, or as METHOD:FILE.yaml"
+        raise InputError(f"There is no {config_file(trainer, recipe)}; {remedy}.")
 
 
 def method_of(trainer: str, recipe: str, datasets: Iterable[str]) -> tuple[str, str]:
