@@ -24,7 +24,7 @@ from collections import deque
 
 from trainers.prompting.errors import InputError
 
-from . import ROOT
+from . import runs as at
 from .commands import add_data, exit_status, import_flags, make_parser
 from .methods import METHODS, import_modules, parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
@@ -42,10 +42,10 @@ def execute(command: list[str], quiet: bool, small: bool = False) -> int:
     """
     environment = {"OMP_NUM_THREADS": "1", **os.environ} if small else None
     if not quiet:
-        return subprocess.call(command, cwd=ROOT, env=environment)
+        return subprocess.call(command, cwd=at.ROOT, env=environment)
     last = deque(maxlen=20)
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+    process = subprocess.Popen(command, cwd=at.ROOT, env=environment, **pipes)
     for line in process.stdout:
         last.append(line)
         if line.startswith(SHOWN):

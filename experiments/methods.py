@@ -147,7 +147,12 @@ def baseline_recipe(recipe: str) -> str:
 
 def check_recipe(trainer: str, recipe: str) -> None:
     """Raises InputError where there is no such recipe; the message names those that there are."""
-    recipes.read_files(ROOT / config_file(trainer, recipe))
+    path = ROOT / config_file(trainer, recipe)
+    if not path.parent.is_dir():
+        raise InputError(
+            f"There is no {config_file(trainer, recipe)}; name a YAML file with --cfg, or as METHOD:FILE.yaml."
+        )
+    recipes.read_files(path)
 
 
 def method_of(trainer: str, recipe: str) -> tuple[str, str]:

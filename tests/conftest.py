@@ -117,3 +117,14 @@ def run_train(tmp_path, data_root, capsys, monkeypatch):
 
     monkeypatch.chdir(Path(__file__).parents[1])
     return call
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """The repository by links, so that its outputs go to a folder of the test."""
+    for path in Path(__file__).parents[1].iterdir():
+        if path.name != "output":
+            (tmp_path / path.name).symlink_to(path)
+    monkeypatch.setattr("experiments.runs.ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -22,17 +22,6 @@ REPOSITORY = Path(__file__).parents[1]
 QUICK = ["OPTIM.MAX_EPOCH", "1"]
 
 
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    """The repository by links, so that its outputs go to a folder of the test."""
-    for path in REPOSITORY.iterdir():
-        if path.name != "output":
-            (tmp_path / path.name).symlink_to(path)
-    monkeypatch.setattr(runs, "ROOT", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def run(data_root: str, *arguments: str, methods: str = "ZeroshotCLIP VPT") -> int:
     return compare.main(["digits", "1", methods, "--data", data_root, "--shots", "1", *arguments, *QUICK])
 
