@@ -19,10 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from minidassl.own.checkpoint import load_checkpoint
 from minidassl.own.run_folder import CheckpointError, find_checkpoint
 
+from trainers.prompting.checkpoints.published import prompt_sizes
+
 import train
 import trainers
 from trainers.base import TRAINER_REGISTRY
-from trainers.prompting.checkpoints.published import prompt_sizes
 from trainers.prompting.errors import InputError
 
 

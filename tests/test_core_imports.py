@@ -26,6 +26,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 """
 
+
 COMMANDS = [
     "train.py --trainer VPT --dataset-config-file configs/datasets/digits.yaml --backbone tiny --summary",
     "scripts/benchmark.py --help",

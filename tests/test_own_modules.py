@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainers.objectives import OBJECTIVES
+from trainers.prompting.methods import METHODS, OBJECTIVES
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "PLUGIN.md"
 
 
 @pytest.fixture(scope="module")
 def own_modules(tmp_path_factory):
-    """The document's files, on the path; the objective that they register is forgotten afterwards."""
+    """The document's files, on the path; what they declare is forgotten afterwards."""
     text = DOCUMENT.read_text()
     section = text[text.index("## A learner or objective of your own") :]
     folder = tmp_path_factory.mktemp("own")
@@ -27,6 +27,7 @@ def own_modules(tmp_path_factory):
     yield {Path(name).stem for name in names}
     sys.path.remove(str(folder))
     OBJECTIVES.pop("margin", None)
+    METHODS.pop("OneWord", None)
 
 
 def test_the_document_shows_both(own_modules):
@@ -58,11 +59,3 @@ def test_prompts_of_ones_own_train_by_every_objective(own_modules, run_train, tm
 def test_a_module_that_is_not_there_is_named_with_the_remedy(run_train):
     run = run_train("--import", "no_such_module")
     assert run.status == 2 and "no_such_module" in run.errors and "PYTHONPATH" in run.errors
-
-
-def test_a_name_that_is_taken_is_refused(own_modules):
-    from trainers.objectives import register_objective
-    from trainers.prompting.errors import InputError
-
-    with pytest.raises(InputError, match="cross_entropy"):
-        register_objective("cross_entropy")(lambda cfg: None)
