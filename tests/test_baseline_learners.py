@@ -19,10 +19,11 @@ from trainers.prompting.core.learner import FixedSentence, PromptLearner
 from trainers.prompting.core.openai_clip import CLIP, clip
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
-from trainers.prompting.learners.cocoop import CoCoOpLearner
+from trainers.prompting.learners.cocoop import CoCoOpConfig, CoCoOpLearner
 from trainers.prompting.learners.coop import CoOpConfig, CoOpLearner
 from trainers.prompting.learners.ivlp import IVLPConfig, IVLPLearner
 from trainers.prompting.learners.maple import MaPLeConfig, MaPLeLearner
+from trainers.prompting.learners.vpt import VPTConfig
 from trainers.vpt import VPT
 from trainers.zsclip import ZeroshotCLIP2
 
@@ -42,7 +43,7 @@ def coop_around(clip_model) -> CoOpLearner:
 
 
 def cocoop(clip_model, **settings) -> CoCoOpLearner:
-    return CoCoOpLearner(CoOpConfig(node="TRAINER.COCOOP", **settings), clip_model)
+    return CoCoOpLearner(CoCoOpConfig(**settings), clip_model)
 
 
 def ivlp(clip_model, text=(2, 3), vision=(2, 3), **settings) -> IVLPLearner:
@@ -55,7 +56,7 @@ def language(clip_model, length=4, depth=3) -> IVLPLearner:
 
 
 def vpt(clip_model, length=8, depth=3) -> IVLPLearner:
-    return ivlp(clip_model, (0, 0), (length, depth))
+    return IVLPLearner(VPTConfig(vision_length=length, vision_depth=depth), clip_model)
 
 
 def maple(clip_model, length=2, depth=3, **settings) -> MaPLeLearner:
@@ -351,7 +352,7 @@ def test_the_ensemble_has_seven_sentences_and_the_data_sets_own_except_on_imagen
     cfg = default_cfg()
     cfg.DATASET.NAME = dataset
     for _ in range(2):  # building it again adds nothing
-        templates = ZeroshotCLIP2.build_learner(cfg, None).templates
+        templates = ZeroshotCLIP2.settings(cfg).templates
         assert len(set(templates)) == len(templates) == (8 if own else 7)
         assert templates[7:] == ((own,) if own else ())
         assert templates[0] == "itap of a {}." and templates[6] == "a photo of the small {}."
@@ -371,59 +372,59 @@ def test_the_ensemble_averages_normalised_features(small_clip, classnames):
 
 def test_class_specific_contexts_refuse_another_number_of_classes(small_clip, classnames):
     model = PromptedCLIP(small_clip, coop(small_clip, length=2, class_specific=True), classnames)
-    with pytest.raises(InputError, match=r"TRAINER\.COOP\.CSC is True.* 5 classes.* 3 others.*CSC False"):
+    with pytest.raises(InputError, match="class_specific is True.* 5 classes.* 3 others.*class_specific False"):
         model.set_classes(classnames[:3])
 
 
 def build(trainer, *options, clip_model) -> PromptLearner:
     cfg = default_cfg()
     cfg.merge_from_list(list(options))
-    return trainer.build_learner(cfg, clip_model)
+    return trainer.build_parts(cfg, clip_model)[0]
 
 
 REFUSED = {
     "an unknown position": (
         lambda model: coop(model, position="centre"),
-        ["TRAINER.COOP.CLASS_TOKEN_POSITION", "'centre'", "end, middle, front"],
+        ["position is 'centre'", "end, middle, front"],
     ),
     "words for class-specific contexts": (
         lambda model: coop(model, class_specific=True, context=WORDS),
-        ["TRAINER.COOP.CSC", "TRAINER.COOP.CTX_INIT", "set CSC to False"],
+        ["class_specific is True", "context is 'a photo of a'", "set class_specific to False"],
     ),
-    "no context": (lambda model: coop(model, length=0), ["TRAINER.COOP.N_CTX is 0", "1 or more"]),
-    "no context of CoCoOp": (lambda model: cocoop(model, length=0), ["TRAINER.COCOOP.N_CTX is 0", "1 or more"]),
+    "no context": (lambda model: coop(model, length=0), ["length is 0", "1 or more"]),
+    "no context of CoCoOp": (lambda model: cocoop(model, length=0), ["length is 0", "1 or more"]),
     "text prompts below the last layer": (
         lambda model: ivlp(model, (2, 4), (2, 3)),
-        ["TRAINER.IVLP.PROMPT_DEPTH_TEXT is 4", "1..3"],
+        ["text_depth is 4", "1..3"],
     ),
     "vision prompts below the last layer": (
         lambda model: ivlp(model, (2, 3), (2, 4)),
-        ["TRAINER.IVLP.PROMPT_DEPTH_VISION is 4", "1..3"],
+        ["vision_depth is 4", "1..3"],
     ),
     "VPT below the last layer": (
         lambda model: build(VPT, "TRAINER.VPT.PROMPT_DEPTH_VISION", "4", clip_model=model),
         ["TRAINER.VPT.PROMPT_DEPTH_VISION is 4", "1..3"],
     ),
-    "MaPLe below the last layer": (lambda model: maple(model, depth=4), ["TRAINER.MAPLE.PROMPT_DEPTH is 4", "1..3"]),
+    "MaPLe below the last layer": (lambda model: maple(model, depth=4), ["depth is 4", "1..3"]),
     "no text tokens at some depth": (
         lambda model: ivlp(model, (0, 3), (2, 3)),
-        ["TRAINER.IVLP.N_CTX_TEXT is 0", "TRAINER.IVLP.PROMPT_DEPTH_TEXT is 3", "set both to 0"],
+        ["text_length is 0", "1 or more"],
     ),
     "no vision tokens at some depth": (
         lambda model: ivlp(model, (2, 3), (0, 3)),
-        ["TRAINER.IVLP.N_CTX_VISION is 0", "TRAINER.IVLP.PROMPT_DEPTH_VISION is 3", "set both to 0"],
+        ["vision_length is 0", "vision_depth is 3", "set both to 0"],
     ),
     "vision tokens at no depth": (
         lambda model: ivlp(model, (2, 3), (2, 0)),
-        ["TRAINER.IVLP.N_CTX_VISION is 2", "TRAINER.IVLP.PROMPT_DEPTH_VISION is 0", "set both to 0"],
+        ["vision_length is 2", "vision_depth is 0", "set both to 0"],
     ),
     "a negative width": (
         lambda model: ivlp(model, head_width=-1),
-        ["TRAINER.IVLP.HEAD_WIDTH is -1", "0 or more"],
+        ["head_width is -1", "0 or more"],
     ),
     "IVLP without text": (
         lambda model: build(IVLP, "TRAINER.IVLP.PROMPT_DEPTH_TEXT", "0", clip_model=model),
-        ["TRAINER.IVLP.PROMPT_DEPTH_TEXT is 0", "--trainer VPT"],
+        ["TRAINER.IVLP.PROMPT_DEPTH_TEXT is 0", "1 or more"],
     ),
     "VPT without prompts": (
         lambda model: build(VPT, "TRAINER.VPT.N_CTX_VISION", "0", clip_model=model),
@@ -433,23 +434,23 @@ REFUSED = {
         lambda model: build(VPT, "TRAINER.VPT.PROMPT_DEPTH_VISION", "0", clip_model=model),
         ["TRAINER.VPT.PROMPT_DEPTH_VISION is 0", "1 or more"],
     ),
-    "MaPLe without prompts": (lambda model: maple(model, length=0), ["TRAINER.MAPLE.N_CTX is 0", "1 or more"]),
-    "MaPLe of no depth": (lambda model: maple(model, depth=0), ["TRAINER.MAPLE.PROMPT_DEPTH is 0", "1 or more"]),
+    "MaPLe without prompts": (lambda model: maple(model, length=0), ["length is 0", "1 or more"]),
+    "MaPLe of no depth": (lambda model: maple(model, depth=0), ["depth is 0", "1 or more"]),
     "more tokens than IVLP's words": (
         lambda model: ivlp(model, (3, 3), context="a photo"),
-        ["CTX_INIT is 'a photo'", "2 tokens", "first 3", "a smaller N_CTX"],
+        ["context is 'a photo'", "2 tokens", "first 3", "a smaller text_length"],
     ),
     "more tokens than MaPLe's words": (
         lambda model: maple(model, length=3, context="a photo"),
-        ["CTX_INIT is 'a photo'", "2 tokens", "first 3", "a smaller N_CTX"],
+        ["context is 'a photo'", "2 tokens", "first 3", "a smaller length"],
     ),
     "a context as long as the sentence": (
         lambda model: PromptedCLIP(model, coop(model, length=75), ["cat"]),
-        ["77 tokens", "N_CTX", "shorten"],
+        ["77 tokens", "words or prompts around it"],
     ),
     "too long a context of CoCoOp": (
         lambda model: PromptedCLIP(model, cocoop(model, context=" ".join(["so"] * 75)), ["cat"]),
-        ["77 tokens", "CTX_INIT", "shorten"],
+        ["77 tokens", "words or prompts around it"],
     ),
     "too long a class name in front": (
         lambda model: PromptedCLIP(model, coop(model, length=16, position="front"), ["cat", " ".join(["so"] * 60)]),

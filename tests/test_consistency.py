@@ -30,10 +30,17 @@ SENTENCES = [
 WEIGHT, IMAGE_SHARE, TEXT_SHARE = 3.0, 0.3, 0.6
 
 
+def describing(sentences: list[list[str]], **settings) -> Consistency:
+    """The objective with these sentences in the place of a file's."""
+    objective = Consistency(ConsistencyConfig(**settings))
+    objective.describe = lambda names: sentences
+    return objective
+
+
 def prepared(clip_model, learner, classnames, sentences=SENTENCES, **settings) -> tuple[PromptedCLIP, Consistency]:
     """The model and its objective, with adapters that are large enough to matter."""
     settings = {**dict(weight=WEIGHT, image_share=IMAGE_SHARE, text_share=TEXT_SHARE), **settings}
-    objective = Consistency(ConsistencyConfig(**settings), lambda names: sentences)
+    objective = describing(sentences, **settings)
     objective.extend(learner, clip_model)
     with torch.no_grad():
         for seed, parameter in enumerate(learner.adapters.parameters()):
@@ -136,7 +143,7 @@ def test_descriptions_are_encoded_in_the_precision_of_the_towers(small_clip, cla
     towers, precision = copy.deepcopy(small_clip), PRECISIONS[name]
     cast_matmul_weights(towers, precision.matmul)
     model = PromptedCLIP(towers, PAIRS["IVLP"](towers).learner, classnames, precision)
-    objective = Consistency(ConsistencyConfig(), lambda names: SENTENCES)
+    objective = describing(SENTENCES)
     objective.prepare(model, classnames)
     flat = [sentence for sentences in SENTENCES for sentence in sentences]
     expected = PromptedCLIP(towers, FixedSentence(*plain(flat)), [""], precision).encode_text().float()
@@ -217,7 +224,7 @@ def test_each_step_draws_anew_from_pythons_generator(small_clip, classnames):
 
 
 def test_an_adapter_mixes_its_answer_with_the_feature_by_its_share():
-    adapter = FeatureAdapter(4, 0.25, "KEY")
+    adapter = FeatureAdapter(4, 0.25)
     with torch.no_grad():
         adapter.layers[0].weight.copy_(torch.tensor([[1.0, 0, -1, 0]]))
         adapter.layers[2].weight.copy_(torch.tensor([[2.0], [-1], [0], [4]]))
@@ -229,7 +236,7 @@ def test_an_adapter_mixes_its_answer_with_the_feature_by_its_share():
 
 
 def test_an_adapter_is_four_times_narrower_in_its_middle_and_has_no_biases():
-    shapes = {name: tuple(parameter.shape) for name, parameter in FeatureAdapter(512, 0.1, "KEY").named_parameters()}
+    shapes = {name: tuple(parameter.shape) for name, parameter in FeatureAdapter(512, 0.1).named_parameters()}
     assert shapes == {"layers.0.weight": (128, 512), "layers.2.weight": (512, 128)}
 
 

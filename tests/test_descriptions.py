@@ -9,12 +9,10 @@ import pytest
 from test_bad_input import assert_refused, no_data  # noqa: F401
 
 from datasets.builtin.glyphs import DIGITS, SYMBOLS
-from trainers import objectives
-from trainers.objectives import DESCRIPTIONS, describe
 from trainers.prompting.core.class_tokens import tokenize_classes
 from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.errors import InputError
-from trainers.prompting.objectives.descriptions import read_descriptions
+from trainers.prompting.objectives.descriptions import DESCRIPTIONS, PUBLISHED_NAMES, describe, read_descriptions
 
 NAMES = ["annual crop land", "sea_or_lake", "forest"]
 SENTENCES = {
@@ -138,7 +136,7 @@ oxford_flowers oxford_pets stanford_cars sun397 ucf101"""
 
 
 def test_every_data_set_of_the_published_recipes_has_its_published_name():
-    assert sorted(objectives.PUBLISHED_NAMES.values()) == PUBLISHED.split()
+    assert sorted(PUBLISHED_NAMES.values()) == PUBLISHED.split()
 
 
 def test_a_single_file_serves_any_data_set(write):

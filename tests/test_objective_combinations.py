@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -10,11 +11,11 @@ from test_bad_input import assert_refused
 from test_self_regulation import saved
 from torch.nn import functional as F
 
-from trainers import objectives
-from trainers.objectives import register_objective
+from trainers.prompting.declaration import Settings, setting
 from trainers.prompting.errors import InputError
 from trainers.prompting.objectives.consistency import Consistency
-from trainers.prompting.objectives.objective import Loss, Objective
+from trainers.prompting.objectives.objective import OBJECTIVES as DECLARED
+from trainers.prompting.objectives.objective import Loss, Objective, register_objective
 from trainers.prompting.objectives.self_regulation import SelfRegulation
 
 LEARNERS = ["CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "BMIP"]
@@ -118,20 +119,24 @@ def test_an_unknown_objective_is_refused_with_those_that_there_are(run_train, tr
 # ------------------------------------------------------------------------------------------------ a user's own
 
 
+@dataclass(frozen=True)
+class SmoothedConfig(Settings):
+    amount: float = setting(0.1, key="TRAINER.SMOOTHING.AMOUNT", root=True, least=0.0, help="share of all classes")
+
+
+class Smoothed(Objective):
+    name, Config = "smoothed", SmoothedConfig
+
+    def loss(self, model, views, labels):
+        logits = model(views[0])
+        return Loss(F.cross_entropy(logits, labels, label_smoothing=self.config.amount), logits, {})
+
+
 @pytest.fixture
-def smoothed(monkeypatch) -> None:
+def smoothed():
     """An objective as a user adds it, until the end of the test."""
-    monkeypatch.setattr(objectives, "OBJECTIVES", known := dict(objectives.OBJECTIVES))
-    monkeypatch.setattr("trainers.config.OBJECTIVES", known)
-
-    @register_objective("smoothed", {"TRAINER": {"SMOOTHING": {"AMOUNT": 0.1}}})
-    class Smoothed(Objective):
-        def __init__(self, cfg):
-            self.amount = cfg.TRAINER.SMOOTHING.AMOUNT
-
-        def loss(self, model, views, labels):
-            logits = model(views[0])
-            return Loss(F.cross_entropy(logits, labels, label_smoothing=self.amount), logits, {})
+    yield register_objective(Smoothed)
+    del DECLARED["smoothed"]
 
 
 def test_a_users_objective_of_ten_lines_trains_bmip_and_reads_its_own_key(run_train, tmp_path, smoothed):
@@ -149,4 +154,4 @@ def test_a_users_objective_of_ten_lines_trains_bmip_and_reads_its_own_key(run_tr
 def test_a_name_of_an_objective_is_taken_once(smoothed):
     for name in ("smoothed", "consistency"):
         with pytest.raises(InputError, match=f"objective '{name}' already.*cross_entropy"):
-            register_objective(name)(lambda cfg: Objective())
+            register_objective(type("Another", (Objective,), {"name": name}))

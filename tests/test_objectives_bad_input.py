@@ -12,6 +12,7 @@ from test_training import interrupt_in
 
 from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.errors import InputError
+from trainers.prompting.objectives.objective import RunFacts
 from trainers.prompting.objectives.self_regulation import SelfRegulation, SelfRegulationConfig, gaussian_weights
 
 SRC, CO = "TRAINER.PROMPTSRC.", "TRAINER.CoPrompt."
@@ -105,8 +106,8 @@ def test_what_cannot_be_trained_can_be_tested(run_train, tmp_path, trainer):
 @pytest.mark.parametrize("epochs, mean", [(1, "1.0"), (5, "3.75"), (10, "7.5")])
 def test_the_remedy_for_an_average_around_no_epoch_works(epochs, mean):
     with pytest.raises(InputError, match=rf"add {SRC}GPA_MEAN {mean} to"):
-        SelfRegulation(SelfRegulationConfig(epochs=epochs)).check_training()
-    SelfRegulation(SelfRegulationConfig(epochs=epochs, mean=float(mean))).check_training()
+        SelfRegulation(run=RunFacts(epochs)).check_training()
+    SelfRegulation(SelfRegulationConfig(mean=float(mean)), RunFacts(epochs)).check_training()
 
 
 # Of PromptSRC's and CoPrompt's own prompts; the first ones at their defaults.

@@ -11,16 +11,15 @@ import pytest
 import torch
 
 from experiments import compare, launch, reproduce
-from experiments.methods import METHODS
 from experiments.tables import command
-from trainers.objectives import OBJECTIVES
+from trainers.prompting.methods import METHODS, OBJECTIVES
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "PLUGIN.md"
 
 
 @pytest.fixture(scope="module")
 def own_modules(tmp_path_factory):
-    """The document's files, on the path; the objective that they register is forgotten afterwards."""
+    """The document's files, on the path; what they declare is forgotten afterwards."""
     text = DOCUMENT.read_text()
     section = text[text.index("## A learner or objective of your own") :]
     folder = tmp_path_factory.mktemp("own")
@@ -91,11 +90,3 @@ def test_a_module_that_is_not_there_is_named_with_the_remedy(run_train, capsys):
     assert run.status == 2 and "no_such_module" in run.errors and "PYTHONPATH" in run.errors
     assert launch.main(["open_world", "BMIP", "digits", "--import", "no_such_module"]) == 2
     assert "no_such_module" in capsys.readouterr().err
-
-
-def test_a_name_that_is_taken_is_refused(own_modules):
-    from trainers.objectives import register_objective
-    from trainers.prompting.errors import InputError
-
-    with pytest.raises(InputError, match="cross_entropy"):
-        register_objective("cross_entropy")(lambda cfg: None)

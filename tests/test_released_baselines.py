@@ -18,7 +18,7 @@ from torch import Tensor
 from trainers.base import PromptTrainer
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, load_clip, text_width, vision_width
 from trainers.prompting.errors import InputError
-from trainers.prompting.learners.coop import RELEASED as COOP
+from trainers.prompting.learners.coop import LAYOUT as COOP
 
 WORDS = "a photo of a"
 CLASSES = {"base": ["zero", "one", "two", "three", "four"], "new": ["five", "six", "seven", "eight", "nine"]}

@@ -11,7 +11,7 @@ from test_bmip_equals_naive import make_learner, naive_parameters
 from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
-from trainers.prompting.learners.bmip import BMIPConfig, BMIPLearner, from_released_layout
+from trainers.prompting.learners.bmip import LAYOUT, BMIPConfig, BMIPLearner
 
 
 def released_layout(learner: BMIPLearner, clip_model) -> dict[str, torch.Tensor]:
@@ -58,7 +58,7 @@ def test_its_logits_are_those_of_its_tensors(small_clip, images, classnames, sha
     source = make_learner(small_clip, **settings)
     source.load_state_dict({key: value.half().float() for key, value in source.state_dict().items()})
     target = BMIPLearner(BMIPConfig(**settings), small_clip)
-    target.load_state_dict(from_released_layout(released_layout(source, small_clip), target)[0])
+    target.load_state_dict(LAYOUT.translate_for(released_layout(source, small_clip), target)[0])
     parameters = naive_parameters(source)
     expected = naive_logits(small_clip, images, classnames, parameters, depth=3, length=2, variant="released")
     logits = PromptedCLIP(small_clip, target, classnames)(images)
@@ -112,10 +112,10 @@ def test_prompts_of_another_backbone_are_refused(small_clip):
     learner = make_learner(small_clip, variant="released", depth=3)
     target = BMIPLearner(BMIPConfig(variant="released", depth=3), other)
     with pytest.raises(RuntimeError, match="size mismatch"):
-        target.load_state_dict(from_released_layout(released_layout(learner, small_clip), target)[0])
+        target.load_state_dict(LAYOUT.translate_for(released_layout(learner, small_clip), target)[0])
 
 
 def test_our_own_keys_are_not_taken_for_theirs(small_clip):
     learner = make_learner(small_clip, variant="paper", depth=3)
-    with pytest.raises(InputError, match="VARIANT"):
-        from_released_layout({"prompt_learner.ctx_t": torch.zeros(2, 64)}, learner)
+    with pytest.raises(InputError, match="variant"):
+        LAYOUT.translate_for({"prompt_learner.ctx_t": torch.zeros(2, 64)}, learner)

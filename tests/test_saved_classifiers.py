@@ -20,6 +20,7 @@ from test_released_checkpoint import released_layout
 from trainers.prompting.api.classifier import PromptClassifier
 from trainers.prompting.api.images import evaluation_transform, open_image
 from trainers.prompting.core.clip_weights import load_clip
+from trainers.prompting.declaration import CROSS_ENTROPY
 from trainers.prompting.errors import InputError
 from trainers.prompting.methods import METHODS
 
@@ -35,7 +36,7 @@ def pixels(images: list) -> torch.Tensor:
 # ---------------------------------------------------------------------------------------------- saved classifiers
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if METHODS[name].objective == CROSS_ENTROPY])
 def test_a_saved_classifier_comes_back_with_the_same_predictions(method, tmp_path):
     images, labels = digits(2)
     saved = PromptClassifier(method, **TINY, epochs=1, flip=True, crop_scale=(0.5, 1.0)).fit(images, labels)

@@ -22,6 +22,8 @@ from trainers.prompting.core.templates import EIGHTY, SIXTY
 from trainers.prompting.learners.coop import CoOpConfig, CoOpLearner
 from trainers.prompting.learners.ivlp import IVLPConfig, IVLPLearner
 from trainers.prompting.learners.maple import MaPLeConfig, MaPLeLearner
+from trainers.prompting.learners.vpt import VPTConfig
+from trainers.prompting.objectives.objective import RunFacts
 from trainers.prompting.objectives.self_regulation import SelfRegulation, SelfRegulationConfig, gaussian_weights
 
 LABELS = torch.tensor([0, 3, 1, 4])
@@ -50,7 +52,7 @@ def cocoop(clip_model) -> Pair:
 
 
 def vpt(clip_model) -> Pair:
-    learner = enlarged(IVLPLearner(IVLPConfig(text_length=0, text_depth=0, vision_depth=3), clip_model))
+    learner = enlarged(IVLPLearner(VPTConfig(vision_depth=3), clip_model))
     prompts = by_layer(learner.vision_prompts)
     return Pair(learner, lambda images, names, _: naive.ivlp_features(clip_model, images, names, {}, prompts))
 
@@ -259,7 +261,7 @@ def test_the_weights_sum_to_one_and_are_largest_at_the_mean_however_narrow_the_g
 
 def test_the_prompts_are_the_average_from_the_last_epoch_on_and_untouched_before(small_clip):
     learner = ivlp(small_clip).learner
-    objective = SelfRegulation(SelfRegulationConfig(epochs=3, mean=2, std=1))
+    objective = SelfRegulation(SelfRegulationConfig(mean=2, std=1), RunFacts(epochs=3))
     states = []
     for epoch in (1, 2, 3):
         with torch.no_grad():

@@ -28,7 +28,7 @@ def test_its_logits_are_those_of_the_unmodified_clip(run_train, monkeypatch):
 def test_a_data_set_has_its_own_sentence():
     cfg = default_cfg()
     cfg.DATASET.NAME = "EuroSAT"
-    assert ZeroshotCLIP.build_learner(cfg, None).templates == ("a centered satellite photo of {}.",)
+    assert ZeroshotCLIP.settings(cfg).templates == ("a centered satellite photo of {}.",)
 
 
 def test_training_it_only_tests(run_train):

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import default_cfg
-from trainers.prompting.checkpoints.published import check_backbone
+from trainers.prompting.checkpoints.checks import check_backbone
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
 from trainers.prompting.core.learner import PromptLearner, Readout, TowerPrompts
 from trainers.prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
@@ -221,7 +221,7 @@ def build(case: Case, clip_model: nn.Module, casts: str) -> PromptedCLIP:
     trainer = TRAINER_REGISTRY.get(case.trainer)
     cfg = default_cfg()
     cfg.DATASET.NAME = case.dataset or cfg.DATASET.NAME
-    node = cfg.TRAINER[trainer.node]
+    node = cfg.TRAINER[trainer.method.node]
     for key, value in case.settings.items():
         assert key in node
         node[key] = value
@@ -230,11 +230,11 @@ def build(case: Case, clip_model: nn.Module, casts: str) -> PromptedCLIP:
         clip_model = copy.deepcopy(clip_model)
         cast_matmul_weights(clip_model, precision.matmul)
     torch.manual_seed(0)
-    return PromptedCLIP(clip_model, trainer.build_learner(cfg, clip_model), CLASSNAMES, precision)
+    return PromptedCLIP(clip_model, trainer.build_parts(cfg, clip_model)[0], CLASSNAMES, precision)
 
 
 def translate(case: Case, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return TRAINER_REGISTRY.get(case.trainer).released.translate(tensors)[0]
+    return TRAINER_REGISTRY.get(case.trainer).method.layout.translate(tensors)[0]
 
 
 def round_as_upstream(learner: PromptLearner) -> None:
@@ -338,7 +338,7 @@ def test_training_starts_from_the_same_words_or_the_same_distribution(upstream, 
 
 @pytest.mark.parametrize("case", [c for c in TRAINED if c not in TEXT_ONLY] + [TEXT_ONLY[0], cocoop(4, "")], ids=str)
 def test_the_folder_of_a_checkpoint_has_upstreams_name(upstream, case):
-    assert upstream("MaPLe", "none", case)["name"] == TRAINER_REGISTRY.get(case.trainer).registered_name
+    assert upstream("MaPLe", "none", case)["name"] == TRAINER_REGISTRY.get(case.trainer).method.folder
 
 
 @pytest.mark.parametrize("root, casts, case", runs(trained=False))

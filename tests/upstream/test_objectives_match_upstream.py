@@ -29,13 +29,13 @@ from torch import Tensor, nn
 import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import default_cfg
-from trainers.objectives import PUBLISHED_NAMES, describe
-from trainers.prompting.checkpoints.published import check_backbone
+from trainers.prompting.checkpoints.checks import check_backbone
 from trainers.prompting.core.class_tokens import tokenize_classes
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.templates import EIGHTY, SIXTY
-from trainers.prompting.learners.bmip import from_released_layout
+from trainers.prompting.learners.bmip import LAYOUT as BMIP_LAYOUT
+from trainers.prompting.objectives.descriptions import PUBLISHED_NAMES, describe
 from trainers.prompting.objectives.objective import Objective
 from trainers.promptsrc import PromptSRC
 
@@ -232,9 +232,9 @@ def build(case: Case, clip_model: nn.Module, casts: str = "none") -> tuple[Promp
         cfg.SHARE.SHARE_PARAMETER_VISUAL = cfg.SHARE.SHARE_PARAMETER_TEXT = case.settings["share"]
     node = cfg.TRAINER["CoPrompt" if case.trainer == "CoPrompt" else "PROMPTSRC"]
     # The stack's prompts have BMIP's keys, set above, and refuse PromptSRC's.
-    of_prompts = PromptSRC.defaults["TRAINER"]["PROMPTSRC"] if case.trainer == "PromptSRC_BMIP" else {}
+    of_prompts = PromptSRC.method.keys if case.trainer == "PromptSRC_BMIP" else {}
     for key, value in case.settings.items():
-        if key in node and key not in of_prompts:
+        if key in node and f"TRAINER.PROMPTSRC.{key}" not in of_prompts:
             node[key] = value
     precision = PRECISIONS["fp16" if casts == "fp16" else "fp32"]
     if casts == "fp16":
@@ -249,8 +249,8 @@ def build(case: Case, clip_model: nn.Module, casts: str = "none") -> tuple[Promp
 
 def translate(case: Case, tensors: dict[str, Tensor], learner) -> dict[str, Tensor]:
     if case.trainer == "PromptSRC_BMIP":
-        return from_released_layout(tensors, learner)[0]
-    return TRAINER_REGISTRY.get(case.trainer).released.translate(tensors)[0]
+        return BMIP_LAYOUT.translate_for(tensors, learner)[0]
+    return TRAINER_REGISTRY.get(case.trainer).method.layout.translate(tensors)[0]
 
 
 @pytest.mark.parametrize("casts, case", [*parameters(STEPS, "none"), *parameters(HALF, "fp16")])
@@ -379,7 +379,7 @@ def test_a_checkpoint_that_upstreams_code_saved_is_evaluated_without_its_teacher
 ):
     theirs = upstream(casts, case)
     state = {key: value.contiguous() for key, value in theirs["state_dict"].items()}
-    assert theirs["name"] == TRAINER_REGISTRY.get(case.trainer).registered_name
+    assert theirs["name"] == TRAINER_REGISTRY.get(case.trainer).method.folder
     write_run(tmp_path / "theirs", LAYOUT[case.trainer], state)
     assert (tmp_path / "theirs" / theirs["name"]).is_dir()
     torch.save(clip_model.state_dict(), tmp_path / "clip.pt")

@@ -16,7 +16,7 @@ from conftest import make_clip
 from torch.nn import functional as F
 
 from trainers.prompting.core.prompted_clip import PromptedCLIP
-from trainers.prompting.learners.bmip import BMIPConfig, BMIPLearner, from_released_layout
+from trainers.prompting.learners.bmip import LAYOUT, BMIPConfig, BMIPLearner
 
 ROOT = os.environ.get("BMIP_ROOT")
 pytestmark = pytest.mark.skipif(not ROOT, reason="set BMIP_ROOT to a checkout of the authors' BMIP repository")
@@ -57,12 +57,12 @@ def test_a_released_checkpoint_gives_the_authors_logits_and_gradients(tmp_path, 
         share_vision=case["share"],
     )
     learner = BMIPLearner(config, clip_model)
-    learner.load_state_dict(from_released_layout(theirs["state_dict"], learner)[0])
+    learner.load_state_dict(LAYOUT.translate_for(theirs["state_dict"], learner)[0])
     logits = PromptedCLIP(clip_model, learner, classnames)(images)
     torch.testing.assert_close(logits, theirs["logits"], rtol=1e-4, atol=1e-4)
 
     F.cross_entropy(logits, labels).backward()
-    expected, _ = from_released_layout(theirs["gradients"], learner)
+    expected, _ = LAYOUT.translate_for(theirs["gradients"], learner)
     for name, parameter in learner.named_parameters():
         torch.testing.assert_close(
             parameter.grad, expected[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"

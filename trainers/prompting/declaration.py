@@ -265,11 +265,11 @@ class Method:
     """
 
     name: str
-    summary: str
     node: str
     config: type[Settings]
     learner: Callable[[Any, nn.Module], PromptLearner]
     recipes: Recipes
+    summary: str = ""
     objective: str = CROSS_ENTROPY
     layout: PublishedLayout | None = None
     folder: str = "prompt_learner"

@@ -345,7 +345,7 @@ LAYOUT = BMIPLayout(
 METHOD = declare(
     Method(
         "BMIP",
-        "prompts of both towers, heads in both directions, and gates",
+        summary="prompts of both towers, heads in both directions, and gates",
         node="BMIP",
         config=BMIPConfig,
         learner=BMIPLearner,

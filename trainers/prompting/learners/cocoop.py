@@ -59,7 +59,7 @@ LAYOUT = PublishedLayout(
 METHOD = declare(
     Method(
         "CoCoOp",
-        "context tokens, and a small network that shifts them for each image",
+        summary="context tokens, and a small network that shifts them for each image",
         node="COCOOP",
         config=CoCoOpConfig,
         learner=CoCoOpLearner,

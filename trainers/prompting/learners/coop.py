@@ -122,7 +122,7 @@ def few_shot_recipe(dataset: str, shots: int) -> str:
 METHOD = declare(
     Method(
         "CoOp",
-        "context tokens in front of, around or after the class name, for all classes or for each",
+        summary="context tokens in front of, around or after the class name, for all classes or for each",
         node="COOP",
         config=CoOpConfig,
         learner=CoOpLearner,

@@ -26,7 +26,7 @@ class IVLPConfig(Settings):
     """
 
     text_length: int = setting(
-        2, key="N_CTX_TEXT", least=0, told_by="text_length", help="prompt tokens per layer of the text tower"
+        2, key="N_CTX_TEXT", least=1, told_by="text_length", help="prompt tokens per layer of the text tower"
     )
     text_depth: int = setting(
         9, key="PROMPT_DEPTH_TEXT", least=1, told_by="text_depth", help="layers of the text tower that prompts enter"
@@ -53,15 +53,11 @@ class IVLPConfig(Settings):
     )
 
     def check(self) -> None:
-        for tower in ("text", "vision"):
-            length, depth = getattr(self, f"{tower}_length"), getattr(self, f"{tower}_depth")
-            if (length == 0) != (depth == 0):
-                names = f"{{{tower}_length}}", f"{{{tower}_depth}}"
-                raise self.error(
-                    f"{names[0]} is {{}} and {names[1]} is {{}}; set both to 0 for a tower without prompts, or "
-                    "neither.",
-                    *(length, depth),
-                )
+        if (self.vision_length == 0) != (self.vision_depth == 0):
+            raise self.error(
+                "{vision_length} is {} and {vision_depth} is {}; set both to 0 for a tower without prompts, or neither.",
+                *(self.vision_length, self.vision_depth),
+            )
 
 
 class IVLPLearner(PromptLearner):
@@ -148,7 +144,7 @@ PUBLISHED = dict(
 LANGUAGE_PROMPTING = declare(
     Method(
         "LanguagePrompting",
-        "text prompts in the first layers (a baseline of MaPLe's authors)",
+        summary="text prompts in the first layers (a baseline of MaPLe's authors)",
         recipes=Recipes("vit_b16_c2_ep5_batch4_4ctx_language_only", tiny="tiny_language_only"),
         **PUBLISHED,
     )
@@ -156,7 +152,7 @@ LANGUAGE_PROMPTING = declare(
 METHOD = declare(
     Method(
         "IVLP",
-        "text and vision prompts in the first layers, independent of each other (a baseline of MaPLe's authors)",
+        summary="text and vision prompts in the first layers, independent of each other (a baseline of MaPLe's authors)",
         recipes=Recipes("vit_b16_c2_ep5_batch4_2+2ctx"),
         **PUBLISHED,
     )
@@ -165,7 +161,7 @@ METHOD = declare(
 CONTROL = declare(
     Method(
         "IVLP_BMIP_size",
-        "IVLP with residual heads that make it as large as BMIP: a control, not published",
+        summary="IVLP with residual heads that make it as large as BMIP: a control, not published",
         recipes=Recipes("vit_b16_ep10_2+2ctx_bmip_size", tiny="tiny_bmip_size"),
         **PUBLISHED,
     )

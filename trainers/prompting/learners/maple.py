@@ -85,7 +85,7 @@ LAYOUT = PublishedLayout(
 METHOD = declare(
     Method(
         "MaPLe",
-        "text prompts, and a linear head in each layer that makes the vision prompts out of them",
+        summary="text prompts, and a linear head in each layer that makes the vision prompts out of them",
         node="MAPLE",
         config=MaPLeConfig,
         learner=MaPLeLearner,

@@ -26,7 +26,7 @@ class VPTConfig(IVLPConfig):
 METHOD = declare(
     Method(
         "VPT",
-        "vision prompts in the first layers; the sentence is fixed (as MaPLe's authors adapt it)",
+        summary="vision prompts in the first layers; the sentence is fixed (as MaPLe's authors adapt it)",
         node="VPT",
         config=VPTConfig,
         learner=IVLPLearner,

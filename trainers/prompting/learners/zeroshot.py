@@ -54,12 +54,17 @@ PUBLISHED = dict(
     arxiv="2103.00020",
 )
 METHOD = declare(
-    Method("ZeroshotCLIP", "nothing: the data set's own sentence for each class", config=ZeroshotConfig, **PUBLISHED)
+    Method(
+        "ZeroshotCLIP",
+        summary="nothing: the data set's own sentence for each class",
+        config=ZeroshotConfig,
+        **PUBLISHED,
+    )
 )
 ENSEMBLE = declare(
     Method(
         "ZeroshotCLIP2",
-        "nothing: the average of seven sentences and, except on ImageNet, its own",
+        summary="nothing: the average of seven sentences and, except on ImageNet, its own",
         config=SelectedConfig,
         **PUBLISHED,
     )
