@@ -1,4 +1,4 @@
-"""A learner, a trainer or an objective of one's own is a file that `--import` names; PLUGIN.md's work as printed."""
+"""A learner, a trainer or an objective of one's own is a file that `--import` names; CONTRIBUTING.md's work as printed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from experiments import compare, launch, reproduce
 from experiments.tables import command
 from trainers.prompting.methods import METHODS, OBJECTIVES
 
-DOCUMENT = Path(__file__).parents[1] / "docs" / "PLUGIN.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "CONTRIBUTING.md"
 
 
 @pytest.fixture(scope="module")
 def own_modules(tmp_path_factory):
     """The document's files, on the path; what they declare is forgotten afterwards."""
     text = DOCUMENT.read_text()
-    section = text[text.index("## A learner or objective of your own") :]
+    section = text[text.index("## From outside the repository") :]
     folder = tmp_path_factory.mktemp("own")
     names = re.findall(r"`(\w+\.py)`[^`]*```python", section)
     for name, code in zip(names, re.findall(r"```python\n(.*?)```", section, re.S)):

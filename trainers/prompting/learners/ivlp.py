@@ -55,7 +55,8 @@ class IVLPConfig(Settings):
     def check(self) -> None:
         if (self.vision_length == 0) != (self.vision_depth == 0):
             raise self.error(
-                "{vision_length} is {} and {vision_depth} is {}; set both to 0 for a tower without prompts, or neither.",
+                "{vision_length} is {} and {vision_depth} is {}; set both to 0 for a tower without prompts, or "
+                "neither.",
                 *(self.vision_length, self.vision_depth),
             )
 
@@ -152,7 +153,7 @@ LANGUAGE_PROMPTING = declare(
 METHOD = declare(
     Method(
         "IVLP",
-        summary="text and vision prompts in the first layers, independent of each other (a baseline of MaPLe's authors)",
+        summary="text and vision prompts in the first layers, without interaction (a baseline of MaPLe's authors)",
         recipes=Recipes("vit_b16_c2_ep5_batch4_2+2ctx"),
         **PUBLISHED,
     )
