@@ -1,4 +1,4 @@
-"""A learner, a trainer or an objective of one's own is a file that `--import` names; CONTRIBUTING.md's work as printed."""
+"""Learners and objectives of one's own are files that `--import` names; those of CONTRIBUTING.md work as printed."""
 
 from __future__ import annotations
 
