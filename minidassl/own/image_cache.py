@@ -1,4 +1,4 @@
-"""Decoded images in memory, shared by the worker processes of a loader.
+"""Images read from files, and kept decoded in memory, shared by the worker processes of a loader.
 
 Upstream has nothing like it: there every epoch reads and decodes every file again.
 """
@@ -7,16 +7,33 @@ from __future__ import annotations
 
 import itertools
 import mmap
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import psutil
 from PIL import Image
 
-from ..utils import read_image
-
 CHANNELS = 3
 MOST_OF_FREE = 0.5
+
+
+def read_image(path: str | os.PathLike[str], size_only: bool = False) -> Image.Image | tuple[int, int]:
+    """Read an image as RGB, or only its width and height in pixels.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the file is no image, or a damaged one; the message names the path.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size if size_only else image.convert("RGB")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f'No image at "{path}"; check DATASET.ROOT and that the download is complete'
+        ) from None
+    except OSError as error:
+        raise OSError(f'Cannot read the image "{path}": {error}') from error
 
 
 class ImageCache:

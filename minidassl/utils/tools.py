@@ -1,4 +1,4 @@
-"""Files, seeds, images and the environment report."""
+"""Files, seeds and the environment report."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from PIL import Image
 
 from ..own.files import write_whole
+from ..own.image_cache import read_image
 
 __all__ = [
     "check_isfile",
@@ -72,21 +72,3 @@ def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[s
     """List the names in a folder that do not start with a dot; without ``sort`` in the file system's order."""
     names = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(names) if sort else names
-
-
-def read_image(path: str | os.PathLike[str], size_only: bool = False) -> Image.Image | tuple[int, int]:
-    """Read an image as RGB, or only its width and height in pixels.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        OSError: the file is no image, or a damaged one; the message names the path.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.size if size_only else image.convert("RGB")
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f'No image at "{path}"; check DATASET.ROOT and that the download is complete'
-        ) from None
-    except OSError as error:
-        raise OSError(f'Cannot read the image "{path}": {error}') from error

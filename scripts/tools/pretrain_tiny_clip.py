@@ -40,7 +40,7 @@ from datasets import DATASET_REGISTRY, DatasetBase, Datum  # noqa: E402
 from datasets.builtin.drawing import PICTURE, STYLES  # noqa: E402
 from datasets.builtin.glyphs import DIGITS, OTHERS, SYMBOLS  # noqa: E402
 from datasets.builtin.symbols import VARIANTS  # noqa: E402
-from trainers.prompting.core.clip_weights import load_clip  # noqa: E402
+from trainers.prompting.core.clip_weights import PIXEL_MEAN, PIXEL_STD, load_clip  # noqa: E402
 from trainers.prompting.core.openai_clip import CLIP, clip  # noqa: E402
 
 ARCHITECTURE = {
@@ -55,8 +55,6 @@ ARCHITECTURE = {
     "transformer_heads": 1,
     "transformer_layers": 4,
 }
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 EVALUATED = "a photo of a {}."
 # The longest ones reach about 25 tokens: positions behind the longest caption would stay at their random start.

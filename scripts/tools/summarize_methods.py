@@ -26,9 +26,9 @@ from scripts.tools.benchmark import class_names, count_flop
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import build_cfg
 from trainers.prompting.core.clip_weights import image_resolution
-from trainers.prompting.core.layout import prompt_sizes
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.summary import SIZES, clip_of_size, trained_numbers
+from trainers.prompting.declaration import prompt_sizes
 from trainers.prompting.objectives.objective import Objective
 
 BATCH, CLASSES = 4, 50

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -44,7 +45,7 @@ class Setting:
         help: one line for readers of the configuration.
         least, most: inclusive bounds.
         choices: all allowed values.
-        told_by: tells the value from a checkpoint's tensors: a name in `layout.prompt_sizes`, or a function of the
+        told_by: tells the value from a checkpoint's tensors: a name in `prompt_sizes`, or a function of the
             state dict.
         root: the key is complete.
         shapes_training: training can only go on from a checkpoint with the same value.
@@ -309,11 +310,23 @@ class Method:
 
     def told(self, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
         """The settings that a checkpoint's tensors tell, by field name; a state dict under the learner's names."""
-        from .core.layout import prompt_sizes
-
         sizes = prompt_sizes(state_dict)
         rules = {name: one.told_by for name, one in self.config.declared().items() if one.told_by}
         return {name: rule(state_dict) if callable(rule) else sizes.get(rule, 0) for name, rule in rules.items()}
+
+
+def prompt_sizes(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
+    """Layers ("text_depth") and tokens per layer ("text_length") of each tower's prompts in our own names.
+
+    The length of layer 0 counts; there is no entry for a tower without prompts.
+    """
+    sizes = {}
+    for tower in ("text", "vision"):
+        layers = [key for key in state_dict if re.fullmatch(rf"{tower}_prompts\.\d+", key)]
+        if layers:
+            sizes[f"{tower}_depth"] = 1 + max(int(key.rpartition(".")[2]) for key in layers)
+            sizes[f"{tower}_length"] = state_dict[min(layers)].shape[-2]
+    return sizes
 
 
 METHODS: dict[str, Method] = {}

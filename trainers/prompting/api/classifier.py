@@ -31,9 +31,8 @@ from tqdm import tqdm
 from ..checkpoints.checks import adopt
 from ..checkpoints.saved import Saved, read_saved, write_saved
 from ..core.clip_weights import get_precision, image_resolution, load_clip
-from ..core.layout import prompt_sizes
 from ..core.prompted_clip import PromptedCLIP
-from ..declaration import Method
+from ..declaration import Method, prompt_sizes
 from ..errors import InputError, worded
 from .images import TransformedImages, check_files, evaluation_transform, list_of, training_transform
 from .recipe import Recipe, check_whole_number, configure, in_python, method_for, recipe_of

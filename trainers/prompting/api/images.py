@@ -15,10 +15,9 @@ from torch.utils.data import Dataset
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
+from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
 
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 KINDS = "a path, a PIL image, a uint8 array [height, width(, 3)], or a tensor [3, height, width]"
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..api.images import PIXEL_MEAN, PIXEL_STD
+from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
 from ..methods import METHODS, of_trainer
 

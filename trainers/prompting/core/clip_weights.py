@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from ..errors import SettingError
 from .openai_clip import CLIP, build_model, clip
 
+# How OpenAI normalised the images that CLIP was trained on, by channel.
+PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
+PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 TINY = Path(__file__).parents[1] / "weights" / "tiny_clip.npz"
 
 

@@ -85,17 +85,3 @@ class PublishedLayout:
             if match:
                 return rename(*match.groups())
         return None
-
-
-def prompt_sizes(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
-    """Layers ("text_depth") and tokens per layer ("text_length") of each tower's prompts in our own names.
-
-    The length of layer 0 counts; there is no entry for a tower without prompts.
-    """
-    sizes = {}
-    for tower in ("text", "vision"):
-        layers = [key for key in state_dict if re.fullmatch(rf"{tower}_prompts\.\d+", key)]
-        if layers:
-            sizes[f"{tower}_depth"] = 1 + max(int(key.rpartition(".")[2]) for key in layers)
-            sizes[f"{tower}_length"] = state_dict[min(layers)].shape[-2]
-    return sizes
