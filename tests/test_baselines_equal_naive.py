@@ -15,7 +15,7 @@ from test_bmip_equals_naive import TOLERANCE
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.prompting.core import batching as class_groups
+from trainers.prompting.core import batching
 from trainers.prompting.core.learner import FixedSentence, PromptLearner
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.learners.cocoop import CoCoOpLearner
@@ -41,11 +41,11 @@ CUTS = {
 def cut(request, monkeypatch) -> int:
     """Cut the work as the test's parameter names it; gives the class chunk."""
     chunk, largest, by_length, memory = CUTS[request.param]
-    monkeypatch.setattr(class_groups, "LARGEST_GROUP", {"cpu": largest})
+    monkeypatch.setattr(batching, "LARGEST_GROUP", {"cpu": largest})
     if by_length:
-        monkeypatch.setattr(class_groups, "GROUP_COST", {"cpu": 0})
+        monkeypatch.setattr(batching, "GROUP_COST", {"cpu": 0})
     if memory is not None:
-        monkeypatch.setattr(class_groups, "free_memory", lambda device: memory)
+        monkeypatch.setattr("trainers.prompting.core.memory.free_memory", lambda device: memory)
     return chunk
 
 
@@ -202,7 +202,7 @@ def test_cocoop_equals_the_equations_for_names_of_all_kinds(small_clip, images, 
 def test_images_are_encoded_together_as_far_as_a_group_allows(small_clip, classnames, cut, pieces, together):
     learner = make_cocoop(small_clip, length=2)
     model = PromptedCLIP(small_clip, learner, classnames, class_chunk=cut)
-    found, _ = model._pieces(4)
+    found, _ = model._batches(4)
     assert len(found) == pieces and max(piece.images.stop - piece.images.start for piece in found) == together
 
 

@@ -13,8 +13,7 @@ from conftest import make_clip
 from test_bmip_equals_naive import LABELS, TOLERANCE, assert_equal_to_naive, make_learner
 from torch.nn import functional as F
 
-from trainers.prompting.core import batching as class_groups
-from trainers.prompting.core import tower
+from trainers.prompting.core import batching, memory, tower
 from trainers.prompting.core.attention import attend, attention_to, visible_from
 from trainers.prompting.core.class_tokens import tokenize_classes
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
@@ -54,12 +53,12 @@ def test_chunks_are_exact_for_every_aggregation(small_clip, images, aggregation)
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_recomputed_activations_give_the_same_bits(small_clip, images, settings, monkeypatch):
     learner = make_learner(small_clip, depth=3, **settings)
-    monkeypatch.setattr(class_groups, "LARGEST_GROUP", {"cpu": 60})
+    monkeypatch.setattr(batching, "LARGEST_GROUP", {"cpu": 60})
     held = results(small_clip, images, MANY, learner)
-    monkeypatch.setattr(class_groups, "free_memory", lambda device: 1)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1)
     model = PromptedCLIP(small_clip, learner, MANY)
     model(images)
-    pieces, recomputed = model._pieces(1)
+    pieces, recomputed = model._batches(1)
     assert 1 < len(pieces) == recomputed + 1
     torch.testing.assert_close(results(small_clip, images, MANY, learner), held, rtol=0, atol=0)
 
@@ -67,9 +66,9 @@ def test_recomputed_activations_give_the_same_bits(small_clip, images, settings,
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_groups_by_length_equal_the_equations(small_clip, images, classnames, settings, monkeypatch):
     # A group for every length, although that does not pay for five classes.
-    monkeypatch.setattr(class_groups, "GROUP_COST", {"cpu": 0})
+    monkeypatch.setattr(batching, "GROUP_COST", {"cpu": 0})
     model = PromptedCLIP(small_clip, make_learner(small_clip, depth=1), classnames)
-    assert len(model._pieces(1)[0]) == 4
+    assert len(model._batches(1)[0]) == 4
     assert_equal_to_naive(small_clip, images, classnames, depth=3, **settings)
 
 
@@ -211,10 +210,10 @@ def test_recomputation_repeats_random_draws(small_clip, classnames, monkeypatch)
     gradients = []
     for recompute in (False, True):
         model = PromptedCLIP(small_clip, learner, classnames, class_chunk=1)
-        pieces, recomputed = model._pieces(1)
+        pieces, recomputed = model._batches(1)
         assert recomputed > 0
         plan = pieces, recomputed if recompute else 0
-        monkeypatch.setattr(model, "_pieces", lambda images, plan=plan: plan)
+        monkeypatch.setattr(model, "_batches", lambda images, plan=plan: plan)
         torch.manual_seed(0)
         gradients.append(torch.autograd.grad(model.encode_text().square().sum(), learner.prompts)[0])
     torch.testing.assert_close(*gradients, rtol=0, atol=0)

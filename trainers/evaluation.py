@@ -22,7 +22,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .prompting.core.batching import peak_memory
+from .prompting.core.memory import peak_memory
 from .prompting.core.metrics import OpenWorld
 from .prompting.methods import identify
 

@@ -39,8 +39,8 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.tools.straightforward_bmip import StraightforwardBMIP
-from trainers.prompting.core.batching import free_memory, peak_memory
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, use_tf32
+from trainers.prompting.core.memory import free_memory, peak_memory
 from trainers.prompting.core.openai_clip import CLIP
 from trainers.prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
 from trainers.prompting.learners.bmip import VARIANTS, BMIPConfig, BMIPLearner

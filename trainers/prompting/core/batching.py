@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import psutil
 import torch
 
-# What one more group costs, in tokens of the text tower that could be computed in the same time: the work that does
-# not grow with the group, which on a GPU is the launching of kernels. The numbers for CUDA are estimates.
+# Fixed overhead per group, in token-equivalents: work that does not grow with the group, on a GPU the launching of
+# kernels. The numbers for CUDA are estimates.
 GROUP_COST = {"cpu": 64, "cuda": 4096}
 # Most tokens of a group. On a CPU larger activations come fresh from the operating system every time.
 LARGEST_GROUP = {"cpu": 2048, "cuda": 8192}
-# Automatic share of the memory for activations: this part of what is free, and no more bytes than that.
-FREE_SHARE = 0.25
-MOST_BYTES = 2 * 2**30
-# Growth of the process behind which unused memory is handed back. What is handed back is fetched again by the next
-# group, at a cost, so this is not done for each.
-SLACK = 2**30
-_resident = 0  # bytes of the process when memory was last handed back
 
 
 @dataclass(frozen=True)
@@ -53,8 +43,8 @@ def group_classes(lengths: Sequence[int], device: torch.device, chunk: int | Non
     groups = []
     for classes in _by_length(order, lengths, GROUP_COST[kind]):
         most = max(1, LARGEST_GROUP[kind] // lengths[classes[-1]])
-        for piece in _even_pieces(classes, most if chunk is None else min(most, chunk)):
-            groups.append(ClassGroup(tuple(sorted(piece)), lengths[piece[-1]]))
+        for part in _even_parts(classes, most if chunk is None else min(most, chunk)):
+            groups.append(ClassGroup(tuple(sorted(part)), lengths[part[-1]]))
     return groups
 
 
@@ -71,8 +61,8 @@ def images_together(groups: Sequence[ClassGroup], device: torch.device, chunk: i
     return max(1, most)
 
 
-def held_pieces(sizes: Sequence[int], held: int) -> int:
-    """How many of the last pieces have no more than `held` classes or pairs; the last one is always held.
+def held_batches(sizes: Sequence[int], held: int) -> int:
+    """How many of the last batches have no more than `held` classes or pairs; the last one is always held.
 
     The last ones are those whose gradient is computed first, so that their memory is free again when the activations
     of the others are computed for the second time.
@@ -97,52 +87,7 @@ def _by_length(order: list[int], lengths: Sequence[int], group_cost: int) -> lis
     return groups[::-1]
 
 
-def _even_pieces(classes: list[int], most: int) -> list[list[int]]:
+def _even_parts(classes: list[int], most: int) -> list[list[int]]:
     number = -(-len(classes) // most)
-    bounds = [piece * len(classes) // number for piece in range(number + 1)]
+    bounds = [batch * len(classes) // number for batch in range(number + 1)]
     return [classes[start:end] for start, end in zip(bounds, bounds[1:])]
-
-
-def automatic_held(lengths: Sequence[int], bytes_per_token: int, device: torch.device) -> int:
-    """How many of the classes with the longest sentences fit into free memory with their activations; at least 1."""
-    tokens = min(MOST_BYTES, FREE_SHARE * free_memory(device)) / bytes_per_token
-    sums = itertools.accumulate(sorted(lengths, reverse=True))
-    return max(1, sum(1 for total in sums if total <= tokens))
-
-
-def return_unused_memory(device: torch.device) -> None:
-    """Hand back to the system what the C library keeps of freed CPU memory, whenever the process has grown by SLACK.
-
-    It keeps holes between blocks, which over hundreds of groups add up to several times what is in use. Only glibc
-    does so and can be asked; elsewhere nothing happens.
-    """
-    global _resident
-    if device.type != "cpu" or sys.platform != "linux":
-        return
-    process = psutil.Process()
-    _resident = min(_resident, process.memory_info().rss)
-    if process.memory_info().rss > _resident + SLACK:
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
-        _resident = process.memory_info().rss
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated on a device now."""
-    if device.type == "cuda":
-        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + reusable
-    return psutil.virtual_memory().available
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes held so far: by the process on a CPU, by PyTorch's allocator on CUDA."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset
-    import resource
-
-    # Linux counts in KiB, macOS in bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -16,21 +16,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .batching import automatic_held, group_classes, held_pieces, images_together, return_unused_memory
+from .batching import group_classes, held_batches, images_together
 from .class_tokens import place_slots, tokenize_classes
 from .clip_weights import PRECISIONS, Precision, has_vision_transformer
 from .learner import FixedSentence, PromptLearner, TowerPrompts
+from .memory import automatic_held, return_unused_memory
 from .tower import Readouts, TowerInput, Unread, activation_bytes, run_tower
 
 AUTOMATIC = 0
 
 
-class Piece(NamedTuple):
+class TextBatch(NamedTuple):
     """What the text tower encodes at once: some classes, of a conditional learner each for some images.
 
     Attributes:
         length: tokens of the longest sentence.
-        classes: labels `[classes of the piece]`, on the device.
+        classes: labels `[classes of the batch]`, on the device.
         images: which of the batch; only the first where text does not depend on images.
     """
 
@@ -85,7 +86,7 @@ class PromptedCLIP(nn.Module):
         same = (behind == behind[0]).all(dim=0).long().cumprod(dim=0).sum()
         # Words behind the prompts that all sentences share; each keeps a token of its own, from which it is read.
         self.shared_words = 0 if places is not None else min(int(same), int(tokens.eot.min()) - 1 - slots)
-        self._plan: tuple[tuple, list[Piece], int] | None = None
+        self._plan: tuple[tuple, list[TextBatch], int] | None = None
         self._kept: tuple[tuple, Tensor] | None = None
 
     def train(self, mode: bool = True) -> PromptedCLIP:
@@ -106,27 +107,27 @@ class PromptedCLIP(nn.Module):
         """
         images = 1 if image_features is None else len(image_features)
         prompts = self.learner.text() if image_features is None else None
-        pieces, recomputed = self._pieces(images)
+        batches, recomputed = self._batches(images)
         features: dict[int, list[Tensor]] = {}
-        for number, piece in enumerate(pieces):
-            encode = self._encode_piece
+        for number, batch in enumerate(batches):
+            encode = self._encode_batch
             if torch.is_grad_enabled() and number < recomputed:
                 encode = functools.partial(checkpoint, encode, use_reentrant=False)
-            given = None if image_features is None else image_features[piece.images]
+            given = None if image_features is None else image_features[batch.images]
             # The last argument is filled by the first run, and read where activations are recomputed.
-            encoded = encode(piece, prompts, given, recomputed > 0, {})
-            shape = piece.images.stop - piece.images.start, len(piece.classes)
-            features.setdefault(piece.images.start, []).append(encoded.unflatten(0, shape))
-        if len(pieces) == 1:
+            encoded = encode(batch, prompts, given, recomputed > 0, {})
+            shape = batch.images.stop - batch.images.start, len(batch.classes)
+            features.setdefault(batch.images.start, []).append(encoded.unflatten(0, shape))
+        if len(batches) == 1:
             (encoded,) = features[0]
         else:
             by_images = [torch.cat(groups, dim=1) for groups in features.values()]
-            classes = torch.cat([piece.classes for piece in pieces if piece.images.start == 0])
+            classes = torch.cat([batch.classes for batch in batches if batch.images.start == 0])
             encoded = torch.cat(by_images)[:, classes.argsort()]
         return encoded[0] if image_features is None else encoded
 
-    def _pieces(self, images: int) -> tuple[list[Piece], int]:
-        """What is encoded together, and how many of the pieces, from the first on, are recomputed for the gradient."""
+    def _batches(self, images: int) -> tuple[list[TextBatch], int]:
+        """The batches, and how many of them, from the first on, are recomputed for the gradient."""
         device = self.ids.device
         if self._plan is None or self._plan[0] != (device, images):
             lengths = (self.eot + 1).tolist()
@@ -140,14 +141,16 @@ class PromptedCLIP(nn.Module):
             # They outlive this call, which may be in inference mode, and training may need them.
             with torch.inference_mode(False):
                 labels = [torch.tensor(group.classes, device=device) for group in groups]
-            pieces = [Piece(group.length, classes, span) for span in spans for group, classes in zip(groups, labels)]
-            rows = [len(piece.classes) * (piece.images.stop - piece.images.start) for piece in pieces]
-            self._plan = (device, images), pieces, len(pieces) - held_pieces(rows, held)
+            batches = [
+                TextBatch(group.length, classes, span) for span in spans for group, classes in zip(groups, labels)
+            ]
+            rows = [len(batch.classes) * (batch.images.stop - batch.images.start) for batch in batches]
+            self._plan = (device, images), batches, len(batches) - held_batches(rows, held)
         return self._plan[1:]
 
-    def _encode_piece(
+    def _encode_batch(
         self,
-        piece: Piece,
+        batch: TextBatch,
         prompts: TowerPrompts | None,
         image_features: Tensor | None,
         bounded: bool,
@@ -157,7 +160,7 @@ class PromptedCLIP(nn.Module):
 
         Args:
             prompts: of the text tower; those of a conditional learner come from `image_features` instead.
-            bounded: memory of the piece before is handed back first, be it in the forward pass or where activations
+            bounded: memory of the batch before is handed back first, be it in the forward pass or where activations
                 are computed again.
         """
         if bounded:
@@ -165,10 +168,10 @@ class PromptedCLIP(nn.Module):
         if image_features is not None:
             prompts = self.learner.text(image_features)
         model, stream = self.clip_model, self.precision.stream
-        classes, images = piece.classes, piece.images.stop - piece.images.start
+        classes, images = batch.classes, batch.images.stop - batch.images.start
         samples = None if len(classes) == len(self.eot) else classes
-        ids, eot = self.ids[classes, : piece.length], self.eot[classes]
-        positions = model.positional_embedding[: piece.length].to(stream)
+        ids, eot = self.ids[classes, : batch.length], self.eot[classes]
+        positions = model.positional_embedding[: batch.length].to(stream)
         content = model.token_embedding(ids).to(stream)
         if self.places is not None:
             content = self._written(content, self.places[classes], prompts, samples)
@@ -184,7 +187,7 @@ class PromptedCLIP(nn.Module):
             causal=True,
             read=(eot - own).repeat(images),
             total=len(self.eot),
-            counted=torch.arange(slots.stop, piece.length, device=eot.device) <= eot[:, None],
+            counted=torch.arange(slots.stop, batch.length, device=eot.device) <= eot[:, None],
             samples=samples,
             readouts=readouts,
         )

@@ -11,8 +11,9 @@ import psutil
 import pytest
 import torch
 
-from trainers.prompting.core import batching as class_groups
-from trainers.prompting.core.batching import automatic_held, group_classes, held_pieces
+from trainers.prompting.core import batching, memory
+from trainers.prompting.core.batching import group_classes, held_batches
+from trainers.prompting.core.memory import automatic_held
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -34,12 +35,12 @@ def test_every_class_is_in_one_group_that_is_as_long_as_its_longest_sentence(cla
 
 
 def cost(parts: list[list[int]]) -> int:
-    return sum(max(part) * len(part) + class_groups.GROUP_COST["cpu"] for part in parts)
+    return sum(max(part) * len(part) + batching.GROUP_COST["cpu"] for part in parts)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_cut_is_the_cheapest_of_all(seed, monkeypatch):
-    monkeypatch.setattr(class_groups, "GROUP_COST", {"cpu": 7})
+    monkeypatch.setattr(batching, "GROUP_COST", {"cpu": 7})
     lengths = sorted(random_lengths(10, seed))
     possible = []
     for bits in itertools.product([False, True], repeat=len(lengths) - 1):
@@ -62,17 +63,17 @@ def test_no_group_has_more_tokens_than_its_device_takes_at_once():
     for device in (CPU, CUDA):
         groups = group_classes([15] * 20_000, device)
         assert len(groups) > 1
-        assert all(group.length * len(group.classes) <= class_groups.LARGEST_GROUP[device.type] for group in groups)
+        assert all(group.length * len(group.classes) <= batching.LARGEST_GROUP[device.type] for group in groups)
 
 
 def test_the_last_groups_are_held_up_to_the_number_of_classes():
     sizes = [len(group.classes) for group in group_classes([8] * 10, CPU, chunk=3)]
     assert sizes == [2, 3, 2, 3]
-    assert [held_pieces(sizes, held) for held in (1, 3, 4, 5, 8, 9, 10, 99)] == [1, 1, 1, 2, 3, 3, 4, 4]
+    assert [held_batches(sizes, held) for held in (1, 3, 4, 5, 8, 9, 10, 99)] == [1, 1, 1, 2, 3, 3, 4, 4]
 
 
 def test_as_many_classes_are_held_as_fit_into_the_share_of_free_memory(monkeypatch):
-    monkeypatch.setattr(class_groups, "free_memory", lambda device: 4000)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 4000)
     lengths = [5, 10, 20, 1]
     # A quarter of 4,000 bytes is 100 tokens of 10 bytes; the longest come first.
     assert automatic_held(lengths, 10, CPU) == 4
@@ -81,13 +82,13 @@ def test_as_many_classes_are_held_as_fit_into_the_share_of_free_memory(monkeypat
 
 
 def test_plenty_of_free_memory_is_not_all_used(monkeypatch):
-    monkeypatch.setattr(class_groups, "free_memory", lambda device: 2**50)
-    assert automatic_held([10] * 100_000, 2**18, CPU) == class_groups.MOST_BYTES // (10 * 2**18)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 2**50)
+    assert automatic_held([10] * 100_000, 2**18, CPU) == memory.MOST_BYTES // (10 * 2**18)
 
 
 def test_free_memory_is_what_the_system_says():
     available = psutil.virtual_memory().available
-    assert class_groups.free_memory(CPU) == pytest.approx(available, rel=0.2)
+    assert memory.free_memory(CPU) == pytest.approx(available, rel=0.2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc can be asked")
@@ -95,11 +96,11 @@ def test_unused_memory_is_handed_back_whenever_the_process_has_grown(monkeypatch
     now, handed_back = {"size": 0}, []
     process = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=now["size"]))
     library = SimpleNamespace(malloc_trim=lambda pad: handed_back.append(now["size"]))
-    monkeypatch.setattr(class_groups, "_resident", 0)
-    monkeypatch.setattr(class_groups.psutil, "Process", lambda: process)
-    monkeypatch.setattr(class_groups.ctypes, "CDLL", lambda name: library)
-    slack = class_groups.SLACK
+    monkeypatch.setattr(memory, "_resident", 0)
+    monkeypatch.setattr(memory.psutil, "Process", lambda: process)
+    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: library)
+    slack = memory.SLACK
     # Half, more than one, hardly more than that, three; then it shrinks, and grows again by more than one.
     for now["size"] in (slack // 2, slack + 1, slack + 2, 3 * slack, slack // 5, 2 * slack):
-        class_groups.return_unused_memory(CPU)
+        memory.return_unused_memory(CPU)
     assert handed_back == [slack + 1, 3 * slack, 2 * slack]
