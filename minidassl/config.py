@@ -1,7 +1,8 @@
 """Default configuration: the keys, values and types that CoOp-family YAML files rely on.
 
 Differences from upstream Dassl: the ``TRAINER`` nodes of its domain-adaptation, domain-generalisation and
-semi-supervised methods are absent, because those methods are. ``DATALOADER.CACHE_GB`` is this project's own.
+semi-supervised methods are absent, because those methods are. ``DATALOADER.CACHE_GB`` is this project's own. Keys stay
+declared where the stand-in lacks the part that they configure, because files set them.
 """
 
 from __future__ import annotations

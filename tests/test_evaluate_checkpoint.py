@@ -75,7 +75,9 @@ def test_a_checkpoint_of_ours_is_evaluated_by_its_sizes(run_train, tmp_path, dat
 def test_what_cannot_be_evaluated_is_named(tmp_path, data_root, backbone, capsys):
     path, model = backbone
     assert evaluate(data_root, tmp_path, path, tmp_path) == 2
-    assert "model-best.pth.tar in" in (errors := capsys.readouterr().err) and "--model-dir" in errors
+    assert (
+        "MultiModalPromptLearner/model-best.pth.tar" in (errors := capsys.readouterr().err) and "--model-dir" in errors
+    )
     folder = tmp_path / "MultiModalPromptLearner"
     folder.mkdir()
     foreign = {"prompt_learner.ctx": torch.zeros(2, 64), "prompt_learner.meta_net.linear1.bias": torch.zeros(4)}
@@ -83,4 +85,4 @@ def test_what_cannot_be_evaluated_is_named(tmp_path, data_root, backbone, capsys
     assert evaluate(data_root, tmp_path, path, tmp_path) == 2
     assert "model.pth.tar-5" in (errors := capsys.readouterr().err) and "meta_net.linear1.bias" in errors
     assert evaluate(data_root, tmp_path, path, tmp_path, "--load-epoch", "7") == 2
-    assert "no model.pth.tar-7" in (errors := capsys.readouterr().err) and "[5]" in errors
+    assert "model.pth.tar-7" in (errors := capsys.readouterr().err) and "[5]" in errors

@@ -113,8 +113,13 @@ def test_a_broken_upstream_gives_way_and_the_reason_is_told(tmp_path):
     assert mixed == "False", "modules of the broken upstream must not stay behind"
 
 
-def test_importing_the_package_prints_nothing():
-    assert run_python("import minidassl") == ""
+def test_importing_the_package_prints_nothing_and_waits_for_no_upstream(tmp_path):
+    upstream = fake_upstream(tmp_path, "print('upstream is loaded')\nclass TrainerX: pass\n")
+    light = "import sys, minidassl.own.files, minidassl.own.run_folder, minidassl.own.optim_defaults"
+    assert run_python(f"{light}; assert 'torch' not in sys.modules", upstream) == ""
+    assert run_python(f"{light}; import dassl.engine, dassl; print(dassl.engine)", upstream).startswith(
+        "upstream is loaded\n<module"
+    )
 
 
 SCRIPT = """

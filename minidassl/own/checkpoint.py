@@ -23,8 +23,8 @@ import torch
 from torch import nn
 
 from . import legacy_pickle
-from .files import copy_whole, write_whole
-from .run_folder import BEST_FILE, POINTER_FILE, CheckpointError, MissingCheckpointError, epoch_file
+from .files import write_whole
+from .run_folder import POINTER_FILE, CheckpointError, MissingCheckpointError, epoch_file
 
 _KEYS = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
 
@@ -35,8 +35,6 @@ _KEYS = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
 def save_checkpoint(
     state: Mapping[str, Any],
     save_dir: str | os.PathLike[str],
-    is_best: bool = False,
-    remove_module_from_keys: bool = True,
     model_name: str = "",
 ) -> None:
     """Write ``state`` to ``<save_dir>/model.pth.tar-<epoch>`` and its name to ``<save_dir>/checkpoint``.
@@ -45,31 +43,23 @@ def save_checkpoint(
 
     Args:
         state: needs ``state_dict`` and ``epoch``. NumPy scalars become Python numbers, subclasses of ``dict`` plain
-            dicts.
+            dicts; names in ``state_dict`` lose the leading ``module.`` that ``DataParallel`` puts before them.
         save_dir: created if missing.
-        is_best: also write a copy called ``model-best.pth.tar``.
-        remove_module_from_keys: strip the leading ``module.`` that ``DataParallel`` puts before names in
-            ``state_dict``.
         model_name: file name to use instead.
 
     Raises:
         CheckpointError: ``state`` holds something other than tensors and plain values. Nothing has been written then.
     """
     plain = _plain(state, "state")
-    if remove_module_from_keys:
-        plain["state_dict"] = OrderedDict(
-            (key[len("module.") :] if key.startswith("module.") else key, value)
-            for key, value in plain["state_dict"].items()
-        )
+    plain["state_dict"] = OrderedDict(
+        (key[len("module.") :] if key.startswith("module.") else key, value)
+        for key, value in plain["state_dict"].items()
+    )
     name = model_name or epoch_file(plain["epoch"])
     path = os.path.join(save_dir, name)
     write_whole(path, lambda file: torch.save(plain, file))
     write_whole(os.path.join(save_dir, POINTER_FILE), f"{name}\n")
     print(f"Checkpoint saved to {path}")
-    if is_best:
-        best = os.path.join(save_dir, BEST_FILE)
-        copy_whole(path, best)
-        print(f'Best checkpoint saved to "{best}"')
 
 
 def _plain(value: Any, where: str) -> Any:

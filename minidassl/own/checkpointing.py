@@ -1,7 +1,7 @@
 """Saving, loading and resuming, such that a run that was stopped and resumed equals one that was not, to the bit.
 
 Every epoch is saved. Beside the weights a file holds optimiser, schedule, gradient scaler, all random generators, the
-best result so far and whatever :meth:`Checkpointing.training_state` adds.
+best result so far and the additions of :meth:`Checkpointing.training_state`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Checkpointing"]
 
 
 class CheckpointingMethods:
-    """What :class:`Checkpointing` and this package's ``TrainerX`` have in common.
+    """The common part of :class:`Checkpointing` and this package's ``TrainerX``.
 
     It relies on ``_models``, ``_optims``, ``_scheds``, ``get_model_names``, ``test``, ``epoch``, ``max_epoch``,
     ``output_dir``, ``best_result`` and ``cfg``, and uses ``scaler`` where there is one.
@@ -73,7 +73,6 @@ class CheckpointingMethods:
         self,
         epoch: int,
         directory: str | os.PathLike[str],
-        is_best: bool = False,
         val_result: float | None = None,
         model_name: str = "",
     ) -> None:
@@ -82,7 +81,6 @@ class CheckpointingMethods:
         Args:
             epoch: 0-based index of the epoch just finished.
             directory: the files go to ``<directory>/<registered name>``.
-            is_best: also write copies called ``model-best.pth.tar``.
             val_result: validation result in percent, for best files.
             model_name: file name used in place of ``model.pth.tar-<epoch + 1>``.
         """
@@ -103,7 +101,7 @@ class CheckpointingMethods:
                 "optimizer": None if optimizer is None else optimizer.state_dict(),
                 "scheduler": None if scheduler is None else scheduler.state_dict(),
             }
-            save_checkpoint({**state, **common}, os.path.join(directory, name), is_best=is_best, model_name=model_name)
+            save_checkpoint({**state, **common}, os.path.join(directory, name), model_name)
 
     def validates(self) -> bool:
         """Whether the epoch just finished is evaluated on the validation split."""
