@@ -12,7 +12,7 @@ from trainers.prompting.errors import InputError
 from . import methods
 from .data import DOMAINS, SOURCE_OF, TARGETS, default_source
 from .methods import BASELINE, METHODS
-from .runs import Chain, Request, Run
+from .runs import Chain, Request, Run, class_options
 from .tables import conclusions, results, studies
 from .tables.results import Results
 
@@ -34,10 +34,9 @@ def base_model(request: Request, classes: str, trains: bool = False, ratio: int 
         released = request.weights and os.path.join(os.path.abspath(request.weights), "base", f"seed{seed}")
         model_dir = released or f"output/base2new/train_base/{learned_set}/{tail}"
     output = f"output/base2new/{'train' if trains else 'test'}_{classes}/{dataset}/{tail}"
-    options = ("DATASET.NUM_SHOTS", str(request.shots), "DATASET.SUBSAMPLE_CLASSES", classes)
     if ratio is not None:
         output = f"output/class_ratio/{ratio}/{dataset}/{tail}"
-        options += ("DATASET.USE_RATIO", "True", "DATASET.SUBSAMPLE_RATIO", str(ratio))
+    options = class_options(request.shots, classes, ratio)
     return Run(request.method, dataset, recipe, seed, output, options, classes, trains, model_dir)
 
 
