@@ -43,9 +43,6 @@ class Request:
     csc: str | None = None
     position: str | None = None
 
-    def but(self, **changes: Any) -> Request:
-        return replace(self, **changes)
-
     def recipe_of(self, family: str, learned: str) -> str:
         """The recipe of a model that learns a data set; `family` is that of `methods.recipe_for`."""
         return self.recipe or methods.recipe_for(self.method, family, learned, self.shots, self.variant)
