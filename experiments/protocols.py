@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from trainers.prompting.errors import InputError
 
 from . import methods
 from .data import DOMAINS, SOURCE_OF, TARGETS, default_source
 from .methods import BASELINE, METHODS
-from .runs import Chain, Request, Run
+from .runs import Chain, Request, Run, class_options
 from .tables import conclusions, results, studies
 from .tables.results import Results
 
@@ -34,10 +34,9 @@ def base_model(request: Request, classes: str, trains: bool = False, ratio: int 
         released = request.weights and os.path.join(os.path.abspath(request.weights), "base", f"seed{seed}")
         model_dir = released or f"output/base2new/train_base/{learned_set}/{tail}"
     output = f"output/base2new/{'train' if trains else 'test'}_{classes}/{dataset}/{tail}"
-    options = ("DATASET.NUM_SHOTS", str(request.shots), "DATASET.SUBSAMPLE_CLASSES", classes)
     if ratio is not None:
         output = f"output/class_ratio/{ratio}/{dataset}/{tail}"
-        options += ("DATASET.USE_RATIO", "True", "DATASET.SUBSAMPLE_RATIO", str(ratio))
+    options = class_options(request.shots, classes, ratio)
     return Run(request.method, dataset, recipe, seed, output, options, classes, trains, model_dir)
 
 
@@ -50,7 +49,7 @@ def base2new(request: Request) -> list[Run]:
     runs = [learned_base(request), base_model(request, "new"), base_model(request, "all")]
     if request.method == BASELINE:
         return runs
-    plain = request.but(method=BASELINE, recipe=methods.baseline_recipe(runs[0].recipe), variant="")
+    plain = replace(request, method=BASELINE, recipe=methods.baseline_recipe(runs[0].recipe), variant="")
     return [*(base_model(plain, classes) for classes in ("base", "new", "all")), *runs]
 
 
@@ -60,7 +59,7 @@ def with_training(request: Request, tests: list[Run]) -> list[Run]:
 
 
 def open_world(request: Request) -> list[Run]:
-    request = request.but(source=SOURCE_OF.get(request.dataset, request.dataset))
+    request = replace(request, source=SOURCE_OF.get(request.dataset, request.dataset))
     return with_training(request, [base_model(request, "all")])
 
 
@@ -100,7 +99,7 @@ def domains(request: Request) -> list[Run]:
     learned = request.dataset
     if learned not in DOMAINS:
         raise InputError(f"dg_test is about models of {' or '.join(DOMAINS)}, not of {learned}; choose one of them.")
-    tests = [request.but(dataset=name, source=learned) for name in DOMAINS[learned]]
+    tests = [replace(request, dataset=name, source=learned) for name in DOMAINS[learned]]
     return [run for test in tests for run in all_classes(test, "cross_dataset")]
 
 
@@ -125,8 +124,8 @@ def transfer(targets: Mapping[str, tuple[str, ...]]) -> Callable[[Request], Chai
             raise InputError(
                 f"--datasets is {source!r}, but here it names what models are trained on: {', '.join(targets)}."
             )
-        tests = [request.but(protocol="xd_test", dataset=target, source=source) for target in targets[source]]
-        return {f" and {len(tests)} targets": (request.but(protocol="xd_train"), *tests)}
+        tests = [replace(request, protocol="xd_test", dataset=target, source=source) for target in targets[source]]
+        return {f" and {len(tests)} targets": (replace(request, protocol="xd_train"), *tests)}
 
     return chains
 
@@ -173,7 +172,7 @@ PROTOCOLS = {
             base2new,
             learns=None,
             table=results.BASE2NEW,
-            chains=lambda request: {"": (request.but(protocol="open_world"), request)},
+            chains=lambda request: {"": (replace(request, protocol="open_world"), request)},
         ),
         Protocol(
             "open_world",
@@ -186,8 +185,8 @@ PROTOCOLS = {
         ),
         Protocol(
             "class_ratio",
-            "train on the base classes, and test that model on as many classes, of which 0, 20, 50, 80 and 100 per "
-            "cent are base classes",
+            "train on the base classes, and test that model on as many classes, of which "
+            f"{', '.join(map(str, RATIOS[:-1]))} and {RATIOS[-1]} per cent are base classes",
             class_ratio,
             learns=None,
             conclusion=conclusions.ratios,
@@ -222,7 +221,7 @@ PROTOCOLS = {
             lambda request: all_classes(request, "few_shot", trains=True, learned=request.dataset),
             flags=COOPS_OWN,
             table=results.FEW_SHOT,
-            chains=lambda request: {f" and {shots} shots": (request.but(shots=shots),) for shots in SHOTS},
+            chains=lambda request: {f" and {shots} shots": (replace(request, shots=shots),) for shots in SHOTS},
         ),
         Protocol(
             "few_shot_test",
@@ -320,7 +319,7 @@ def chains(protocol: Protocol, request: Request) -> list[Chain]:
     recipe = f":{methods.recipe_name(request.variant)}" if request.variant else ""
     name = f"{request.method}{recipe} on {request.dataset} with seed {request.seed}"
     made = []
-    for suffix, requests in protocol.chains(request.but(protocol=protocol.name)).items():
+    for suffix, requests in protocol.chains(replace(request, protocol=protocol.name)).items():
         runs = dict.fromkeys(run for one in requests for run in plan(one) if run.method == request.method)
         made.append(Chain(name + suffix, tuple(runs)))
     return made

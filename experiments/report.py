@@ -28,6 +28,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import yaml
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -110,10 +111,7 @@ def accuracy_bars(table: Table) -> Iterator[Picture]:
         figure, axes = plt.subplots(figsize=(6, 1.2 + 0.5 * len(rows)), layout="constrained")
         for number, (name, shade) in enumerate(zip(names, SHADES)):
             # HM is of averages, and has no spread; nor has what is the same for all seeds.
-            cells = [
-                table.group_cells(row, dataset)[table.columns.index(name)] if name in table.columns else None
-                for row in rows
-            ]
+            cells = [dict(zip(table.columns, table.group_cells(row, dataset))).get(name) for row in rows]
             errors = [(cell.spread or math.nan) if cell else math.nan for cell in cells]
             lengths = [table.means(row, dataset)[number] for row in rows]
             places = [place + 0.27 * (number - 1) for place in range(len(rows))]
@@ -214,9 +212,19 @@ def gates(found: Collection) -> Iterator[Picture]:
         yield gate_training(*key, records)
 
 
-def gate_layers(method: str, dataset: str, shots: str, records: Sequence[Record]) -> Picture:
+def both_towers(title: str, ylabel: str, xlabel: str) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a picture of each tower."""
     figure, both = plt.subplots(1, 2, figsize=(8, 3.5), sharey=True, layout="constrained")
-    for axes, tower in zip(both, ("text", "vision")):
+    for axes in both:
+        axes.set_xlabel(xlabel)
+    both[0].set_ylabel(ylabel)
+    figure.suptitle(title)
+    return figure, dict(zip(("text", "vision"), both))
+
+
+def gate_layers(method: str, dataset: str, shots: str, records: Sequence[Record]) -> Picture:
+    figure, both = both_towers(f"{method} on {dataset}, {shots}", "weight of the layer's own prompts", "layer")
+    for tower, axes in both.items():
         layers = sorted({row["layer"] for record in records for row in record.data["gates"] if row["tower"] == tower})
         for number, record in enumerate(records):
             rows = {row["layer"]: row for row in record.data["gates"] if row["tower"] == tower}
@@ -229,11 +237,8 @@ def gate_layers(method: str, dataset: str, shots: str, records: Sequence[Record]
             axes.axhspan(start, end, color="#D55E00", alpha=0.15)
         axes.set_title(f"{tower}: over {'classes' if tower == 'text' else 'images'}")
         axes.set_xticks(layers)
-        axes.set_xlabel("layer")
         axes.set_ylim(0, 1)
         axes.grid(axis="y", alpha=0.3)
-    both[0].set_ylabel("weight of the layer's own prompts")
-    figure.suptitle(f"{method} on {dataset}, {shots}")
     caption = (
         f"Gates of {method} on {dataset}, {shots}, one mark a seed: mean, standard deviation (coloured) and range "
         "(grey) over classes or images. Shaded: saturated."
@@ -242,8 +247,9 @@ def gate_layers(method: str, dataset: str, shots: str, records: Sequence[Record]
 
 
 def gate_training(method: str, dataset: str, classes: str, shots: str, records: Sequence[Record]) -> Picture:
-    figure, both = plt.subplots(1, 2, figsize=(8, 3.5), sharey=True, layout="constrained")
-    for axes, tower in zip(both, ("text", "vision")):
+    title = f"{method} on {dataset}, {classes} classes, {shots}"
+    figure, both = both_towers(title, "mean gate of the last batch", "epoch")
+    for tower, axes in both.items():
         names = [name for name in records[0].data["gate_history"][0] if name.startswith(tower)]
         # From dark to light by depth, as many as there are.
         shades = plt.get_cmap("viridis")([place / max(1, len(names)) for place in range(len(names))])
@@ -253,11 +259,8 @@ def gate_training(method: str, dataset: str, classes: str, shots: str, records: 
                 label = f"layer {name.split()[1]}" if number == 0 else None
                 axes.plot(range(1, len(values) + 1), values, color=shade, label=label, linewidth=1)
         axes.set_title(tower)
-        axes.set_xlabel("epoch")
         axes.grid(alpha=0.3)
-    figure.legend(*both[1].get_legend_handles_labels(), loc="outside right center", frameon=False)
-    both[0].set_ylabel("mean gate of the last batch")
-    figure.suptitle(f"{method} on {dataset}, {classes} classes, {shots}")
+    figure.legend(*both["vision"].get_legend_handles_labels(), loc="outside right center", frameon=False)
     caption = (
         f"Gates of {method} while it trains on {classes} classes of {dataset}, {shots}: one line a seed and layer."
     )

@@ -43,9 +43,6 @@ class Request:
     csc: str | None = None
     position: str | None = None
 
-    def but(self, **changes: Any) -> Request:
-        return replace(self, **changes)
-
     def recipe_of(self, family: str, learned: str) -> str:
         """The recipe of a model that learns a data set; `family` is that of `methods.recipe_for`."""
         return self.recipe or methods.recipe_for(self.method, family, learned, self.shots, self.variant)
@@ -54,6 +51,40 @@ class Request:
     def row(self) -> str:
         """The method and its variant, as tables name them."""
         return methods.row_name(self.method, self.variant)
+
+
+def train_command(
+    trainer: str,
+    dataset: str,
+    recipe: str,
+    seed: int | None,
+    output: str,
+    *,
+    trains: bool,
+    model_dir: str | None = None,
+    data: str | None = None,
+    options: Sequence[str] = (),
+) -> list[str]:
+    """A command line of train.py, from the repository's root; `options` stand at its end."""
+    return [
+        *(sys.executable, "train.py"),
+        *(("--root", data) if data else ()),
+        *(("--seed", str(seed)) if seed is not None else ()),
+        *("--trainer", trainer),
+        *("--dataset-config-file", f"configs/datasets/{dataset}.yaml"),
+        *("--config-file", methods.config_file(trainer, recipe)),
+        *("--output-dir", output),
+        *(() if trains else ("--eval-only",)),
+        *(("--model-dir", model_dir) if model_dir else ()),
+        *options,
+    ]
+
+
+def class_options(shots: int, classes: str, ratio: int | None = None) -> tuple[str, ...]:
+    """KEY VALUE pairs for classes, "base", "new" or "all"; with a ratio, that per cent of them are base classes."""
+    options = ("DATASET.NUM_SHOTS", str(shots), "DATASET.SUBSAMPLE_CLASSES", classes)
+    mixed = ("DATASET.USE_RATIO", "True", "DATASET.SUBSAMPLE_RATIO", str(ratio))
+    return options if ratio is None else options + mixed
 
 
 @dataclass(frozen=True)
@@ -96,20 +127,14 @@ class Run:
 
     def command(self, data: str | None, extra: Sequence[str], force: bool = False) -> list[str]:
         """The command line, from the repository's root."""
-        return [
-            *(sys.executable, "train.py"),
-            *(("--root", data) if data else ()),
-            *(("--seed", str(self.seed)) if self.seed is not None else ()),
-            *("--trainer", self.trainer),
-            *("--dataset-config-file", f"configs/datasets/{self.dataset}.yaml"),
-            *("--config-file", methods.config_file(self.trainer, self.recipe)),
-            *("--output-dir", self.output),
-            *(() if self.trains else ("--eval-only",)),
-            *(("--model-dir", self.model_dir) if self.model_dir else ()),
-            *(["--force"] if force and self.trains else []),
-            *extra,
-            *self.options,
-        ]
+        flags = [*(["--force"] if force and self.trains else []), *extra, *self.options]
+        return train_command(
+            *(self.trainer, self.dataset, self.recipe, self.seed, self.output),
+            trains=self.trains,
+            model_dir=self.model_dir,
+            data=data,
+            options=flags,
+        )
 
     def result(self) -> dict[str, Any]:
         """Its record.

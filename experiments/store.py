@@ -23,6 +23,7 @@ from trainers.records import RESULT, differences
 
 from . import ROOT, methods
 from .data import config_name
+from .runs import class_options, train_command
 
 _NUMBER, _COUNT, _TEXT = {"type": "number"}, {"type": "integer", "minimum": 0}, {"type": "string"}
 
@@ -203,19 +204,16 @@ class Record:
     @property
     def command(self) -> str:
         """The train.py command of this run, from the repository's root."""
-        data, chosen = self.data, self.data["configuration"].get("DATASET", {})
-        words = ["python", "train.py", "--seed", data["seed"], "--trainer", data["trainer"]]
-        words += ["--dataset-config-file", f"configs/datasets/{config_name(data['dataset']) or data['dataset']}.yaml"]
-        words += ["--config-file", methods.config_file(data["trainer"], data["recipe"])]
-        words += ["--output-dir", self.path.parent]
-        if not data["trained"]:
-            words += ["--eval-only", *(("--model-dir", data["model_dir"]) if data.get("model_dir") else ())]
-        words += ["DATASET.NUM_SHOTS", data["shots"], "DATASET.SUBSAMPLE_CLASSES", data["classes"]]
-        if self.base_share is not None:
-            words += ["DATASET.USE_RATIO", True, "DATASET.SUBSAMPLE_RATIO", chosen["SUBSAMPLE_RATIO"]]
-        for key, value in self.overrides.items():
-            words += [key, value]
-        return shlex.join(map(str, words))
+        data = self.data
+        overrides = [str(word) for pair in self.overrides.items() for word in pair]
+        command = train_command(
+            *(data["trainer"], config_name(data["dataset"]) or data["dataset"], data["recipe"], data["seed"]),
+            str(self.path.parent),
+            trains=data["trained"],
+            model_dir=None if data["trained"] else data.get("model_dir"),
+            options=[*class_options(data["shots"], data["classes"], self.base_share), *overrides],
+        )
+        return shlex.join(["python", *command[1:]])
 
 
 @dataclass

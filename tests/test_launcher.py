@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -85,20 +84,10 @@ def test_force_trains_again_and_leaves_evaluations_as_they_are(capsys):
     assert [run.force for run in runs] == [not run.eval_only for run in runs]
 
 
-def test_the_baseline_has_the_backbone_of_the_method(capsys):
-    runs = commands(["base2new", "BMIP", "eurosat", "1", "tiny", "--data", "/d"], capsys)
-    assert all(train.parse_args(run).config_file.endswith("/tiny.yaml") for run in runs)
-
-
 def test_a_run_without_a_test_has_no_table(tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
     with pytest.raises(InputError, match="no tested result"):
         conclusions.accuracies(plan("base2new", "BMIP", "digits"))
-
-
-def test_options_behind_the_arguments_go_to_train_py(capsys):
-    (command,) = commands(["base2new_train", "BMIP", "digits", "1", "--resume", "/r"], capsys)
-    assert train.parse_args(command).resume == "/r"
 
 
 def test_every_method_has_its_recipes():
@@ -119,45 +108,24 @@ def test_every_trainer_has_a_method():
     assert ours == {method.trainer for method in METHODS.values()}
 
 
-# The published configurations: protocol, method, data set, further arguments, configuration.
-PROMPTSRC, PROMPTSRC_FEW_SHOT = "vit_b16_c2_ep20_batch4_4+4ctx", "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"
-STACKED, COPROMPT_BMIP = "vit_b16_c2_ep20_batch4_2ctx", "vit_b16_ep8_batch4_2ctx"
-MAPLE, IVLP = "vit_b16_c2_ep5_batch4_2ctx", "vit_b16_c2_ep5_batch4_2+2ctx"
-LANGUAGE = "vit_b16_c2_ep5_batch4_4ctx_language_only"
-BMIP, COCOOP, VPT = "vit_b16_c2_ep10_batch4_2ctx", "vit_b16_c4_ep10_batch1_ctxv1", "vit_b16_c2_ep5_batch4_4"
-DEFAULTS = [
-    *(
-        (protocol, method, dataset, "", cfg)
-        for protocol, dataset in (("base2new_train", "dtd"), ("base2new_test", "imagenet"), ("xd_test", "dtd"))
-        for method, cfg in (("BMIP", BMIP), ("CoCoOp", COCOOP), ("VPT", VPT), ("IVLP", IVLP))
-    ),
-    ("base2new_train", "LanguagePrompting", "dtd", "", LANGUAGE),
-    ("base2new_train", "MaPLe", "imagenet", "", MAPLE),
-    ("xd_train", "MaPLe", "imagenet", "", f"{MAPLE}_cross_datasets"),
-    ("base2new_train", "CoOp", "dtd", "", "vit_b16_ctxv1"),
-    ("base2new_train", "CoOp", "imagenet", "", "vit_b16_ep50_ctxv1"),
-    ("xd_train", "CoOp", "imagenet", "", "vit_b16_ep50_ctxv1"),
-    *(
-        ("few_shot", "CoOp", "dtd", f"--shots {shots}", cfg)
-        for shots, cfg in ((1, "rn50_ep50"), (2, "rn50_ep100"), (4, "rn50_ep100"), (8, "rn50"), (16, "rn50"))
-    ),
-    ("few_shot", "CoOp", "imagenet", "", "rn50_ep50"),
-    ("few_shot_test", "CoOp", "imagenetv2", "", "rn50_ep50"),
-    ("few_shot", "MaPLe", "dtd", "", MAPLE),
-    ("zeroshot", "ZeroshotCLIP", "dtd", "", "vit_b16"),
-    ("zeroshot", "ZeroshotCLIP2", "digits", "", "tiny"),
-    ("base2new_train", "LanguagePrompting", "digits", "", "tiny_language_only"),
-    ("few_shot", "CoOp", "symbols", "", "tiny"),
-    ("xd_test", "MaPLe", "symbols_tilt", "", "tiny"),
-    ("xd_test", "MaPLe", "dtd", "--source symbols", "tiny"),
-]
-
-
-@pytest.mark.parametrize("protocol, method, dataset, arguments, cfg", DEFAULTS)
-def test_defaults_are_the_published_configurations(protocol, method, dataset, arguments, cfg, capsys):
-    runs = commands([protocol, method, dataset, "--data", "/d", *arguments.split()], capsys)
-    trainer = METHODS[method].trainer
-    assert {train.parse_args(run).config_file for run in runs} == {f"configs/trainers/{trainer}/{cfg}.yaml"}
+@pytest.mark.parametrize(
+    "arguments, recipe",
+    [
+        *(
+            (f"few_shot CoOp dtd --shots {shots}", f"CoOp/{recipe}")
+            for shots, recipe in ((1, "rn50_ep50"), (2, "rn50_ep100"), (4, "rn50_ep100"), (8, "rn50"), (16, "rn50"))
+        ),
+        ("few_shot_test CoOp imagenetv2", "CoOp/rn50_ep50"),
+        ("base2new_train CoPrompt dtd", "CoPrompt/coprompt_dtd"),
+        ("xd_test MaPLe dtd", "MaPLe/vit_b16_c2_ep5_batch4_2ctx_cross_datasets"),
+        ("xd_test MaPLe dtd --source symbols", "MaPLe/tiny"),
+        ("xd_test MaPLe:consistency dtd", "MaPLe/vit_b16_c2_ep5_batch4_2ctx_consistency"),
+        ("xd_train LanguagePrompting symbols", "IVLP/tiny_language_only"),
+    ],
+)
+def test_the_recipe_is_that_of_method_protocol_shots_and_learned_data_set(arguments, recipe, capsys):
+    planned = commands([*arguments.split(), "--data", "/d"], capsys)
+    assert {train.parse_args(run).config_file for run in planned} == {f"configs/trainers/{recipe}.yaml"}
 
 
 def test_the_control_and_other_backbones_have_their_zero_shot_clip(capsys):
@@ -258,115 +226,34 @@ def test_a_failing_run_stops_the_protocol_and_shows_why(capsys, monkeypatch):
     assert "no luck" in captured.err and "open-world" not in captured.out
 
 
-# CoOp's and MaPLe's commands: wrapper, arguments, output folders, what the commands hold and do not hold.
-NCTX = "TRAINER.COOP.N_CTX {} TRAINER.COOP.CSC {} TRAINER.COOP.CLASS_TOKEN_POSITION {}"
-WRAPPERS = [
-    (
-        "coop/main",
-        "caltech101 rn50_ep100 middle 16 4 True",
-        [f"caltech101/CoOp/rn50_ep100_4shots/nctx16_cscTrue_ctpmiddle/seed{seed}" for seed in (1, 2, 3)],
-        [f"{NCTX.format(16, True, 'middle')} DATASET.NUM_SHOTS 4"],
-        ["SUBSAMPLE", "--eval-only"],
-    ),
-    (
-        "coop/eval",
-        "imagenetv2 rn50_ep50",
-        [f"evaluation/CoOp/rn50_ep50_16shots/nctx16_cscFalse_ctpend/imagenetv2/seed{seed}" for seed in (1, 2, 3)],
-        [
-            "--eval-only --model-dir output/imagenet/CoOp/rn50_ep50_16shots/nctx16_cscFalse_ctpend/seed",
-            NCTX.format(16, False, "end"),
-        ],
-        ["NUM_SHOTS", "--load-epoch"],
-    ),
-    *(
-        (
-            f"{folder}/zeroshot",
-            "dtd rn101",
-            ["ZeroshotCLIP/rn101/dtd"],
-            ["--trainer ZeroshotCLIP", "ZeroshotCLIP/rn101.yaml", "--eval-only"],
-            ["--seed", "--model-dir", "DATASET."],
-        )
-        for folder in ("coop", "zsclip")
-    ),
-    (
-        "cocoop/xd_train",
-        "2",
-        [f"imagenet/CoCoOp/{COCOOP}_16shots/seed2"],
-        ["imagenet.yaml", "DATASET.NUM_SHOTS 16"],
-        ["SUBSAMPLE", "--eval-only"],
-    ),
-    (
-        "maple/reproduce_maple_xd",
-        "dtd 1 WEIGHTS",
-        [f"evaluation/MaPLe/{MAPLE}_cross_datasets_16shots/dtd/seed1"],
-        ["--eval-only --model-dir WEIGHTS/seed1", "DATASET.NUM_SHOTS 16"],
-        ["SUBSAMPLE"],
-    ),
-]
-for folder, suffix, trainer, base2new, transfer in (
-    ("bmip", "", "BMIP", BMIP, BMIP),
-    ("cocoop", "", "CoCoOp", COCOOP, COCOOP),
-    ("maple", "_maple", "MaPLe", MAPLE, f"{MAPLE}_cross_datasets"),
-    ("vpt", "_vpt", "VPT", VPT, VPT),
-    ("independent-vlp", "_ivlp", "IVLP", IVLP, IVLP),
-    ("language-prompting", "_lp", "IVLP", LANGUAGE, LANGUAGE),
-    ("promptsrc", "", "PromptSRC", PROMPTSRC, f"{PROMPTSRC}_cross_datasets"),
-    ("coprompt", "_coprompt", "CoPrompt", "coprompt_dtd", "coprompt_imagenet"),
-    ("promptsrc_bmip", "", "PromptSRC_BMIP", STACKED, f"{STACKED}_cross_datasets"),
-    ("coprompt_bmip", "", "CoPrompt_BMIP", COPROMPT_BMIP, COPROMPT_BMIP),
+# The field's command lines, and the launcher's words for them.
+WRAPPERS = {
+    "coop/main caltech101 rn50 middle 16 4 True": "few_shot CoOp caltech101 --cfg rn50 --position middle --n-ctx 16 "
+    "--shots 4 --csc True",
+    "coop/eval imagenetv2 rn50_ep50": "few_shot_test CoOp imagenetv2 --cfg rn50_ep50",
+    "coop/zeroshot dtd rn101": "zeroshot ZeroshotCLIP dtd --cfg rn101",
+    "zsclip/zeroshot dtd rn101": "zeroshot ZeroshotCLIP dtd --cfg rn101",
+    "cocoop/xd_train 2": "xd_train CoCoOp imagenet 2",
+    "maple/reproduce_maple_xd dtd 1 /w": "reproduce_xd MaPLe dtd 1 --weights /w",
+    "promptsrc/few_shot dtd 4": "few_shot PromptSRC dtd --shots 4",
+    "promptsrc/reproduce_base2novel_setting dtd 1 /w": "reproduce PromptSRC dtd 1 --weights /w",
+    "promptsrc/reproduce_xd dtd 1 /w": "reproduce_xd PromptSRC dtd 1 --weights /w",
+    "promptsrc/reproduce_few_shot dtd 4 /w": "reproduce_few_shot PromptSRC dtd --shots 4 --weights /w/4shot",
+}
+for folder, suffix, method in (
+    *(("bmip", "", "BMIP"), ("cocoop", "", "CoCoOp"), ("maple", "_maple", "MaPLe"), ("vpt", "_vpt", "VPT")),
+    *(("independent-vlp", "_ivlp", "IVLP"), ("language-prompting", "_lp", "LanguagePrompting")),
+    *(("promptsrc", "", "PromptSRC"), ("coprompt", "_coprompt", "CoPrompt")),
+    *(("promptsrc_bmip", "", "PromptSRC_BMIP"), ("coprompt_bmip", "", "CoPrompt_BMIP")),
 ):
-    tail = f"dtd/shots_16/{trainer}/{base2new}/seed3"
-    named, shots = f"--trainer {trainer}", "DATASET.NUM_SHOTS 16"
-    base, new = (f"{shots} DATASET.SUBSAMPLE_CLASSES {classes}" for classes in ("base", "new"))
-    learned = f"imagenet/{trainer}/{transfer}_16shots/seed3"
-    tested = f"evaluation/{trainer}/{transfer}_16shots/dtd/seed3"
-    evaluates = "--eval-only --model-dir output/"
-    rows = {
-        "base2new_train": ("dtd 3", [f"base2new/train_base/{tail}"], [named, base], ["--eval-only"]),
-        "base2new_test": (
-            "dtd 3",
-            [f"base2new/test_new/{tail}"],
-            [named, new, f"{evaluates}base2new/train_base/{tail}"],
-            ["--load-epoch"],
-        ),
-        "xd_train": ("imagenet 3", [learned], [named, shots, "imagenet.yaml"], ["--eval-only", "SUBSAMPLE"]),
-        "xd_test": ("dtd 3", [tested], [named, evaluates + learned], ["DATASET.", "--load-epoch"]),
-        "reproduce": (
-            "dtd 3 WEIGHTS",
-            [f"base2new/test_base/{tail}", f"base2new/test_new/{tail}"],
-            [named, "--eval-only --model-dir WEIGHTS/base/seed3", f"{shots} DATASET.SUBSAMPLE_CLASSES "],
-            ["--load-epoch"],
-        ),
-    }
-    if folder == "cocoop":
-        # Its own row is above.
-        del rows["xd_train"]
-    if folder == "promptsrc":
-        few_shot = f"{PROMPTSRC_FEW_SHOT}_late"
-        rows["few_shot"] = (
-            "dtd 4",
-            [f"dtd/PromptSRC/{few_shot}_4shots/seed{seed}" for seed in (1, 2, 3)],
-            [named, "DATASET.NUM_SHOTS 4"],
-            ["SUBSAMPLE", "--eval-only"],
-        )
-        rows["reproduce_base2novel_setting"] = rows["reproduce"]
-        rows["reproduce_xd"] = (
-            "dtd 1 WEIGHTS",
-            [f"evaluation/PromptSRC/{transfer}_16shots/dtd/seed1"],
-            ["--eval-only --model-dir WEIGHTS/seed1", shots],
-            ["SUBSAMPLE"],
-        )
-        rows["reproduce_few_shot"] = (
-            "dtd 4 WEIGHTS",
-            [f"evaluation/PromptSRC/{few_shot}_4shots/dtd/seed{seed}" for seed in (1, 2, 3)],
-            ["--eval-only --model-dir WEIGHTS/4shot/seed", "DATASET.NUM_SHOTS 4"],
-            ["SUBSAMPLE"],
-        )
-    if folder not in ("maple", "vpt", "independent-vlp", "language-prompting"):
-        del rows["reproduce"]
-    WRAPPERS += [(f"{folder}/{name}{suffix}", *row) for name, row in rows.items()]
+    for protocol in ("base2new_train", "base2new_test", "xd_train", "xd_test"):
+        if (folder, protocol) != ("cocoop", "xd_train"):  # above
+            WRAPPERS[f"{folder}/{protocol}{suffix} dtd 3"] = f"{protocol} {method} dtd 3"
+    if suffix and folder != "coprompt":
+        WRAPPERS[f"{folder}/reproduce{suffix} dtd 3 /w"] = f"reproduce {method} dtd 3 --weights /w"
 
 
+BMIP, MAPLE = "vit_b16_c2_ep10_batch4_2ctx", "vit_b16_c2_ep5_batch4_2ctx"
 OTHER_PROTOCOLS = {
     "open_world BMIP dtd 3": [
         f"base2new/{folder}/dtd/shots_16/BMIP/{BMIP}/seed3" for folder in ("train_base", "test_all")
@@ -409,40 +296,20 @@ def wrapper_call(tmp_path):
     return call
 
 
-@pytest.mark.parametrize("wrapper, arguments, outputs, held, absent", WRAPPERS, ids=[row[0] for row in WRAPPERS])
-def test_the_fields_command_lines_have_the_fields_effect(
-    wrapper, arguments, outputs, held, absent, wrapper_call, capsys, tmp_path
-):
-    weights = tmp_path / "weights"
-    for folder in ("base/seed3", "seed1", *(f"4shot/seed{seed}" for seed in (1, 2, 3))):
-        (weights / folder).mkdir(parents=True)
-    done = wrapper_call(wrapper, *arguments.replace("WEIGHTS", str(weights)).split())
-    script, *words = shlex.split(done.stdout)
-    assert done.returncode == 0 and script == "scripts/launch.py"
-    runs = commands([*words, "--data", "/d"], capsys)
-    assert [train.parse_args(run).output_dir for run in runs] == [f"output/{output}" for output in outputs]
-    for run in runs:
-        args = train.parse_args(run)
-        assert (ROOT / args.config_file).is_file() and (ROOT / args.dataset_config_file).is_file()
-        line = " ".join(run).replace(str(weights), "WEIGHTS")
-        assert all(text in line for text in held) and not any(text in line for text in absent)
-    if "reproduce" in wrapper and len(runs) == 2:
-        assert [run[-1] for run in runs] == ["base", "new"]
+@pytest.mark.parametrize("line", WRAPPERS)
+def test_the_fields_command_lines_are_the_launchers_and_pass_further_flags_on(line, wrapper_call):
+    wrapper, *arguments = line.split()
+    assert os.access(ROOT / f"scripts/{wrapper}.sh", os.X_OK)
+    further = ["--resume", "/r", "OPTIM.MAX_EPOCH", "3", "--dry-run"]
+    done = wrapper_call(wrapper, *arguments, *further)
+    assert done.stdout.split() == ["scripts/launch.py", *WRAPPERS[line].split(), *further]
 
 
 def test_every_wrapper_is_in_the_table():
     # Those of the plugin work in another checkout, with its train.py.
     paths = (path for path in ROOT.glob("scripts/*/*.sh") if path.parent.name != "plugin")
     there = {str(path.relative_to(ROOT / "scripts").with_suffix("")) for path in paths}
-    assert there == {row[0] for row in WRAPPERS}
-
-
-@pytest.mark.parametrize("wrapper", [row[0] for row in WRAPPERS])
-def test_wrappers_can_be_executed_and_pass_further_flags_on(wrapper, wrapper_call):
-    arguments = next(row[1] for row in WRAPPERS if row[0] == wrapper)
-    assert os.access(ROOT / f"scripts/{wrapper}.sh", os.X_OK)
-    done = wrapper_call(wrapper, *arguments.split(), "--resume", "/r", "OPTIM.MAX_EPOCH", "3", "--dry-run")
-    assert done.stdout.endswith(" --resume /r OPTIM.MAX_EPOCH 3 --dry-run\n")
+    assert there == {line.split()[0] for line in WRAPPERS}
 
 
 @pytest.mark.parametrize("wrapper", ["coop/main", "coop/eval", "zsclip/zeroshot", "maple/reproduce_maple"])

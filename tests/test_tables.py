@@ -250,6 +250,12 @@ def test_a_file_for_one_data_set_is_the_method_itself(tmp_path, capsys):
     assert [name for name in headers if "average" in name][0] == "average of 2/11 base"
 
 
+def test_method_and_variant_of_a_record_count_where_they_are_there(tmp_path, capsys):
+    pair(tmp_path, 80.0, 60.0, recipe="some_recipe", method="LanguagePrompting", variant="")
+    pair(tmp_path, 70.0, 60.0, recipe="some_recipe_of_mine", method="BMIP", variant="relative_gate", dataset="Symbols")
+    assert list(rows(tmp_path, capsys, "base2new")[1]) == ["LanguagePrompting", "BMIP, relative gate"]
+
+
 def test_two_configuration_files_in_one_cell_are_two_rows(tmp_path, capsys):
     for recipe in ("vit_b16_c2_ep5_batch4_2ctx", "vit_b16_c2_ep5_batch4_2ctx_cross_datasets"):
         pair(tmp_path / recipe, 80.0, 60.0, recipe=recipe, backbone="ViT-B/16")

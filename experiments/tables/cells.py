@@ -131,33 +131,26 @@ class Table:
 
     def means(self, row: str, group: str) -> list[float | None]:
         """The group's columns, HM included; None where one is missing."""
-        means = [cell and cell.mean for cell in self.group_cells(row, group)]
-        if self.harmonic:
-            means.insert(2, None if None in means[:2] else harmonic_mean(*means[:2]))
-        return means
+        return self._with_harmonic([cell and cell.mean for cell in self.group_cells(row, group)])
+
+    def _with_harmonic(self, means: list[float | None]) -> list[float | None]:
+        if not self.harmonic:
+            return means
+        return [*means[:2], None if None in means[:2] else harmonic_mean(*means[:2]), *means[2:]]
 
     def averages(self, row: str) -> list[float | None]:
         """Over the groups, and the harmonic mean of these averages; None where any group is missing."""
         columns = zip(*(self.means(row, group) for group in self.averaged_groups))
         averages = [None if None in values else statistics.fmean(values) for values in columns]
-        if self.harmonic and None not in averages[:2]:
-            averages.insert(3, averages[2])
-            averages[2] = harmonic_mean(*averages[:2])
-        elif self.harmonic:
-            averages.insert(3, None)
-        return averages
+        return self._with_harmonic(averages)
 
     @property
     def group_columns(self) -> list[str]:
-        names = list(self.columns)
-        if self.harmonic:
-            names.insert(2, "HM")
-        return names
+        return [*self.columns[:2], "HM", *self.columns[2:]] if self.harmonic else [*self.columns]
 
     @property
     def average_columns(self) -> list[tuple[str, str]]:
-        groups = self.averaged_groups
-        ours = [group for group in groups if config_name(group) in self.planned]
+        ours = [group for group in self.averaged_groups if config_name(group) in self.planned]
         whole = len(ours) in (0, len(self.planned))
         names = self.group_columns
         if self.harmonic:
@@ -170,10 +163,8 @@ class Table:
         rows: dict[str, list[tuple[float | None, Cell | None]]] = {row: [] for row in self.rows}
         for row, line in rows.items():
             for group in self.groups:
-                cells = self.group_cells(row, group)
-                if self.harmonic:
-                    cells.insert(2, None)
-                line += zip(self.means(row, group), cells)
+                cells = dict(zip(self.columns, self.group_cells(row, group)))
+                line += zip(self.means(row, group), map(cells.get, self.group_columns))
             if self.averaged_groups:
                 line += [(average, None) for average in self.averages(row)]
         return headers + (self.average_columns if self.averaged_groups else []), rows
