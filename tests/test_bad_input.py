@@ -46,7 +46,7 @@ BAD_VALUES = [
 ]
 # What is Dassl's (loaders, optimiser), or concerns the data set, is refused while the run is built.
 BAD_LATER = [
-    ([f"{PAPER}N_CTX", "80"], ["N_CTX", "77 tokens"]),
+    ([f"{PAPER}N_CTX", "80"], ["77 tokens", "the keys of TRAINER.BMIP"]),
     (["OPTIM.NAME", "adamm"], ["OPTIM.NAME", "adamm", "adamw"]),
     (["OPTIM.LR_SCHEDULER", "cos"], ["OPTIM.LR_SCHEDULER", "cos", "cosine"]),
     (["OPTIM.WARMUP_TYPE", "slow"], ["OPTIM.WARMUP_TYPE", "slow", "constant"]),

@@ -55,7 +55,8 @@ class IVLPConfig(Settings):
     def check(self) -> None:
         if (self.vision_length == 0) != (self.vision_depth == 0):
             raise self.error(
-                "{vision_length} is {} and {vision_depth} is {}; set both to 0 for a tower without prompts, or neither.",
+                "{vision_length} is {} and {vision_depth} is {}; set both to 0 for a tower without prompts, or "
+                "neither.",
                 *(self.vision_length, self.vision_depth),
             )
 
