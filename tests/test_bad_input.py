@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+from trainers.prompting.errors import InputError
+from trainers.prompting.objectives.objective import RunFacts
+from trainers.prompting.objectives.self_regulation import SelfRegulation, SelfRegulationConfig
+
 PAPER = "TRAINER.BMIP."
+SRC, CO = "TRAINER.PROMPTSRC.", "TRAINER.CoPrompt."
+MEAN = [f"{SRC}GPA_MEAN", "1"]
 BAD_VALUES = [
     (["MODEL.BACKBONE.NAME", "RN50"], ["MODEL.BACKBONE.NAME", "RN50", "ResNet", "ViT-B/16"]),
     (["MODEL.BACKBONE.NAME", "ViT-B/17"], ["MODEL.BACKBONE.NAME", "ViT-B/17", "ViT-B/16", "tiny"]),
@@ -46,7 +54,7 @@ BAD_VALUES = [
 ]
 # What is Dassl's (loaders, optimiser), or concerns the data set, is refused while the run is built.
 BAD_LATER = [
-    ([f"{PAPER}N_CTX", "80"], ["N_CTX", "77 tokens"]),
+    ([f"{PAPER}N_CTX", "80"], ["77 tokens", "the keys of TRAINER.BMIP"]),
     (["OPTIM.NAME", "adamm"], ["OPTIM.NAME", "adamm", "adamw"]),
     (["OPTIM.LR_SCHEDULER", "cos"], ["OPTIM.LR_SCHEDULER", "cos", "cosine"]),
     (["OPTIM.WARMUP_TYPE", "slow"], ["OPTIM.WARMUP_TYPE", "slow", "constant"]),
@@ -152,3 +160,134 @@ def test_a_checkpoint_of_another_prompt_length_names_the_shapes(run_train, tmp_p
         "--eval-only", "--model-dir", str(run.folder), folder=tmp_path / "e", options=["TRAINER.BMIP.N_CTX", "3"]
     )
     assert other.status == 2 and "text_prompts has 3 layers of 2 tokens" in other.errors
+
+
+# Of PromptSRC's self-regulation, and of CoPrompt's consistency.
+BAD_FOR_OBJECTIVES = {
+    "self_regulation": [
+        ([f"{SRC}TEXT_LOSS_WEIGHT", "-1"], [f"{SRC}TEXT_LOSS_WEIGHT", "-1", "0.0 or more"]),
+        ([f"{SRC}IMAGE_LOSS_WEIGHT", "1e999"], [f"{SRC}IMAGE_LOSS_WEIGHT", "inf", "a finite number"]),
+        ([f"{SRC}TEACHER_SENTENCES", "70"], [f"{SRC}TEACHER_SENTENCES", "70", "60, 80"]),
+        ([f"{SRC}GPA_STD", "1e-200"], [f"{SRC}GPA_STD", "1e-200", "1e-06 or more"]),
+        (["DATALOADER.K_TRANSFORMS", "2"], ["DATALOADER.K_TRANSFORMS", "2", "1 views"]),
+    ],
+    "consistency": [
+        (["TRAINER.W", "-1"], ["TRAINER.W", "-1", "0.0 or more"]),
+        (["TRAINER.DISTILL", "kl"], ["TRAINER.DISTILL", "'kl'", "cosine, mse"]),
+        ([f"{CO}IMAGE_ADAPTER_SHARE", "1.5"], [f"{CO}IMAGE_ADAPTER_SHARE", "1.5", "between 0.0 and 1.0"]),
+        ([f"{CO}TEXT_ADAPTER_SHARE", "-0.1"], [f"{CO}TEXT_ADAPTER_SHARE", "-0.1", "between 0.0 and 1.0"]),
+        (["DATALOADER.K_TRANSFORMS", "3"], ["DATALOADER.K_TRANSFORMS", "3", "2 views"]),
+    ],
+}
+# A method of that name with all values; a stack and a method that is told its objective with the first.
+CASES = [
+    pytest.param(trainer, options, words, id=f"{trainer}-{' '.join(options)}")
+    for objective, trainers in {
+        "self_regulation": ["PromptSRC", "PromptSRC_BMIP"],
+        "consistency": ["CoPrompt"],
+    }.items()
+    for trainer in trainers
+    for options, words in BAD_FOR_OBJECTIVES[objective][: None if trainer == trainers[0] else 1]
+]
+CASES += [
+    pytest.param("MaPLe", ["TRAINER.OBJECTIVE", objective, *values[0][0]], values[0][1], id=f"MaPLe-{objective}")
+    for objective, values in BAD_FOR_OBJECTIVES.items()
+]
+CASES.append(pytest.param("BMIP", ["DATALOADER.K_TRANSFORMS", "3"], ["K_TRANSFORMS", "3", "1 views"], id="BMIP-views"))
+
+
+@pytest.mark.parametrize("trainer, options, words", CASES)
+def test_bad_values_of_objectives_are_refused_before_data_is_read(run_train, no_data, trainer, options, words):
+    assert_refused(run_train(trainer=trainer, options=[*MEAN, *options]), words)
+
+
+# Settings that a model can be tested with, but not trained.
+FOR_TESTS_ALONE = [
+    ("PromptSRC", [], [f"{SRC}GPA_MEAN is 15.0", "epochs 1 to 2", "OPTIM.MAX_EPOCH", f"add {SRC}GPA_MEAN 1.5 to"]),
+    ("PromptSRC_BMIP", [f"{SRC}GPA_MEAN", "0.5"], [f"{SRC}GPA_MEAN is 0.5"]),
+    ("PromptSRC", [f"{SRC}GPA_MEAN", "3"], [f"{SRC}GPA_MEAN is 3.0"]),
+    ("PromptSRC", [*MEAN, "TEST.NO_TEST_EARLY", "False"], ["TRAIN.EARLY_STOPPING", "TEST.NO_TEST_EARLY"]),
+    (
+        "PromptSRC_BMIP",
+        [*MEAN, "TEST.NO_TEST_EARLY", "False", "TEST.FINAL_MODEL", "best_val"],
+        ["TEST.FINAL_MODEL", "TEST.NO_TEST_EARLY"],
+    ),
+]
+
+
+@pytest.mark.parametrize("flags", [[], ["--no-train"]], ids=["train", "no train"])
+@pytest.mark.parametrize("trainer, options, words", FOR_TESTS_ALONE, ids=str)
+def test_what_cannot_be_trained_is_refused_before_data_is_read(
+    run_train,
+    no_data,
+    trainer,
+    options,
+    words,
+    flags,
+):
+    run = run_train(*flags, trainer=trainer, options=options)
+    assert_refused(run, words)
+    assert not list(run.folder.glob("settings.yaml"))
+
+
+@pytest.mark.parametrize("trainer", ["PromptSRC", "PromptSRC_BMIP"])
+def test_what_cannot_be_trained_can_be_tested(run_train, tmp_path, trainer):
+    trained = run_train(trainer=trainer, options=MEAN)
+    flags = "--eval-only", "--model-dir", str(trained.folder)
+    for number, options in enumerate(options for _, options, _ in FOR_TESTS_ALONE):
+        tested = run_train(*flags, trainer=trainer, folder=tmp_path / f"tested {number}", options=options)
+        assert tested.status == 0, tested.errors
+
+
+@pytest.mark.parametrize("epochs, mean", [(1, "1.0"), (5, "3.75"), (10, "7.5")])
+def test_the_remedy_for_an_average_around_no_epoch_works(epochs, mean):
+    with pytest.raises(InputError, match=f"add mean {mean} to the options"):
+        SelfRegulation(run=RunFacts(epochs)).check_training()
+    SelfRegulation(SelfRegulationConfig(mean=float(mean)), RunFacts(epochs)).check_training()
+
+
+# Of PromptSRC's and CoPrompt's own prompts; the first ones at their defaults.
+OTHERS_PROMPTS = [
+    ("PromptSRC_BMIP", [f"{SRC}N_CTX_TEXT", "4"], "BMIP"),
+    ("PromptSRC_BMIP", [f"{SRC}N_CTX_VISION", "2", f"{SRC}PROMPT_DEPTH_TEXT", "9"], "BMIP"),
+    ("CoPrompt_BMIP", [f"{CO}N_CTX", "2", f"{CO}PROMPT_DEPTH", "1", f"{CO}PREC", "bf16"], "BMIP"),
+    ("MaPLe", ["TRAINER.OBJECTIVE", "self_regulation", f"{SRC}N_CTX_TEXT", "9", f"{SRC}PREC", "bf16"], "MAPLE"),
+    ("IVLP", ["TRAINER.OBJECTIVE", "consistency", f"{CO}CTX_INIT", "a photo of a"], "IVLP"),
+]
+
+
+@pytest.mark.parametrize("trainer, options, node", OTHERS_PROMPTS, ids=str)
+def test_keys_of_another_methods_prompts_are_refused_even_at_their_defaults(
+    run_train,
+    no_data,
+    trainer,
+    options,
+    node,
+):
+    keys = [key for key in options[::2] if key != "TRAINER.OBJECTIVE"]
+    run = run_train(trainer=trainer, options=[*MEAN, *options])
+    assert_refused(run, [*keys, options[-1], trainer, f"TRAINER.{node}", f"configs/trainers/{trainer}"])
+
+
+def test_a_file_that_sizes_the_stacks_prompts_by_promptsrcs_keys_is_refused(run_train, no_data, tmp_path):
+    path = tmp_path / "theirs.yaml"
+    base = Path("configs/trainers/PromptSRC_BMIP/tiny.yaml").resolve()
+    path.write_text(f"_BASE_: {base}\nTRAINER:\n  PROMPTSRC:\n    N_CTX_TEXT: 4\n    GPA_MEAN: 1\n")
+    run = run_train("--config-file", str(path), trainer="PromptSRC_BMIP")
+    assert_refused(run, [f"{SRC}N_CTX_TEXT is 4, but", "TRAINER.BMIP", "configs/trainers/PromptSRC_BMIP"])
+
+
+def test_keys_of_a_method_that_takes_no_part_are_let_be(run_train):
+    options = [f"{SRC}N_CTX_TEXT", "3", f"{CO}N_CTX", "3", "TEST.NO_TEST", "True"]
+    assert run_train(trainer="MaPLe", options=options).status == 0
+
+
+def test_the_remedy_for_early_stopping_works(run_train):
+    options = [*MEAN, "TEST.NO_TEST_EARLY", "False", "TRAIN.EARLY_STOPPING", "False"]
+    assert run_train(trainer="PromptSRC", options=options).status == 0
+
+
+def test_whole_numbers_are_numbers(run_train):
+    options = [*MEAN, f"{SRC}GPA_STD", "2", f"{SRC}TEXT_LOSS_WEIGHT", "0", f"{SRC}IMAGE_LOSS_WEIGHT", "3"]
+    run = run_train(trainer="PromptSRC", options=options)
+    assert run.status == 0 and "loss_text 0.0000" in run.output

@@ -55,8 +55,8 @@ def language(clip_model, length=4, depth=3) -> IVLPLearner:
     return ivlp(clip_model, (length, depth), (0, 0))
 
 
-def vpt(clip_model, length=8, depth=3) -> IVLPLearner:
-    return IVLPLearner(VPTConfig(vision_length=length, vision_depth=depth), clip_model)
+def vpt(clip_model, length=8, depth=3, **settings) -> IVLPLearner:
+    return IVLPLearner(VPTConfig(vision_length=length, vision_depth=depth, **settings), clip_model)
 
 
 def maple(clip_model, length=2, depth=3, **settings) -> MaPLeLearner:
@@ -149,7 +149,7 @@ def test_more_than_four_tokens_of_deep_methods_are_random_between_placeholders(w
 
 def test_vpt_says_the_plain_sentence():
     for context, template in ((WORDS, "a photo of a {}."), ("an image of", "an image of {}.")):
-        learner = ivlp(make_clip(), (0, 0), (2, 1), context=context)
+        learner = vpt(make_clip(), 2, 1, context=context)
         assert learner.template == template and not learner.text_prompts
 
 
@@ -446,11 +446,11 @@ REFUSED = {
     ),
     "a context as long as the sentence": (
         lambda model: PromptedCLIP(model, coop(model, length=75), ["cat"]),
-        ["77 tokens", "words or prompts around it"],
+        ["77 tokens", "settings"],
     ),
     "too long a context of CoCoOp": (
         lambda model: PromptedCLIP(model, cocoop(model, context=" ".join(["so"] * 75)), ["cat"]),
-        ["77 tokens", "words or prompts around it"],
+        ["77 tokens", "settings"],
     ),
     "too long a class name in front": (
         lambda model: PromptedCLIP(model, coop(model, length=16, position="front"), ["cat", " ".join(["so"] * 60)]),

@@ -18,10 +18,11 @@ from torch.nn import functional as F
 from trainers.prompting.core import batching
 from trainers.prompting.core.learner import FixedSentence, PromptLearner
 from trainers.prompting.core.prompted_clip import PromptedCLIP
-from trainers.prompting.learners.cocoop import CoCoOpLearner
+from trainers.prompting.learners.cocoop import CoCoOpConfig, CoCoOpLearner
 from trainers.prompting.learners.coop import CoOpConfig, CoOpLearner
 from trainers.prompting.learners.ivlp import IVLPConfig, IVLPLearner
 from trainers.prompting.learners.maple import MaPLeConfig, MaPLeLearner
+from trainers.prompting.learners.vpt import VPTConfig
 
 WORDS = "a photo of a"
 # Cuts of the work on five classes of four lengths and four images: most classes whose activations are held, most
@@ -160,7 +161,7 @@ def test_coop_equals_the_equations_for_names_of_all_kinds(small_clip, images, na
 
 
 def make_cocoop(clip_model, **settings) -> CoCoOpLearner:
-    learner = enlarged(CoCoOpLearner(CoOpConfig(node="TRAINER.COCOOP", **settings), clip_model))
+    learner = enlarged(CoCoOpLearner(CoCoOpConfig(**settings), clip_model))
     with torch.no_grad():
         learner.meta_net.linear1.bias.fill_(0.3)  # so that no hidden unit is off for all images
     return learner
@@ -232,7 +233,8 @@ def test_another_batch_size_makes_another_plan(small_clip, images, classnames):
 
 
 def make_ivlp(clip_model, **settings) -> IVLPLearner:
-    return enlarged(IVLPLearner(IVLPConfig(**settings), clip_model))
+    config = VPTConfig if settings.get("text_depth") == 0 else IVLPConfig
+    return enlarged(IVLPLearner(config(**settings), clip_model))
 
 
 def assert_ivlp_equal(clip_model, images, classnames, chunk=0, **settings):

@@ -1,79 +1,126 @@
-"""Every key of BMIP has an effect: changing it alone changes the trainable tensors or what the model computes."""
+"""Every declared key has an effect: changing it alone changes what trains or what is computed."""
 
 from __future__ import annotations
 
-import argparse
+import json
+import random
+from functools import cache
 
 import pytest
 import torch
+from conftest import CLASSNAMES, make_clip
 from test_bmip_equals_naive import make_learner
-from torch.nn import functional as F
-from yacs.config import CfgNode
 
-import datasets  # noqa: F401  (registers the data set that the configuration names)
 import trainers
-from trainers.bmip import BMIP, CONNECT_METHODS, config_from_cfg
-from trainers.config import build_cfg
+from trainers.base import TRAINER_REGISTRY, PromptTrainer
+from trainers.bmip import BMIP
+from trainers.config import default_cfg, objective_of
+from trainers.ivlp import IVLP
 from trainers.prompting.core.clip_weights import PRECISIONS
 from trainers.prompting.core.prompted_clip import PromptedCLIP
-from trainers.prompting.errors import InputError
 
 trainers.register_all()
-
-ON = ["TRAINER.BMIP.PROMPT_DEPTH", "3"]
+ALL = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
+TRAINED = [name for name, trainer in ALL.items() if trainer.method.learns]
+# Within the three layers of the small CLIP; any data set without descriptions will do.
+ON = dict.fromkeys(["TRAINER.MAPLE.PROMPT_DEPTH", "TRAINER.BMIP.PROMPT_DEPTH", "TRAINER.CoPrompt.PROMPT_DEPTH"], 3)
+ON |= {f"TRAINER.{node}.PROMPT_DEPTH_{tower}": 3 for node in ("IVLP", "PROMPTSRC") for tower in ("TEXT", "VISION")}
+ON |= {"OPTIM.MAX_EPOCH": 3, "DATASET.NAME": "EuroSAT"}
+FEWER = {"N_CTX": 3, "PROMPT_DEPTH": 2, "CTX_INIT": "an image of the"}
+TOWERS = {"N_CTX_TEXT": 3, "PROMPT_DEPTH_TEXT": 2, "N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2}
+TOWERS |= {"CTX_INIT": "an image of the"}
+# What each key is changed to, by its node.
 CHANGES = {
-    "TRAINER.BMIP.VARIANT": "released",
-    "TRAINER.BMIP.N_CTX": "3",
-    "TRAINER.BMIP.CTX_INIT": "",
-    "TRAINER.BMIP.PROMPT_DEPTH": "2",
-    "TRAINER.BMIP.AGGREGATION": "addition",
-    "TRAINER.BMIP.GATE.DETACH": "False",
-    "TRAINER.BMIP.GATE.RELATIVE": "True",
-    "TRAINER.BMIP.GATE.READOUT": "zero",
-    "TRAINER.BMIP.CONNECT_METHOD": "joint",
-    "SHARE.SHARE_PARAMETER_VISUAL": "False",
-    "SHARE.SHARE_PARAMETER_TEXT": "False",
+    "TRAINER.BMIP": {**FEWER, "VARIANT": "released", "AGGREGATION": "addition", "CONNECT_METHOD": "joint"},
+    "TRAINER.BMIP.GATE": {"DETACH": False, "RELATIVE": True, "READOUT": "zero"},
+    "SHARE": {"SHARE_PARAMETER_TEXT": False, "SHARE_PARAMETER_VISUAL": False},
+    "TRAINER.MAPLE": FEWER,
+    "TRAINER.COOP": {"N_CTX": 3, "CTX_INIT": "a photo of a", "CSC": True, "CLASS_TOKEN_POSITION": "middle"},
+    "TRAINER.COCOOP": {"N_CTX": 3, "CTX_INIT": "a photo of a"},
+    "TRAINER.VPT": {"N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2, "CTX_INIT": "an image of the"},
+    "TRAINER.IVLP": {**TOWERS, "HEAD_WIDTH": 4},
+    "TRAINER.PROMPTSRC": {
+        **TOWERS,
+        **{
+            "TEXT_LOSS_WEIGHT": 1.0,
+            "IMAGE_LOSS_WEIGHT": 1.0,
+            "GPA_MEAN": 1.0,
+            "GPA_STD": 2.0,
+            "TEACHER_SENTENCES": 80,
+        },
+    },
+    "TRAINER.CoPrompt": {
+        **FEWER,
+        **{"IMAGE_ADAPTER_SHARE": 0.5, "TEXT_ADAPTER_SHARE": 0.5, "DESCRIPTIONS": "descriptions.json"},
+    },
+    "TRAINER": {"W": 2.0, "DISTILL": "mse"},
 }
-# Tested elsewhere: PREC in test_trainable_tensors.py, WEIGHT_THRESHOLD is refused (test_bad_input.py).
-ELSEWHERE = {"TRAINER.BMIP.PREC", "TRAINER.BMIP.WEIGHT_THRESHOLD"}
+# Tested elsewhere: WEIGHT_THRESHOLD is refused (test_bad_input.py), PREC below.
+ELSEWHERE = {"TRAINER.BMIP.WEIGHT_THRESHOLD"}
 
 
-def make_cfg(*options: str) -> CfgNode:
-    arguments = argparse.Namespace(dataset_config_file="", config_file="", opts=[*ON, *options])
-    for flag in ("root", "output_dir", "resume", "seed", "source_domains", "target_domains", "transforms", "head"):
-        setattr(arguments, flag, None)
-    arguments.trainer, arguments.backbone = "BMIP", "tiny"
-    arguments.opts += ["DATASET.NAME", "Digits"]
-    return build_cfg(arguments)
+def precision_key(name: str) -> str:
+    return f"TRAINER.{ALL[name].method.node}.PREC"
 
 
-def fingerprint(clip_model, images, classnames, *options: str) -> list[torch.Tensor]:
-    """Trainable tensors, logits and gradients of a configuration, at given values of the tensors."""
-    config = config_from_cfg(make_cfg(*options))
-    learner = make_learner(clip_model, **vars(config))
-    logits = PromptedCLIP(clip_model, learner, classnames)(images)
-    F.cross_entropy(logits, torch.tensor([0, 1, 2, 3])).backward()
-    return [logits.detach(), *(tensor for p in learner.parameters() for tensor in (p.detach(), p.grad))]
+def declared_keys() -> dict[str, str]:
+    """Each key with the trainer that it is tried with."""
+    keys = {}
+    for name, trainer in ALL.items():
+        method = trainer.method
+        for key in [*method.keys, *objective_of(default_cfg(), method).Config().keyed()]:
+            keys.setdefault(key, name)
+    return {key: name for key, name in keys.items() if key not in ELSEWHERE and not key.endswith(".PREC")}
 
 
-def keys_of(defaults: dict, prefix: str = "") -> list[str]:
-    keys = []
-    for key, value in defaults.items():
-        keys += keys_of(value, f"{prefix}{key}.") if isinstance(value, dict) else [prefix + key]
-    return keys
+def configured(name: str, **changes):
+    cfg = default_cfg()
+    cfg.merge_from_list([word for pair in {"TRAINER.NAME": name, **ON, **changes}.items() for word in pair])
+    return cfg
 
 
-def test_every_declared_key_is_tested():
-    assert set(keys_of(BMIP.defaults)) == CHANGES.keys() | ELSEWHERE
+def computed(name: str, **changes) -> dict[str, torch.Tensor]:
+    """Logits, loss, trained tensors with their gradients, and what the epochs' ends make of them."""
+    clip_model = make_clip()
+    torch.manual_seed(0)
+    random.seed(0)
+    images = torch.randn(8, 3, 32, 32)
+    learner, objective = ALL[name].build_parts(configured(name, **changes), clip_model)
+    model = PromptedCLIP(clip_model, learner, CLASSNAMES)
+    objective.prepare(model, CLASSNAMES)
+    loss = objective.loss(model, images.chunk(2)[: objective.views], torch.tensor([0, 1, 2, 3]))
+    loss.total.backward()
+    found = {"logits": loss.logits.detach(), "loss": loss.total.detach()}
+    for key, parameter in learner.named_parameters():
+        found |= {key: parameter.detach().clone(), f"gradient of {key}": parameter.grad}
+    for epoch in (1, 2, 3):
+        with torch.no_grad():
+            for parameter in learner.parameters():
+                parameter.mul_(epoch)
+        objective.end_epoch(learner, epoch)
+    return {**found, **{f"{key} at the end": parameter.detach() for key, parameter in learner.named_parameters()}}
 
 
-@pytest.mark.parametrize("key", CHANGES)
-def test_changing_a_key_changes_the_model(small_clip, images, classnames, key):
-    before = fingerprint(small_clip, images, classnames)
-    same = fingerprint(small_clip, images, classnames)
-    after = fingerprint(small_clip, images, classnames, key, CHANGES[key])
-    assert all(torch.equal(a, b) for a, b in zip(before, same))
-    assert len(before) != len(after) or any(a.shape != b.shape or not torch.equal(a, b) for a, b in zip(before, after))
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(
+        first[key].shape == second[key].shape and torch.equal(first[key], second[key]) for key in first
+    )
+
+
+@cache
+def unchanged(name: str) -> dict[str, torch.Tensor]:
+    found = computed(name)
+    assert equal(found, computed(name))
+    return found
+
+
+@pytest.mark.parametrize("key", DECLARED := declared_keys())
+def test_changing_a_key_changes_what_is_trained_or_computed(tmp_path, monkeypatch, key):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "descriptions.json").write_text(json.dumps({name: ["words.", "more."] for name in CLASSNAMES}))
+    node, _, own = key.rpartition(".")
+    assert own in CHANGES.get(node, ()), f"no change is listed for {key}"
+    assert not equal(unchanged(DECLARED[key]), computed(DECLARED[key], **{key: CHANGES[node][own]}))
 
 
 @pytest.mark.parametrize(
@@ -84,27 +131,14 @@ def test_changing_a_key_changes_the_model(small_clip, images, classnames, key):
     ],
 )
 def test_sharing_is_named_after_the_modality_that_is_projected(small_clip, key, unshared, shared):
-    learner = make_learner(small_clip, **vars(config_from_cfg(make_cfg(key, "False"))))
+    learner, _ = BMIP.build_parts(configured("BMIP", **{key: False}), small_clip)
     assert set(getattr(learner, unshared)) == {"0", "1", "2"} and set(getattr(learner, shared)) == {"0", "deep"}
 
 
-def test_the_authors_connect_method_joint_is_the_aggregation_joint():
-    assert config_from_cfg(make_cfg("TRAINER.BMIP.CONNECT_METHOD", "joint")).aggregation == "joint"
-    assert set(CONNECT_METHODS) == {"None", "joint"}
-
-
-@pytest.mark.parametrize("name", PRECISIONS)
-def test_the_precision_of_the_configuration_is_used(run_train, tmp_path, name):
-    exact, run = (
-        run_train(folder=tmp_path / prec, options=["TRAINER.BMIP.PREC", prec, "OPTIM.MAX_EPOCH", "1", "OPTIM.LR", lr])
-        for prec, lr in (("fp32", "0.01"), (name, "0.010"))
-    )
-    assert run.status == 0, run.errors
-    saved, reference = run.checkpoint(1), exact.checkpoint(1)
-    assert all(value.dtype == torch.float32 for value in saved["state_dict"].values())
-    equal = all(torch.equal(saved["state_dict"][key], value) for key, value in reference["state_dict"].items())
-    assert equal is (name == "fp32")
-    assert (saved["scaler"] is not None) is (name == "amp")
+def test_language_prompting_is_ivlp_without_vision_prompts(small_clip):
+    off = {"TRAINER.IVLP.N_CTX_VISION": 0, "TRAINER.IVLP.PROMPT_DEPTH_VISION": 0}
+    learner, _ = IVLP.build_parts(configured("IVLP", **off), small_clip)
+    assert learner.vision() is None and not [key for key in learner.state_dict() if "vision" in key]
 
 
 def test_a_shuffled_readout_is_that_of_the_image_and_class_before(small_clip, images, classnames):
@@ -127,9 +161,39 @@ def test_a_zero_readout_is_a_learned_constant(small_clip, images, classnames):
             torch.testing.assert_close(weights, torch.sigmoid(gates[str(layer)].bias).expand(weights.shape))
 
 
-def test_messages_name_the_node_that_the_user_has():
-    cfg = make_cfg("TRAINER.BMIP.PROMPT_DEPTH", "0").clone()
-    cfg.defrost()
-    cfg.TRAINER.BMIPPLUGIN = cfg.TRAINER.BMIP  # as where a plugin found the method's own name taken
-    with pytest.raises(InputError, match="TRAINER.BMIPPLUGIN.PROMPT_DEPTH is 0"):
-        config_from_cfg(cfg, "BMIPPLUGIN")
+# ------------------------------------------------------------------------------------------------ precision
+
+
+@pytest.mark.parametrize(
+    "name, precision",
+    [*(("BMIP", precision) for precision in PRECISIONS), *((name, "amp") for name in TRAINED if name != "BMIP")],
+)
+def test_the_precision_of_the_configuration_is_trained_in(run_train, tmp_path, name, precision):
+    runs = []
+    for folder, prec in (("exact", "fp32"), ("other", precision)):
+        options = [precision_key(name), prec, "OPTIM.MAX_EPOCH", "1", "OPTIM.LR", "0.01", "OPTIM.WARMUP_EPOCH", "0"]
+        options += ["TRAINER.PROMPTSRC.GPA_MEAN", "1", "TEST.NO_TEST", "True"]
+        run = run_train(trainer=name, folder=tmp_path / folder, options=options)
+        assert run.status == 0, run.errors
+        (file,) = run.folder.glob("*/model.pth.tar-1")
+        runs.append(torch.load(file, weights_only=True))
+    exact, other = runs
+    assert all(value.dtype == torch.float32 for value in other["state_dict"].values())
+    assert equal(exact["state_dict"], other["state_dict"]) is (precision == "fp32")
+    assert (other["scaler"] is not None) is (precision == "amp")
+
+
+@pytest.mark.parametrize("name", ["ZeroshotCLIP", "ZeroshotCLIP2"])
+def test_the_precision_of_zero_shot_clip_is_used(run_train, tmp_path, name, monkeypatch):
+    logits = []
+
+    def model_inference(trainer, images):
+        logits.append(trainer.model(images))
+        return logits[-1]
+
+    monkeypatch.setattr(PromptTrainer, "model_inference", model_inference)
+    for prec in ("fp32", "bf16"):
+        run = run_train(trainer=name, folder=tmp_path / prec, options=["TRAINER.ZEROSHOTCLIP.PREC", prec])
+        assert run.status == 0, run.errors
+    exact, reduced = logits
+    assert 0 < (exact - reduced).abs().max() < 0.1 * exact.abs().max()

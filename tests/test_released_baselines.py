@@ -13,12 +13,14 @@ import pytest
 import torch
 from conftest import make_clip
 from naive_methods import cocoop_logits, coop_logits, ivlp_logits, maple_logits
+from test_bad_input import assert_refused
 from torch import Tensor
 
 from trainers.base import PromptTrainer
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, load_clip, text_width, vision_width
 from trainers.prompting.errors import InputError
 from trainers.prompting.learners.coop import LAYOUT as COOP
+from trainers.prompting.objectives.self_regulation import gaussian_weights
 
 WORDS = "a photo of a"
 CLASSES = {"base": ["zero", "one", "two", "three", "four"], "new": ["five", "six", "seven", "eight", "nine"]}
@@ -403,3 +405,91 @@ def test_unknown_tensors_are_named():
     state = {"ctx": torch.zeros(4, 64), "meta_net.linear1.weight": torch.zeros(1), "extra": torch.zeros(1)}
     with pytest.raises(InputError, match="meta_net.linear1.weight, extra"):
         COOP.translate(state)
+
+
+# ------------------------------------------------------------------------------------------------ frozen teachers
+
+
+def with_teacher(clip_model, state: dict, prefix: str, strip: str = "") -> dict:
+    teacher = {
+        f"{prefix}{name.removeprefix(strip)}": value
+        for name, value in clip_model.state_dict().items()
+        if name.startswith(strip)
+    }
+    return {**state, **teacher}
+
+
+def only_prompts(state: dict) -> dict:
+    """Without the towers' own weights, by which a backbone is told as well."""
+    return {name: value for name, value in state.items() if "prompt_learner" in name or "VPT" in name}
+
+
+WITH_TEACHER = {
+    "PromptSRC": (
+        lambda clip_model: ivlp(clip_model, length=4, vision_length=4),
+        dict(prefix="prompt_learner.ZS_image_encoder.", strip="visual."),
+    ),
+    "CoPrompt": (maple, dict(prefix="model_distill.")),
+}
+
+
+def published(trainer: str, teacher) -> dict:
+    """A checkpoint of the tiny CLIP's prompts, with the teacher of another where `teacher` is one."""
+    clip_model = load_clip("tiny")
+    publish, names = WITH_TEACHER[trainer]
+    state = with_teacher(teacher, only_prompts(publish(clip_model)), **names)
+    if trainer == "CoPrompt":
+        width = clip_model.text_projection.shape[1]
+        for tower in ("image", "text"):
+            state[f"adapter_{tower}.fc.0.weight"] = torch.randn(width // 4, width).half()
+            state[f"adapter_{tower}.fc.2.weight"] = torch.randn(width, width // 4).half()
+    return state
+
+
+def evaluated(run_train, folder, trainer: str, teacher):
+    state = published(trainer, teacher)
+    write_run(folder, "IVLP" if trainer == "PromptSRC" else "MaPLe", state)
+    run = run_train(
+        "--eval-only", "--model-dir", str(folder), trainer=trainer, options=["TRAINER.PROMPTSRC.GPA_MEAN", "1"]
+    )
+    return state, run
+
+
+@pytest.mark.parametrize("trainer", WITH_TEACHER)
+def test_a_published_teacher_is_left_out_and_that_is_said(run_train, tmp_path, trainer):
+    state, run = evaluated(run_train, tmp_path / "theirs", trainer, load_clip("tiny"))
+    assert run.status == 0, run.errors
+    frozen = sum("ZS_image_encoder" in name or "model_distill" in name for name in state)
+    assert f"{frozen} are left out: the frozen teacher" in run.output
+    assert ("adapters.image.layers.0.weight" in run.output) is (trainer == "CoPrompt")
+
+
+@pytest.mark.parametrize("trainer", WITH_TEACHER)
+def test_a_published_teacher_of_another_backbone_is_refused(run_train, tmp_path, trainer):
+    _, run = evaluated(run_train, tmp_path / "theirs", trainer, other_clip())
+    assert_refused(run, ["MODEL.BACKBONE.NAME is 'tiny'", "conv1.weight", "(192, 3, "])
+
+
+def with_other_weights():
+    """A CLIP of the tiny one's sizes."""
+    clip_model = load_clip("tiny")
+    torch.manual_seed(0)
+    weight = clip_model.visual.conv1.weight.data
+    weight.copy_(torch.randn(weight.shape) * weight.std())
+    return clip_model
+
+
+@pytest.mark.parametrize("trainer", WITH_TEACHER)
+def test_a_published_teacher_of_the_same_sizes_and_other_weights_is_refused(run_train, tmp_path, trainer):
+    _, run = evaluated(run_train, tmp_path / "theirs", trainer, with_other_weights())
+    assert_refused(run, ["MODEL.BACKBONE.NAME is 'tiny'", "same sizes with other weights", "conv1.weight"])
+
+
+@pytest.mark.parametrize("trainer", WITH_TEACHER)
+def test_a_published_teacher_that_was_averaged_in_half_precision_is_the_same_clip(run_train, tmp_path, trainer):
+    teacher = load_clip("tiny")
+    for parameter in teacher.parameters():
+        parts = [share * parameter.half() for share in gaussian_weights(20, mean=6, std=10)]
+        parameter.data = sum(parts[1:], parts[0])
+    _, run = evaluated(run_train, tmp_path / "theirs", trainer, teacher)
+    assert run.status == 0, run.errors

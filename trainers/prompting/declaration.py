@@ -93,6 +93,8 @@ class Setting:
             words = "a finite number"
         elif (self.least is None or value >= self.least) and (self.most is None or value <= self.most):
             return None
+        if self.least is None:
+            return words
         bound = f"{self.least} or more" if self.most is None else f"between {self.least} and {self.most}"
         if kind is int:
             return bound

@@ -39,9 +39,10 @@ def tokenize_sentences(sentences: Sequence[str], context_length: int) -> ClassTo
         try:
             clip.tokenize(sentence, context_length)
         except RuntimeError as error:
-            raise InputError(
-                f"The sentence {sentence!r} has more than the {context_length} tokens of this backbone; shorten the "
-                "class name, or the words or prompts around it."
+            raise SettingError(
+                "The sentence {!r} has more than the {} tokens of this backbone; shorten the class name, or the words "
+                "or prompts around it ({settings}).",
+                *(sentence, context_length),
             ) from error
     ids = clip.tokenize(list(sentences), context_length)
     # EOT has the largest id of the vocabulary, so the first maximum is its position (as in CLIP's encode_text).

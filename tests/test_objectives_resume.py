@@ -1,0 +1,91 @@
+"""A run by an objective goes on with the objective and the settings that it began with, and with no others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from test_training import interrupt_in
+
+SRC, CO = "TRAINER.PROMPTSRC.", "TRAINER.CoPrompt."
+OWN = ["OPTIM.MAX_EPOCH", "3"]
+THREE = [*OWN, f"{SRC}GPA_MEAN", "2"]
+
+
+@pytest.mark.parametrize("place", ["own folder", "another folder"])
+@pytest.mark.parametrize(
+    "trainer, change",
+    [("PromptSRC", [f"{SRC}GPA_MEAN", "3"]), ("MaPLe", ["TRAINER.OBJECTIVE", "self_regulation"])],
+    ids=str,
+)
+def test_a_run_is_not_resumed_with_other_settings(run_train, tmp_path, monkeypatch, place, trainer, change):
+    interrupt_in(monkeypatch, epoch=1)
+    first = run_train(trainer=trainer, options=THREE)
+    assert first.status == 130
+    where = {} if place == "own folder" else {"folder": tmp_path / "second"}
+    flags = () if place == "own folder" else ("--resume", str(first.folder))
+    other = run_train(*flags, trainer=trainer, options=[*THREE, *change], **where)
+    assert other.status == 2 and "Traceback" not in other.errors and "epoch [" not in other.output
+    assert change[0] in other.errors and "--force" in other.errors
+
+
+def assert_refused_at_last(run, words) -> None:
+    """Behind the bar that shows how far the teachers are."""
+    assert run.status == 2 and "Traceback" not in run.errors and "epoch [" not in run.output
+    message = run.errors[run.errors.index("error: ") :]
+    assert not [word for word in words if word not in message]
+
+
+def without_settings(run) -> None:
+    """As a run of an older version, or one that was copied by hand, without the record of its settings."""
+    (run.folder / "settings.yaml").unlink()
+
+
+CHANGED = [
+    ("PromptSRC", THREE, [f"{SRC}GPA_MEAN", "3"], "2.0"),
+    ("PromptSRC", THREE, [f"{SRC}GPA_STD", "2"], "1.0"),
+    ("PromptSRC", THREE, ["OPTIM.MAX_EPOCH", "4"], "3"),
+    ("PromptSRC", THREE, [f"{SRC}TEXT_LOSS_WEIGHT", "3"], "25.0"),
+    ("PromptSRC", THREE, [f"{SRC}IMAGE_LOSS_WEIGHT", "3"], "10.0"),
+    ("PromptSRC", THREE, [f"{SRC}TEACHER_SENTENCES", "80"], "60"),
+    ("CoPrompt", OWN, ["TRAINER.W", "3"], "1.0"),
+    ("CoPrompt", OWN, ["TRAINER.DISTILL", "mse"], "'cosine'"),
+    ("CoPrompt", OWN, [f"{CO}IMAGE_ADAPTER_SHARE", "0.5"], "0.1"),
+    ("CoPrompt", OWN, [f"{CO}TEXT_ADAPTER_SHARE", "0.5"], "0.2"),
+    ("IVLP", THREE, ["TRAINER.OBJECTIVE", "self_regulation"], "'cross_entropy'"),
+    ("IVLP", [*THREE, "TRAINER.OBJECTIVE", "self_regulation"], ["TRAINER.OBJECTIVE", ""], "'self_regulation'"),
+]
+
+
+@pytest.mark.parametrize("trainer, options, change, before", CHANGED, ids=str)
+def test_the_checkpoint_itself_tells_its_objective_and_settings(
+    run_train, monkeypatch, trainer, options, change, before
+):
+    interrupt_in(monkeypatch, epoch=1)
+    without_settings(run_train(trainer=trainer, options=options))
+    other = run_train(trainer=trainer, options=[*options, *change])
+    assert_refused_at_last(other, [f"{change[0]} was {before}", "Set the keys", "train from scratch", "--force"])
+
+
+def forget_settings(run) -> None:
+    """As an older version wrote the checkpoints of a run."""
+    without_settings(run)
+    for file in run.folder.glob("*/model.pth.tar-*"):
+        content = torch.load(file, weights_only=True)
+        del content["trainer_state"]["objective_settings"]
+        torch.save(content, file)
+
+
+@pytest.mark.parametrize("trainer", ["PromptSRC", "CoPrompt", "BMIP"])
+def test_a_checkpoint_that_does_not_tell_is_tested_and_resumed_by_cross_entropy_alone(
+    run_train, tmp_path, monkeypatch, trainer
+):
+    interrupt_in(monkeypatch, epoch=1)
+    run = run_train(trainer=trainer, options=THREE)
+    forget_settings(run)
+    flags = "--eval-only", "--model-dir", str(run.folder)
+    assert run_train(*flags, trainer=trainer, folder=tmp_path / "eval", options=THREE).status == 0
+    resumed = run_train(trainer=trainer, options=THREE)
+    if trainer == "BMIP":
+        assert resumed.status == 0 and "epoch [2/3]" in resumed.output
+    else:
+        assert_refused_at_last(resumed, ["does not tell", "TRAINER.OBJECTIVE", "--force"])
