@@ -31,59 +31,44 @@ from .prompting.recipes import read_files, value_at
 class Common(Settings):
     """What all methods share and Dassl does not have; CoOp, MaPLe and BMIP declare these in their train.py."""
 
-    classes: str = setting("all", key="DATASET.SUBSAMPLE_CLASSES", root=True, help="classes: all, base or new")
-    use_ratio: bool = setting(
-        False, key="DATASET.USE_RATIO", root=True, help='let SUBSAMPLE_RATIO mix base classes into "new"'
-    )
-    ratio: int = setting(100, key="DATASET.SUBSAMPLE_RATIO", root=True, help="per cent of base classes among those")
+    classes: str = setting("all", "DATASET.SUBSAMPLE_CLASSES", "classes: all, base or new", root=True)
+    use_ratio: bool = setting(False, "DATASET.USE_RATIO", 'let SUBSAMPLE_RATIO mix base classes into "new"', root=True)
+    ratio: int = setting(100, "DATASET.SUBSAMPLE_RATIO", "per cent of base classes among those", root=True)
     skip_broken: bool = setting(
-        False,
-        key="DATASET.SKIP_BROKEN",
-        root=True,
-        help="decode all images first; leave out broken ones",
+        False, "DATASET.SKIP_BROKEN", "decode all images first; leave out broken ones", root=True
     )
     init_seed: int = setting(
-        -1, key="MODEL.INIT_SEED", root=True, help="seed of the prompts' initial values, apart from SEED; -1: SEED"
+        -1, "MODEL.INIT_SEED", "seed of the prompts' initial values, apart from SEED; -1: SEED", root=True
     )
     class_chunk: int = setting(
         AUTOMATIC,
-        key="MODEL.CLASS_CHUNK",
+        "MODEL.CLASS_CHUNK",
+        "classes whose activations a training step holds at once; 0: as memory allows",
         root=True,
         least=0,
-        help="classes whose activations a training step holds at once; 0: as memory allows",
     )
     tf32: bool = setting(
-        False, key="MODEL.TF32", root=True, help="fp32 products on CUDA's tensor cores: faster, 10 bits of mantissa"
+        False, "MODEL.TF32", "fp32 products on CUDA's tensor cores: faster, 10 bits of mantissa", root=True
     )
     # The stand-in's; upstream Dassl has no such memory.
     cache_gb: float = setting(
-        2.0,
-        key="DATALOADER.CACHE_GB",
-        root=True,
-        help="GiB of decoded training images kept in memory; 0: none",
+        2.0, "DATALOADER.CACHE_GB", "GiB of decoded training images kept in memory; 0: none", root=True
     )
     early_stopping: bool = setting(
-        True,
-        key="TRAIN.EARLY_STOPPING",
-        root=True,
-        help="stop after PATIENT_COUNT epochs without a better validation",
+        True, "TRAIN.EARLY_STOPPING", "stop after PATIENT_COUNT epochs without a better validation", root=True
     )
     patience: int = setting(
-        3, key="TRAIN.PATIENT_COUNT", root=True, help="epochs without a better validation result; -1: never stop"
+        3, "TRAIN.PATIENT_COUNT", "epochs without a better validation result; -1: never stop", root=True
     )
     no_test_early: bool = setting(
         True,
-        key="TEST.NO_TEST_EARLY",
+        "TEST.NO_TEST_EARLY",
+        "no validation during training: no early stopping, no best-on-validation model",
         root=True,
-        help="no validation during training: no early stopping, no best-on-validation model",
     )
-    save_logits: bool = setting(
-        False, key="TEST.SAVE_LOGITS", root=True, help="write the logits of the test beside its record"
-    )
-    recipe: str = setting("", key="TRAINER.RECIPE", root=True, help="name of the configuration file, for the record")
-    objective: str = setting(
-        "", key="TRAINER.OBJECTIVE", root=True, help="name of the objective; empty: the trainer's own"
-    )
+    save_logits: bool = setting(False, "TEST.SAVE_LOGITS", "write the logits of the test beside its record", root=True)
+    recipe: str = setting("", "TRAINER.RECIPE", "name of the configuration file, for the record", root=True)
+    objective: str = setting("", "TRAINER.OBJECTIVE", "name of the objective; empty: the trainer's own", root=True)
 
 
 # Flags of CoOp's command line and the keys that they set.

@@ -101,7 +101,7 @@ class Setting:
         return f"{'a finite number' if self.most is None else 'a number'}{',' * (self.most is None)} {bound}"
 
 
-def setting(default: Any, *, key: str, help: str, **more: Any) -> Any:
+def setting(default: Any, key: str, help: str, **more: Any) -> Any:
     """A field of a settings class; the arguments are attributes of `Setting`."""
     return field(default=default, metadata={_DECLARED: {"key": key, "help": help, **more}})
 

@@ -63,44 +63,42 @@ class BMIPConfig(Settings):
     """Settings of the learner; b prompt tokens per layer and modality enter the first J layers (`length`, `depth`)."""
 
     variant: str = setting(
-        "paper", key="VARIANT", choices=VARIANTS, help="the paper's method, or what the authors' released code does"
+        "paper", "VARIANT", "the paper's method, or what the authors' released code does", choices=VARIANTS
     )
     aggregation: str = setting(
         "bmip",
-        key="AGGREGATION",
+        "AGGREGATION",
+        "how own and projected prompts become those of a layer; bmip: gates, the others are ablations",
         choices=tuple(AGGREGATIONS),
-        help="how own and projected prompts become those of a layer; bmip: gates, the others are ablations",
     )
-    length: int = setting(
-        2, key="N_CTX", least=1, told_by="text_length", help="prompt tokens per layer and modality, b"
-    )
-    depth: int = setting(9, key="PROMPT_DEPTH", least=1, told_by="text_depth", help="layers that prompts enter, J")
+    length: int = setting(2, "N_CTX", "prompt tokens per layer and modality, b", least=1, told_by="text_length")
+    depth: int = setting(9, "PROMPT_DEPTH", "layers that prompts enter, J", least=1, told_by="text_depth")
     context: str = setting(
-        "a photo of a", key="CTX_INIT", help="words around the prompts; the first b initialise those of text"
+        "a photo of a", "CTX_INIT", "words around the prompts; the first b initialise those of text"
     )
     share_text: bool = setting(
         True,
-        key="SHARE.SHARE_PARAMETER_TEXT",
+        "SHARE.SHARE_PARAMETER_TEXT",
+        "one head from text to vision for all deep layers",
         root=True,
         told_by=lambda state_dict: _shared(state_dict, "text_to_vision"),
-        help="one head from text to vision for all deep layers",
     )
     share_vision: bool = setting(
         True,
-        key="SHARE.SHARE_PARAMETER_VISUAL",
+        "SHARE.SHARE_PARAMETER_VISUAL",
+        "one head from vision to text for all deep layers",
         root=True,
         told_by=lambda state_dict: _shared(state_dict, "vision_to_text"),
-        help="one head from vision to text for all deep layers",
     )
-    detach: bool = setting(True, key="GATE.DETACH", help="no gradient through the attention readout")
+    detach: bool = setting(True, "GATE.DETACH", "no gradient through the attention readout")
     relative: bool = setting(
-        False, key="GATE.RELATIVE", help="uniform attention reads as 1 in place of 1 / tokens that the reader sees"
+        False, "GATE.RELATIVE", "uniform attention reads as 1 in place of 1 / tokens that the reader sees"
     )
     readout: str = setting(
         "attention",
-        key="GATE.READOUT",
+        "GATE.READOUT",
+        "what the gates see; controls: zero (a constant gate), shuffled (another sample's)",
         choices=READOUTS,
-        help="what the gates see; controls: zero (a constant gate), shuffled (another sample's)",
     )
 
     def check(self) -> None:

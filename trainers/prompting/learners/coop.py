@@ -19,20 +19,20 @@ class CoOpConfig(Settings):
     """Settings of the learner: b context tokens (`length`), or one for each word of `context`."""
 
     length: int = setting(
-        16, key="N_CTX", told_by="text_length", help="context tokens, b; of no account where CTX_INIT has words"
+        16, "N_CTX", "context tokens, b; of no account where CTX_INIT has words", told_by="text_length"
     )
     # All words are prompts, so only their number counts in a checkpoint.
     context: str = setting(
-        "", key="CTX_INIT", told_by=lambda state_dict: "", help="initial words, one token each; empty: random prompts"
+        "", "CTX_INIT", "initial words, one token each; empty: random prompts", told_by=lambda state_dict: ""
     )
     class_specific: bool = setting(
         False,
-        key="CSC",
+        "CSC",
+        "a context for every class",
         told_by=lambda state_dict: any(value.dim() == 3 for value in state_dict.values()),
-        help="a context for every class",
     )
     position: str = setting(
-        "end", key="CLASS_TOKEN_POSITION", choices=POSITIONS, help="where the class name stands among the prompts"
+        "end", "CLASS_TOKEN_POSITION", "where the class name stands among the prompts", choices=POSITIONS
     )
 
     def check(self) -> None:

@@ -26,30 +26,28 @@ class IVLPConfig(Settings):
     """
 
     text_length: int = setting(
-        2, key="N_CTX_TEXT", least=1, told_by="text_length", help="prompt tokens per layer of the text tower"
+        2, "N_CTX_TEXT", "prompt tokens per layer of the text tower", least=1, told_by="text_length"
     )
     text_depth: int = setting(
-        9, key="PROMPT_DEPTH_TEXT", least=1, told_by="text_depth", help="layers of the text tower that prompts enter"
+        9, "PROMPT_DEPTH_TEXT", "layers of the text tower that prompts enter", least=1, told_by="text_depth"
     )
     vision_length: int = setting(
-        2, key="N_CTX_VISION", least=0, told_by="vision_length", help="prompt tokens per layer of the vision tower"
+        2, "N_CTX_VISION", "prompt tokens per layer of the vision tower", least=0, told_by="vision_length"
     )
     vision_depth: int = setting(
         9,
-        key="PROMPT_DEPTH_VISION",
+        "PROMPT_DEPTH_VISION",
+        "layers of the vision tower that prompts enter; 0, with no tokens: language prompting",
         least=0,
         told_by="vision_depth",
-        help="layers of the vision tower that prompts enter; 0, with no tokens: language prompting",
     )
-    context: str = setting(
-        "a photo of a", key="CTX_INIT", help="words of the sentence; the first ones initialise text prompts"
-    )
+    context: str = setting("a photo of a", "CTX_INIT", "words of the sentence; the first ones initialise text prompts")
     head_width: int = setting(
         0,
-        key="HEAD_WIDTH",
+        "HEAD_WIDTH",
+        "hidden width of residual heads that prompts pass through; 0: none, as published",
         least=0,
         told_by=lambda state_dict: len(state_dict.get("text_heads.0.0.weight", ())),
-        help="hidden width of residual heads that prompts pass through; 0: none, as published",
     )
 
     def check(self) -> None:

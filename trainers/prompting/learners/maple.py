@@ -19,12 +19,10 @@ from ..declaration import Method, Recipes, Settings, declare, setting
 class MaPLeConfig(Settings):
     """Settings of the learner: b prompt tokens (`length`) enter each of the first J layers (`depth`)."""
 
-    length: int = setting(2, key="N_CTX", least=1, told_by="text_length", help="prompt tokens per layer, b")
-    depth: int = setting(9, key="PROMPT_DEPTH", least=1, told_by="text_depth", help="layers that prompts enter, J")
+    length: int = setting(2, "N_CTX", "prompt tokens per layer, b", least=1, told_by="text_length")
+    depth: int = setting(9, "PROMPT_DEPTH", "layers that prompts enter, J", least=1, told_by="text_depth")
     context: str = setting(
-        "a photo of a",
-        key="CTX_INIT",
-        help="words of the sentence; the first b initialise text prompts; empty: random",
+        "a photo of a", "CTX_INIT", "words of the sentence; the first b initialise text prompts; empty: random"
     )
 
 

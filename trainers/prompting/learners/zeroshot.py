@@ -19,7 +19,7 @@ class ZeroshotConfig(Settings):
     """Settings of CLIP as it is."""
 
     templates: tuple[str, ...] = setting(
-        (DEFAULT,), key="", help="sentences of a class, with {} for its name; the features of several are averaged"
+        (DEFAULT,), "", "sentences of a class, with {} for its name; the features of several are averaged"
     )
 
     def check(self) -> None:
@@ -35,7 +35,7 @@ class SelectedConfig(ZeroshotConfig):
     """The same with the sentences that OpenAI selected for ImageNet."""
 
     templates: tuple[str, ...] = setting(
-        SELECTED, key="", help="sentences of a class, with {} for its name; their features are averaged"
+        SELECTED, "", "sentences of a class, with {} for its name; their features are averaged"
     )
 
 

@@ -62,39 +62,35 @@ class ConsistencyConfig(Settings):
     """Settings of the distances to the teachers, and of the adapters."""
 
     weight: float = setting(
-        8.0, key="TRAINER.W", root=True, least=0.0, help="CoPrompt's weight of the distances to the teachers"
+        8.0, "TRAINER.W", "CoPrompt's weight of the distances to the teachers", root=True, least=0.0
     )
     distance: str = setting(
-        "cosine",
-        key="TRAINER.DISTILL",
-        root=True,
-        choices=tuple(DISTANCES),
-        help="CoPrompt's distance to them: cosine or mse",
+        "cosine", "TRAINER.DISTILL", "CoPrompt's distance to them: cosine or mse", root=True, choices=tuple(DISTANCES)
     )
     image_share: float = setting(
         0.1,
-        key="TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE",
+        "TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE",
+        "share of the adapter's answer in the image features",
         root=True,
         least=0.0,
         most=1.0,
         tested=True,
-        help="share of the adapter's answer in the image features",
     )
     text_share: float = setting(
         0.2,
-        key="TRAINER.CoPrompt.TEXT_ADAPTER_SHARE",
+        "TRAINER.CoPrompt.TEXT_ADAPTER_SHARE",
+        "share of the adapter's answer in the text features",
         root=True,
         least=0.0,
         most=1.0,
         tested=True,
-        help="share of the adapter's answer in the text features",
     )
     descriptions: str = setting(
         "",
-        key=DESCRIPTIONS_KEY,
+        DESCRIPTIONS_KEY,
+        "JSON file, or folder of such files, that describes the classes; empty: the shipped ones",
         root=True,
         shapes_training=False,
-        help="JSON file, or folder of such files, that describes the classes; empty: the shipped ones",
     )
 
 

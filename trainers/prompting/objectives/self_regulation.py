@@ -69,33 +69,33 @@ class SelfRegulationConfig(Settings):
 
     text_weight: float = setting(
         25.0,
-        key="TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT",
+        "TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT",
+        "weight of the distance from the frozen CLIP's text features",
         root=True,
         least=0.0,
-        help="weight of the distance from the frozen CLIP's text features",
     )
     image_weight: float = setting(
         10.0,
-        key="TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT",
+        "TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT",
+        "weight of the distance from its image features",
         root=True,
         least=0.0,
-        help="weight of the distance from its image features",
     )
     mean: float = setting(
         15.0,
-        key="TRAINER.PROMPTSRC.GPA_MEAN",
+        "TRAINER.PROMPTSRC.GPA_MEAN",
+        "mean of the Gaussian that weights the epochs' prompts, in epochs from 1",
         root=True,
-        help="mean of the Gaussian that weights the epochs' prompts, in epochs from 1",
     )
     std: float = setting(
-        1.0, key="TRAINER.PROMPTSRC.GPA_STD", root=True, least=SMALLEST_STD, help="its standard deviation in epochs"
+        1.0, "TRAINER.PROMPTSRC.GPA_STD", "its standard deviation in epochs", root=True, least=SMALLEST_STD
     )
     sentences: int = setting(
         60,
-        key="TRAINER.PROMPTSRC.TEACHER_SENTENCES",
+        "TRAINER.PROMPTSRC.TEACHER_SENTENCES",
+        "of the frozen CLIP for each class: 60, or all 80 as in BMIP's released code",
         root=True,
         choices=tuple(TEACHER_SENTENCES),
-        help="of the frozen CLIP for each class: 60, or all 80 as in BMIP's released code",
     )
 
 
