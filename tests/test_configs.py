@@ -12,7 +12,7 @@ import torch
 import train
 import trainers
 from trainers.base import TRAINER_REGISTRY
-from trainers.bmip import config_from_cfg
+from trainers.bmip import BMIP
 from trainers.config import build_cfg, read_yaml
 from trainers.prompting import recipes
 from trainers.prompting.core.clip_weights import load_clip
@@ -134,7 +134,7 @@ def test_the_authors_yaml_is_accepted_unchanged(tmp_path):
     ours = load("BMIP", CONFIGS / "trainers/BMIP/BMIP_ctx2_dp9_lr2.yaml")
     for node in ("INPUT", "OPTIM", "TRAIN", "SHARE", "MODEL"):
         assert theirs[node] == ours[node]
-    assert config_from_cfg(theirs).aggregation == "bmip"
+    assert BMIP.settings(theirs).aggregation == "bmip"
 
 
 def test_the_published_recipe_is_in_the_shipped_files():
@@ -200,7 +200,7 @@ def test_the_control_differs_from_bmip_in_the_interaction_alone(backbone, bmip, 
         return load(trainer, CONFIGS / f"trainers/{trainer}/{name}.yaml", words, "", *options)
 
     def count(trainer: str, cfg) -> int:
-        learner = TRAINER_REGISTRY.get(trainer).build_learner(cfg, clip_model)
+        learner, _ = TRAINER_REGISTRY.get(trainer).build_parts(cfg, clip_model)
         return sum(parameter.numel() for parameter in learner.parameters())
 
     ours, theirs = read("IVLP", control), read("BMIP", bmip)
