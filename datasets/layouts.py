@@ -141,7 +141,7 @@ def ucf101(folder: Path, images: Path, rng: random.Random) -> Splits:
 def imagenet(folder: Path, images: Path, rng: random.Random) -> Splits:
     """`classnames.txt` and `images/{train,val}/<wnid>/*`; the validation images serve for validation and test.
 
-    CoOp numbers the folders of train and val separately, so a folder missing in one of them shifts all labels behind
+    CoOp numbers the folders of train and val separately, so a folder missing in one of them shifts all labels after
     it against the other; here it is an error.
     """
     names = _wnid_names(folder)

@@ -172,7 +172,7 @@ def announce(checkout: Path, plugin: Plugin, put_aside: list[str], line: int) ->
         print(f"  + {folder}/")
     for path in put_aside:
         print(f"  ! {path} (what was there is put aside)")
-    print(f"  ~ {TRAIN}, behind line {line}: import {PACKAGE}")
+    print(f"  ~ {TRAIN}, after line {line}: import {PACKAGE}")
 
 
 def folders_of(plugin: Plugin) -> list[str]:
@@ -298,7 +298,7 @@ def recipe(path: Path, name: str) -> str | None:
 
 
 def add_import(train: bytes, path: Path) -> tuple[bytes, int]:
-    """Add the import behind the last one of the checkout's own data sets and trainers, with that line's ending.
+    """Add the import after the last one of the checkout's own data sets and trainers, with that line's ending.
 
     Returns:
         The changed file, and the number of the line before the new one.

@@ -194,7 +194,7 @@ def naive_image_features(
 
 
 def naive_tokens(classnames: list[str], length_of_slots: int, ctx_init: str) -> Tensor:
-    """Token ids `[classes, 77]`; prompts will take the place of the `length_of_slots` tokens behind SOS."""
+    """Token ids `[classes, 77]`; prompts will take the place of the `length_of_slots` tokens after SOS."""
     opening = ctx_init if ctx_init and length_of_slots <= 4 else " ".join(["X"] * length_of_slots)
     sentences = []
     for classname in classnames:

@@ -163,7 +163,7 @@ def text_feature(clip_model, sentence: Tensor, ids: Tensor, deep_prompts: dict[i
 
 
 def image_feature(clip_model, image: Tensor, prompts: dict[int, Tensor] | None = None) -> Tensor:
-    """Feature of one image, `[embed]`. Prompts stand behind the patches; those of layer 0 go through ln_pre."""
+    """Feature of one image, `[embed]`. Prompts stand after the patches; those of layer 0 go through ln_pre."""
     visual = clip_model.visual
     sequence = _patch_tokens(visual, image) + visual.positional_embedding
     patches = len(sequence)

@@ -31,7 +31,7 @@ def test_the_feature_of_a_class_does_not_depend_on_the_label_set(small_clip, cla
     learner = make_learner(small_clip, variant=variant, depth=3)
     with torch.no_grad():
         together = PromptedCLIP(small_clip, learner, classnames).encode_text()[:1]
-        # Alone the sentence is shorter than the longest of the set, so the cut behind EOT is tested with it.
+        # Alone the sentence is shorter than the longest of the set, so the cut after EOT is tested with it.
         alone = PromptedCLIP(small_clip, learner, classnames[:1]).encode_text()
     torch.testing.assert_close(together, alone, **CLOSE)
 

@@ -153,7 +153,7 @@ def test_a_run_is_loaded_from_its_folder_with_the_probabilities_of_its_test(trai
 def test_adapters_are_refused_rather_than_left_out(run_train):
     run = run_train(trainer="CoPrompt")
     assert run.status == 0, run.errors
-    with pytest.raises(InputError, match="cannot be loaded. It has adapters behind the towers"):
+    with pytest.raises(InputError, match="cannot be loaded. It has adapters after the towers"):
         PromptClassifier.load(run.folder, **QUIET)
 
 

@@ -61,7 +61,7 @@ def open_world(base: float, new: float, accuracy: float, hm: float = 0.0) -> dic
 
 
 def rows(folder: Path, capsys, name: str) -> tuple[list[str], dict[str, list[str]], str]:
-    """Headers and rows of the only table of this name, and all that is noted, in it and behind it."""
+    """Headers and rows of the only table of this name, and all that is noted, in it and after it."""
     (table,) = TABLES[name].tables(collect(folder))
     headers, lines = table.grid(str)
     assert command.main([str(folder), "--table", name]) == 0

@@ -210,7 +210,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
             functools.reduce(getattr, path, cfg)[name] = getattr(args, flag)
     options = list(args.opts)
     if len(options) % 2:
-        raise InputError(f"Options behind the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
+        raise InputError(f"Options after the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
     for key, value in zip(options[::2], options[1::2]):
         try:
             cfg.merge_from_list([key, _float_text(value) if isinstance(value_at(cfg, key), float) else value])

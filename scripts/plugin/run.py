@@ -189,7 +189,7 @@ def run_part(
         print(f"There is a result in {output}")
     else:
         print(shlex.join(whole), flush=True)
-        # Before, so that a run that was stopped is recognised; the log comes behind it, and makes it a result.
+        # Before, so that a run that was stopped is recognised; the log comes after it, and makes it a result.
         write_record(output, record)
         subprocess.run(whole, cwd=CHECKOUT, check=True)
         write_record(output, {**record, "log": log_digest(CHECKOUT / output)})

@@ -57,7 +57,7 @@ ARCHITECTURE = {
 }
 
 EVALUATED = "a photo of a {}."
-# The longest ones reach about 25 tokens: positions behind the longest caption would stay at their random start.
+# The longest ones reach about 25 tokens: positions after the longest caption would stay at their random start.
 TEMPLATES = (
     EVALUATED,
     EVALUATED,
@@ -110,7 +110,7 @@ def normalised(images: torch.Tensor) -> torch.Tensor:
 
 
 def text_features(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
-    """`model.encode_text` for tokens [texts, 77], cut behind the longest text: [texts, embed_dim].
+    """`model.encode_text` for tokens [texts, 77], cut after the longest text: [texts, embed_dim].
 
     Attention is causal and the end token is what is read, so the padding changes nothing but costs two thirds
     of the time.

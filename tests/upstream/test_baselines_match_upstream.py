@@ -44,7 +44,7 @@ SIZES = dict(transformer_width=512, transformer_heads=8, vision_width=768, embed
 LAYERS = 3
 MODULES = {"CoOp": "coop", "CoCoOp": "cocoop", "VPT": "vpt", "IVLP": "independentVL", "MaPLe": "maple"}
 # Largest difference in proportion to the largest value, of the logits and of each gradient. Where a gradient is
-# rounded to fp16 at the same place in both, a difference of 1e-7 before it can become one of 2^-10 behind it, but does
+# rounded to fp16 at the same place in both, a difference of 1e-7 before it can become one of 2^-10 after it, but does
 # so for few values, which the mean difference shows.
 TOLERANCES = {"none": (1e-5, 1e-5), "fp32": (1e-5, 2e-3), "fp16": (1e-2, 2e-2)}
 MEAN_TOLERANCES = {"none": 1e-5, "fp32": 5e-5, "fp16": 1e-2}

@@ -73,7 +73,7 @@ def test_training_equals_the_stand_ins_to_the_bit(tmp_path, data_root):
 
 def test_a_run_begun_on_the_stand_in_goes_on_and_is_evaluated_on_upstream(tmp_path, data_root):
     whole = train(tmp_path / "whole", data_root, upstream=False)
-    # A folder as it is behind the first epoch: its checkpoint alone.
+    # A folder as it is after the first epoch: its checkpoint alone.
     learner = "MultiModalPromptLearner"
     train(tmp_path / "every", data_root, upstream=False, options=["TRAIN.CHECKPOINT_FREQ", "1"])
     (tmp_path / "begun" / learner).mkdir(parents=True)

@@ -401,7 +401,7 @@ def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapp
     state_dict, _ = adopt(state_dict, method.layout, model.learner, model.clip_model, str(classifier.backbone))
     if any(key.startswith("adapters.") for key in state_dict):
         raise InputError(
-            "It has adapters behind the towers, as CoPrompt trains them, which this classifier does not have; test it "
+            "It has adapters after the towers, as CoPrompt trains them, which this classifier does not have; test it "
             "with train.py --eval-only."
         )
     try:

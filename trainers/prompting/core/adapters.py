@@ -1,4 +1,4 @@
-"""Small networks behind the towers, which change their features a little (Gao et al., arXiv 2110.04544)."""
+"""Small networks after the towers, which change their features a little (Gao et al., arXiv 2110.04544)."""
 
 from __future__ import annotations
 

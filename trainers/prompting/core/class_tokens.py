@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InputError, SettingError
 from .openai_clip import clip
 
-# Where the class name stands: behind all prompts, between their halves, in front of them (CoOp's names).
+# Where the class name stands: after all prompts, between their halves, in front of them (CoOp's names).
 POSITIONS = ("end", "middle", "front")
 
 
@@ -20,7 +20,7 @@ class ClassTokens:
     """The tokenised sentences of a class set.
 
     Attributes:
-        ids: `[classes, tokens]`, cut behind the longest sentence's EOT: under the causal mask nothing behind it
+        ids: `[classes, tokens]`, cut after the longest sentence's EOT: under the causal mask nothing after it
             reaches a feature.
         eot: `[classes]`, position of EOT, where the text feature is read.
     """
@@ -67,7 +67,7 @@ def tokenize_classes(classnames: Sequence[str], templates: Sequence[str], contex
 def place_slots(
     tokens: ClassTokens, classnames: Sequence[str], slots: int, position: str
 ) -> tuple[ClassTokens, Tensor]:
-    """Move the first `slots` tokens behind SOS, which stand for prompts, to where `position` wants them.
+    """Move the first `slots` tokens after SOS, which stand for prompts, to where `position` wants them.
 
     The class name has as many tokens as its own encoding, as in CoOp; the lengths of the sentences stay.
 

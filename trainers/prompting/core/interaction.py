@@ -25,10 +25,10 @@ def attention_readout(
 
     Args:
         query: `[batch, heads, readers, head_width]` of the tokens whose attention is read: CLS and patches in the
-            vision tower, the tokens behind the prompts in the text tower. They stand at the end of the keys.
+            vision tower, the tokens after the prompts in the text tower. They stand at the end of the keys.
         key: `[batch, heads, tokens, head_width]`, prompt slots included.
         slots: positions of the `b` prompt tokens among the keys.
-        counted: `[batch, readers]` bool, False for readers that do not count (padding behind EOT); None counts all.
+        counted: `[batch, readers]` bool, False for readers that do not count (padding after EOT); None counts all.
         causal: a token sees only itself and what stands before it (text tower).
         relative: multiply each reader's attention by the number of tokens it sees, so that uniform attention reads
             as 1 instead of about 1 / tokens.

@@ -46,7 +46,7 @@ class TowerPrompts:
 
     Attributes:
         length: number of prompt slots.
-        depth: prompts enter layers 0 ... depth - 1; behind them the slots go on as ordinary tokens.
+        depth: prompts enter layers 0 ... depth - 1; after them the slots go on as ordinary tokens.
         at: `at(layer, readout)` gives the tokens that enter that layer, `[length, width]` (the same for the whole
             batch) or `[batch, length, width]`; None keeps what the previous layer left in the slots (never at 0).
     """
@@ -67,7 +67,7 @@ class PromptLearner(nn.Module):
 
     Attributes:
         template: the sentence of a class, with `{}` for its name.
-        text_slots: how many tokens behind SOS the text prompts replace; 0 leaves the sentence as it is.
+        text_slots: how many tokens after SOS the text prompts replace; 0 leaves the sentence as it is.
         position: where the class name stands among the prompts, one of `class_tokens.POSITIONS`; only at the "end"
             can prompts enter more layers than the first.
         conditional: the text prompts depend on the image.

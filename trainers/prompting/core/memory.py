@@ -13,7 +13,7 @@ import torch
 # Automatic share of the memory for activations: this part of what is free, and no more bytes than that.
 FREE_SHARE = 0.25
 MOST_BYTES = 2 * 2**30
-# Growth of the process behind which unused memory is handed back. What is handed back is fetched again by the next
+# Growth of the process after which unused memory is handed back. What is handed back is fetched again by the next
 # group, at a cost, so this is not done for each.
 SLACK = 2**30
 _resident = 0  # bytes of the process when memory was last handed back

@@ -1,6 +1,6 @@
 """A frozen CLIP with a learner's prompts, and the classes that it tells apart.
 
-Exact shortcuts over all classes: sentences end at their EOT, behind which nothing reaches a feature under the causal
+Exact shortcuts over all classes: sentences end at their EOT, after which nothing reaches a feature under the causal
 mask; classes of similar length are encoded together; without gradients the text features are kept until a parameter
 changes; with gradients, activations are held for as many classes as memory allows and computed again for the others.
 """
@@ -82,9 +82,9 @@ class PromptedCLIP(nn.Module):
         self.register_buffer("ids", tokens.ids.to(device), persistent=False)
         self.register_buffer("eot", tokens.eot.to(device), persistent=False)
         self.register_buffer("places", None if places is None else places.to(device), persistent=False)
-        behind = tokens.ids[:, 1 + slots :]
-        same = (behind == behind[0]).all(dim=0).long().cumprod(dim=0).sum()
-        # Words behind the prompts that all sentences share; each keeps a token of its own, from which it is read.
+        after = tokens.ids[:, 1 + slots :]
+        same = (after == after[0]).all(dim=0).long().cumprod(dim=0).sum()
+        # Words after the prompts that all sentences share; each keeps a token of its own, from which it is read.
         self.shared_words = 0 if places is not None else min(int(same), int(tokens.eot.min()) - 1 - slots)
         self._plan: tuple[tuple, list[TextBatch], int] | None = None
         self._kept: tuple[tuple, Tensor] | None = None

@@ -49,7 +49,7 @@ class TowerInput:
         enter: what layer 0 does to prompts `[..., b, width]`: positional embedding (text) or ln_pre (vision).
         causal: a token sees only itself and what stands before it (text).
         read: `[batch]`, position in the last segment of the token whose feature is read.
-        counted: `[batch, tokens behind the slots]` bool, whose attention a readout averages; None counts all.
+        counted: `[batch, tokens after the slots]` bool, whose attention a readout averages; None counts all.
         samples: `[batch]`, which of all classes these are; None for all of them, in their order.
         total: number of all classes or images.
         readouts: filled with what is read while gradients are off. Whoever runs the same input again, to recompute
@@ -95,7 +95,7 @@ class Unread:
     total: int
 
     def __call__(self, tokens: Tensor | None = None, *, relative: bool = False) -> Tensor:
-        raise ValueError("Attention is read of prompts behind SOS only; the learner's position is not 'end'")
+        raise ValueError("Attention is read of prompts after SOS only; the learner's position is not 'end'")
 
 
 def run_tower(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
@@ -187,11 +187,11 @@ class _Layer:
     def readout(self, slot: int, tokens: Tensor, counted: Tensor | None, relative: bool) -> Tensor:
         """`interaction.attention_readout` as if `tokens` stood at index `slot`."""
         key = _split_heads(self.block, tokens, slice(1, 2))[0]
-        before, behind = self.heads[:slot], self.heads[slot:]
+        before, after = self.heads[:slot], self.heads[slot:]
         start = sum(heads.key.shape[2] for heads in before)
         return attention_readout(
-            _joined(heads.query for heads in behind),
-            _joined([*(heads.key for heads in before), key, *(heads.key for heads in behind)]),
+            _joined(heads.query for heads in after),
+            _joined([*(heads.key for heads in before), key, *(heads.key for heads in after)]),
             slice(start, start + key.shape[2]),
             counted,
             causal=self.causal,
@@ -199,7 +199,7 @@ class _Layer:
         )
 
     def output(self, index: int) -> Tensor:
-        """A segment behind the block; `[batch, tokens, width]` if any segment that it sees is one per sample."""
+        """A segment after the block; `[batch, tokens, width]` if any segment that it sees is one per sample."""
         tokens, query = self.tokens[index], self.heads[index].query
         key, value = self._seen_by(index)
         visible = visible_from(query.shape[2], key.shape[2], key.device) if self.causal else None
@@ -243,7 +243,7 @@ def _split_heads(block: nn.Module, tokens: Tensor, parts: slice) -> Tensor:
 
 
 def _finish(block: nn.Module, tokens: Tensor, attended: Tensor) -> Tensor:
-    """The block behind its attention heads: output projection and MLP, each added to the residual stream."""
+    """The block after its attention heads: output projection and MLP, each added to the residual stream."""
     tokens = tokens + block.attn.out_proj(attended.transpose(1, 2).flatten(2))
     return tokens + _mlp(block.mlp, block.ln_2(tokens).to(attended.dtype))
 

@@ -1,7 +1,7 @@
 """CoPrompt's objective: prompted features consistent with the frozen CLIP's of another view, and of descriptions.
 
 Roy and Etemad, "Consistency-guided Prompt Learning for Vision-Language Models", ICLR 2024, arXiv 2306.01195. It fits
-any learner, and gives it adapters behind both towers.
+any learner, and gives it adapters after both towers.
 
 Differences from the authors' code: classes may have different numbers of descriptions; the adapters' shares and the
 settings of each data set are configuration keys and files, which the command line overrules.
