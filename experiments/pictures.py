@@ -97,7 +97,7 @@ def features(trainer: PromptTrainer) -> tuple[dict[str, Tensor], Tensor, dict[tu
     """Normalised image features `[images, embed]` by model, labels, and the attention that prompts receive."""
     learner, clip_model = trainer.learner, trainer.clip_model
     names = trainer.dm.dataset.classnames
-    # Prompts that depend on the image, or stand elsewhere than after SOS, have no readout.
+    # Prompts that depend on the image, or do not stand right after SOS, have no readout.
     readable = not learner.conditional and learner.position == "end"
     observed = Observed(learner).eval() if readable else learner
     models: dict[str, nn.Module] = {

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a results folder: tables, pictures, configurations, and the commands after them.
+"""One self-contained HTML page of a results folder: tables, pictures, configurations, and the commands that made them.
 
     python scripts/report.py [RESULTS] [--output report.html] [--models RUN ...]
 

@@ -117,7 +117,7 @@ class Record:
 
     @functools.cached_property
     def overrides(self) -> dict[str, Any]:
-        """Settings of the run, or of the training after a test, that are not those of the configuration files."""
+        """Settings of the run, or of the training that a test is of, that are not those of the configuration files."""
         files = recipe_configuration(
             self.data["trainer"], self.data["recipe"], config_name(self.data["dataset"]) or ""
         )
