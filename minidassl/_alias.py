@@ -49,7 +49,7 @@ class Finder(MetaPathFinder):
         try:
             # The part that pulls in everything upstream needs.
             importlib.import_module("dassl.engine")
-        except Exception as error:  # whatever a foreign package raises while it is imported
+        except Exception as error:  # a foreign package may raise anything
             place = os.path.dirname(spec.origin) if spec.origin else list(spec.submodule_search_locations or [])
             return f"{self._install()} (upstream at {place} cannot be imported: {error})"
         upstream = sys.modules["dassl"]
@@ -68,8 +68,10 @@ class Finder(MetaPathFinder):
             return None
         self.decide()
         if self._upstream:
-            # The decision may just have imported it; it must not run a second time.
-            return ModuleSpec(fullname, _Loader(fullname), is_package=True) if fullname in sys.modules else None
+            # The decision may just have imported it, and it must not run twice. While it is in sys.modules, the import
+            # system would take its own spec, and run it.
+            module = sys.modules.pop(fullname, None)
+            return module and ModuleSpec(fullname, _Loader(fullname, module), is_package=True)
         own_name = _OWN + fullname[len("dassl") :]
         if importlib.util.find_spec(own_name) is None:
             raise ModuleNotFoundError(
@@ -81,13 +83,13 @@ class Finder(MetaPathFinder):
 
 
 class _Loader(Loader):
-    """Hands out a module under a second name, or a second time, the same object."""
+    """Hands out the module of that name, or the one that is given, without running it again."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, module: ModuleType | None = None) -> None:
+        self.name, self.module = name, module
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(self.name)
+        module = self.module or importlib.import_module(self.name)
         self.spec = module.__spec__
         return module
 

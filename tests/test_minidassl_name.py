@@ -117,9 +117,15 @@ def test_importing_the_package_prints_nothing_and_waits_for_no_upstream(tmp_path
     upstream = fake_upstream(tmp_path, "print('upstream is loaded')\nclass TrainerX: pass\n")
     light = "import sys, minidassl.own.files, minidassl.own.run_folder, minidassl.own.optim_defaults"
     assert run_python(f"{light}; assert 'torch' not in sys.modules", upstream) == ""
-    assert run_python(f"{light}; import dassl.engine, dassl; print(dassl.engine)", upstream).startswith(
-        "upstream is loaded\n<module"
-    )
+
+
+@pytest.mark.parametrize("first", ["import dassl.engine", "import dassl.utils", "import dassl", "minidassl.CHOICE"])
+def test_upstream_is_loaded_once_whatever_part_of_it_is_asked_for_first(tmp_path, first):
+    upstream = fake_upstream(tmp_path, "print('upstream is loaded')\nclass TrainerX: pass\n")
+    code = f"import minidassl; {first}; import dassl, dassl.engine, dassl.utils, sys; "
+    code += "print(dassl.engine.TrainerX.__module__, dassl.utils.ORIGIN, dassl.__spec__.name, dassl.__version__, "
+    code += "dassl is sys.modules['dassl'])"
+    assert run_python(code, upstream) == "upstream is loaded\ndassl.engine upstream dassl 0.6.3 True"
 
 
 SCRIPT = """
