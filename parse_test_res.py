@@ -21,7 +21,7 @@ END_OF_TEST = "=> result"
 
 
 def read_log(path: Path, keyword: str, test_log: bool) -> float | None:
-    """The last value of a keyword behind the end of training, or in a test's result; None where there is none."""
+    """The last value of a keyword after the end of training, or in a test's result; None where there is none."""
     ends = (END_OF_TEST,) if test_log else ENDS
     pattern = re.compile(rf"\* {re.escape(keyword)}: ([\d.]+)%")
     found, over = None, False
@@ -41,7 +41,7 @@ def parse_folder(folder: Path, keyword: str, test_log: bool, ci95: bool) -> floa
         value = read_log(log, keyword, test_log)
         if value is None:
             print(
-                f"note: {log} has no {keyword} behind its end; did the run come to it? Try --test-log for evaluations"
+                f"note: {log} has no {keyword} after its end; did the run come to it? Try --test-log for evaluations"
             )
         else:
             print(f"file: {log}. {keyword}: {value:.2f}%")

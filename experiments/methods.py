@@ -36,8 +36,8 @@ class Method:
 
     Attributes:
         trainer: its registered name, which is also the folder of its recipes and in its outputs' paths.
-        cfg: base-to-new, and whatever has none of its own below. A recipe of this name with _DATASET appended holds
-            the settings for one data set, and replaces it there.
+        cfg: base-to-new, and all protocols without one of their own below. A recipe of this name with _DATASET
+            appended holds the settings for one data set, and replaces it there.
         base2new_imagenet: base-to-new on ImageNet.
         cross_dataset: for transfer from ImageNet.
         few_shot: from data set and shots.
@@ -180,7 +180,7 @@ def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = 
 
     Args:
         family: "base2new", "cross_dataset", "few_shot" or "zeroshot".
-        dataset: what the model learns.
+        dataset: the one that the model learns.
         variant: as `parse` gives it.
     """
     method = METHODS[name]
