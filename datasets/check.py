@@ -1,4 +1,4 @@
-"""Look whether data sets are usable, and say what repairs those that are not.
+"""Check data sets, and name the repair of those that are not usable.
 
     python scripts/check_data.py --root $DATA                       # all of CoOp's fifteen
     python scripts/check_data.py EuroSAT OxfordPets --root $DATA --deep
@@ -32,7 +32,7 @@ SHOWN = 5
 
 @dataclass
 class Report:
-    """What was found of one data set: faults make it unusable, remarks do not."""
+    """Findings of one data set: faults make it unusable, remarks do not."""
 
     name: str
     sizes: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""What the command lines have in common."""
+"""Common parts of the command lines."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     python scripts/compare.py eurosat "1 2 3" "CoOp MaPLe BMIP" --data $DATA
 
 Each method is trained on the base classes, and tested in one pass over the test images of all classes, in which base
-and new images are told apart among their own classes (base, new) and among all (open-world). What is done already is
+and new images are told apart among their own classes (base, new) and among all (open-world). Runs that are done are
 not done again; runs that fail are left out of the table, listed after it, and turn the exit status to 1.
 """
 

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint, published or our own, on any data set: says what it takes from the file and what it leaves.
+"""Evaluate a checkpoint, published or our own, on any data set, and list the tensors that are taken and left.
 
     python scripts/evaluate_checkpoint.py --trainer MaPLe --model-dir weights/base/seed1 eurosat --classes new
 

@@ -118,7 +118,7 @@ def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = 
 
     Args:
         family: "base2new", "cross_dataset", "few_shot" or "zeroshot".
-        dataset: what the model learns.
+        dataset: the one that the model learns.
         variant: as `parse` gives it.
     """
     method = METHODS[name]

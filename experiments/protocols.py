@@ -73,7 +73,7 @@ def all_classes(request: Request, family: str, trains: bool = False, learned: st
     method, recipe = METHODS[request.method], request.recipe_of(family, learned)
     folder, options = f"{method.trainer}/{methods.recipe_name(recipe)}_{request.shots}shots", ()
     if family == "few_shot" and method.trainer == "CoOp":
-        # CoOp's few-shot scripts say what its configuration files do not, and have a folder for each choice.
+        # CoOp's few-shot scripts set keys that its configuration files leave out, with a folder for each choice.
         chosen = ((request.n_ctx, 16), (request.csc, "False"), (request.position, "end"))
         length, shared, position = (str(default if value is None else value) for value, default in chosen)
         folder += f"/nctx{length}_csc{shared}_ctp{position}"
@@ -110,7 +110,7 @@ def zeroshot(request: Request) -> list[Run]:
     return [Run(request.method, request.dataset, recipe, request.seed, output)]
 
 
-# --- chains of runs for the table of a protocol, by what stands after the model's name in messages
+# --- chains of runs for the table of a protocol, by the end of their name in messages
 
 Chains = Mapping[str, tuple[Request, ...]]
 
@@ -272,7 +272,7 @@ def listed(entries: Mapping[str, Protocol | Results | studies.Paired]) -> str:
 
 
 def check(request: Request) -> None:
-    """Refuse what a protocol or a method does not have, and the lack of what it needs.
+    """Refuse a request that its protocol or method cannot fulfil.
 
     Raises:
         InputError: naming it.
@@ -308,7 +308,7 @@ def plan(request: Request) -> list[Run]:
     """The runs of a request, in order.
 
     Raises:
-        InputError: the request has what its protocol or method has not, or lacks what they need.
+        InputError: the protocol or method lacks something requested, or needs something more.
     """
     check(request)
     return PROTOCOLS[request.protocol].runs(request)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a results folder: tables, pictures, configurations, and the commands that made them.
+"""One self-contained HTML page of a results folder: tables, pictures, configurations, and their commands.
 
     python scripts/report.py [RESULTS] [--output report.html] [--models RUN ...]
 
@@ -64,7 +64,7 @@ summary { overflow-wrap: anywhere }
 
 
 def look(method: str) -> dict[str, str]:
-    """Colour and line of a method, which are its own whatever stands beside it."""
+    """Colour and line of a method, the same beside any others."""
     names = [*METHODS]
     place = names.index(method) if method in METHODS else len(names) + sum(map(ord, method))
     return {"color": COLOURS[place % len(COLOURS)], "linestyle": LINES[place // len(COLOURS) % len(LINES)]}
@@ -92,7 +92,7 @@ def by_test(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record
 
 
 def is_bmip(record: Record) -> bool:
-    """BMIP, whatever its command line changed, but not the configuration files of its variants."""
+    """BMIP with any options, but without the recipes of its variants."""
     return record.data["trainer"] == "BMIP" and record.method not in ELSEWHERE
 
 
@@ -110,7 +110,7 @@ def accuracy_bars(table: Table) -> Iterator[Picture]:
             continue
         figure, axes = plt.subplots(figsize=(6, 1.2 + 0.5 * len(rows)), layout="constrained")
         for number, (name, shade) in enumerate(zip(names, SHADES)):
-            # HM is of averages, and has no spread; nor has what is the same for all seeds.
+            # HM is of averages, and has no spread; nor have numbers that are the same for all seeds.
             cells = [dict(zip(table.columns, table.group_cells(row, dataset))).get(name) for row in rows]
             errors = [(cell.spread or math.nan) if cell else math.nan for cell in cells]
             lengths = [table.means(row, dataset)[number] for row in rows]

@@ -4,7 +4,7 @@
     python scripts/reproduce.py open-world --methods "MaPLe BMIP" --datasets "eurosat dtd" --data $DATA
     python scripts/reproduce.py cross-dataset --dry-run      # list the runs, and estimate what they cost
 
-Started again, it goes on from what is done. scripts/tables.py makes the same tables from the same records at any time.
+Started again, it goes on where it stopped. scripts/tables.py makes the same tables from the same records at any time.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def merged(chains: Sequence[Chain]) -> list[Chain]:
 
 
 def is_looked_into(run: Run) -> bool:
-    """Whether the report draws what is inside the model of this run: of each data set one of BMIP."""
+    """Whether the report looks into the model of this run: of each data set one of BMIP."""
     return run.trains and run.classes == "base" and (run.method, run.recipe, run.seed) == ("BMIP", TINY, 1)
 
 
@@ -85,7 +85,7 @@ def estimate(chains: Sequence[Chain], data: str | None) -> str:
 
 
 def missing_runs(chains: Sequence[Chain], data: str | None) -> list[tuple[Chain, Run]]:
-    """What is not done yet, with its chain."""
+    """Runs that are not done yet, with their chains."""
     return [
         (chain, run) for chain in chains for run in chain.runs if not is_done(run, chain.trained, data, chain.options)
     ]

@@ -99,7 +99,7 @@ def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
 
 
 def run_chain(chain: Chain, data: str | None) -> str:
-    """Run what is to be run; gives the last lines of what failed, or nothing."""
+    """Run all that is missing; gives the last lines of a failed run, or nothing."""
     for run in chain.runs:
         try:
             if is_done(run, chain.trained, data, chain.options):

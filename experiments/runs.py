@@ -17,7 +17,7 @@ from .methods import METHODS
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be run.
+    """A protocol to be run with a method on a data set.
 
     Attributes:
         protocol, method: their names.
@@ -97,7 +97,7 @@ class Run:
         seed: None leaves the run unseeded.
         output: its folder.
         options: KEY VALUE pairs.
-        classes: "base", "new" or "all", for the table; what train.py is told stands in `options`.
+        classes: "base", "new" or "all", for the table; `options` has the keys for train.py.
         trains: train, and test on the same classes, rather than test only.
         model_dir: the folder of the model to test; None for one without training.
     """

@@ -1,6 +1,6 @@
 """The records of a results folder: read, checked, and each experiment with each seed once.
 
-What cannot be used is named and counted, and never averaged in silence: records that are damaged or lack something,
+Unusable records are named and counted, and never averaged in silence: those that are damaged or lack something,
 that contradict each other, or whose test images are not those of the others.
 """
 
@@ -40,7 +40,7 @@ _OPEN_WORLD = _object(**dict.fromkeys(("base", "new", "HM", "accuracy", "openwor
 _SEED = {"type": "integer"}
 _TRAINED_ON = _object({"settings": {"type": "object"}}, dataset=_TEXT, classes=_TEXT, shots=_COUNT, seed=_SEED)
 _GATE = _object(tower=_TEXT, layer=_COUNT, **dict.fromkeys(("mean", "std", "min", "max"), _NUMBER))
-# What the tables and pictures read; a record may hold more.
+# The fields that tables and pictures read; a record may hold more.
 SCHEMA = _object(
     {
         "method": _TEXT,
@@ -81,7 +81,7 @@ SAME = 1e-6
 
 @functools.cache
 def recipe_configuration(trainer: str, recipe: str, dataset: str) -> dict[str, Any] | None:
-    """What the configuration files alone say, as plain data; None where they are not this project's."""
+    """The configuration by the files alone, as plain data; None where they are not this project's."""
     # All trainers, which take seconds to import: only records that are read need them.
     import train
     import trainers
@@ -109,7 +109,7 @@ class Record:
 
     Attributes:
         path: its file.
-        data: what stands there, as `SCHEMA` has it.
+        data: its content, as `SCHEMA` has it.
     """
 
     path: Path
@@ -117,7 +117,7 @@ class Record:
 
     @functools.cached_property
     def overrides(self) -> dict[str, Any]:
-        """Settings of the run, or of the training that a test is of, that are not those of the configuration files."""
+        """Settings of the run, or of the training before a test, that are not those of the configuration files."""
         files = recipe_configuration(
             self.data["trainer"], self.data["recipe"], config_name(self.data["dataset"]) or ""
         )
@@ -137,9 +137,9 @@ class Record:
 
     @functools.cached_property
     def method(self) -> str:
-        """The method and, after it, what differs from it.
+        """The method and, after it, its differences.
 
-        That is the variant of its recipe, what the command line changed, and a backbone that is not the usual one.
+        They are the variant of its recipe, options of the command line, and a backbone that is not the usual one.
         """
         name, variant = self._method_and_variant
         settings = [f"{key} {value}" for key, value in self.overrides.items()]
@@ -162,7 +162,7 @@ class Record:
 
     @property
     def learned_dataset(self) -> str:
-        """What the model was trained on, as far as that is known; else what it is tested on."""
+        """The data set of the training where it is known, else that of the test."""
         return (self.data["trained_on"] or self.data)["dataset"]
 
     @property
@@ -174,7 +174,7 @@ class Record:
 
     @property
     def from_base(self) -> bool:
-        """Whether this tests what learned the base classes, or has learned nothing that is known."""
+        """Whether the model learned the base classes, or nothing that is known."""
         return self.learned_classes in ("base", None)
 
     @property
@@ -192,7 +192,7 @@ class Record:
 
     @property
     def experiment(self) -> tuple:
-        """What a seed is drawn for: records with the same value and seed must agree."""
+        """Records with the same value and seed must agree."""
         data = self.data
         learned = self.learned_dataset, self.learned_classes, self.shots
         return self.method, data["recipe"], data["dataset"], data["classes"], self.base_share, learned
@@ -223,7 +223,7 @@ class Collection:
     Attributes:
         records: usable ones, one for each experiment and seed.
         skipped: number of the others, by reason.
-        notes: what is wrong, and what to do.
+        notes: faults and remedies.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -252,7 +252,7 @@ def collect(folder: Path) -> Collection:
 
 
 def _files(folder: Path, found: Collection) -> Iterator[Path]:
-    """Records below a folder, in order; what stops the search is noted."""
+    """Records below a folder, in order; unreadable folders are noted."""
 
     def unreadable(error: OSError) -> None:
         found.skip("folders unreadable", f"{error.filename} cannot be read ({error.strerror}); nothing of it is used")

@@ -1,4 +1,4 @@
-"""A table of means over seeds: rows of methods, groups of columns, and what is missing in it."""
+"""A table of means over seeds: rows of methods, groups of columns, and notes of missing numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..store import GIVEN, Record
 from .text import MISSING
 
 PLANNED_SHOTS = "16 shots"  # of the tables of reproduce.py that have one number of them, and of the published ones
-# What a table should have of one kind alone, by its key in a record's environment.
+# Origins that a table should have one of, by their keys in a record's environment.
 ORIGINS = {"code": "versions of the code", "torch": "versions of torch", "dassl": "Dassls", "device": "devices"}
 
 Key = tuple[str, str, str]  # row, group of columns, column
@@ -207,7 +207,7 @@ class Table:
         return titles, texts
 
     def lines(self) -> list[list[str]]:
-        """One line for each number: method, group, column, mean, deviation, number of seeds, and what is published."""
+        """One line for each number: method, group, column, mean, deviation, number of seeds, and published numbers."""
         headers, rows = self.numbers()
         lines = []
         for row, line in rows.items():
@@ -222,7 +222,7 @@ class Table:
         return lines
 
     def notes(self) -> list[str]:
-        """What each row lacks, with the command that fills it; origins that differ; remarks on published numbers."""
+        """Missing cells of each row, with the command that fills them; different origins; remarks."""
         notes = [*self.remarks, *self._gaps()]
         for key, name in ORIGINS.items():
             rows: dict[str, list[str]] = defaultdict(list)
@@ -259,7 +259,7 @@ class Table:
         return gaps
 
     def _filling(self, row: str, lacking: dict[str, list[int]]) -> str:
-        """The command for what a row lacks, where `reproduce.py` has one; it leaves alone what is there."""
+        """The command for the missing cells of a row, where `reproduce.py` has one; it repeats no run."""
         method, _, addition = row.partition(", ")
         names = [config_name(group) for group in lacking]
         suffix = addition.replace(" ", "_")

@@ -7,8 +7,8 @@
 Cells are means ± standard deviations (population) over seeds; the best mean of a column is marked with an asterisk or
 set bold. The harmonic mean is that of the averages, as in the field's tables; "mean HM" is the average of the seeds'
 own. Settings of a run that its configuration files do not have follow the method's name. A cell of fewer seeds than
-others says so, base and new are compared with the seeds that both have, and what is missing, contradictory or of mixed
-origin is listed, and never averaged in silence. CSV has one line for each number.
+others says so, base and new are compared with the seeds that both have, and missing, contradictory or mixed records
+are listed, and never averaged in silence. CSV has one line for each number.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .studies import PairedTable
 from .text import bold, lay_out
 
 CSV_COLUMNS = ("table", "method", "group", "column", "mean", "std", "seeds", "p")
-# Heading, and what a note begins with.
+# Heading, and beginning of a note.
 FRAMES = {"text": ("{}\n\n", "note: "), "markdown": ("### {}\n\n", "- "), "latex": ("% {}\n", "% ")}
 
 

@@ -22,7 +22,7 @@ Value = tuple[str, Key, Record, float]
 
 @dataclass(frozen=True)
 class Plan:
-    """What `reproduce.py` runs for a table.
+    """The runs of `reproduce.py` for a table.
 
     Attributes:
         datasets: of the published table.

@@ -1,4 +1,4 @@
-"""Variants and combinations of methods that have tables of their own, by what their recipes add to the method's."""
+"""Variants and combinations of methods that have tables of their own, by the variants of their recipes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LENGTHS = ("length1", "length4", "length8")
 COMBINED = ("IVLP", "MaPLe", "BMIP")
 OBJECTIVES = ("self_regulation", "consistency")
 STACKED = ("PromptSRC", "CoPrompt", "PromptSRC_BMIP", "CoPrompt_BMIP")
-# A method of another name, and what it is compared with, seed by seed.
+# Methods of another name than those with which they are compared, seed by seed.
 REFERENCES = {CONTROL: "BMIP", "PromptSRC_BMIP": "PromptSRC", "CoPrompt_BMIP": "CoPrompt"}
 
 

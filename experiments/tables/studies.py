@@ -1,4 +1,4 @@
-"""Tables of what is studied in the open world: BMIP's parts, prompts by objectives, and differences seed by seed."""
+"""Studies in the open world: BMIP's parts, prompts by objectives, and differences seed by seed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def study(name: str, help: str, title: str, plan: Plan, **settings: Any) -> Resu
 
 
 def combination_values(records: list[Record]) -> Iterator[Value]:
-    """Methods that prompt both towers by each objective, and what their training took."""
+    """Methods that prompt both towers by each objective, and the cost of their training."""
 
     def model(record: Record) -> tuple:
         return record.method, record.data["recipe"], record.data["dataset"], record.shots, record.seed
@@ -96,7 +96,7 @@ class PairedTable:
     """Differences to a method over the seeds that both have.
 
     Attributes:
-        rows: variant, what it is compared with, number of seeds, and differences by column.
+        rows: variant, its reference, number of seeds, and differences by column.
     """
 
     title: str
@@ -124,7 +124,7 @@ class PairedTable:
 
 
 def reference(row: str) -> str | None:
-    """What a variant is compared with: the method of its name's first part, or that of `REFERENCES`."""
+    """The reference of a variant: the method of its name's first part, or that of `REFERENCES`."""
     plain, _, addition = row.partition(", ")
     return plain if addition else REFERENCES.get(row)
 
@@ -136,7 +136,7 @@ class Paired:
     name: str = "paired"
     help: str = (
         "variants of a method against it with the same seeds, in the open world, with paired t-tests; also the "
-        "control of BMIP's size against BMIP, and stacks against what they stack on"
+        "control of BMIP's size against BMIP, and stacks against their parts"
     )
     plan: ClassVar[None] = None
 

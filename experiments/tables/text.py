@@ -11,7 +11,7 @@ MISSING = "–"
 STYLES = {"text": "simple", "markdown": "github", "latex": "latex_raw"}
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}
 LATEX |= {character: rf"\{character}" for character in "&%$#_{}"} | {"<": r"$<$"}
-# Stand around what is bold until cells are escaped; characters of the private use area, which no cell holds.
+# Mark bold text until cells are escaped; characters of the private use area, which no cell holds.
 BOLD = ("\ue000", "\ue001")
 
 
