@@ -17,7 +17,9 @@ from trainers.config import build_cfg, read_yaml
 from trainers.prompting import recipes
 from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.core.openai_clip import CLIP
+from trainers.prompting.declaration import CROSS_ENTROPY
 from trainers.prompting.errors import InputError
+from trainers.prompting.methods import of_trainer
 
 trainers.register_all()
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -335,7 +337,13 @@ def test_a_variant_changes_its_own_keys_of_a_recipe(trainer, recipe, variant, ex
     assert differences(trainer, recipe, variant) == expected
 
 
-TRAINED = [path for path in METHODS if not path.parent.name.startswith(("PromptSRC", "CoPrompt", "Zeroshot"))]
+# Of trainers that any objective may train.
+TRAINED = [
+    path
+    for path in METHODS
+    for method in [of_trainer(path.parent.name)]
+    if method.learns and method.objective == CROSS_ENTROPY
+]
 
 
 @pytest.mark.parametrize(
