@@ -44,7 +44,7 @@ BAD_VALUES = [
     ([f"{PAPER}CTX_INIT", "a photo", f"{PAPER}AGGREGATION", "joint"], ["CTX_INIT", "a photo", "N_CTX", "4"]),
     ([f"{PAPER}CTX_INIT", "photo", f"{PAPER}AGGREGATION", "v2l"], ["CTX_INIT", "photo", "N_CTX"]),
     (["TRAIN.PATIENT_COUNT", "0"], ["TRAIN.PATIENT_COUNT", "0", "1 or more"]),
-    (["MODEL.CLASS_CHUNK", "-1"], ["MODEL.CLASS_CHUNK", "-1", "number of classes", "0"]),
+    (["MODEL.CLASS_CHUNK", "-1"], ["MODEL.CLASS_CHUNK", "-1", "0 or more"]),
     (["SEED.X", "1"], ["SEED.X"]),
     ([f"{PAPER}N_CONTEXT", "2"], [f"{PAPER}N_CONTEXT", "Non-existent"]),
     (["OPTIM.MAX_EPOCH", "1.5"], ["OPTIM.MAX_EPOCH", "int", "1.5"]),

@@ -230,9 +230,9 @@ RECIPES = [
     ("CoOp", "rn50_ep50", ("CoOp", "")),
     ("CoOp", "rn50_val", ("CoOp", "val")),
     ("BMIP", "vit_b16_c2_ep10_batch4_2ctx_released", ("BMIP", "released")),
-    ("BMIP", "vit_b16_c2_ep10_batch4_2ctxs", ("BMIP", "")),
-    ("BMIP", "mine", ("BMIP", "")),
-    ("Other", "tiny", ("Other", "")),
+    ("BMIP", "vit_b16_c2_ep10_batch4_2ctxs", ("BMIP", "vit_b16_c2_ep10_batch4_2ctxs")),
+    ("BMIP", "mine", ("BMIP", "mine")),
+    ("Other", "tiny", ("Other", "tiny")),
 ]
 
 

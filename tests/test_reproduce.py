@@ -12,6 +12,7 @@ import train
 from experiments import reproduce, runs
 from experiments.data import BUILTIN
 from experiments.methods import METHODS
+from trainers.prompting.recipes import is_readable
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +37,7 @@ def test_no_run_is_planned_twice_and_all_files_are_there(capsys, table):
     runs, last = listed(capsys, table)
     assert max(Counter(run.output_dir for run in runs).values()) == 1
     for run in runs:
-        assert Path(run.config_file).is_file() and Path(run.dataset_config_file).is_file()
+        assert is_readable(run.config_file) and Path(run.dataset_config_file).is_file()
         assert not run.model_dir or run.model_dir in {other.output_dir for other in runs}
     assert last.startswith(f"{len(runs)} of {len(runs)} runs are missing")
 

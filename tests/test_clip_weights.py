@@ -74,7 +74,7 @@ def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path):
 
     with open(tmp_path / "clip.pt", "wb") as file:
         pickle.dump({"state_dict": Payload()}, file)
-    with pytest.raises(InputError, match="MODEL.BACKBONE.NAME"):
+    with pytest.raises(InputError, match="backbone is"):
         load_clip(str(tmp_path / "clip.pt"))
     assert not (tmp_path / "executed").exists()
 
