@@ -172,7 +172,7 @@ def test_keys_of_coops_prompts_are_refused_where_the_prompts_are_anothers(run_tr
 
 def test_a_classifier_refuses_the_method_and_names_the_prompts_that_it_trains():
     with pytest.raises(InputError, match="'KgCoOp'.*knowledge_guidance.*set it to CoOp"):
-        PromptClassifier("KgCoOp", "tiny")
+        PromptClassifier("KgCoOp", "tiny").fit([], [])
 
 
 # ------------------------------------------------------------------------------------------------ published files
