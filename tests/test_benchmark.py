@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -79,7 +80,9 @@ def test_a_profile_names_operations_and_their_shares(capsys):
     options = ["--backbone", "tiny", "--variant", "paper", "--classes", "3", "--batch", "2"]
     benchmark.main(["--profile", "--work", "train", *options])
     shown = capsys.readouterr().out
-    assert "aten::addmm" in shown and "share of the step" in shown and "%" in shown
+    shares = [float(share) for share in re.findall(r"^\| aten::\w+ +\| +\d+ \| (\d+\.\d)% +\|$", shown, re.M)]
+    assert "share of the step" in shown and len(shares) > 5
+    assert shares == sorted(shares, reverse=True) and 0 < sum(shares) < 100.5
 
 
 def test_a_failure_is_no_lack_of_memory():

@@ -416,7 +416,8 @@ def _device(name: str | int | None) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        # Some releases of torch refuse a bare number where there is no GPU, and others take it.
+        device = torch.device(f"cuda:{name}" if isinstance(name, int) else name)
     except (RuntimeError, TypeError) as error:
         raise InputError(f"device is {name!r}; set it to cpu, cuda, or None.") from error
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
