@@ -203,7 +203,7 @@ def test_line_endings_stay_and_uninstalling_restores_every_byte(checkout, ending
 def test_caches_of_python_go_with_the_plugin(checkout):
     before = snapshot(checkout)
     call(checkout)
-    for folder in ("bmip_plugin/trainers/prompting", "minidassl/engine"):
+    for folder in ("bmip_plugin/trainers/prompting", "minidassl/own"):
         (checkout / folder / "__pycache__").mkdir()
         (checkout / folder / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"")
     call(checkout, "--uninstall")

@@ -6,7 +6,6 @@ import pickle
 import random
 from pathlib import Path
 
-import minidassl.data.datasets as datasets
 from minidassl.config import get_cfg_default
 from minidassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
 
@@ -93,9 +92,9 @@ def test_several_sources_come_back_as_a_list_and_no_shots_change_nothing():
 
 
 def test_a_dataset_is_built_by_its_registered_name(monkeypatch, capsys):
-    monkeypatch.setattr(datasets.build, "DATASET_REGISTRY", type(DATASET_REGISTRY)("DATASET"))
+    monkeypatch.setattr(DATASET_REGISTRY, "_objects", {})
 
-    @datasets.build.DATASET_REGISTRY.register()
+    @DATASET_REGISTRY.register()
     class Pets(DatasetBase):
         def __init__(self, cfg):
             super().__init__(items(0, 1))

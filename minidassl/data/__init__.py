@@ -1,4 +1,4 @@
-"""Data sets, transforms, samplers and loaders."""
+"""Data sets, transforms and loaders."""
 
 from .data_manager import DataManager, DatasetWrapper, build_data_loader
 from .datasets import DATASET_REGISTRY, build_dataset
