@@ -29,8 +29,8 @@ sys.meta_path.insert(0, Refuse())
 
 COMMANDS = [
     "train.py --trainer VPT --dataset-config-file configs/datasets/digits.yaml --backbone tiny --summary",
-    "scripts/benchmark.py --help",
-    "scripts/pretrain_tiny_clip.py --help",
+    "scripts/tools/benchmark.py --help",
+    "scripts/tools/pretrain_tiny_clip.py --help",
 ]
 
 
@@ -102,7 +102,7 @@ def test_a_command_that_uses_clip_does_not_speak_of_its_packaging(command):
 
 def test_other_warnings_are_given_after_clip_as_before():
     code = """
-import trainers.prompting.clip_io
+import trainers.prompting.core.openai_clip
 import warnings
 warnings.warn_explicit("pkg_resources is deprecated as an API", UserWarning, "users.py", 1)
 """
