@@ -74,7 +74,7 @@ def variants_of(name: str) -> list[str]:
     """The suffixes of a method's recipes that `METHOD:variant` can name."""
     method = METHODS[name]
     paths = (recipes.recipe_path(method.trainer, one) for one in (method.recipes.default, method.recipes.tiny))
-    return sorted({suffix for path in paths if path.is_file() for suffix in recipes.suffixes_of_recipe(path)})
+    return sorted({suffix for path in paths if path.is_file() for suffix in recipes.suffixes_of(path)})
 
 
 def _is_path(recipe: str) -> bool:

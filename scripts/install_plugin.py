@@ -27,7 +27,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainers.prompting.recipes import CONFIGS, read_files, read_merged, value_at, variants_of_recipe
+from trainers.prompting.recipes import CONFIGS, read_files, read_merged, value_at, variants_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "bmip_plugin"
@@ -222,7 +222,7 @@ def recipe_paths(folder: Path) -> list[Path]:
     paths = sorted(folder.glob("*.yaml"))
     for path in tuple(paths):
         if all(base.resolve().parent != folder for base, _ in read_files(path)[:-1]):
-            paths += [path.with_name(f"{path.stem}_{variant}.yaml") for variant in variants_of_recipe(path)]
+            paths += [path.with_name(f"{path.stem}_{variant}.yaml") for variant in variants_of(path)]
     return paths
 
 

@@ -19,7 +19,7 @@ from trainers.prompting.errors import InputError, SettingError, worded
 from trainers.prompting.learners.bmip import BMIPConfig
 from trainers.prompting.methods import get_method, identify, in_order, of_trainer
 from trainers.prompting.objectives.self_regulation import SelfRegulationConfig
-from trainers.prompting.recipes import read_recipe, recipe_exists
+from trainers.prompting.recipes import is_readable, read_recipe, recipe_path
 
 trainers.register_all()
 
@@ -263,7 +263,7 @@ def deep_clip() -> torch.nn.Module:
 def test_every_recipe_of_a_method_exists_and_builds_its_learner(name, deep_clip):
     method: Method = METHODS[name]
     for recipe in method.recipes.all:
-        assert recipe_exists(method.trainer, recipe), recipe
+        assert is_readable(recipe_path(method.trainer, recipe)), recipe
         config = method.config(**method.read(read_recipe(method.trainer, recipe)))
         assert json.loads(json.dumps(config.plain())) or not config.declared()
         assert method.learns == bool(list(method.learner(config, deep_clip).parameters())) or config.class_specific

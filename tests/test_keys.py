@@ -18,6 +18,7 @@ from trainers.config import default_cfg, objective_of
 from trainers.ivlp import IVLP
 from trainers.prompting.core.clip_weights import PRECISIONS
 from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.recipes import value_at
 
 trainers.register_all()
 ALL = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
@@ -114,13 +115,21 @@ def unchanged(name: str) -> dict[str, torch.Tensor]:
     return found
 
 
+def another_value(key: str) -> object:
+    """The one that is listed; of a number that is not listed half, and of a switch the opposite."""
+    node, _, own = key.rpartition(".")
+    if own in CHANGES.get(node, ()):
+        return CHANGES[node][own]
+    default = value_at(default_cfg(), key)
+    assert not isinstance(default, str), f"no change is listed for {key}, which is a text"
+    return not default if isinstance(default, bool) else type(default)(default / 2) or 1
+
+
 @pytest.mark.parametrize("key", DECLARED := declared_keys())
 def test_changing_a_key_changes_what_is_trained_or_computed(tmp_path, monkeypatch, key):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "descriptions.json").write_text(json.dumps({name: ["words.", "more."] for name in CLASSNAMES}))
-    node, _, own = key.rpartition(".")
-    assert own in CHANGES.get(node, ()), f"no change is listed for {key}"
-    assert not equal(unchanged(DECLARED[key]), computed(DECLARED[key], **{key: CHANGES[node][own]}))
+    assert not equal(unchanged(DECLARED[key]), computed(DECLARED[key], **{key: another_value(key)}))
 
 
 @pytest.mark.parametrize(

@@ -13,24 +13,14 @@ from torch.nn import functional as F
 
 from trainers.prompting.declaration import Settings, setting
 from trainers.prompting.errors import InputError
-from trainers.prompting.objectives.consistency import Consistency
-from trainers.prompting.objectives.objective import OBJECTIVES as DECLARED
+from trainers.prompting.methods import METHODS, OBJECTIVES
 from trainers.prompting.objectives.objective import Loss, Objective, register_objective
-from trainers.prompting.objectives.self_regulation import SelfRegulation
 
 LEARNERS = ["CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "BMIP"]
-# Terms of the log, in their order.
-OBJECTIVES = {
-    "cross_entropy": [],
-    "self_regulation": ["loss_ce", "loss_text", "loss_image", "loss_logits"],
-    "consistency": ["loss_ce", "loss_text", "loss_image"],
-}
-NAMED = {
-    "PromptSRC": "self_regulation",
-    "PromptSRC_BMIP": "self_regulation",
-    "CoPrompt": "consistency",
-    "CoPrompt_BMIP": "consistency",
-}
+OTHERS = [name for name in OBJECTIVES if name != "cross_entropy"]
+# Trainers that are named after an objective, and of these, the ones with another trainer's prompts as they are.
+NAMED = {name: method.objective for name, method in METHODS.items() if method.objective in OTHERS}
+SAME_PROMPTS = [name for name in NAMED if METHODS[name].config is METHODS[METHODS[name].prompts].config]
 SHORT = ["TRAINER.PROMPTSRC.GPA_MEAN", "1", "TEST.NO_TEST", "True"]
 
 
@@ -48,8 +38,9 @@ def test_every_learner_trains_by_every_objective(run_train, trainer, objective):
     assert all(math.isfinite(float(loss.split()[0])) for loss in run.losses())
     for line in lines:
         words = line.split()
-        assert [word for word in words if word.startswith("loss_")] == OBJECTIVES[objective]
-        total, *terms = (float(words[words.index(name) + 1]) for name in ("loss", *OBJECTIVES[objective]))
+        names = [word for word in words if word.startswith("loss_")]
+        assert names[:1] == (["loss_ce"] if objective in OTHERS else [])
+        total, *terms = (float(words[words.index(name) + 1]) for name in ("loss", *names))
         assert not terms or total == pytest.approx(sum(terms), abs=1e-3)
     state = saved(run, 2)["state_dict"]
     assert any(name.startswith("adapters.") for name in state) is (objective == "consistency")
@@ -61,36 +52,33 @@ def test_a_trainer_named_after_an_objective_has_it_and_may_be_told_so(run_train,
     own = run_train(trainer=trainer, folder=tmp_path / "own", options=SHORT)
     told = run_train(trainer=trainer, folder=tmp_path / "told", options=by(NAMED[trainer]))
     assert own.status == told.status == 0, told.errors
-    assert own.losses() == told.losses() and OBJECTIVES[NAMED[trainer]][1] in own.output
+    assert own.losses() == told.losses() and "loss_text" in own.output
 
 
-@pytest.mark.parametrize(
-    "trainer, prompts", [("PromptSRC_BMIP", "BMIP"), ("CoPrompt_BMIP", "BMIP"), ("CoPrompt", "MaPLe")]
-)
-def test_a_trainer_named_after_an_objective_is_its_prompts_trained_by_it(run_train, tmp_path, trainer, prompts):
+@pytest.mark.parametrize("trainer", SAME_PROMPTS)
+def test_a_trainer_named_after_an_objective_is_its_prompts_trained_by_it(run_train, tmp_path, trainer):
     named = run_train(trainer=trainer, folder=tmp_path / "named", options=SHORT)
     options = [*by(NAMED[trainer]), "TRAINER.W", "1.0", "MODEL.INIT_SEED", "-1"]
-    combined = run_train(trainer=prompts, folder=tmp_path / "combined", options=options)
+    combined = run_train(trainer=METHODS[trainer].prompts, folder=tmp_path / "combined", options=options)
     assert named.losses() == combined.losses()
     first, second = saved(named, 2)["state_dict"], saved(combined, 2)["state_dict"]
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("objective", [SelfRegulation, Consistency])
-def test_a_run_whose_epochs_are_all_done_is_tested_without_its_teachers(run_train, monkeypatch, objective):
-    trainer = {SelfRegulation: "PromptSRC", Consistency: "CoPrompt"}[objective]
+@pytest.mark.parametrize("trainer", NAMED)
+def test_a_run_whose_epochs_are_all_done_is_tested_without_its_teachers(run_train, monkeypatch, trainer):
     run = run_train(trainer=trainer, options=SHORT)
     (run.folder / "result.json").unlink()
 
     def prepare(*_):
         raise AssertionError("the teachers were asked")
 
-    monkeypatch.setattr(objective, "prepare", prepare)
+    monkeypatch.setattr(OBJECTIVES[NAMED[trainer]], "prepare", prepare)
     again = run_train(trainer=trainer, options=SHORT)
     assert again.status == 0 and again.result["trained"] and "epoch [" not in again.output
 
 
-@pytest.mark.parametrize("objective", ["self_regulation", "consistency"])
+@pytest.mark.parametrize("objective", OTHERS)
 @pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2"])
 def test_zero_shot_clip_has_nothing_that_an_objective_could_train(run_train, trainer, objective):
     run = run_train(trainer=trainer, options=by(objective))
@@ -113,7 +101,7 @@ def test_a_trainer_named_after_an_objective_refuses_another(run_train, trainer, 
 @pytest.mark.parametrize("trainer", ["BMIP", "PromptSRC", "ZeroshotCLIP"])
 def test_an_unknown_objective_is_refused_with_those_that_there_are(run_train, trainer):
     run = run_train(trainer=trainer, options=by("self-regulation"))
-    assert_refused(run, ["TRAINER.OBJECTIVE", "'self-regulation'", "consistency, cross_entropy, self_regulation"])
+    assert_refused(run, ["TRAINER.OBJECTIVE", "'self-regulation'", ", ".join(sorted(OBJECTIVES))])
 
 
 # ------------------------------------------------------------------------------------------------ a user's own
@@ -136,7 +124,7 @@ class Smoothed(Objective):
 def smoothed():
     """An objective as a user adds it, until the end of the test."""
     yield register_objective(Smoothed)
-    del DECLARED["smoothed"]
+    del OBJECTIVES["smoothed"]
 
 
 def test_a_users_objective_of_ten_lines_trains_bmip_and_reads_its_own_key(run_train, tmp_path, smoothed):

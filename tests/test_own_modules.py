@@ -48,7 +48,7 @@ def test_an_objective_of_ones_own_trains_bmips_prompts(own_modules, run_train, t
     assert plain.losses() != other.losses() and other.result["configuration"]["TRAINER"]["MARGIN"] == 0.2
 
 
-@pytest.mark.parametrize("objective", ["cross_entropy", "self_regulation", "consistency", "margin"])
+@pytest.mark.parametrize("objective", [*OBJECTIVES, "margin"])
 def test_prompts_of_ones_own_train_by_every_objective(own_modules, run_train, tmp_path, objective):
     options = ["TRAINER.OBJECTIVE", objective, "TRAINER.PROMPTSRC.GPA_MEAN", "2"]
     config = ["--config-file", "configs/trainers/BMIP/tiny.yaml"]

@@ -174,24 +174,36 @@ def batch() -> Tensor:
     return images.half().float()
 
 
+def run_upstream(
+    checkout: str, folder: Path, cases: list[dict], clip_model: nn.Module, images: Tensor, casts: str
+) -> list[dict]:
+    """Answers of a checkout's own code to cases as RUNNER describes them; files go into `folder`."""
+    torch.save(clip_model.state_dict(), folder / "clip")
+    given = dict(clip=str(folder / "clip"), images=images, labels=LABELS, classnames=CLASSNAMES)
+    torch.save({**given, "casts": casts, "cases": cases}, folder / "input")
+    # Without -B, Python would write into the checkout.
+    command = [sys.executable, "-B", RUNNER, Path(checkout).resolve(), folder / "input", folder / "output"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return torch.load(folder / "output", weights_only=True)
+
+
 @pytest.fixture(scope="module")
 def upstream(clip_model, batch, tmp_path_factory):
     """Call for upstream's answer to a case; all cases of a plan are answered together."""
     folder = tmp_path_factory.mktemp("upstream")
-    torch.save(clip_model.state_dict(), folder / "clip")
     found: dict[tuple[str, str], list[dict]] = {}
 
     def run(root: str, casts: str) -> list[dict]:
         cases = [
-            {**dataclasses.asdict(case), "module": MODULES.get(case.trainer, "zsclip")} for case in PLANS[root, casts]
+            {
+                **dataclasses.asdict(case),
+                "module": MODULES.get(case.trainer, "zsclip"),
+                "nodes": [case.trainer.upper()],
+            }
+            for case in PLANS[root, casts]
         ]
-        given = dict(clip=str(folder / "clip"), images=batch, labels=LABELS, classnames=CLASSNAMES)
-        torch.save({**given, "casts": casts, "cases": cases}, folder / "input")
-        # Without -B, Python would write into the checkout.
-        command = [sys.executable, "-B", RUNNER, Path(ROOTS[root]).resolve(), folder / "input", folder / "output"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder)
-        assert done.returncode == 0, done.stderr[-4000:]
-        return torch.load(folder / "output", weights_only=True)
+        return run_upstream(ROOTS[root], folder, cases, clip_model, batch, casts)
 
     def answer(root: str, casts: str, case: Case) -> dict:
         if (root, casts) not in found:

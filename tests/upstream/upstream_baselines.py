@@ -1,11 +1,12 @@
 """Run CoOp's and MaPLe's own trainers in a process of its own: python upstream_baselines.py CHECKOUT INPUT OUTPUT.
 
 INPUT is a torch file with `clip` (path of a state dict), `images`, `labels`, `classnames`, `casts` (one of CASTS) and
-`cases`, each a dict of `trainer`, `module` (its file in the checkout), `dataset` and `settings` of the trainer's
-node. OUTPUT gets an answer to each case, in order: for trained methods the `name` that the model is registered under,
-its `state_dict` as it would be saved (of most frozen tensors only the shapes), the values that the trained tensors had
-at the `start`, and, with random ones instead, `logits` in evaluation, and `loss` and `gradients` of a training step;
-for zero-shot ones `text_features` and `logits`. A case that fails gets the `error`.
+`cases`, each a dict of `trainer`, `module` (its file in the checkout), `dataset`, and `settings` of the `nodes` of the
+configuration that the trainer reads. OUTPUT gets an answer to each case, in order: for trained methods the `name` that
+the model is registered under, its `state_dict` as it would be saved (of most frozen tensors only the shapes), the
+values that the trained tensors had at the `start`, and, with random ones instead, `logits`, which are all that the
+model gives in evaluation, and `loss` and `gradients` of a training step; for zero-shot ones `text_features` and
+`logits`. A case that fails gets the `error`.
 
 The trainers build, freeze and step themselves; what is taken from Dassl is stubbed out.
 """
@@ -85,7 +86,7 @@ def make_cfg(case: dict, images: torch.Tensor, casts: str) -> SimpleNamespace:
     settings = SimpleNamespace(**case["settings"], PREC="fp16" if casts == "fp16" else "fp32")
     # ZeroshotCLIP loads CLIP by CoOp's function, and has no settings.
     return SimpleNamespace(
-        TRAINER=SimpleNamespace(**{case["trainer"].upper(): settings}),
+        TRAINER=SimpleNamespace(**dict.fromkeys(case["nodes"], settings)),
         DATASET=SimpleNamespace(NAME=case["dataset"]),
         INPUT=SimpleNamespace(SIZE=tuple(images.shape[-2:])),
         MODEL=SimpleNamespace(BACKBONE=SimpleNamespace(NAME="ViT-B/16"), INIT_WEIGHTS=""),
@@ -144,6 +145,7 @@ def main(checkout: str, source: str, target: str) -> None:
     if given["casts"] == "none":
         without_half_precision()
     torch.Tensor.cuda = lambda tensor: tensor
+    nn.Module.cuda = lambda module: module
     stub_dassl()
     from clip import clip
 

@@ -1,22 +1,15 @@
-"""Read the YAML files of `configs/`: bases, variants, and recipes by name.
+"""Read the YAML files of `configs/`: bases, variants, and recipes by name. Needs PyYAML alone.
 
 A file names its bases in `_BASE_`: a path, or a list of paths, relative to the file. Bases come first, and a file
 overrules its bases.
 
-A *variant* (`configs/variants/<variant>.yaml`) changes a few keys of a method's recipe, on every backbone and for
-every method that it is for. `<recipe>_<variant>` names both together: where there is no file of that name, but there
-are `<recipe>.yaml` and the variant's file, the variant is merged after the recipe. A variant has keys of its own:
+A *variant* (`configs/variants/<variant>.yaml`) changes a few keys of a method's recipe, on every backbone.
+`<recipe>_<variant>` names both together: where there is no file of that name, but there are `<recipe>.yaml` and the
+variant's file, the variant is merged after the recipe. A variant that sets `TRAINER.<NODE>` is for recipes that set
+that node; one that sets none is for all. Its key `_SHARES_` has numbers in proportion to another:
 
-    _NODES_: [BMIP]             methods that it is for, by their nodes; without it those whose nodes it sets, and
-                                where it sets none, all
-    _BACKBONES_: ["ViT-B/16"]   backbones that it is for; without it all
-    _SHARES_:                   numbers in proportion to another: 15 of 20 epochs is the default; where a recipe has
-                                another number of epochs, it is as large a share of them
-      TRAINER.PROMPTSRC.GPA_MEAN: [15, 20, OPTIM.MAX_EPOCH]
-
-A recipe's nodes are those that it sets: `TRAINER.BMIP` makes it one of BMIP's prompts, whatever the trainer.
-
-Needs PyYAML alone: neither Dassl, yacs nor torch.
+    _SHARES_:
+      TRAINER.PROMPTSRC.GPA_MEAN: [15, 20, OPTIM.MAX_EPOCH]      15 of 20 epochs, or as large a share of another number
 """
 
 from __future__ import annotations
@@ -25,7 +18,6 @@ import ast
 import copy
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +56,7 @@ def read_files(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path
         if not variant:
             raise InputError(f"There is no configuration file {path}{_neighbours(path)}")
         files = read_files(recipe, seen)
-        return [*files, _read_variant(variant).for_recipe(recipe, _merged(files))]
+        return [*files, (_variant_path(variant), _variant_for(variant, recipe, _merged(files)))]
     own = _load(path)
     bases = own.pop("_BASE_", [])
     bases = [bases] if isinstance(bases, str) else bases
@@ -75,27 +67,19 @@ def read_files(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path
 
 
 def read_merged(path: str | Path) -> dict[str, Any]:
-    """Read a file, or a recipe with a variant in its name, as one mapping with all bases merged in.
-
-    Raises:
-        InputError: as `read_files`.
-    """
+    """What `read_files` gives, as one mapping."""
     return _merged(read_files(path))
 
 
 def read_recipe(trainer: str, name: str) -> dict[str, Any]:
-    """Read a recipe of a trainer as train.py reads it, but for Dassl's defaults.
+    """Read a recipe, with or without a variant in its name, as train.py reads it, but for Dassl's defaults.
 
     Args:
         trainer: a folder of `configs/trainers`.
-        name: of the recipe, with or without a variant.
 
     Returns:
         Nested mappings. Texts of numbers and tuples are those (`1e-3` is 0.001); a whole number stays one, though the
         key may take any.
-
-    Raises:
-        InputError: as `read_files`.
     """
     return _with_values(read_merged(recipe_path(trainer, name)))
 
@@ -105,188 +89,80 @@ def recipe_path(trainer: str, name: str) -> Path:
     return CONFIGS / "trainers" / trainer / f"{name}.yaml"
 
 
-def recipe_exists(trainer: str, name: str) -> bool:
-    """Tell whether a trainer has a recipe of this name: a file, or a recipe with a variant that is for it."""
-    return is_readable(recipe_path(trainer, name))
-
-
 def is_readable(path: str | Path) -> bool:
-    """Tell whether `read_files` finds a file, or a recipe with a variant that is for it."""
-    path = Path(path)
-    recipe, variant = _split(path)
-    return path.is_file() if not variant else _read_variant(variant).is_for_recipe(read_merged(recipe))
+    """Whether `read_files` finds a file, or a recipe with a variant that is for it."""
+    recipe, variant = _split(Path(path))
+    return variant in variants_of(recipe) if variant else recipe.is_file()
 
 
-def split_recipe(trainer: str, name: str) -> tuple[str, str]:
-    """Split a name into recipe and variant; the variant is empty where there is none, or the name is a file's."""
-    recipe, variant = _split(recipe_path(trainer, name))
-    return recipe.stem, variant
+def variants_of(recipe: Path) -> list[str]:
+    """The variants that are for a recipe's file."""
+    nodes = _nodes(read_merged(recipe))
+    names = sorted(path.stem for path in (CONFIGS / "variants").glob("*.yaml"))
+    return [name for name in names if _is_for(_load(_variant_path(name)), nodes)]
 
 
-def variants_of(node: str, backbone: str = "") -> list[str]:
-    """List the variants for a method, by its node in `TRAINER`; all backbones' where none is given.
-
-    Raises:
-        InputError: a variant's file cannot be read.
-    """
-    return [variant.name for variant in _variants() if variant.is_for({node}) and variant.suits(backbone)]
-
-
-def variants_of_recipe(path: str | Path) -> list[str]:
-    """List the variants for a recipe's file, by the nodes and the backbone that it sets.
-
-    Raises:
-        InputError: as `read_files`.
-    """
-    recipe = read_merged(path)
-    return [variant.name for variant in _variants() if variant.is_for_recipe(recipe)]
-
-
-def suffixes_of_recipe(path: str | Path) -> list[str]:
-    """List what can follow a recipe's name after an underscore: its variants, and other files' names.
-
-    Raises:
-        InputError: as `read_files`.
-    """
-    path = Path(path)
-    files = [
-        file.stem[len(path.stem) + 1 :] for file in path.parent.glob("*.yaml") if file.stem.startswith(f"{path.stem}_")
-    ]
-    return sorted({*files, *variants_of_recipe(path)})
-
-
-def merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
-    """Merge a nested mapping into another one, which it overrules, in place."""
-    for key, value in new.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            merge(into[key], value)
-        else:
-            into[key] = copy.deepcopy(value)
+def suffixes_of(recipe: Path) -> list[str]:
+    """What can follow a recipe's name after an underscore: its variants, and the rest of other files' names."""
+    start = f"{recipe.stem}_"
+    files = [path.stem[len(start) :] for path in recipe.parent.glob("*.yaml") if path.stem.startswith(start)]
+    return sorted({*files, *variants_of(recipe)})
 
 
 def value_at(mapping: Mapping[str, Any], key: str) -> Any:
-    """Look up a dotted key in nested mappings; None where there is none."""
+    """The value of a dotted key in nested mappings; None where there is none."""
     value: Any = mapping
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
-@dataclass(frozen=True)
-class _Variant:
-    """A variant's file: its keys, and those about it.
+def _variant_path(name: str) -> Path:
+    return CONFIGS / "variants" / f"{name}.yaml"
 
-    Attributes:
-        path: of the file.
-        keys: for the configuration.
-        nodes: of the methods that it is for; empty: all.
-        backbones: that it is for; empty: all.
-        shares: numbers in proportion to another, by dotted key: the default, the other number that it is for, and the
-            dotted key of that.
-    """
 
-    path: Path
-    keys: dict[str, Any]
-    nodes: frozenset[str]
-    backbones: tuple[str, ...]
-    shares: dict[str, list[Any]]
-
-    @property
-    def name(self) -> str:
-        return self.path.stem
-
-    def is_for(self, nodes: set[str]) -> bool:
-        """Tell whether it is for recipes that set these nodes."""
-        return not self.nodes or bool(self.nodes & nodes)
-
-    def suits(self, backbone: str) -> bool:
-        return not backbone or not self.backbones or backbone in self.backbones
-
-    def is_for_recipe(self, recipe: Mapping[str, Any]) -> bool:
-        return self.is_for(_nodes(recipe)) and self.suits(_backbone(recipe))
-
-    def for_recipe(self, path: Path, recipe: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
-        """Give the keys that it sets in a recipe.
-
-        Args:
-            path: of the recipe, for messages.
-            recipe: its keys, merged.
-
-        Raises:
-            InputError: it is not for the recipe, or the recipe lacks a number that it takes a share of.
-        """
-        nodes, backbone = _nodes(recipe), _backbone(recipe)
-        reason = ""
-        if not self.is_for(nodes):
-            reason = f"is for {_keys_of(self.nodes)}, but {path} has {_keys_of(nodes) or 'no such keys'}"
-        elif not self.suits(backbone):
-            reason = f"is for the backbone {' or '.join(self.backbones)}, but {path} has {backbone}"
-        if reason:
-            others = variants_of_recipe(path)
-            remedy = f"leave it, or choose one of {', '.join(others)}" if others else "leave it; there is no other"
-            raise InputError(f"The variant {self.name!r} ({self.path}) {reason}; {remedy}.")
-        keys = copy.deepcopy(self.keys)
-        for key, (default, whole, other) in self.shares.items():
-            number = value_at(recipe, other)
-            if not isinstance(number, (int, float)):
-                raise InputError(
-                    f"{self.path} sets {key} to a share of {other}, which is {number!r} in {path}; set a number "
-                    "there, or leave the variant."
-                )
-            # The default itself is not set: a code base may declare it as a whole number, and yacs would refuse 15.0.
-            if number != whole:
-                value: Any = default * number / whole
+def _variant_for(name: str, path: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that a variant sets in a recipe; raises InputError where it is not for that."""
+    keys, nodes = read_merged(_variant_path(name)), _nodes(recipe)
+    if not _is_for(keys, nodes):
+        wanted, theirs = (", ".join(f"TRAINER.{node}" for node in sorted(some)) for some in (_nodes(keys), nodes))
+        raise InputError(
+            f"The variant {name!r} ({_variant_path(name)}) is for {wanted}, but {path} has {theirs or 'no such keys'}"
+            f"; leave it, or choose one of {', '.join(variants_of(path))}."
+        )
+    shares = keys.pop("_SHARES_", {})
+    try:
+        for key, (number, whole, other) in shares.items():
+            # The number itself is not set: a code base may declare a whole one, and yacs would refuse 15.0.
+            if (actual := value_at(recipe, other)) != whole:
+                value: Any = number * actual / whole
                 for part in reversed(key.split(".")):
                     value = {part: value}
-                merge(keys, value)
-        return self.path, keys
-
-
-def _variants() -> list[_Variant]:
-    return [_read_variant(path.stem) for path in sorted((CONFIGS / "variants").glob("*.yaml"))]
-
-
-def _read_variant(name: str) -> _Variant:
-    path = CONFIGS / "variants" / f"{name}.yaml"
-    keys = read_merged(path)
-    nodes = keys.pop("_NODES_", sorted(_nodes(keys)))
-    backbones, shares = keys.pop("_BACKBONES_", []), keys.pop("_SHARES_", {})
-    for key, value in (("_NODES_", nodes), ("_BACKBONES_", backbones)):
-        if not isinstance(value, list):
-            raise InputError(f"{key} of {path} is {value!r}; set it to a list of names.")
-    if not isinstance(shares, dict) or not all(_is_share(share) for share in shares.values()):
+                _merge(keys, value)
+    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise InputError(
-            f"_SHARES_ of {path} is {shares!r}; set it to KEY: [DEFAULT, NUMBER THAT IT IS FOR, KEY OF THAT NUMBER]."
-        )
-    return _Variant(path, keys, frozenset(nodes), tuple(backbones), shares)
+            f"_SHARES_ of {_variant_path(name)} is {shares!r}, which takes KEY: [NUMBER, NUMBER THAT IT IS FOR, KEY "
+            f"OF THAT NUMBER], and needs the last key as a number in {path}; correct one, or leave the variant."
+        ) from error
+    return keys
 
 
-def _is_share(share: Any) -> bool:
-    kinds = ((int, float), (int, float), str)
-    return (
-        isinstance(share, list) and len(share) == len(kinds) and all(map(isinstance, share, kinds)) and bool(share[1])
-    )
+def _is_for(variant: Mapping[str, Any], nodes: set[str]) -> bool:
+    """Whether a variant is for recipes that set these nodes."""
+    return not _nodes(variant) or bool(_nodes(variant) & nodes)
 
 
 def _nodes(mapping: Mapping[str, Any]) -> set[str]:
     """The methods' nodes that a mapping sets keys of."""
-    trainer = mapping.get("TRAINER")
-    return {key for key, value in trainer.items() if isinstance(value, dict)} if isinstance(trainer, dict) else set()
-
-
-def _backbone(recipe: Mapping[str, Any]) -> str:
-    return value_at(recipe, "MODEL.BACKBONE.NAME") or ""
-
-
-def _keys_of(nodes: set[str] | frozenset[str]) -> str:
-    return ", ".join(f"TRAINER.{node}" for node in sorted(nodes))
+    trainer = mapping.get("TRAINER") or {}
+    return {key for key, value in trainer.items() if isinstance(value, dict)}
 
 
 def _split(path: Path) -> tuple[Path, str]:
-    """The files of a recipe and the name of a variant that a path means; without a variant the path itself, and ""."""
+    """The recipe's file and the variant's name that a path means; without a variant the path itself, and ""."""
     if not path.is_file():
         for recipe, rest in _prefixes(path):
-            if (CONFIGS / "variants" / f"{rest}.yaml").is_file():
+            if _variant_path(rest).is_file():
                 return recipe, rest
     return path, ""
 
@@ -301,7 +177,7 @@ def _prefixes(path: Path) -> list[tuple[Path, str]]:
 def _neighbours(path: Path) -> str:
     """The end of a message: names that there are instead."""
     for recipe, rest in _prefixes(path)[:1]:
-        known = suffixes_of_recipe(recipe)
+        known = suffixes_of(recipe)
         if known:
             return f"; {recipe.name} has the variants {', '.join(known)}.{suggestion(rest, known)}"
     there = sorted(file.stem for file in path.parent.glob("*.yaml"))
@@ -310,11 +186,7 @@ def _neighbours(path: Path) -> str:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The mapping that a file holds, by PyYAML's safe loader.
-
-    Raises:
-        InputError: it is no mapping, or holds what no configuration can.
-    """
+    """The mapping that a file holds, by PyYAML's safe loader; raises InputError where it is none."""
     try:
         state = path.stat()
         return copy.deepcopy(_parse(path.resolve(), state.st_mtime_ns, state.st_size))
@@ -326,27 +198,33 @@ def _load(path: Path) -> dict[str, Any]:
 def _parse(path: Path, changed: int, size: int) -> dict[str, Any]:
     """Parse a file once for each change of it: a plan of thousands of runs reads few files."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    content = {} if content is None else content
-    _check_plain(content)
-    return content
+    _check_plain({} if content is None else content)
+    return content or {}
 
 
 def _check_plain(mapping: Any, prefix: str = "") -> None:
     if not isinstance(mapping, dict):
         raise TypeError(f"it holds {mapping!r}")
     for key, value in mapping.items():
-        if not isinstance(key, str):
-            raise TypeError(f"{prefix}{key!r} is no name of a key")
-        if isinstance(value, dict):
+        if isinstance(value, dict) and isinstance(key, str):
             _check_plain(value, f"{prefix}{key}.")
-        elif not isinstance(value, _PLAIN):
+        elif not isinstance(value, _PLAIN) or not isinstance(key, str):
             raise TypeError(f"{prefix}{key} is a {type(value).__name__}, {value}; a configuration holds none")
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
+    """Merge a nested mapping into another one, which it overrules, in place."""
+    for key, value in new.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = copy.deepcopy(value)
 
 
 def _merged(files: list[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     for _, keys in files:
-        merge(merged, keys)
+        _merge(merged, keys)
     return merged
 
 
