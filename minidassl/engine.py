@@ -1,8 +1,8 @@
 """The registry of trainers, and the life cycle of a training run.
 
 Construction: ``check_cfg`` → device → ``build_data_loader`` → ``build_model`` → evaluator. ``train()``: resume or
-start → for every epoch ``before_epoch``, ``run_epoch``, ``after_epoch`` → final test. A method overrides
-``build_model`` and ``forward_backward``, and often ``check_cfg`` and ``parse_batch_train``.
+start → for every epoch ``run_epoch``, ``after_epoch`` → final test. A method overrides ``build_model`` and
+``forward_backward``, and often ``check_cfg`` and ``parse_batch_train``.
 
 Differences from upstream: checkpoints (:mod:`minidassl.own.checkpointing`); one class in the place of three; there is
 no default model, because there are no backbones; a training that fails does not lose what it wrote to TensorBoard;
@@ -169,7 +169,6 @@ class TrainerX(CheckpointingMethods):
             self.before_train()
             for epoch in range(self.start_epoch, self.max_epoch):
                 self.epoch = epoch
-                self.before_epoch()
                 self.run_epoch()
                 self.after_epoch()
             self.after_train()
@@ -177,9 +176,6 @@ class TrainerX(CheckpointingMethods):
             # Flushed, not closed: a trainer that leaves the loop may still test and write.
             if self._writer is not None:
                 self._writer.flush()
-
-    def before_epoch(self) -> None:
-        """Hook."""
 
     def before_train(self) -> None:
         """Resume from ``RESUME``, else from the output folder; open the writer; start the clock."""

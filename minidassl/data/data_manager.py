@@ -84,19 +84,13 @@ class DataManager:
         self.test_loader = loader(data.test, cfg.DATALOADER.TEST, is_train=False)
         self.num_classes = data.num_classes
         if cfg.VERBOSE:
-            self.show_dataset_summary(cfg)
-
-    def show_dataset_summary(self, cfg: CfgNode) -> None:
-        """Print the numbers of classes and images."""
-        data = self.dataset
-        rows: list[list[Any]] = [["Dataset", cfg.DATASET.NAME]]
-        rows += [["Source", cfg.DATASET.SOURCE_DOMAINS]] if cfg.DATASET.SOURCE_DOMAINS else []
-        rows += [["Target", cfg.DATASET.TARGET_DOMAINS]] if cfg.DATASET.TARGET_DOMAINS else []
-        rows += [["# classes", f"{self.num_classes:,}"]]
-        for name in ("train_x", "val", "test"):
-            images = getattr(data, name)
-            rows += [[f"# {name}", f"{len(images):,}"]] if images else []
-        print(tabulate(rows))
+            rows = [("Dataset", cfg.DATASET.NAME)]
+            rows += [("Source", cfg.DATASET.SOURCE_DOMAINS), ("Target", cfg.DATASET.TARGET_DOMAINS)]
+            rows += [("# classes", f"{self.num_classes:,}")]
+            for name in ("train_x", "val", "test"):
+                images = getattr(data, name)
+                rows += [(f"# {name}", images and f"{len(images):,}")]
+            print(tabulate([row for row in rows if row[1]]))
 
 
 class DatasetWrapper(Dataset):
