@@ -16,21 +16,13 @@ import statistics
 import sys
 from pathlib import Path
 
-ENDS = ("Finish training", "Finished training")
-END_OF_TEST = "=> result"
-
 
 def read_log(path: Path, keyword: str, test_log: bool) -> float | None:
     """The last value of a keyword after the end of training, or in a test's result; None where there is none."""
-    ends = (END_OF_TEST,) if test_log else ENDS
-    pattern = re.compile(rf"\* {re.escape(keyword)}: ([\d.]+)%")
-    found, over = None, False
-    for line in path.read_text(errors="replace").splitlines():
-        over = over or line.strip().startswith(ends)
-        match = pattern.match(line.strip())
-        if over and match:
-            found = float(match[1])
-    return found
+    end = r"^\s*=> result" if test_log else r"^\s*Finish(?:ed)? training"
+    after = re.split(end, path.read_text(errors="replace"), maxsplit=1, flags=re.MULTILINE)[1:]
+    found = re.findall(rf"^\s*\* {re.escape(keyword)}: ([\d.]+)%", "".join(after), re.MULTILINE)
+    return float(found[-1]) if found else None
 
 
 def parse_folder(folder: Path, keyword: str, test_log: bool, ci95: bool) -> float | None:
@@ -69,11 +61,10 @@ def main(argv: list[str] | None = None) -> int:
     if not args.directory.is_dir():
         print(f"error: there is no folder {args.directory}", file=sys.stderr)
         return 1
-    folders = (
-        sorted(path for path in args.directory.iterdir() if path.is_dir()) if args.multi_exp else [args.directory]
-    )
-    means = [parse_folder(folder, args.keyword, args.test_log, args.ci95) for folder in folders]
-    means = [mean for mean in means if mean is not None]
+    inside = sorted(path for path in args.directory.iterdir() if path.is_dir())
+    folders = inside if args.multi_exp else [args.directory]
+    results = [parse_folder(folder, args.keyword, args.test_log, args.ci95) for folder in folders]
+    means = [mean for mean in results if mean is not None]
     if args.multi_exp and means:
         print(f"Average of {args.keyword} over {len(means)} experiments: {statistics.fmean(means):.2f}%")
     return 0 if means else 1

@@ -19,7 +19,7 @@ from trainers.prompting.errors import InputError
 
 from . import fewshot
 from .builtin.files import write_once
-from .caches import cache_path, read_cache
+from .caches import read_cache
 from .fewshot import Item
 from .readers import GUIDE, Splits, check_images, check_splits, missing_image, read_split_json, without_broken
 from .table import ROWS, Row
@@ -38,7 +38,8 @@ class TableDataset(DatasetBase):
         self.image_dir = str(folder / self.row.images)
         self.split_path = str(folder / self.row.split_file)
         self.test_only = self.row.test_only
-        splits = read_splits(self.row, folder, cfg.SEED)
+        splits, source = list_images(self.row, folder, cfg.SEED)
+        check_images(splits, source)
         # As in CoOp, shots and classes are not chosen from sets that are there to be tested on as a whole.
         if not self.test_only:
             splits = select(few_shot(self.row, folder, splits, cfg.DATASET.NUM_SHOTS, cfg.SEED), cfg)
@@ -68,13 +69,6 @@ def locate(row: Row, root: str) -> Path:
             f"DATASET.ROOT is {root!r}, but {row.name} needs the folder {folder}, which is not there{hint}"
         )
     return folder
-
-
-def read_splits(row: Row, folder: Path, seed: int) -> Splits:
-    """All images of a data set; a sample of them is looked for on disk."""
-    splits, source = list_images(row, folder, seed)
-    check_images(splits, source)
-    return splits
 
 
 def list_images(row: Row, folder: Path, seed: int) -> tuple[Splits, str]:
@@ -110,7 +104,7 @@ def few_shot(row: Row, folder: Path, splits: Splits, shots: int, seed: int) -> S
     """
     if shots < 1:
         return splits
-    path = cache_path(folder, shots, seed)
+    path = folder / "split_fewshot" / f"shot_{shots}-seed_{seed}.pkl"
     if path.is_file():
         print(f"Loading preprocessed few-shot data from {path}")
         cached = read_cache(path, folder / row.images, splits)

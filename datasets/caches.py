@@ -34,10 +34,6 @@ class _RecordUnpickler(pickle.Unpickler):
         return _Record
 
 
-def cache_path(folder: Path, shots: int, seed: int) -> Path:
-    return folder / "split_fewshot" / f"shot_{shots}-seed_{seed}.pkl"
-
-
 def read_cache(path: Path, images: Path, splits: Splits) -> dict[str, list[Item]]:
     """The cached images of "train" and, except for ImageNet, "val", as items of `splits`, in cached order.
 

@@ -32,6 +32,14 @@ def generator(seed: int) -> random.Random:
     return random.Random(seed) if seed >= 0 else random.Random()
 
 
+def by_label(items: Iterable[Item]) -> dict[int, list[Item]]:
+    """The items of each label, in order of first appearance."""
+    groups: dict[int, list[Item]] = {}
+    for item in items:
+        groups.setdefault(item.label, []).append(item)
+    return groups
+
+
 def sample_fewshot(items: list[Item], shots: int, rng: random.Random) -> list[Item]:
     """`shots` items of every class, or all items when `shots` < 1.
 
@@ -40,13 +48,8 @@ def sample_fewshot(items: list[Item], shots: int, rng: random.Random) -> list[It
     """
     if shots < 1:
         return items
-    groups: dict[int, list[Item]] = {}
-    for item in items:
-        groups.setdefault(item.label, []).append(item)
-    chosen = []
-    for group in groups.values():
-        chosen.extend(rng.sample(group, shots) if len(group) >= shots else group)
-    return chosen
+    groups = by_label(items).values()
+    return [item for group in groups for item in (rng.sample(group, shots) if len(group) >= shots else group)]
 
 
 def sample_train_val(
@@ -63,9 +66,7 @@ def subsample_classes(lists: Iterable[list[Item]], subset: str) -> tuple[list[It
     """
     lists = tuple(lists)
     base, new = _halves(lists, subset)
-    if subset == "all":
-        return lists
-    return _keep(lists, base if subset == "base" else new)
+    return lists if subset == "all" else _keep(lists, base if subset == "base" else new)
 
 
 def subsample_classes_ratio(
@@ -87,10 +88,8 @@ def subsample_classes_ratio(
     if subset != "new":
         return subsample_classes(lists, subset)
     base, new = _halves(lists, subset)
-    from_base = math.floor(len(base) * ratio / 100)
-    from_new = min(len(base) - from_base, len(new))
-    from_base = len(base) - from_new
-    return _keep(lists, rng.sample(base, from_base) + rng.sample(new, from_new))
+    from_new = min(len(base) - math.floor(len(base) * ratio / 100), len(new))
+    return _keep(lists, rng.sample(base, len(base) - from_new) + rng.sample(new, from_new))
 
 
 def _halves(lists: tuple[list[Item], ...], subset: str) -> tuple[list[int], list[int]]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trainers.prompting.errors import InputError
 
-from .fewshot import Item
-from .readers import GUIDE, SPLITS, Splits, cut_class, read_class_folders, visible
+from .fewshot import Item, by_label
+from .readers import GUIDE, SPLITS, Splits, cut_classes, read_class_folders, some, visible
 
 VAL_SHARE = 0.2
 # What lies beside the class folders of ImageNet's variants.
@@ -74,19 +74,15 @@ def oxford_flowers(folder: Path, images: Path, rng: random.Random) -> Splits:
         names = json.loads(_text(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path} is no valid JSON ({error}); download it again, see {GUIDE}.") from error
-    groups: dict[int, list[str]] = {}
+    items = []
     for number, label in enumerate(_mat(folder / "imagelabels.mat", "labels"), start=1):
-        groups.setdefault(int(label), []).append(str(images / f"image_{number:05d}.jpg"))
-    print("Splitting data into 50% train, 20% val, and 30% test")
-    splits = Splits([], [], [])
-    for label, files in groups.items():
         if str(label) not in names:
             raise InputError(
                 f"{path} has no name for class {label} of imagelabels.mat; download it again, see {GUIDE}."
             )
-        for split, part in zip(splits, cut_class(files, rng)):
-            split.extend(Item(file, label - 1, names[str(label)]) for file in part)
-    return splits
+        items.append(Item(str(images / f"image_{number:05d}.jpg"), int(label) - 1, names[str(label)]))
+    print("Splitting data into 50% train, 20% val, and 30% test")
+    return cut_classes(by_label(items), rng)
 
 
 def fgvc_aircraft(folder: Path, images: Path, rng: random.Random) -> Splits:
@@ -98,9 +94,7 @@ def fgvc_aircraft(folder: Path, images: Path, rng: random.Random) -> Splits:
         return Item(str(images / f"{image}.jpg"), labels[name], name)
 
     expected = '"<image id> <a line of variants.txt>"'
-    return Splits(
-        *(_items(folder / f"images_variant_{part}.txt", item, expected) for part in ("train", "val", "test"))
-    )
+    return Splits(*(_items(folder / f"images_variant_{part}.txt", item, expected) for part in SPLITS))
 
 
 def sun397(folder: Path, images: Path, rng: random.Random) -> Splits:
@@ -145,19 +139,19 @@ def imagenet(folder: Path, images: Path, rng: random.Random) -> Splits:
     it against the other; here it is an error.
     """
     names = _wnid_names(folder)
-    train, val = (_folder_items(images / part, names, _class_entries(images / part)) for part in ("train", "val"))
-    found = [{item.name for item in items} for items in (train, val)]
-    for part, missing in (("train", found[1] - found[0]), ("val", found[0] - found[1])):
+    train, val = (_folder_items(images / part, names) for part in ("train", "val"))
+    in_train, in_val = ({item.name for item in items} for items in (train, val))
+    for part, missing in (("train", in_val - in_train), ("val", in_train - in_val)):
         if missing:
             raise InputError(
-                f"{images / part} lacks {len(missing)} classes that the other part has ({_some(missing)}); complete "
+                f"{images / part} lacks {len(missing)} classes that the other part has ({some(missing)}); complete "
                 f"it, see {GUIDE}."
             )
-    absent = set(names.values()) - found[0]
+    absent = set(names.values()) - in_train
     if absent:
         raise InputError(
-            f"{images} has {len(found[0])} of the {len(names)} classes of {folder / 'classnames.txt'}; missing: "
-            f"{_some(absent)}. Complete it, or remove their lines to use the others alone, see {GUIDE}."
+            f"{images} has {len(in_train)} of the {len(names)} classes of {folder / 'classnames.txt'}; missing: "
+            f"{some(absent)}. Complete it, or remove their lines to use the others alone, see {GUIDE}."
         )
     return Splits(train, val, val)
 
@@ -165,13 +159,13 @@ def imagenet(folder: Path, images: Path, rng: random.Random) -> Splits:
 def imagenet_v2(folder: Path, images: Path, rng: random.Random) -> Splits:
     """`<images>/<number>/*`, the number counting the lines of `classnames.txt` from 0; test images only."""
     names = list(_wnid_names(folder).values())
-    entries = [str(label) for label in range(len(names))]
-    return _test_only(_folder_items(images, dict(zip(entries, names)), entries))
+    numbered = {str(label): name for label, name in enumerate(names)}
+    return _test_only(_folder_items(images, numbered, list(numbered)))
 
 
 def imagenet_variant(folder: Path, images: Path, rng: random.Random) -> Splits:
     """`<images>/<wnid>/*` and `classnames.txt` with the names of these classes and of others; test images only."""
-    return _test_only(_folder_items(images, _wnid_names(folder), _class_entries(images)))
+    return _test_only(_folder_items(images, _wnid_names(folder)))
 
 
 def image_folder(folder: Path, images: Path, rng: random.Random) -> Splits:
@@ -191,9 +185,9 @@ def image_folder(folder: Path, images: Path, rng: random.Random) -> Splits:
         if entries != names:
             raise InputError(
                 f"{folder / part} and {folder / 'train'} must have the same classes, but differ in "
-                f"{_some(set(entries) ^ set(names))}."
+                f"{some(set(entries) ^ set(names))}."
             )
-        found[part] = _folder_items(folder / part, {name: name for name in names}, names)
+        found[part] = _folder_items(folder / part, {name: name for name in names})
     return Splits(found["train"], found.get("val", found.get("test")), found.get("test", found.get("val")))
 
 
@@ -205,21 +199,17 @@ def _test_only(items: list[Item]) -> Splits:
 def _cut_trainval(items: list[Item], rng: random.Random) -> tuple[list[Item], list[Item]]:
     """80% of each class for training and 20% for validation; classes in order of first appearance."""
     print("Splitting trainval into 80% train and 20% val")
-    groups: dict[int, list[Item]] = {}
-    for item in items:
-        groups.setdefault(item.label, []).append(item)
     train, val = [], []
-    for group in groups.values():
+    for group in by_label(items).values():
         number = round(len(group) * VAL_SHARE)
         if not number:
             raise InputError(
                 f"Class {group[0].name!r} has {len(group)} images for training and validation, too few to hold "
                 f"{VAL_SHARE:.0%} out; complete the lists of images, see {GUIDE}."
             )
-        shuffled = list(group)
-        rng.shuffle(shuffled)
-        val += shuffled[:number]
-        train += shuffled[number:]
+        rng.shuffle(group)
+        val += group[:number]
+        train += group[number:]
     return train, val
 
 
@@ -231,10 +221,10 @@ def _class_entries(images: Path) -> list[str]:
     return [name for name in visible(images) if name not in NO_CLASS]
 
 
-def _folder_items(images: Path, names: Mapping[str, str], entries: Sequence[str]) -> list[Item]:
-    """All images of class folders, labelled in the order of `entries`."""
+def _folder_items(images: Path, names: Mapping[str, str], entries: Sequence[str] | None = None) -> list[Item]:
+    """All images of class folders, labelled in the order of `entries`, by default that of their names."""
     items = []
-    for label, entry in enumerate(entries):
+    for label, entry in enumerate(_class_entries(images) if entries is None else entries):
         if not (images / entry).is_dir():
             raise InputError(f"{images / entry} is no class folder; it must be one for label {label}, see {GUIDE}.")
         if entry not in names:
@@ -260,10 +250,6 @@ def _wnid_names(folder: Path) -> dict[str, str]:
     return dict(_items(folder / "classnames.txt", pair, '"<wnid> <class name>"'))
 
 
-def _some(names: set[str]) -> str:
-    return ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")
-
-
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
@@ -273,21 +259,12 @@ def _text(path: Path) -> str:
         raise InputError(f"{path} cannot be read ({error}); check its permissions, or download it again.") from error
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number, from 1, and text of the lines that are not blank."""
-    for number, line in enumerate(_text(path).splitlines(), start=1):
-        if line.strip():
-            yield number, line.strip()
-
-
 def _items(path: Path, parse: Callable[[str], Any], expected: str) -> list[Any]:
-    """Every line parsed.
-
-    Raises:
-        InputError: no lines, or one that `parse` answers by a ValueError or a KeyError.
-    """
+    """Every line parsed; an InputError where there is none, or where `parse` raises a ValueError or a KeyError."""
     items = []
-    for number, line in _lines(path):
+    for number, line in enumerate(map(str.strip, _text(path).splitlines()), start=1):
+        if not line:
+            continue
         try:
             items.append(parse(line))
         except (ValueError, KeyError) as error:

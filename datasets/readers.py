@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +28,7 @@ from .fewshot import Item
 SPLITS = ("train", "val", "test")
 GUIDE = "docs/DATASETS.md"
 SAMPLED_PER_SPLIT = 100
+SHOWN = 5
 
 
 class Splits(NamedTuple):
@@ -57,7 +58,7 @@ def read_split_json(path: Path, image_dir: Path) -> Splits:
                 f"Download it again, see {GUIDE}."
             )
         splits.append([_item(row, index, split, path, image_dir) for index, row in enumerate(rows)])
-    return check_splits(Splits(*splits), f"{path}")
+    return check_splits(Splits(*splits), str(path))
 
 
 def _item(row: object, index: int, split: str, path: Path, image_dir: Path) -> Item:
@@ -79,29 +80,36 @@ def read_class_folders(
     `ignored` folders do not count, nor do stray files beside the class folders.
     """
     print("Splitting into 50% train, 20% val, and 30% test")
-    splits = Splits([], [], [])
     folders = [name for name in visible(image_dir) if name not in ignored and (image_dir / name).is_dir()]
     if not folders:
         raise InputError(f"{image_dir} has no class folders; unpack the images into it, see {GUIDE}.")
+    classes = {}
     for label, folder in enumerate(folders):
-        files = visible(image_dir / folder)
-        name = (renames or {}).get(folder, folder)
-        for split, part in zip(splits, cut_class(files, rng)):
+        name, place = (renames or {}).get(folder, folder), image_dir / folder
+        classes[place] = [Item(str(place / file), label, name) for file in visible(place)]
+    return cut_classes(classes, rng)
+
+
+def cut_classes(classes: Mapping[object, list[Item]], rng: random.Random) -> Splits:
+    """Shuffle each class and cut it at 50% and 70%; Python's `round`, half to even, decides the counts."""
+    splits = Splits([], [], [])
+    for name, items in classes.items():
+        rng.shuffle(items)
+        train, val = round(len(items) * 0.5), round(len(items) * 0.2)
+        for split, part in zip(splits, (items[:train], items[train : train + val], items[train + val :])):
             if not part:
                 raise InputError(
-                    f"{image_dir / folder} has {len(files)} images, too few for 50% train, 20% val and 30% test; "
-                    f"complete the class, or remove its folder, see {GUIDE}."
+                    f"Class {name} has {len(items)} images, too few for 50% train, 20% val and 30% test; complete it, "
+                    f"or remove it, see {GUIDE}."
                 )
-            split.extend(Item(str(image_dir / folder / file), label, name) for file in part)
+            split.extend(part)
     return splits
 
 
-def cut_class(files: list[str], rng: random.Random) -> tuple[list[str], list[str], list[str]]:
-    """Shuffle one class and cut it at 50% and 70%; Python's `round`, half to even, decides the counts."""
-    files = list(files)
-    rng.shuffle(files)
-    n_train, n_val = round(len(files) * 0.5), round(len(files) * 0.2)
-    return files[:n_train], files[n_train : n_train + n_val], files[n_train + n_val :]
+def some(things: Iterable[str]) -> str:
+    """The first few of sorted names, and the number of the others."""
+    names = sorted(things)
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def visible(folder: Path) -> list[str]:
@@ -146,7 +154,6 @@ def broken_images(paths: Sequence[str], description: str, workers: int | None = 
             read_image(path)
         except (OSError, SyntaxError, ValueError) as error:
             return str(error) if path in str(error) else f"{path}: {error}"
-        return None
 
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         reasons = list(tqdm(pool.map(reason, paths), total=len(paths), desc=description, leave=False))

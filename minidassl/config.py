@@ -60,13 +60,7 @@ _DEFAULTS = {
         "RETURN_IMG0": False,
         "CACHE_GB": 2.0,  # decoded training images are kept in memory if all fit into this many GiB; 0: never
         "TRAIN_X": {"SAMPLER": "RandomSampler", "BATCH_SIZE": 32, "N_DOMAIN": 0, "N_INS": 16},
-        "TRAIN_U": {
-            "SAME_AS_X": True,
-            "SAMPLER": "RandomSampler",
-            "BATCH_SIZE": 32,
-            "N_DOMAIN": 0,
-            "N_INS": 16,
-        },
+        "TRAIN_U": {"SAME_AS_X": True, "SAMPLER": "RandomSampler", "BATCH_SIZE": 32, "N_DOMAIN": 0, "N_INS": 16},
         "TEST": {"SAMPLER": "SequentialSampler", "BATCH_SIZE": 32},
     },
     "MODEL": {
@@ -90,7 +84,6 @@ _DEFAULTS = {
     },
     "TRAINER": {"NAME": ""},
 }
-
 
 # What every configuration starts as, under upstream's name for it. Extensions add their keys here.
 cfg_default = CfgNode(_DEFAULTS)

@@ -37,16 +37,10 @@ class Classification:
         """Forget all samples."""
         self._correct = 0
         self._total = 0
-        self._y_true: list[int] = []
-        self._y_pred: list[int] = []
+        self._y_true, self._y_pred = [], []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
-        """Take in one batch.
-
-        Args:
-            mo: scores [batch, num_classes].
-            gt: labels [batch].
-        """
+        """Take in scores ``mo`` [batch, num_classes] and labels ``gt`` [batch]."""
         pred = mo.max(dim=1).indices
         self._correct += int(pred.eq(gt).sum().item())
         self._total += gt.shape[0]
@@ -54,11 +48,9 @@ class Classification:
         self._y_pred.extend(pred.tolist())
 
     def evaluate(self) -> OrderedDict[str, float]:
-        """Print the result block and return it.
+        """Print and return ``accuracy``, which decides which model is best, ``error_rate`` and ``macro_f1``.
 
-        Returns:
-            ``accuracy``, ``error_rate`` and ``macro_f1`` in percent. Macro F1 averages over the labels that occur in
-            the ground truth. The first value decides which model is best.
+        All are in percent. Macro F1 averages over the labels that occur in the ground truth.
 
         Raises:
             ValueError: no sample has been processed.
@@ -68,10 +60,6 @@ class Classification:
         accuracy = 100.0 * self._correct / self._total
         macro_f1 = 100.0 * f1_score(self._y_true, self._y_pred, average="macro", labels=sorted(set(self._y_true)))
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=float(macro_f1))
-        print("=> result")
-        print(f"* total: {self._total:,}")
-        print(f"* correct: {self._correct:,}")
-        print(f"* accuracy: {accuracy:.1f}%")
-        print(f"* error: {results['error_rate']:.1f}%")
-        print(f"* macro_f1: {macro_f1:.1f}%")
+        print(f"=> result\n* total: {self._total:,}\n* correct: {self._correct:,}")
+        print(f"* accuracy: {accuracy:.1f}%\n* error: {100.0 - accuracy:.1f}%\n* macro_f1: {macro_f1:.1f}%")
         return results

@@ -17,7 +17,6 @@ def compute_accuracy(
     Args:
         output: scores [batch, num_classes]; of a tuple or list the first entry counts.
         target: labels [batch].
-        topk: values of k, each at most ``num_classes``.
 
     Returns:
         One tensor [1] in percent for every k.

@@ -18,8 +18,8 @@ import hashlib
 import importlib.util
 import json
 import re
+import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -34,6 +34,7 @@ PACKAGE = "bmip_plugin"
 MANIFEST = f"{PACKAGE}/manifest.json"
 ASIDE = f"{PACKAGE}/put_aside"
 TRAIN = "train.py"
+IMPORT = f"import {PACKAGE}".encode()
 # The method's name and its module in trainers/. The other methods are in the checkouts already.
 METHOD, MODULE = "BMIP", "bmip"
 # Whom a reader of the advice is likely to compare with, in this order.
@@ -48,19 +49,6 @@ SHOWN = 5
 
 class PluginError(Exception):
     """What stands in the way, where, and what can be done about it."""
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """What is to be written into a checkout.
-
-    Attributes:
-        name: the trainer's.
-        files: contents by path in the checkout, with forward slashes.
-    """
-
-    name: str
-    files: dict[str, bytes]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,11 +72,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_checkout(checkout: Path) -> Path:
-    """The folder's full path.
-
-    Raises:
-        PluginError: it is no checkout of this kind, or is this repository.
-    """
+    """The folder's full path; a PluginError where it is no checkout of this kind, or this repository."""
     checkout = checkout.expanduser().resolve()
     if checkout == ROOT:
         raise PluginError(f"{checkout} is this repository itself; name the checkout to install into.")
@@ -115,98 +99,62 @@ def install(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
         PluginError: something is in the way, which was found before anything was changed; or writing failed.
     """
     manifest = read_manifest(checkout)
-    plugin = make_plugin(checkout)
+    name, files = make_plugin(checkout)
     train, earlier, put_aside = (checkout / TRAIN).read_bytes(), [], []
     if manifest is not None:
         print(f"{checkout} has the plugin; bringing it up to date")
         earlier = present_files(checkout, manifest, force)
-        put_aside = [path for path in manifest["put_aside"] if path in plugin.files]
+        put_aside = [path for path in manifest["put_aside"] if path in files]
         train, _ = remove_import(train, manifest["train"])
     changed, line = add_import(train, checkout / TRAIN)
-    put_aside += check_places(checkout, plugin, [path for path in plugin.files if path not in earlier], force)
-    if dry_run:
-        announce(checkout, plugin, put_aside, line)
-        print(f"{len(earlier)} files would be deleted and {len(plugin.files)} written; nothing was.")
-        return
-    if manifest is not None:
-        uninstall(checkout, force)
-    announce(checkout, plugin, put_aside, line)
-    try:
-        put(checkout, plugin, train, changed)
-    except OSError as error:
-        raise PluginError(
-            f"{error}. The installation is not complete; --uninstall takes out what there is."
-        ) from error
-    print(f"Installed {len(plugin.files)} files.")
-    print(advice(plugin.name, registered_in(checkout)))
-
-
-def check_places(checkout: Path, plugin: Plugin, new: list[str], force: bool) -> list[str]:
-    """Check that the plugin's files can be written; gives the files that are in the way.
-
-    Args:
-        checkout: its folder.
-        plugin: what is to be written.
-        new: those of its files that are not of an earlier installation.
-        force: files in the way are put aside.
-
-    Raises:
-        PluginError: files of these names are there; a file is in the place of a folder, or a folder in that of a file.
-    """
-    wrong = [f"{folder} is a file" for folder in folders_of(plugin) if (checkout / folder).is_file()]
-    wrong += [f"{path} is a folder" for path in plugin.files if (checkout / path).is_dir()]
+    folders = sorted({str(parent) for path in [*files, MANIFEST] for parent in PurePosixPath(path).parents})
+    wrong = [f"{folder} is a file" for folder in folders if (checkout / folder).is_file()]
+    wrong += [f"{path} is a folder" for path in files if (checkout / path).is_dir()]
     if wrong:
         raise PluginError(f"In {checkout}, {shortened(wrong)}; move it away, since the plugin has another use for it.")
-    in_the_way = sorted(path for path in new if (checkout / path).exists())
+    in_the_way = sorted(path for path in files if path not in earlier and (checkout / path).exists())
     if in_the_way and not force:
         raise PluginError(
             f"{checkout} has files of these names already: {shortened(in_the_way)}. Move them away, or give "
             "--force, which puts them aside and brings them back with --uninstall."
         )
-    return in_the_way
-
-
-def announce(checkout: Path, plugin: Plugin, put_aside: list[str], line: int) -> None:
-    """Say which folders are new, which files are put aside, and where the import goes."""
-    for folder in top_most([folder for folder in folders_of(plugin) if not (checkout / folder).exists()]):
+    if manifest is not None and not dry_run:
+        uninstall(checkout, force)
+    new = [folder for folder in folders if not (checkout / folder).exists()]
+    put_aside = sorted({*put_aside, *in_the_way})
+    for folder in top_most(new):
         print(f"  + {folder}/")
     for path in put_aside:
         print(f"  ! {path} (what was there is put aside)")
     print(f"  ~ {TRAIN}, after line {line}: import {PACKAGE}")
-
-
-def folders_of(plugin: Plugin) -> list[str]:
-    """All folders that the plugin lies in, sorted."""
-    return sorted({str(parent) for path in [*plugin.files, MANIFEST] for parent in PurePosixPath(path).parents})
-
-
-def put(checkout: Path, plugin: Plugin, train: bytes, changed: bytes) -> None:
-    """Write the plugin into a checkout that is without one.
-
-    Args:
-        checkout: its folder.
-        plugin: what to write.
-        train, changed: `train.py` before, and with the import.
-    """
-    aside = {path: (checkout / path).read_bytes() for path in plugin.files if (checkout / path).exists()}
+    if dry_run:
+        print(f"{len(earlier)} files would be deleted and {len(files)} written; nothing was.")
+        return
     record = {
-        "trainer": plugin.name,
-        "train": {"before": digest(train), "after": digest(changed)},
-        "folders": [folder for folder in folders_of(plugin) if not (checkout / folder).exists()],
-        "put_aside": sorted(aside),
-        "files": {path: digest(content) for path, content in sorted(plugin.files.items())},
+        "trainer": name,
+        "train": {"before": digest(train)},
+        "folders": new,
+        "put_aside": [path for path in put_aside if (checkout / path).exists()],
+        "files": {path: digest(content) for path, content in sorted(files.items())},
     }
-    # The manifest comes first: whatever happens from here on can be undone.
-    write(checkout / MANIFEST, (json.dumps(record, indent=1) + "\n").encode())
-    for path, content in aside.items():
-        write(checkout / ASIDE / path, content)
-    for path, content in plugin.files.items():
-        write(checkout / path, content)
-    (checkout / TRAIN).write_bytes(changed)
+    try:
+        # The manifest comes first: whatever happens from here on can be undone.
+        write(checkout / MANIFEST, (json.dumps(record, indent=1) + "\n").encode())
+        for path in record["put_aside"]:
+            move(checkout / path, checkout / ASIDE / path)
+        for path, content in files.items():
+            write(checkout / path, content)
+        (checkout / TRAIN).write_bytes(changed)
+    except OSError as error:
+        raise PluginError(
+            f"{error}. The installation is not complete; --uninstall takes out what there is."
+        ) from error
+    print(f"Installed {len(files)} files.")
+    print(advice(name, registered_in(checkout)))
 
 
-def make_plugin(checkout: Path) -> Plugin:
-    """What to install, under a name that is free in the checkout."""
+def make_plugin(checkout: Path) -> tuple[str, dict[str, bytes]]:
+    """The trainer's name, which is free in the checkout, and the files to write, by path with forward slashes."""
     name = free_name(checkout)
     if name != METHOD:
         print(
@@ -214,37 +162,33 @@ def make_plugin(checkout: Path) -> Plugin:
             f"its keys TRAINER.{name.upper()}"
         )
     files = {f"{PACKAGE}/__init__.py": entry(name).encode()}
-    methods = {path.stem for path in (ROOT / "trainers").glob("*.py") if is_method(path)}
-    for path in sources(ROOT / "trainers"):
-        if path.parent != ROOT / "trainers" or path.stem not in methods - {MODULE}:
-            files[f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}"] = path.read_bytes()
-    for path in sources(ROOT / "minidassl"):
-        files[path.relative_to(ROOT).as_posix()] = path.read_bytes()
+
+    def add(prefix: str, folder: Path, kinds: tuple[str, ...]) -> None:
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in kinds and not (path.parent == ROOT / "trainers" and is_other_method(path)):
+                files[prefix + path.relative_to(ROOT).as_posix()] = path.read_bytes()
+
+    add(f"{PACKAGE}/", ROOT / "trainers", (".py", ".npz"))
+    add("", ROOT / "minidassl", (".py",))
     for folder in ("base", "variants", "trainers"):
-        for path in sorted((CONFIGS / folder).rglob("*.yaml")):
-            files[f"{PACKAGE}/{path.relative_to(ROOT).as_posix()}"] = path.read_bytes()
+        add(f"{PACKAGE}/", CONFIGS / folder, (".yaml",))
     for path in recipe_paths(CONFIGS / "trainers" / METHOD):
         text = recipe(path, name)
         if text is not None:
             files[f"configs/trainers/{name}/{path.name}"] = text.encode()
-    for path in sorted((ROOT / "scripts" / "plugin").iterdir()):
+    for path in sorted((ROOT / "scripts" / "plugin").glob("*.[ps][yh]")):
         content = path.read_bytes()
         if path.suffix == ".sh":
             own_folder, folder = f"/{MODULE}/".encode(), f"/{name.lower()}/".encode()
             content = content.replace(METHOD.encode(), name.encode()).replace(own_folder, folder)
-        if path.suffix in (".py", ".sh"):
-            files[f"scripts/{name.lower()}/{path.name}"] = content
-    return Plugin(name, files)
+        files[f"scripts/{name.lower()}/{path.name}"] = content
+    return name, files
 
 
-def is_method(path: Path) -> bool:
-    """Whether a module registers a trainer."""
-    return bool(re.search(r"^@(TRAINER_REGISTRY\.register\(\)|register)$", path.read_text(), re.MULTILINE))
-
-
-def sources(folder: Path) -> list[Path]:
-    """A package's modules and weights."""
-    return sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".npz"))
+def is_other_method(path: Path) -> bool:
+    """Whether a module registers another trainer than the plugin's."""
+    registers = re.search(r"^@(TRAINER_REGISTRY\.register\(\)|register)$", path.read_text(), re.MULTILINE)
+    return path.stem != MODULE and bool(registers)
 
 
 def free_name(checkout: Path) -> str:
@@ -300,8 +244,7 @@ def recipe(path: Path, name: str) -> str | None:
 def add_import(train: bytes, path: Path) -> tuple[bytes, int]:
     """Add the import after the last one of the checkout's own data sets and trainers, with that line's ending.
 
-    Returns:
-        The changed file, and the number of the line before the new one.
+    Gives the changed file, and the number of the line before the new one.
 
     Raises:
         PluginError: there is no such import, or the plugin's is there already.
@@ -310,23 +253,18 @@ def add_import(train: bytes, path: Path) -> tuple[bytes, int]:
         imports = [node for node in ast.parse(train).body if isinstance(node, (ast.Import, ast.ImportFrom))]
     except SyntaxError as error:
         raise PluginError(f"{path} is not Python ({error}); restore it first.") from error
-    modules = [
-        (node, node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name) for node in imports
-    ]
-    if any(module.split(".")[0] == PACKAGE for _, module in modules):
+    names = [node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports]
+    packages = [name.split(".")[0] for name in names]
+    if PACKAGE in packages:
         raise PluginError(f"{path} imports {PACKAGE} already, but there is no {MANIFEST}; remove that line first.")
-    lines = [node.end_lineno for node, module in modules if module.split(".")[0] in ("trainers", "datasets")]
+    lines = [node.end_lineno for node, package in zip(imports, packages) if package in ("trainers", "datasets")]
     if not lines:
         raise PluginError(
             f"{path} imports nothing of trainers or datasets, so it registers no trainers; see its imports."
         )
     parts = train.split(b"\n")
-    parts.insert(lines[-1], import_line(parts[lines[-1] - 1].endswith(b"\r")))
+    parts.insert(lines[-1], IMPORT + (b"\r" if parts[lines[-1] - 1].endswith(b"\r") else b""))
     return b"\n".join(parts), lines[-1]
-
-
-def import_line(carriage_return: bool) -> bytes:
-    return f"import {PACKAGE}".encode() + (b"\r" if carriage_return else b"")
 
 
 def advice(name: str, others: set[str]) -> str:
@@ -364,11 +302,9 @@ def uninstall(checkout: Path, force: bool = False, dry_run: bool = False) -> Non
     for path in present:
         (checkout / path).unlink()
     for path in manifest["put_aside"]:
-        source = checkout / ASIDE / path
-        if source.is_file():
-            write(checkout / path, source.read_bytes())
-            source.unlink()
-            remove_empty(source.parent, checkout / ASIDE)
+        if (checkout / ASIDE / path).is_file():
+            move(checkout / ASIDE / path, checkout / path)
+    shutil.rmtree(checkout / ASIDE, ignore_errors=True)
     (checkout / MANIFEST).unlink()
     left = [folder for folder in reversed(manifest["folders"]) if not remove_folder(checkout / folder)]
     for folder in top_most(sorted(left)):
@@ -377,11 +313,7 @@ def uninstall(checkout: Path, force: bool = False, dry_run: bool = False) -> Non
 
 
 def present_files(checkout: Path, manifest: dict[str, Any], force: bool) -> list[str]:
-    """The files of an installation that are still there.
-
-    Raises:
-        PluginError: some were changed since, and `force` is not given.
-    """
+    """The files of an installation that are still there; a PluginError if some changed since, unless by `force`."""
     present = [path for path in manifest["files"] if (checkout / path).is_file()]
     changed = [path for path in present if digest((checkout / path).read_bytes()) != manifest["files"][path]]
     if changed and not force:
@@ -395,7 +327,7 @@ def present_files(checkout: Path, manifest: dict[str, Any], force: bool) -> list
 def remove_import(train: bytes, digests: dict[str, str]) -> tuple[bytes, str]:
     """`train.py` without the plugin's import, and in words what that means."""
     parts = train.split(b"\n")
-    found = [number for number, part in enumerate(parts) if part.rstrip(b"\r") == import_line(False)]
+    found = [number for number, part in enumerate(parts) if part.rstrip(b"\r") == IMPORT]
     restored = b"\n".join(part for number, part in enumerate(parts) if number not in found[:1])
     if not found:
         return train, "the import is gone already"
@@ -406,38 +338,19 @@ def remove_import(train: bytes, digests: dict[str, str]) -> tuple[bytes, str]:
 
 def remove_folder(folder: Path) -> bool:
     """Delete a folder that holds nothing but Python's caches; gives whether it is gone."""
-    if not folder.is_dir():
-        return True
-    cache = folder / "__pycache__"
-    if cache.is_dir():
-        for path in cache.glob("*.pyc"):
-            path.unlink()
-        if not any(cache.iterdir()):
-            cache.rmdir()
-    if any(folder.iterdir()):
-        return False
-    folder.rmdir()
-    return True
-
-
-def remove_empty(folder: Path, top: Path) -> None:
-    """Delete a folder and those around it up to `top`, as far as they are empty."""
-    while folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        if folder == top:
-            return
-        folder = folder.parent
+    for path in (folder / "__pycache__").glob("*.pyc"):
+        path.unlink()
+    for empty in (folder / "__pycache__", folder):
+        if empty.is_dir() and not any(empty.iterdir()):
+            empty.rmdir()
+    return not folder.exists()
 
 
 # ------------------------------------------------------------------------------------------------------------ files
 
 
 def read_manifest(checkout: Path) -> dict[str, Any] | None:
-    """The record of an installation; None where there is none.
-
-    Raises:
-        PluginError: it cannot be read.
-    """
+    """The record of an installation; None where there is none."""
     path = checkout / MANIFEST
     if not path.is_file():
         return None
@@ -465,6 +378,11 @@ def digest(content: bytes) -> str:
 def write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
+
+
+def move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source.replace(target)
 
 
 if __name__ == "__main__":

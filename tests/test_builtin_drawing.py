@@ -64,11 +64,8 @@ def test_every_field_of_a_style_changes_the_picture(change):
     assert not np.array_equal(pixels(PLAIN, "α"), pixels(replace(PLAIN, **change), "α"))
 
 
-def test_a_font_without_the_glyph_is_not_used():
+def test_a_font_without_the_glyph_is_not_used_and_a_character_in_no_font_is_an_error():
     assert "DejaVuSerif" not in fonts_with("☂", ALL_FONTS)
-
-
-def test_a_character_in_no_font_is_an_error():
     with pytest.raises(ValueError, match=r"U\+3042"):
         fonts_with("あ", ALL_FONTS)
 

@@ -102,7 +102,7 @@ def test_a_command_that_uses_clip_does_not_speak_of_its_packaging(command):
 
 def test_other_warnings_are_given_after_clip_as_before():
     code = """
-import trainers.prompting.core.clip_weights
+import trainers.prompting.core.openai_clip
 import warnings
 warnings.warn_explicit("pkg_resources is deprecated as an API", UserWarning, "users.py", 1)
 """

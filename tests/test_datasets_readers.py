@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.readers import Splits, check_images, cut_class, read_class_folders, read_split_json
+from datasets.fewshot import Item
+from datasets.readers import Splits, check_images, cut_classes, read_class_folders, read_split_json
 from trainers.prompting.errors import InputError
 
 CONTENT = {
@@ -80,10 +81,10 @@ def test_a_bad_split_file_is_named_with_its_fault(read, content, complaint):
     ],
 )
 def test_a_class_is_cut_with_rounding_half_to_even(n, counts):
-    files = [str(index) for index in range(n)]
-    parts = cut_class(files, random.Random(1))
+    items = [Item(str(index), 0, "a") for index in range(n)]
+    parts = cut_classes({"a": list(items)}, random.Random(1))
     assert tuple(map(len, parts)) == counts
-    assert sorted(sum(parts, [])) == sorted(files)
+    assert sorted(sum(parts, [])) == sorted(items)
 
 
 def test_labels_follow_the_folder_names_and_names_the_renames(tmp_path):

@@ -66,13 +66,6 @@ def test_a_split_file_in_coops_layout_is_enough(row, tmp_path):
     assert Path(dataset.train_x[0].impath).is_file()
 
 
-@pytest.mark.parametrize("row", FOLDERED, ids=lambda row: row.name)
-def test_class_folders_are_enough_where_coop_cuts_them(row, tmp_path):
-    write_tree(tmp_path, row, split_file=False)
-    dataset = build(row.name, tmp_path)
-    assert [len(items) for items in (dataset.train_x, dataset.val, dataset.test)] == [80, 32, 48]
-
-
 @pytest.mark.parametrize("row", ANNOTATED, ids=lambda row: row.name)
 def test_without_split_file_and_annotations_both_are_named(row, tmp_path):
     write_tree(tmp_path, row, split_file=False)
@@ -112,14 +105,6 @@ def test_mixed_classes_do_not_depend_on_the_shots(tmp_path):
     a, b = (build(PETS.name, tmp_path, NUM_SHOTS=shots, **keys) for shots in (-1, 4))
     assert facts(a.test) == facts(b.test)
     assert sorted(a.classnames) != sorted(build(PETS.name, tmp_path, SUBSAMPLE_CLASSES="new").classnames)
-
-
-def test_a_data_folder_stays_as_it_was(tmp_path):
-    row = FOLDERED[0]
-    write_tree(tmp_path, row, split_file=False)
-    before = sorted(tmp_path.rglob("*"))
-    build(row.name, tmp_path, NUM_SHOTS=1)
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_wrong_root_is_named_and_left_empty(tmp_path):

@@ -159,10 +159,11 @@ def test_a_checkout_with_a_bmip_of_its_own_keeps_it(checkout):
     [
         ("trainers/sub/mine.py", OWN_BMIP),
         ("trainers/mine.py", "class BMIP: ...\n\n\nTRAINER_REGISTRY.register()(BMIP)\n"),
+        ("train.py", TRAIN + "\n\ndef extend_cfg(cfg):\n    cfg.TRAINER.BMIP = CN()\n"),
     ],
-    ids=["in a folder", "by a call"],
+    ids=["in a folder", "by a call", "its keys"],
 )
-def test_a_bmip_is_found_wherever_and_however_it_is_registered(checkout, place, text):
+def test_a_bmip_is_found_wherever_and_however_it_is_declared(checkout, place, text):
     (checkout / place).parent.mkdir(exist_ok=True)
     (checkout / place).write_text(text)
     call(checkout)
@@ -175,12 +176,6 @@ def test_many_files_in_the_way_are_counted(checkout, capsys):
     (checkout / "train.py").write_text(TRAIN)
     assert call(checkout) == 2
     assert re.search(r"names already: (\S+, ){4}\S+ and \d+ more\. Move", capsys.readouterr().err)
-
-
-def test_keys_of_that_name_in_extend_cfg_count_as_taken_too(checkout):
-    (checkout / "train.py").write_text(TRAIN + "\n\ndef extend_cfg(cfg):\n    cfg.TRAINER.BMIP = CN()\n")
-    call(checkout)
-    assert json.loads((checkout / MANIFEST).read_text())["trainer"] == "BMIPPlugin"
 
 
 def test_a_name_that_is_taken_later_is_an_error_with_the_remedy(checkout):
@@ -210,22 +205,27 @@ def test_line_endings_stay_and_uninstalling_restores_every_byte(checkout, ending
 def test_caches_of_python_go_with_the_plugin(checkout):
     before = snapshot(checkout)
     call(checkout)
-    for folder in ("bmip_plugin/trainers/prompting", "minidassl/engine"):
+    for folder in ("bmip_plugin/trainers/prompting", "minidassl/own"):
         (checkout / folder / "__pycache__").mkdir()
         (checkout / folder / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"")
     call(checkout, "--uninstall")
     assert snapshot(checkout) == before
 
 
-@pytest.mark.parametrize("installed", [False, True])
-def test_a_dry_run_changes_nothing_and_names_the_folders(checkout, capsys, installed):
-    if installed:
-        call(checkout)
+def test_a_dry_run_changes_nothing_and_shows_what_would_be(checkout, capsys):
     before = snapshot(checkout)
-    assert call(checkout, "--dry-run", *(["--uninstall"] if installed else [])) == 0
-    assert snapshot(checkout) == before
-    output = capsys.readouterr().out
-    assert ("files would be deleted" if installed else "+ bmip_plugin/") in output
+    assert call(checkout, "--dry-run") == 0
+    assert snapshot(checkout) == before and "+ bmip_plugin/" in capsys.readouterr().out
+    call(checkout)
+    once, count = snapshot(checkout), len(json.loads((checkout / MANIFEST).read_text())["files"])
+    for flags, words in (
+        ([], f"{count} files would be deleted and {count} written; nothing was."),
+        (["--uninstall"], f"{count} files would be deleted; nothing was."),
+    ):
+        capsys.readouterr()
+        assert call(checkout, "--dry-run", *flags) == 0
+        output = capsys.readouterr().out
+        assert snapshot(checkout) == once and words in output and "put aside" not in output
 
 
 def test_a_file_in_the_way_is_named_and_nothing_is_written(checkout, capsys):
@@ -309,18 +309,6 @@ def test_an_update_keeps_what_was_put_aside_and_refuses_before_it_deletes(checko
     call(checkout, "--uninstall")
     assert mine.read_text() == "mine"
     assert before.keys() <= snapshot(checkout).keys()
-
-
-def test_a_dry_run_of_an_update_shows_both_halves(checkout, capsys):
-    call(checkout)
-    before = snapshot(checkout)
-    capsys.readouterr()
-    assert call(checkout, "--dry-run") == 0
-    assert snapshot(checkout) == before
-    output = capsys.readouterr().out
-    count = len(json.loads((checkout / MANIFEST).read_text())["files"])
-    assert f"{count} files would be deleted and {count} written; nothing was." in output
-    assert "import bmip_plugin" in output and "put aside" not in output
 
 
 def test_a_file_in_the_place_of_a_folder_is_named_before_anything_is_written(checkout, capsys):

@@ -6,9 +6,7 @@ import pickle
 import random
 from pathlib import Path
 
-import minidassl.data.datasets as datasets
-from minidassl.config import get_cfg_default
-from minidassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
+from minidassl.data.datasets import DatasetBase, Datum
 
 import pytest
 
@@ -24,7 +22,8 @@ def labels_and_paths(source: list[Datum]) -> list[tuple[int, str]]:
 def test_a_pickled_datum_goes_by_upstreams_name_so_that_either_reads_it():
     pickled = pickle.dumps(items(2))
     assert b"dassl.data.datasets.base_dataset" in pickled and b"minidassl" not in pickled
-    assert repr(pickle.loads(pickled)) == repr(items(2))
+    (datum,) = pickle.loads(pickled)
+    assert vars(datum) == {"_impath": "0.jpg", "_label": 2, "_domain": 0, "_classname": "class 2"}
 
 
 def test_a_datum_says_what_it_was_given_and_does_not_look_for_the_file():
@@ -35,16 +34,6 @@ def test_a_datum_says_what_it_was_given_and_does_not_look_for_the_file():
         datum.label = 4
     with pytest.raises(TypeError):
         Datum(5)
-
-
-def test_a_datum_pickles_with_the_attribute_names_of_old_caches():
-    datum = Datum("a.jpg", 3, 1, "cat")
-    assert vars(pickle.loads(pickle.dumps(datum))) == {
-        "_impath": "a.jpg",
-        "_label": 3,
-        "_domain": 1,
-        "_classname": "cat",
-    }
 
 
 def test_classes_are_read_from_the_training_images():
@@ -90,20 +79,3 @@ def test_several_sources_come_back_as_a_list_and_no_shots_change_nothing():
     assert [len(source) for source in dataset.generate_fewshot_dataset(train, val, num_shots=1)] == [2, 2]
     assert dataset.generate_fewshot_dataset(train, num_shots=-1) is train
     assert dataset.generate_fewshot_dataset(train, val, num_shots=0) == (train, val)
-
-
-def test_a_dataset_is_built_by_its_registered_name(monkeypatch, capsys):
-    monkeypatch.setattr(datasets.build, "DATASET_REGISTRY", type(DATASET_REGISTRY)("DATASET"))
-
-    @datasets.build.DATASET_REGISTRY.register()
-    class Pets(DatasetBase):
-        def __init__(self, cfg):
-            super().__init__(items(0, 1))
-
-    cfg = get_cfg_default()
-    cfg.DATASET.NAME = "Pets"
-    assert isinstance(build_dataset(cfg), Pets)
-    assert capsys.readouterr().out == "Loading dataset: Pets\n"
-    cfg.DATASET.NAME = "Pet"
-    with pytest.raises(ValueError, match="did you mean 'Pets'"):
-        build_dataset(cfg)

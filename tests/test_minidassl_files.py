@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from minidassl.own.files import copy_whole, write_whole
+from minidassl.own.files import write_whole
 from minidassl.own.run_folder import (
     BEST_FILE,
     MissingCheckpointError,
@@ -42,14 +42,6 @@ def test_a_failure_leaves_the_old_file_and_no_part_of_the_new_one(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_whole(path, fail)
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file.txt"]
-
-
-def test_a_copy_has_the_content_and_a_missing_source_leaves_the_target(tmp_path):
-    write_whole(tmp_path / "a", "1")
-    copy_whole(tmp_path / "a", tmp_path / "sub" / "b")
-    with pytest.raises(FileNotFoundError):
-        copy_whole(tmp_path / "none", tmp_path / "sub" / "b")
-    assert (tmp_path / "sub" / "b").read_text() == "1"
 
 
 def run_with(folder, *names: str):

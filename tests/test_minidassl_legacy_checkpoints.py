@@ -67,11 +67,10 @@ def test_weights_and_epoch_of_a_legacy_file_are_read(tmp_path, capsys, optimizer
     assert "only its weights and epoch are used" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("value", [81.25, np.float64(81.25), np.float32(81.25), np.float64(-1e300)])
-def test_a_validation_result_survives_as_a_plain_number(tmp_path, value):
-    write_legacy(tmp_path / "model-best.pth.tar", val_result=value)
-    result = load_checkpoint(tmp_path / "model-best.pth.tar")["val_result"]
-    assert type(result) is float and result == float(value)
+def test_a_result_that_is_a_number_of_numpys_does_not_hinder(tmp_path):
+    write_legacy(tmp_path / "model-best.pth.tar", val_result=np.float64(81.25))
+    loaded = load_checkpoint(tmp_path / "model-best.pth.tar")
+    assert loaded["epoch"] == 5 and loaded["val_result"] is None
 
 
 def test_a_legacy_run_is_resumed_with_its_schedule_computed_anew(tmp_path):
@@ -152,11 +151,9 @@ def write_pickle(path: Path, program: bytes) -> None:
         (b"c__builtin__\neval\n.", "it names .*eval"),
         (b"ctorch.optim.lr_scheduler\nos.system\n.", "no checkpoint"),  # an inert class, whatever it is called
         (b"ctorch.optim.sgd\nSGD\n(S'x'\ntR.", "no checkpoint"),
+        (b"cnumpy\nload\n(S'x'\ntR.", "no checkpoint"),
         # Sets an attribute of the function itself: (None, {"__defaults__": None}) as its state.
-        (b"ctorch._utils\n_rebuild_tensor_v2\nN}S'__defaults__'\nNs\x86b.", "a function was given a state"),
-        (b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O8'\ntRS'x'\ntR.", "numpy scalar of unexpected type"),
-        (b"cnumpy._core.multiarray\nscalar\n(NS'x'\ntR.", "numpy scalar of unexpected type"),
-        (b"c_codecs\nencode\n(S'x'\nS'rot13'\ntR.", "bytes in encoding 'rot13'"),
+        (b"ctorch._utils\n_rebuild_tensor_v2\nN}S'__defaults__'\nNs\x86b.", "no checkpoint"),
         (b"ctorch.optim.sgd\nSGD\n", "damaged"),
         (b"", "damaged"),
     ],

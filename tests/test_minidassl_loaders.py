@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from minidassl.config import get_cfg_default
 from minidassl.data import DatasetWrapper, build_data_loader
-from minidassl.data.data_manager import DataManager
+from minidassl.data.data_manager import DataManager, build_sampler
 from minidassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
-from minidassl.data.samplers import build_sampler
 
 import numpy as np
 import pytest

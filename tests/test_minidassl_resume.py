@@ -7,7 +7,7 @@ import random
 import shutil
 
 from minidassl.engine import Checkpointing
-from minidassl.own.checkpoint import CheckpointError, load_checkpoint
+from minidassl.own.checkpoint import load_checkpoint
 from minidassl.utils import set_random_seed
 
 import numpy as np
@@ -93,16 +93,6 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, capsys, options, epo
     assert list(second.logged) == [(e, b) for e in range(epoch, EPOCHS) for b in range(BATCHES)]
     assert {**first.logged, **second.logged} == whole.logged
     assert end_state(second) == expected
-
-
-def test_worker_processes_do_not_change_that(tmp_path):
-    options = ["DATALOADER.NUM_WORKERS", 1, "OPTIM.MAX_EPOCH", 2]
-    whole = make_toy(tmp_path, *options, name="whole")
-    whole.train()
-    kill(tmp_path, options, 1, name="parts")
-    second = make_toy(tmp_path, *options, name="parts", seed=99)
-    second.train()
-    assert plain(second.model.state_dict()) == plain(whole.model.state_dict())
 
 
 def test_a_run_may_be_stopped_any_number_of_times_even_before_its_first_checkpoint(tmp_path):
@@ -262,18 +252,6 @@ def test_a_folder_with_only_a_best_file_is_resumed_from_that(tmp_path, capsys):
     assert "Previous epoch: 1" in capsys.readouterr().out
 
 
-def test_the_folder_of_another_method_is_refused(tmp_path):
-    kill(tmp_path, [], 2)
-
-    class Other(ToyTrainer):
-        def build_model(self):
-            super().build_model()
-            self._models["head"] = nn.Linear(5, 5)
-
-    with pytest.raises(CheckpointError, match="does not fit Linear: Missing key.*another method"):
-        make_toy(tmp_path, kind=Other).train()
-
-
 def test_a_longer_run_takes_up_the_schedule_of_its_own_length(tmp_path, capsys):
     make_toy(tmp_path).train()
     trainer = make_toy(tmp_path, "OPTIM.MAX_EPOCH", 8)
@@ -373,14 +351,6 @@ def test_every_file_of_a_run_loads_under_torchs_safe_default(tmp_path):
         assert {"state_dict", "epoch", "optimizer", "scheduler", "val_result", "rng", "scaler", "best_result"} <= set(
             content
         )
-
-
-def test_the_mix_in_may_stand_in_front_of_our_own_trainer_too(tmp_path):
-    class Twice(Checkpointing, ToyTrainer): ...
-
-    trainer = make_toy(tmp_path, kind=Twice)
-    trainer.train()
-    assert files(trainer) == ["checkpoint", "model.pth.tar-4"]
 
 
 class ForeignTrainer:

@@ -50,12 +50,6 @@ def test_a_missing_file_is_warned_about(tmp_path):
         assert utils.check_isfile(str(tmp_path / "none")) is False
 
 
-def test_images_are_read_as_rgb(tmp_path):
-    Image.new("L", (4, 3), 200).save(tmp_path / "grey.png")
-    image = utils.read_image(str(tmp_path / "grey.png"))
-    assert image.mode == "RGB" and image.size == (4, 3) and image.getpixel((0, 0)) == (200, 200, 200)
-
-
 @pytest.mark.parametrize(
     "content, error", [(None, FileNotFoundError), (b"no image", OSError), ("truncated", OSError), (b"", OSError)]
 )

@@ -48,7 +48,6 @@ class ToyTrainer(TrainerX):
     """A linear head with dropout; keeps what it logged."""
 
     def build_model(self):
-        self.events = ["build_model"]
         self.model = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(192, self.num_classes)).to(self.device)
         self.optim = build_optimizer(self.model, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
@@ -196,15 +195,6 @@ def test_test_returns_the_accuracy_of_the_model_in_evaluation_mode(tmp_path):
     assert not trainer.model.training
 
 
-def test_a_registered_model_changes_mode_and_others_do_not(tmp_path):
-    trainer = make_toy(tmp_path)
-    bystander = nn.Dropout().eval()
-    trainer.bystander = bystander
-    for mode, training in (("train", True), ("eval", False), ("train", True)):
-        trainer.set_model_mode(mode)
-        assert trainer.model.training is training and not bystander.training
-
-
 def test_models_are_registered_once_and_known_by_name(tmp_path):
     trainer = make_toy(tmp_path)
     with pytest.raises(ValueError, match="duplicate model names: 'head'"):
@@ -262,20 +252,6 @@ def test_training_goes_on_without_tensorboard(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     make_toy(tmp_path, "OPTIM.MAX_EPOCH", 1).train()
     assert "TensorBoard is not installed" in capsys.readouterr().out
-
-
-def test_hooks_run_around_every_epoch(tmp_path):
-    class Hooked(ToyTrainer):
-        def before_epoch(self):
-            self.events.append(("before", self.epoch))
-
-        def after_epoch(self):
-            super().after_epoch()
-            self.events.append(("after", self.epoch))
-
-    trainer = make_toy(tmp_path, kind=Hooked)
-    trainer.train()
-    assert trainer.events[1:] == [(when, epoch) for epoch in range(EPOCHS) for when in ("before", "after")]
 
 
 def test_a_trainer_is_built_by_its_registered_name(tmp_path, capsys):

@@ -282,7 +282,7 @@ class PromptTrainer(Checkpointing, TrainerX):
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Go on from this run's own checkpoints where it has some, even if RESUME names another run's."""
-        own = self._newest_file(self.output_dir) is not None
+        own = self.newest_file(self.output_dir) is not None
         return super().resume_model_if_exist(self.output_dir if own else directory)
 
     def before_train(self) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..readers import cut_class
+from ..fewshot import Item
+from ..readers import cut_classes
 from .files import save_image, save_split
 from .glyphs import DIGITS
 
@@ -27,15 +28,9 @@ def write(folder: Path, split_file: str) -> None:
 
     source = load_digits()
     names = list(DIGITS)
-    files: list[list[str]] = [[] for _ in names]
+    classes: dict[str, list[Item]] = {name: [] for name in names}
     for index, (pixels, label) in enumerate(zip(source.images, source.target)):
         file = f"{names[label]}/{index:04d}.png"
         save_image(Image.fromarray((pixels * 255 / LEVELS).round().astype(np.uint8)), folder / "images" / file)
-        files[label].append(file)
-
-    rng = random.Random(SPLIT_SEED)
-    splits: dict[str, list[tuple[str, int, str]]] = {"train": [], "val": [], "test": []}
-    for label, name in enumerate(names):
-        for rows, part in zip(splits.values(), cut_class(files[label], rng)):
-            rows.extend((file, label, name) for file in part)
-    save_split(splits, folder / split_file)
+        classes[names[label]].append(Item(file, int(label), names[label]))
+    save_split(cut_classes(classes, random.Random(SPLIT_SEED))._asdict(), folder / split_file)

@@ -1,7 +1,7 @@
 """Drawing glyphs of the DejaVu fonts in named styles: numpy and Pillow only, no torch.
 
 Two users share this code: the drawn data sets (`symbols.py`) and the pre-training of the tiny CLIP
-(`scripts/pretrain_tiny_clip.py`). A picture is a pure function of (character, style, random generator), and all
+(`scripts/tools/pretrain_tiny_clip.py`). A picture is a pure function of (character, style, random generator), and all
 randomness comes from the generator handed in, a `numpy.random.RandomState`: its stream is frozen by numpy, while
 `default_rng` may change between numpy versions.
 

@@ -23,14 +23,11 @@ def write(folder: Path, split_file: str, style: str) -> None:
     """Write `images/<class>/NNN.png` and the split: the first pictures of a class train, the last ones test."""
     splits: dict[str, list[tuple[str, int, str]]] = {split: [] for split in PER_CLASS}
     for label, (name, char) in enumerate(SYMBOLS.items()):
-        index = 0
-        for split, count in PER_CLASS.items():
-            for _ in range(count):
-                rng = np.random.RandomState([SEED, *style.encode(), label, index])
-                file = f"{name.replace(' ', '_')}/{index:03d}.png"
-                save_image(STYLES[style].draw(char, rng), folder / "images" / file)
-                splits[split].append((file, label, name))
-                index += 1
+        for index, split in enumerate(split for split, count in PER_CLASS.items() for _ in range(count)):
+            rng = np.random.RandomState([SEED, *style.encode(), label, index])
+            file = f"{name.replace(' ', '_')}/{index:03d}.png"
+            save_image(STYLES[style].draw(char, rng), folder / "images" / file)
+            splits[split].append((file, label, name))
     save_split(splits, folder / split_file)
 
 

@@ -1,14 +1,5 @@
-"""Data sets, transforms, samplers and loaders."""
+"""Loaders; data sets and transforms are in the modules beside."""
 
 from .data_manager import DataManager, DatasetWrapper, build_data_loader
-from .datasets import DATASET_REGISTRY, build_dataset
-from .transforms import build_transform
 
-__all__ = [
-    "DATASET_REGISTRY",
-    "DataManager",
-    "DatasetWrapper",
-    "build_data_loader",
-    "build_dataset",
-    "build_transform",
-]
+__all__ = ["DataManager", "DatasetWrapper", "build_data_loader"]

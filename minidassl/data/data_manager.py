@@ -1,7 +1,8 @@
 """From a dataset's lists of images to loaders of batches.
 
 Differences from upstream: loaders keep their workers, and training images stay in memory where they fit; there are no
-unlabelled images and no images without augmentation (``img0``).
+unlabelled images, no images without augmentation (``img0``), and no samplers but those that the supported projects
+configure.
 """
 
 from __future__ import annotations
@@ -12,19 +13,27 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from tabulate import tabulate
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, SequentialSampler
 
 from ..own.image_cache import ImageCache
 from ..own.persistent_loader import PersistentLoader, WorkerSeed
 from ..utils import read_image
 from .datasets import build_dataset
-from .samplers import build_sampler
 from .transforms import build_transform
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
     from .datasets import Datum
+
+SAMPLERS = {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampler}
+
+
+def build_sampler(sampler_type: str, data_source: Sequence[Datum]) -> Sampler:
+    """The order in which images are visited; an unknown ``sampler_type`` is a ``ValueError``."""
+    if sampler_type not in SAMPLERS:
+        raise ValueError(f"DATALOADER.*.SAMPLER is {sampler_type!r}; choose one of {', '.join(SAMPLERS)}")
+    return SAMPLERS[sampler_type](data_source)
 
 
 def build_data_loader(
@@ -35,20 +44,9 @@ def build_data_loader(
     tfm: Callable | None = None,
     is_train: bool = True,
 ) -> DataLoader:
-    """Build a loader.
+    """Build a loader of ``data_source``; a ``ValueError`` where that holds no image.
 
     A training loader drops an incomplete last batch, unless that is all there is.
-
-    Args:
-        cfg: ``DATALOADER`` and ``USE_CUDA`` are read here.
-        sampler_type: see :func:`build_sampler`.
-        data_source: the images.
-        batch_size: images per batch.
-        tfm: transform.
-        is_train: training or evaluation.
-
-    Raises:
-        ValueError: ``data_source`` holds no image.
     """
     if not data_source:
         purpose = "training" if is_train else "evaluation"
@@ -69,10 +67,8 @@ class DataManager:
     """The dataset that ``cfg`` names, and its loaders.
 
     Attributes:
-        dataset: the dataset.
-        train_loader_x: training images.
+        train_loader_x, test_loader: training and test images.
         val_loader: validation images, or ``None``.
-        test_loader: test images.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -86,24 +82,15 @@ class DataManager:
         self.train_loader_x = loader(data.train_x, cfg.DATALOADER.TRAIN_X, is_train=True)
         self.val_loader = loader(data.val, cfg.DATALOADER.TEST, is_train=False) if data.val else None
         self.test_loader = loader(data.test, cfg.DATALOADER.TEST, is_train=False)
+        self.num_classes = data.num_classes
         if cfg.VERBOSE:
-            self.show_dataset_summary(cfg)
-
-    @property
-    def num_classes(self) -> int:
-        return self.dataset.num_classes
-
-    def show_dataset_summary(self, cfg: CfgNode) -> None:
-        """Print the numbers of classes and images."""
-        data = self.dataset
-        rows: list[list[Any]] = [["Dataset", cfg.DATASET.NAME]]
-        rows += [["Source", cfg.DATASET.SOURCE_DOMAINS]] if cfg.DATASET.SOURCE_DOMAINS else []
-        rows += [["Target", cfg.DATASET.TARGET_DOMAINS]] if cfg.DATASET.TARGET_DOMAINS else []
-        rows += [["# classes", f"{self.num_classes:,}"]]
-        for name in ("train_x", "val", "test"):
-            images = getattr(data, name)
-            rows += [[f"# {name}", f"{len(images):,}"]] if images else []
-        print(tabulate(rows))
+            rows = [("Dataset", cfg.DATASET.NAME)]
+            rows += [("Source", cfg.DATASET.SOURCE_DOMAINS), ("Target", cfg.DATASET.TARGET_DOMAINS)]
+            rows += [("# classes", f"{self.num_classes:,}")]
+            for name in ("train_x", "val", "test"):
+                images = getattr(data, name)
+                rows += [(f"# {name}", images and f"{len(images):,}")]
+            print(tabulate([row for row in rows if row[1]]))
 
 
 class DatasetWrapper(Dataset):
@@ -113,21 +100,14 @@ class DatasetWrapper(Dataset):
     ``DATALOADER.K_TRANSFORMS`` above 1, a training ``img`` is a list of that many independent results.
 
     Args:
-        cfg: ``DATALOADER`` is read.
-        data_source: the images.
         transform: a function of a PIL image; ``None`` leaves PIL images, which the default collation rejects.
-        is_train: training or evaluation.
 
     Raises:
         ValueError: ``K_TRANSFORMS`` above 1 without a transform.
     """
 
     def __init__(
-        self,
-        cfg: CfgNode,
-        data_source: Sequence[Datum],
-        transform: Callable | None = None,
-        is_train: bool = False,
+        self, cfg: CfgNode, data_source: Sequence[Datum], transform: Callable | None = None, is_train: bool = False
     ) -> None:
         self.cfg = cfg
         self.data_source = data_source
@@ -146,12 +126,7 @@ class DatasetWrapper(Dataset):
         return len(self.data_source)
 
     def __getitem__(self, idx: int) -> dict[str, Any]:
-        """Return one item.
-
-        Raises:
-            FileNotFoundError: the image is missing.
-            OSError: it cannot be read. Both name its path.
-        """
+        """One item; a missing or broken image is a ``FileNotFoundError`` or ``OSError`` that names its path."""
         self.worker_seed.apply()
         datum = self.data_source[idx]
         image = read_image(datum.impath) if self.cache is None else self.cache.read(idx)

@@ -32,11 +32,7 @@ _KEYS = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
 # --------------------------------------------------------------------------------------------------------- writing
 
 
-def save_checkpoint(
-    state: Mapping[str, Any],
-    save_dir: str | os.PathLike[str],
-    model_name: str = "",
-) -> None:
+def save_checkpoint(state: Mapping[str, Any], save_dir: str | os.PathLike[str], model_name: str = "") -> None:
     """Write ``state`` to ``<save_dir>/model.pth.tar-<epoch>`` and its name to ``<save_dir>/checkpoint``.
 
     Both appear under their names only when they are complete and on the disk, the pointer after the file.
@@ -44,7 +40,6 @@ def save_checkpoint(
     Args:
         state: needs ``state_dict`` and ``epoch``. NumPy scalars become Python numbers, subclasses of ``dict`` plain
             dicts; names in ``state_dict`` lose the leading ``module.`` that ``DataParallel`` puts before them.
-        save_dir: created if missing.
         model_name: file name to use instead.
 
     Raises:
@@ -116,13 +111,15 @@ def _read_legacy(fpath: str | os.PathLike[str], why: Exception) -> dict[str, Any
     """Read a file that ``weights_only=True`` refused; ``why`` is what it said."""
     if not isinstance(why, pickle.UnpicklingError) or not zipfile.is_zipfile(fpath):
         # torch's own words are left out: it may advise to execute what the file holds.
-        if _begins_as_checkpoint(fpath):
-            raise CheckpointError(f'"{fpath}" is a damaged checkpoint; delete it or copy it again') from why
-        raise CheckpointError(
-            f'"{fpath}" is no checkpoint; give a file that training wrote, such as {epoch_file(10)}'
-        ) from why
+        fault = f"is no checkpoint; give a file that training wrote, such as {epoch_file(10)}"
+        if os.path.isfile(fpath):
+            with open(fpath, "rb") as file:
+                # Nothing, or the beginning of a zip file, as which torch writes: it may be the rest of a checkpoint.
+                if file.read(4) in (b"", b"PK\x03\x04"):
+                    fault = "is a damaged checkpoint; delete it or copy it again"
+        raise CheckpointError(f'"{fpath}" {fault}') from why
     try:
-        content = torch.load(fpath, map_location="cpu", weights_only=False, pickle_module=legacy_pickle.PICKLE_MODULE)
+        content = torch.load(fpath, map_location="cpu", weights_only=False, pickle_module=legacy_pickle)
     except Exception as error:
         raise CheckpointError(
             f'"{fpath}" is damaged, or holds objects that may run code when they are read ({_first_line(error)}); it '
@@ -133,16 +130,7 @@ def _read_legacy(fpath: str | os.PathLike[str], why: Exception) -> dict[str, Any
     if not legacy_pickle.holds_inert(content):  # torch 1.13 refuses every file with a plain float in it
         return content
     print(f'Note: "{fpath}" holds pickled optimizer or scheduler objects; only its weights and epoch are used')
-    kept = {key: content.get(key) for key in ("state_dict", "epoch", "val_result")}
-    return {**kept, "optimizer": None, "scheduler": None}
-
-
-def _begins_as_checkpoint(fpath: str | os.PathLike[str]) -> bool:
-    """Whether a file is empty or begins as torch's do, which are zip files, so that it may be the rest of one."""
-    if os.path.isdir(fpath):
-        return False
-    with open(fpath, "rb") as file:
-        return file.read(4) in (b"", b"PK\x03\x04")
+    return {"state_dict": content["state_dict"], "epoch": content.get("epoch")}
 
 
 def _first_line(error: BaseException) -> str:
@@ -168,8 +156,8 @@ def state_dict_of(content: Mapping[str, Any], fpath: str | os.PathLike[str]) -> 
 def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint on the CPU.
 
-    Of a file with pickled schedulers (Dassl up to 0.6.3 with warm-up) only ``state_dict``, ``epoch`` and
-    ``val_result`` are kept, and a note is printed.
+    Of a file with pickled schedulers (Dassl up to 0.6.3 with warm-up) only ``state_dict`` and ``epoch`` are kept, and
+    a note is printed.
 
     Returns:
         The file's dict; ``epoch``, ``optimizer``, ``scheduler`` and ``val_result`` are ``None`` where it lacks them.
@@ -191,12 +179,7 @@ def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], fpath: str | os.PathLike[str]) -> None:
-    """Load ``state_dict`` strictly.
-
-    Args:
-        model: changed in place; may be partly overwritten when this raises.
-        state_dict: one tensor for every entry of ``model.state_dict()``, and nothing else.
-        fpath: where it comes from, for the message.
+    """Load ``state_dict`` of the file ``fpath`` strictly; ``model`` may be partly overwritten when this raises.
 
     Raises:
         CheckpointError: names are missing or left over, or shapes differ; the message lists them.
@@ -232,14 +215,11 @@ def restore(
     the file's epoch, so that the learning rate is what a run of ``max_epoch`` epochs would have at this point.
 
     Args:
-        fpath: checkpoint.
+        fpath: checkpoint, which is returned.
         model: loaded strictly.
         optimizer: left as it is if the file has no state for it.
         scheduler: must be fresh, that is, not stepped yet.
         max_epoch: length of this run in epochs, compared with the ``max_epoch`` the file carries.
-
-    Returns:
-        The checkpoint.
 
     Raises:
         CheckpointError: the file does not fit.
@@ -258,7 +238,11 @@ def restore(
     length_changed = None not in (written_for, max_epoch) and written_for != max_epoch
     recompute = scheduler is not None and (checkpoint["scheduler"] is None or length_changed)
     if recompute:
-        _advance(scheduler, epoch)
+        with warnings.catch_warnings():
+            # torch reminds of the order of optimizer.step() and scheduler.step(); no optimiser step belongs here.
+            warnings.simplefilter("ignore", UserWarning)
+            for _ in range(epoch):
+                scheduler.step()
         learning_rates = [group["lr"] for group in scheduler.optimizer.param_groups]
     if optimizer is not None and checkpoint["optimizer"] is not None:
         _load_optimizer(optimizer, checkpoint["optimizer"], fpath)
@@ -301,11 +285,3 @@ def _load_scheduler(scheduler: Any, state: Any, fpath: str | os.PathLike[str]) -
             "OUTPUT_DIR"
         )
     scheduler.load_state_dict(state)
-
-
-def _advance(scheduler: Any, epochs: int) -> None:
-    with warnings.catch_warnings():
-        # torch reminds of the order of optimizer.step() and scheduler.step(); no optimiser step belongs here.
-        warnings.simplefilter("ignore", UserWarning)
-        for _ in range(epochs):
-            scheduler.step()

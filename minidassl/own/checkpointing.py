@@ -10,23 +10,15 @@ import os
 import random
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from .checkpoint import load_checkpoint, load_weights, restore, save_checkpoint
-from .files import copy_whole
-from .run_folder import (
-    BEST_FILE,
-    CheckpointError,
-    MissingCheckpointError,
-    epoch_file,
-    find_checkpoint,
-    newest_epoch,
-)
-
-__all__ = ["Checkpointing"]
+from .files import write_whole
+from .run_folder import BEST_FILE, CheckpointError, MissingCheckpointError, epoch_file, find_checkpoint, newest_epoch
 
 
 class CheckpointingMethods:
@@ -55,34 +47,23 @@ class CheckpointingMethods:
     def convert_state_dict(self, name: str, state_dict: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
         """Translate the names in a file that another code base wrote; called by :meth:`load_model` only.
 
-        Args:
-            name: registered model name.
-            state_dict: as it is in the file.
-
-        Returns:
-            What the registered model loads strictly.
-
-        Raises:
-            ValueError: the file does not fit; :meth:`load_model` adds its path.
+        The registered model ``name`` loads the result strictly. A ``ValueError`` says that the file does not fit;
+        :meth:`load_model` adds its path.
         """
         return state_dict
 
     # ---------------------------------------------------------------------------------------------------- saving
 
     def save_model(
-        self,
-        epoch: int,
-        directory: str | os.PathLike[str],
-        val_result: float | None = None,
-        model_name: str = "",
+        self, epoch: int, directory: str | os.PathLike[str], val_result: float | None = None, model_name: str = ""
     ) -> None:
-        """Write one file per registered model.
+        """Write one file per registered model, ``<directory>/<registered name>/model.pth.tar-<epoch + 1>``.
 
         Args:
             epoch: 0-based index of the epoch just finished.
-            directory: the files go to ``<directory>/<registered name>``.
+            directory: output folder of the run.
             val_result: validation result in percent, for best files.
-            model_name: file name used in place of ``model.pth.tar-<epoch + 1>``.
+            model_name: file name to use instead.
         """
         scaler = getattr(self, "scaler", None)
         common = {
@@ -123,15 +104,11 @@ class CheckpointingMethods:
             self.validated(self.test(split="val"))
         # After the evaluation, which draws random numbers that the next epoch must not draw again.
         self.save_model(self.epoch, self.output_dir)
-        self._drop_replaced_files()
+        if self._replaceable_epoch is not None:
+            for name in self.get_model_names():
+                with suppress(FileNotFoundError):
+                    os.remove(os.path.join(self.output_dir, name, epoch_file(self._replaceable_epoch)))
         self._set_replaceable(self.epoch + 1, self.max_epoch)
-
-    def _drop_replaced_files(self) -> None:
-        if self._replaceable_epoch is None:
-            return
-        for name in self.get_model_names():
-            with suppress(FileNotFoundError):
-                os.remove(os.path.join(self.output_dir, name, epoch_file(self._replaceable_epoch)))
 
     def _set_replaceable(self, finished: int, max_epoch: int) -> None:
         frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
@@ -141,10 +118,7 @@ class CheckpointingMethods:
     # -------------------------------------------------------------------------------------------------- resuming
 
     def resume_model_if_exist(self, directory: str | os.PathLike[str]) -> int:
-        """Restore the newest epoch that all registered models have a file of.
-
-        Args:
-            directory: output folder of the earlier run.
+        """Restore the newest epoch that all registered models have a file of in an output folder, else the best one.
 
         Returns:
             Number of finished epochs; 0 if there is nothing to resume and ``cfg.RESUME`` does not ask for it.
@@ -154,7 +128,7 @@ class CheckpointingMethods:
             CheckpointError: the files do not fit this trainer.
         """
         names = self.get_model_names()
-        file_name = self._newest_file(directory)
+        file_name = self.newest_file(directory)
         if file_name is None:
             if self.cfg.RESUME:
                 raise MissingCheckpointError(
@@ -167,25 +141,7 @@ class CheckpointingMethods:
         for name in names:
             path = os.path.join(directory, name, file_name)
             checkpoint = restore(path, self._models[name], self._optims[name], self._scheds[name], self.max_epoch)
-        self._restore_common(checkpoint)
-        if os.path.abspath(directory) != os.path.abspath(self.output_dir):
-            if self.cfg.TEST.FINAL_MODEL == "best_val":
-                self._bring_best_files(directory)
-        elif "max_epoch" in checkpoint:  # else upstream wrote it, and upstream writes only what is to stay
-            self._set_replaceable(checkpoint["epoch"], checkpoint["max_epoch"])
-        return checkpoint["epoch"]
-
-    def _newest_file(self, directory: str | os.PathLike[str]) -> str | None:
-        """Name of the newest file that every registered model has; the best file where there is no other."""
-        folders = [os.path.join(directory, name) for name in self.get_model_names()]
-        epoch = newest_epoch(folders)
-        if epoch is not None:
-            return epoch_file(epoch)
-        has_best = folders and all(os.path.exists(os.path.join(folder, BEST_FILE)) for folder in folders)
-        return BEST_FILE if has_best else None
-
-    def _restore_common(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what is the same in the files of all models; older files lack it."""
+        # The rest is the same in the files of all models; older files lack it.
         scaler = getattr(self, "scaler", None)
         if scaler is not None and checkpoint.get("scaler"):
             scaler.load_state_dict(checkpoint["scaler"])
@@ -197,13 +153,23 @@ class CheckpointingMethods:
             print("Note: this checkpoint holds no random state; the order of images differs from an uninterrupted run")
         else:
             _set_rng_state(checkpoint["rng"])
+        if os.path.abspath(directory) != os.path.abspath(self.output_dir):
+            if self.cfg.TEST.FINAL_MODEL == "best_val":
+                # This run may never beat the restored best_result, and then deploys the earlier run's best model.
+                for name in names:
+                    with suppress(FileNotFoundError):
+                        best = Path(directory, name, BEST_FILE).read_bytes()
+                        write_whole(Path(self.output_dir, name, BEST_FILE), best)
+        elif "max_epoch" in checkpoint:  # else upstream wrote it, and upstream writes only what is to stay
+            self._set_replaceable(checkpoint["epoch"], checkpoint["max_epoch"])
+        return checkpoint["epoch"]
 
-    def _bring_best_files(self, directory: str | os.PathLike[str]) -> None:
-        # This run may never beat the restored best_result, and then has to deploy the earlier run's best model.
-        for name in self.get_model_names():
-            source = os.path.join(directory, name, BEST_FILE)
-            if os.path.exists(source):
-                copy_whole(source, os.path.join(self.output_dir, name, BEST_FILE))
+    def newest_file(self, directory: str | os.PathLike[str]) -> str | None:
+        """Name of the newest file that every registered model has; the best file where there is no other."""
+        folders = [os.path.join(directory, name) for name in self.get_model_names()]
+        epoch = newest_epoch(folders)
+        name = BEST_FILE if epoch is None else epoch_file(epoch)
+        return name if folders and all(os.path.exists(os.path.join(folder, name)) for folder in folders) else None
 
     # --------------------------------------------------------------------------------------------------- loading
 
@@ -249,18 +215,12 @@ class Checkpointing(CheckpointingMethods):
 def _rng_state() -> dict[str, Any]:
     """State of every generator that training draws from, as numbers and tensors."""
     version, python_keys, python_gauss = random.getstate()
-    numpy_name, numpy_keys, numpy_position, numpy_has_gauss, numpy_gauss = np.random.get_state()
+    name, keys, *position_and_gauss = np.random.get_state()
     # Asking a device that was never used would start CUDA for nothing; nothing was drawn from it either.
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     return {
         "python": [version, torch.tensor(python_keys, dtype=torch.int64), python_gauss],
-        "numpy": [
-            numpy_name,
-            torch.from_numpy(numpy_keys.astype(np.int64)),
-            numpy_position,
-            numpy_has_gauss,
-            numpy_gauss,
-        ],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), *position_and_gauss],
         "torch": torch.get_rng_state(),
         "cuda": cuda,
     }
@@ -269,8 +229,8 @@ def _rng_state() -> dict[str, Any]:
 def _set_rng_state(state: dict[str, Any]) -> None:
     version, keys, gauss = state["python"]
     random.setstate((version, tuple(keys.tolist()), gauss))
-    name, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    name, keys, *position_and_gauss = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *position_and_gauss))
     torch.set_rng_state(state["torch"])
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if len(state["cuda"]) > devices:

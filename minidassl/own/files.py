@@ -44,13 +44,13 @@ def write_whole(path: str | os.PathLike[str], content: Content) -> None:
         with suppress(OSError):
             os.remove(part)
         raise
-    _sync_folder(folder)
-
-
-def copy_whole(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Copy a file as :func:`write_whole` writes one."""
-    with open(source, "rb") as original:
-        write_whole(target, lambda file: shutil.copyfileobj(original, file))
+    # The new name itself must survive a power cut too. Not every system can open a folder; the file is safe anyway.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager
@@ -74,13 +74,3 @@ def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
         os.rename(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-
-
-def _sync_folder(folder: str) -> None:
-    # The new name itself must survive a power cut too. Not every system can open a folder; the file is safe anyway.
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

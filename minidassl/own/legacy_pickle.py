@@ -2,126 +2,60 @@
 
 Dassl up to 0.6.3 stores the scheduler that follows a warm-up as a live object, and with it the whole optimiser.
 ``torch.load(weights_only=True)`` refuses such files. Here every class of ``torch.optim`` is replaced by an inert one
-that swallows its state, a short list of harmless builders is admitted, and any other name ends the reading.
+that swallows its state, so are numpy's scalars, a short list of harmless builders is admitted, and any other name ends
+the reading. This module is a ``pickle_module`` for ``torch.load``.
 """
 
 from __future__ import annotations
 
-import codecs
-import io
 import pickle
-import struct
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-_INERT_PACKAGES = ("torch.optim.", "dassl.optim.")
-_SCALAR_FORMATS = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i", "b1": "?"}
+# The last one is how pickle protocol 2 writes the bytes of a scalar.
+_INERT = ("torch.optim.", "dassl.optim.", "numpy.", "_codecs.encode")
+_ADMITTED = {
+    "collections.OrderedDict": OrderedDict,
+    "collections.defaultdict": defaultdict,
+    "collections.Counter": dict,
+    "torch._utils._rebuild_tensor_v2": torch._utils._rebuild_tensor_v2,
+    "torch._utils._rebuild_parameter": torch._utils._rebuild_parameter,
+    **{f"{module}.{kind.__name__}": kind for module in ("builtins", "__builtin__") for kind in (dict, list)},
+}
 
 
-class _Admitted:
-    """A function that a pickle may call but not alter.
+class Inert:
+    """Stands for an object that was not built: accepts any arguments and any state, and keeps neither."""
 
-    Handing out the function itself would let a pickle's BUILD instruction set attributes on it, for the whole process.
-    """
+    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+        return object.__new__(cls)
 
-    __slots__ = ("_function",)
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-    def __init__(self, function: Callable) -> None:
-        self._function = function
-
-    def __call__(self, *args: Any) -> Any:
-        return self._function(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise pickle.UnpicklingError("a function was given a state")
-
-
-class _NumpyDtype:
-    """Stands for ``numpy.dtype``: remembers the kind and size of a scalar, and its byte order."""
-
-    def __init__(self, code: str, *_: Any) -> None:
-        self.code = code
-        self.order = "<"
-
-    def __setstate__(self, state: tuple) -> None:
-        self.order = ">" if state[1] == ">" else "<"
-
-
-def _numpy_scalar(dtype: _NumpyDtype, data: bytes) -> Any:
-    if not isinstance(dtype, _NumpyDtype) or dtype.code not in _SCALAR_FORMATS:
-        raise pickle.UnpicklingError("a numpy scalar of unexpected type")
-    return struct.unpack(dtype.order + _SCALAR_FORMATS[dtype.code], data)[0]
-
-
-def _encode_latin1(text: str, encoding: str) -> bytes:
-    # How pickle protocol 2 writes bytes.
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes in encoding {encoding!r}")
-    return codecs.encode(text, "latin1")
+    def __setstate__(self, state: Any) -> None: ...
 
 
 def holds_inert(content: Any) -> bool:
     """Whether any object in nested dicts, lists and tuples stands for one that was not built."""
-    if isinstance(content, dict):
-        return any(holds_inert(value) for value in content.values())
-    if isinstance(content, (list, tuple)):
-        return any(holds_inert(value) for value in content)
-    return type(content).__module__.startswith("inert.")
+    if isinstance(content, (dict, list, tuple)):
+        return any(map(holds_inert, content.values() if isinstance(content, dict) else content))
+    return content is Inert or isinstance(content, Inert)
 
 
-def _inert_class(module: str, name: str) -> type:
-    """A class that accepts any arguments and any state, and keeps neither."""
-
-    def ignore(self: Any, *args: Any, **kwargs: Any) -> None:
-        return None
-
-    return type(
-        name,
-        (),
-        {"__module__": f"inert.{module}", "__new__": lambda cls, *a, **k: object.__new__(cls)}
-        | {"__init__": ignore, "__setstate__": ignore},
-    )
-
-
-_ADMITTED: dict[tuple[str, str], Callable[[], Any]] = {
-    ("collections", "OrderedDict"): lambda: OrderedDict,
-    ("collections", "defaultdict"): lambda: defaultdict,
-    ("collections", "Counter"): lambda: dict,
-    ("torch._utils", "_rebuild_tensor_v2"): lambda: _Admitted(torch._utils._rebuild_tensor_v2),
-    ("torch._utils", "_rebuild_parameter"): lambda: _Admitted(torch._utils._rebuild_parameter),
-    ("_codecs", "encode"): lambda: _Admitted(_encode_latin1),
-    ("numpy", "dtype"): lambda: _Admitted(_NumpyDtype),
-}
-for _module in ("builtins", "__builtin__"):
-    _ADMITTED[_module, "dict"] = lambda: dict
-    _ADMITTED[_module, "list"] = lambda: list
-for _module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-    _ADMITTED[_module, "scalar"] = lambda: _Admitted(_numpy_scalar)
-
-
-class AllowListUnpickler(pickle.Unpickler):
-    """Unpickler that resolves the admitted names only; tensor storages are resolved by ``torch.load`` itself.
+class Unpickler(pickle.Unpickler):
+    """Resolves the admitted names only; tensor storages are resolved by ``torch.load`` itself.
 
     Raises:
         pickle.UnpicklingError: the pickle names anything else.
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _ADMITTED:
-            return _ADMITTED[module, name]()
-        if module.startswith(_INERT_PACKAGES):
-            return _inert_class(module, name)
-        raise pickle.UnpicklingError(f"it names {module}.{name}, which no checkpoint needs")
-
-
-def load(file: io.BufferedIOBase, **kwargs: Any) -> Any:
-    """``pickle.load`` with the allow-list."""
-    return AllowListUnpickler(file, **kwargs).load()
-
-
-PICKLE_MODULE = SimpleNamespace(__name__=__name__, Unpickler=AllowListUnpickler, load=load)
-"""For ``torch.load(pickle_module=...)``."""
+        full = f"{module}.{name}"
+        if full.startswith(_INERT):
+            return Inert
+        if full not in _ADMITTED:
+            raise pickle.UnpicklingError(f"it names {full}, which no checkpoint needs")
+        # Not the function itself, on which a pickle's BUILD instruction could set attributes for the whole process.
+        return lambda *args: _ADMITTED[full](*args)

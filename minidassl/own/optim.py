@@ -30,11 +30,8 @@ WARMUPS = ("constant", "linear")
 def optim_settings(**changed: Any) -> SimpleNamespace:
     """Settings for this module's builders without a configuration file.
 
-    Args:
-        changed: keys of ``OPTIM`` that differ from their defaults, such as ``NAME="sgd"``.
-
-    Raises:
-        TypeError: a key that ``OPTIM`` does not have.
+    ``changed`` are keys of ``OPTIM`` that differ from their defaults, such as ``NAME="sgd"``; any other is a
+    ``TypeError``.
     """
     unknown = sorted(changed.keys() - OPTIM.keys())
     if unknown:
@@ -100,8 +97,8 @@ def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> LRSc
     if not optim_cfg.WARMUP_RECOUNT:
         scheduler.last_epoch = optim_cfg.WARMUP_EPOCH
     if optim_cfg.WARMUP_TYPE == "constant":
-        return ConstantWarmupScheduler(optimizer, scheduler, optim_cfg.WARMUP_EPOCH, optim_cfg.WARMUP_CONS_LR)
-    return LinearWarmupScheduler(optimizer, scheduler, optim_cfg.WARMUP_EPOCH, optim_cfg.WARMUP_MIN_LR)
+        return _ConstantWarmup(optimizer, scheduler, optim_cfg.WARMUP_EPOCH, cons_lr=optim_cfg.WARMUP_CONS_LR)
+    return _LinearWarmup(optimizer, scheduler, optim_cfg.WARMUP_EPOCH, min_lr=optim_cfg.WARMUP_MIN_LR)
 
 
 def _base_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> LRScheduler:
@@ -121,7 +118,7 @@ def _base_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> LRSched
     return StepLR(optimizer, step_size=step if step > 0 else optim_cfg.MAX_EPOCH, gamma=optim_cfg.GAMMA)
 
 
-class _WarmupScheduler(LRScheduler):
+class _Warmup(LRScheduler):
     """Learning rates of the first epochs; from then on those of another scheduler, which starts at its beginning.
 
     Its state is plain data: the successor's own state is nested under ``successor``, and the successor itself stays
@@ -131,11 +128,15 @@ class _WarmupScheduler(LRScheduler):
         optimizer: the optimiser to drive.
         successor: drives the same optimiser; not stepped yet.
         warmup_epoch: number of warm-up epochs, at least 1.
+        rate: the attribute of the subclass.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, successor: LRScheduler, warmup_epoch: int) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, successor: LRScheduler, warmup_epoch: int, **rate: float
+    ) -> None:
         self.successor = successor
         self.warmup_epoch = warmup_epoch
+        vars(self).update(rate)
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
@@ -149,7 +150,6 @@ class _WarmupScheduler(LRScheduler):
         raise NotImplementedError
 
     def step(self) -> None:
-        """Go to the next epoch."""
         if self.last_epoch < self.warmup_epoch:
             super().step()
             return
@@ -157,7 +157,6 @@ class _WarmupScheduler(LRScheduler):
         self._last_lr = self.successor.get_last_lr()
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain data; see the class."""
         return {**super().state_dict(), "successor": self.successor.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -167,27 +166,15 @@ class _WarmupScheduler(LRScheduler):
         super().load_state_dict(own)
 
 
-class ConstantWarmupScheduler(_WarmupScheduler):
+class _ConstantWarmup(_Warmup):
     """Every warm-up epoch runs at ``cons_lr``."""
-
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, successor: LRScheduler, warmup_epoch: int, cons_lr: float
-    ) -> None:
-        self.cons_lr = cons_lr
-        super().__init__(optimizer, successor, warmup_epoch)
 
     def warmup_lr(self, base_lr: float) -> float:
         return self.cons_lr
 
 
-class LinearWarmupScheduler(_WarmupScheduler):
+class _LinearWarmup(_Warmup):
     """Epoch 0 runs at ``min_lr``, warm-up epoch e at ``e / warmup_epoch`` of the full rate."""
-
-    def __init__(
-        self, optimizer: torch.optim.Optimizer, successor: LRScheduler, warmup_epoch: int, min_lr: float
-    ) -> None:
-        self.min_lr = min_lr
-        super().__init__(optimizer, successor, warmup_epoch)
 
     def warmup_lr(self, base_lr: float) -> float:
         return self.min_lr if self.last_epoch == 0 else base_lr * self.last_epoch / self.warmup_epoch

@@ -95,6 +95,7 @@ def run(args: argparse.Namespace) -> None:
     if not (CHECKOUT / "configs" / "datasets" / f"{args.dataset}.yaml").is_file():
         raise UsageError(f"There is no configs/datasets/{args.dataset}.yaml in {CHECKOUT}; DATASET is one of these.")
     comparing = args.protocol == "compare"
+    parts = ["base2new_train", "base2new_test"] if args.protocol in ("base2new", "compare") else [args.protocol]
     python = interpreter(args.dassl, comparing)
     trainers = [args.trainer, *(args.more.split() if comparing else [])]
     if args.more and not comparing:
@@ -104,16 +105,11 @@ def run(args: argparse.Namespace) -> None:
         trainer, cfg = recipe(choice)
         results: dict[str, list[float | None]] = {}
         for seed in args.seeds.split():
-            for part in parts(args.protocol):
-                found = run_part(args, python, part, trainer, cfg, seed)
-                results.setdefault(part, []).append(found)
+            for part in parts:
+                results.setdefault(part, []).append(run_part(args, python, part, trainer, cfg, seed))
         rows.append((trainer, cfg, results))
     if comparing and not args.dry_run:
         print_table(args, rows)
-
-
-def parts(protocol: str) -> list[str]:
-    return ["base2new_train", "base2new_test"] if protocol in ("base2new", "compare") else [protocol]
 
 
 def interpreter(choice: str, comparing: bool) -> list[str]:
@@ -145,21 +141,27 @@ def recipe(choice: str) -> tuple[str, str]:
     )
 
 
-def folder(part: str, args: argparse.Namespace, trainer: str, cfg: str, seed: str) -> Path:
+def folder(part: str, dataset: str, shots: str, trainer: str, cfg: str, seed: str) -> Path:
     """Where the field's scripts put a run."""
-    if part.startswith("base2new"):
-        split = "train_base" if part == "base2new_train" else "test_new"
-        return Path("output/base2new", split, args.dataset, f"shots_{args.shots}", trainer, cfg, f"seed{seed}")
-    if part == "xd_train":
-        return Path("output", args.dataset, trainer, f"{cfg}_{args.shots}shots", f"seed{seed}")
-    return Path("output/evaluation", trainer, f"{cfg}_{args.shots}shots", args.dataset, f"seed{seed}")
+    return Path(
+        {
+            "base2new_train": f"output/base2new/train_base/{dataset}/shots_{shots}/{trainer}/{cfg}/seed{seed}",
+            "base2new_test": f"output/base2new/test_new/{dataset}/shots_{shots}/{trainer}/{cfg}/seed{seed}",
+            "xd_train": f"output/{dataset}/{trainer}/{cfg}_{shots}shots/seed{seed}",
+            "xd_test": f"output/evaluation/{trainer}/{cfg}_{shots}shots/{dataset}/seed{seed}",
+        }[part]
+    )
 
 
 def run_part(
     args: argparse.Namespace, python: list[str], part: str, trainer: str, cfg: str, seed: str
 ) -> float | None:
     """Train or test one model; gives the accuracy in per cent."""
-    output, trains = folder(part, args, trainer, cfg, seed), part.endswith("train")
+    # Here, because minidassl answers to the name of upstream, for which `interpreter` looks.
+    from minidassl.own.files import write_whole
+    from minidassl.own.run_folder import checkpoint_folders, newest_epoch
+
+    output, trains = folder(part, args.dataset, args.shots, trainer, cfg, seed), part.endswith("train")
     config = next(path for path in (CONFIGS / trainer / f"{cfg}.yaml", CONFIGS / f"{cfg}.yaml") if path.is_file())
     command = [
         *("--seed", seed, "--trainer", trainer),
@@ -168,13 +170,16 @@ def run_part(
     ]
     model = None
     if not trains:
-        source = argparse.Namespace(**{**vars(args), "dataset": args.source})
-        model = folder(
-            *(("base2new_train", args) if part == "base2new_test" else ("xd_train", source)), trainer, cfg, seed
-        )
+        if part == "base2new_test":
+            model = folder("base2new_train", args.dataset, args.shots, trainer, cfg, seed)
+        else:
+            model = folder("xd_train", args.source, args.shots, trainer, cfg, seed)
         command += ["--eval-only", "--model-dir", model.as_posix()]
         if not args.dry_run:
-            command += ["--load-epoch", str(last_epoch(model))]
+            epoch = newest_epoch(checkpoint_folders(CHECKOUT / model))
+            if epoch is None:
+                raise UsageError(f"There is no trained model in {CHECKOUT / model}; train it first.")
+            command += ["--load-epoch", str(epoch)]
     classes = {"base2new_train": "base", "base2new_test": "new"}.get(part, "all")
     shots = args.shots if trains or part == "base2new_test" else "-1"
     command += ["DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", classes, *args.opts]
@@ -190,9 +195,10 @@ def run_part(
     else:
         print(shlex.join(whole), flush=True)
         # Before, so that a run that was stopped is recognised; the log comes after it, and makes it a result.
-        write_record(output, record)
+        write_whole(CHECKOUT / output / RECORD, json.dumps(record, indent=1) + "\n")
         subprocess.run(whole, cwd=CHECKOUT, check=True)
-        write_record(output, {**record, "log": log_digest(CHECKOUT / output)})
+        record["log"] = log_digest(CHECKOUT / output)
+        write_whole(CHECKOUT / output / RECORD, json.dumps(record, indent=1) + "\n")
     return accuracy(CHECKOUT / output, trains)
 
 
@@ -226,23 +232,6 @@ def has_result(output: Path, record: dict[str, Any], trains: bool) -> bool:
             "command, or give --force (before --opts) to delete the model and train it again."
         )
     return False
-
-
-def write_record(output: Path, record: dict[str, Any]) -> None:
-    from minidassl.own.files import write_whole
-
-    write_whole(CHECKOUT / output / RECORD, json.dumps(record, indent=1) + "\n")
-
-
-def last_epoch(model: Path) -> int:
-    """The newest epoch saved in the output folder of a training run."""
-    # Here, because it answers to the name of upstream, for which `interpreter` looks.
-    from minidassl.own.run_folder import checkpoint_folders, newest_epoch
-
-    epoch = newest_epoch(checkpoint_folders(CHECKOUT / model))
-    if epoch is None:
-        raise UsageError(f"There is no trained model in {CHECKOUT / model}; train it first.")
-    return epoch
 
 
 def newest_log(output: Path) -> bytes:

@@ -31,9 +31,9 @@ from PIL import Image
 from tabulate import tabulate
 from torch.utils.data import DataLoader
 from tqdm import tqdm
-from yacs.config import CfgNode
 
 from trainers.config import default_cfg, read_yaml
+from trainers.prompting.recipes import CONFIGS
 
 WIDTH, HEIGHT, BLOCK, NOISE, QUALITY = 500, 375, 16, 12, 90
 
@@ -52,18 +52,13 @@ def write_photos(folder: Path, number: int) -> list[Datum]:
     return photos
 
 
-def make_cfg(workers: int, cached: bool) -> CfgNode:
+def make_loader(photos: list[Datum], workers: int, cached: bool, kept: bool) -> DataLoader:
     cfg = default_cfg()
     for name in ("clip_vit_b16", "few_shot"):
-        for _, node in read_yaml(Path(__file__).resolve().parents[2] / "configs" / "base" / f"{name}.yaml"):
+        for _, node in read_yaml(CONFIGS / "base" / f"{name}.yaml"):
             cfg.merge_from_other_cfg(node)
     cfg.DATALOADER.NUM_WORKERS = workers
     cfg.DATALOADER.CACHE_GB = cfg.DATALOADER.CACHE_GB if cached else 0.0
-    return cfg
-
-
-def make_loader(photos: list[Datum], workers: int, cached: bool, kept: bool) -> DataLoader:
-    cfg = make_cfg(workers, cached)
     with contextlib.redirect_stdout(io.StringIO()):
         transform = build_transform(cfg)
     options = cfg.DATALOADER.TRAIN_X
@@ -74,14 +69,13 @@ def make_loader(photos: list[Datum], workers: int, cached: bool, kept: bool) -> 
 
 
 def seconds_per_epoch(loader: DataLoader, epochs: int) -> float:
-    best = float("inf")
-    for epoch in range(1 + epochs):
+    taken = []
+    for _ in range(1 + epochs):
         start = time.perf_counter()
         for _ in loader:
             pass
-        if epoch:
-            best = min(best, time.perf_counter() - start)
-    return best
+        taken.append(time.perf_counter() - start)
+    return min(taken[1:])
 
 
 def main() -> None:

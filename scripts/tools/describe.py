@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -23,14 +23,14 @@ from tabulate import tabulate
 from trainers.config import Common
 from trainers.prompting.core.clip_weights import PRECISIONS
 from trainers.prompting.declaration import Method, Settings
-from trainers.prompting.methods import OBJECTIVES, in_order
+from trainers.prompting.methods import METHODS, OBJECTIVES, in_order
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = re.compile(r"(<!-- describe (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def _table(headers: list[str], rows: Iterable[list[str]]) -> str:
-    return tabulate(list(rows), headers, tablefmt="github", disable_numparse=True)
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], **options: object) -> str:
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True, **options)
 
 
 def methods() -> str:
@@ -45,18 +45,16 @@ def methods() -> str:
         ]
         for method in in_order()
     ]
-    return _table(["method", "learns", "objective", "recipe", "published"], rows)
+    return table(["method", "learns", "objective", "recipe", "published"], rows)
 
 
 def objectives() -> str:
     """All objectives, with the methods that are named after them."""
     rows = []
-    for name in sorted(OBJECTIVES, key=lambda name: OBJECTIVES[name].venue[-4:]):
-        named = [f"`{method.name}`" for method in in_order() if method.objective == name]
-        rows.append(
-            [f"`{name}`", OBJECTIVES[name].summary, ", ".join(named) if OBJECTIVES[name].venue else "all others"]
-        )
-    return _table(["objective", "terms", "methods"], rows)
+    for name, objective in sorted(OBJECTIVES.items(), key=lambda item: item[1].venue[-4:]):
+        named = ", ".join(f"`{method.name}`" for method in in_order() if method.objective == name)
+        rows.append([f"`{name}`", objective.summary, named if objective.venue else "all others"])
+    return table(["objective", "terms", "methods"], rows)
 
 
 def folders() -> str:
@@ -66,49 +64,40 @@ def folders() -> str:
         if method.learns and method.name == method.trainer:
             found.setdefault(method.folder, []).append(f"`{method.name}`")
     rows = [[", ".join(names), f"`{folder}/model.pth.tar-<epoch>`"] for folder, names in found.items()]
-    return _table(["trainer", "file below `--model-dir`"], rows)
+    return table(["trainer", "file below `--model-dir`"], rows)
 
 
 def keys() -> str:
     """All configuration keys that Dassl does not have, by method and objective."""
-    parts = ["### All methods", _keys(Common, "")]
+    parts = ["### All methods", _keys(Common)]
     for node in dict.fromkeys(method.node for method in in_order()):
-        names = [method.name for method in in_order() if method.node == node]
-        parts += [f"### {', '.join(names)}", _method_keys(next(one for one in in_order() if one.node == node))]
+        sharing = [method for method in in_order() if method.node == node]
+        parts += [f"### {', '.join(method.name for method in sharing)}", _method_keys(sharing[0])]
     for name, objective in sorted(OBJECTIVES.items()):
         if objective.Config.declared():
-            parts += [f"### Objective {name}", _keys(objective.Config, "")]
+            parts += [f"### Objective {name}", _keys(objective.Config)]
     return "\n\n".join(parts)
 
 
 def bmip() -> str:
     """BMIP's keys."""
-    return _method_keys(next(method for method in in_order() if method.name == "BMIP"))
+    return _method_keys(METHODS["BMIP"])
 
 
 def _method_keys(method: Method) -> str:
-    rows = _rows(method.config, method.node)
-    node = f"TRAINER.{method.node}"
-    precisions = ", ".join(PRECISIONS)
-    rows.append(
-        [f"`{node}.{method.PRECISION_KEY}`", method.precision, precisions, "type that the frozen towers compute in"]
-    )
-    for one in method.upstream_keys:
-        rows.append([f"`{node}.{one.key}`", str(one.default), ", ".join(one.meanings), one.help])
-    return _table(["key", "default", "values", "meaning"], rows)
+    node, meaning = f"TRAINER.{method.node}", "type that the frozen towers compute in"
+    rows = [[f"`{node}.{method.PRECISION_KEY}`", method.precision, ", ".join(PRECISIONS), meaning]]
+    rows += [[f"`{node}.{k.key}`", str(k.default), ", ".join(k.meanings), k.help] for k in method.upstream_keys]
+    return _keys(method.config, method.node, rows)
 
 
-def _keys(settings: type[Settings], node: str) -> str:
-    return _table(["key", "default", "values", "meaning"], _rows(settings, node))
-
-
-def _rows(settings: type[Settings], node: str) -> list[list[str]]:
-    rows = []
-    for one in settings.declared().values():
-        if one.key:
-            default = "empty" if one.default == "" else str(one.default)
-            rows.append([f"`{one.dotted(node)}`", default, _values(one), one.help])
-    return rows
+def _keys(settings: type[Settings], node: str = "", more: Sequence[list[str]] = ()) -> str:
+    rows = [
+        [f"`{one.dotted(node)}`", "empty" if one.default == "" else str(one.default), _values(one), one.help]
+        for one in settings.declared().values()
+        if one.key
+    ]
+    return table(["key", "default", "values", "meaning"], [*rows, *more])
 
 
 def _values(one: object) -> str:
@@ -121,13 +110,7 @@ def _values(one: object) -> str:
     return " ... ".join(bounds) if len(bounds) == 2 else f"{bounds[0]} or more" if bounds else ""
 
 
-TABLES: dict[str, Callable[[], str]] = {
-    "methods": methods,
-    "objectives": objectives,
-    "folders": folders,
-    "keys": keys,
-    "bmip": bmip,
-}
+TABLES = {make.__name__: make for make in (methods, objectives, folders, keys, bmip)}
 
 
 def rewritten(text: str) -> str:

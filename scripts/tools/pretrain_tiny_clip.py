@@ -35,6 +35,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from minidassl.own.files import write_whole  # noqa: E402
+from minidassl.own.image_cache import read_image  # noqa: E402
 
 from datasets import DATASET_REGISTRY, DatasetBase, Datum  # noqa: E402
 from datasets.builtin.drawing import PICTURE, STYLES  # noqa: E402
@@ -140,14 +141,6 @@ def contrastive_loss(image: torch.Tensor, text: torch.Tensor, target: torch.Tens
     return (F.cross_entropy(logits, target) + by_text) / 2
 
 
-def new_model() -> CLIP:
-    model = CLIP(**ARCHITECTURE)
-    with torch.no_grad():
-        embedding = model.token_embedding.weight
-        embedding.copy_(0.02 * (2.0 * torch.randint(0, 2, embedding.shape) - 1.0))
-    return model
-
-
 def parameter_groups(model: CLIP, weight_decay: float) -> list[dict]:
     """CLIP's rule: no decay for gains, biases and the logit scale. Nor for embeddings, see the head of this file."""
     decayed, plain = [], []
@@ -191,7 +184,10 @@ def pretrain(args: argparse.Namespace) -> CLIP:
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     rng = np.random.RandomState(args.seed)
-    model = new_model()
+    model = CLIP(**ARCHITECTURE)
+    with torch.no_grad():
+        embedding = model.token_embedding.weight
+        embedding.copy_(0.02 * (2.0 * torch.randint(0, 2, embedding.shape) - 1.0))
     optimiser = torch.optim.AdamW(parameter_groups(model, 0.1), lr=args.lr, betas=(0.9, 0.98), eps=1e-6)
     names = [name for group, _ in GROUPS for name in group]
     tokens = torch.stack([clip.tokenize([template.format(name) for name in names]) for template in TEMPLATES])
@@ -253,13 +249,12 @@ def built_in(name: str, root: str, subset: str, shots: int = -1, seed: int = 1) 
 
 def features_of(model: CLIP, items: list[Datum]) -> tuple[torch.Tensor, torch.Tensor]:
     """Image features [n, embed_dim] and labels [n]; images are resized as CLIP's preprocessing does it."""
-    size = (PICTURE, PICTURE)
-    images = [Image.open(item.impath).convert("RGB").resize(size, Image.Resampling.BICUBIC) for item in items]
+    images = [read_image(item.impath).resize((PICTURE, PICTURE), Image.Resampling.BICUBIC) for item in items]
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
     return image_features(model, pixels), torch.tensor([item.label for item in items])
 
 
-def parse_args() -> argparse.Namespace:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=1400)
     parser.add_argument("--batch", type=int, default=256, help="images per step")
@@ -273,11 +268,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=REPOSITORY / "trainers/prompting/weights/tiny_clip.npz")
     parser.add_argument("--evaluate", action="store_true", help="do not train, measure the file given as --out")
     parser.add_argument("--root", default="", help="where the built-in data sets are, or will be written")
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
+    args = parser.parse_args()
     if not args.evaluate:
         start = time.time()
         save(pretrain(args), args.out)

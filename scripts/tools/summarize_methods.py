@@ -15,7 +15,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
-from tabulate import tabulate
 from tqdm import tqdm
 
 import train
@@ -23,6 +22,7 @@ import trainers
 from experiments import ROOT
 from experiments.methods import METHODS
 from scripts.tools.benchmark import class_names, count_flop
+from scripts.tools.describe import table
 from trainers.base import TRAINER_REGISTRY
 from trainers.config import build_cfg
 from trainers.prompting.core.clip_weights import image_resolution
@@ -55,16 +55,11 @@ def main(argv: list[str] | None = None) -> None:
     rows = []
     for name, method in tqdm(METHODS.items(), leave=False):
         cfg = method.recipes.tiny if backbone == "tiny" else method.recipes.default
-        args = [
-            "--trainer",
-            method.trainer,
-            "--config-file",
-            str(ROOT / f"configs/trainers/{method.trainer}/{cfg}.yaml"),
-        ]
-        args += ["--dataset-config-file", str(ROOT / "configs/datasets/imagenet.yaml"), "--backbone", backbone]
-        learner, objective = TRAINER_REGISTRY.get(method.trainer).build_parts(
-            build_cfg(train.parse_args(args)), clip_model
-        )
+        args = ["--trainer", method.trainer, "--backbone", backbone]
+        args += ["--config-file", str(ROOT / f"configs/trainers/{method.trainer}/{cfg}.yaml")]
+        args += ["--dataset-config-file", str(ROOT / "configs/datasets/imagenet.yaml")]
+        build_parts = TRAINER_REGISTRY.get(method.trainer).build_parts
+        learner, objective = build_parts(build_cfg(train.parse_args(args)), clip_model)
         sizes = prompt_sizes(learner.state_dict())
         prompts = [
             f"{sizes[f'{tower}_length']} in {sizes[f'{tower}_depth']}" if f"{tower}_depth" in sizes else ""
@@ -74,11 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         flop = step_flop(PromptedCLIP(clip_model, learner, class_names(CLASSES)), objective, images)
         rows.append([name, cfg, *prompts, f"{number:,}", f"{share:.4f} %", f"{flop / 1e9:.0f}"])
     headers = ["method", "configuration", "text prompts", "vision prompts", "trained numbers", "of CLIP", "GFLOP"]
-    print(
-        tabulate(
-            rows, headers=headers, tablefmt="github", colalign=["left"] * 4 + ["right"] * 3, disable_numparse=True
-        )
-    )
+    print(table(headers, rows, colalign=["left"] * 4 + ["right"] * 3))
 
 
 if __name__ == "__main__":

@@ -67,15 +67,7 @@ OPERATIONS: tuple[tuple[Operation, float, float], ...] = (
 
 
 class RandAugment:
-    """Apply operations that are drawn with replacement, all at one strength.
-
-    Args:
-        number: of operations.
-        strength: 0 to 30.
-
-    Raises:
-        ValueError: a strength outside.
-    """
+    """Apply a number of operations, drawn with replacement, all at one strength, 0 to 30."""
 
     def __init__(self, number: int, strength: int) -> None:
         if not 0 <= strength <= STRONGEST:

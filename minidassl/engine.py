@@ -1,8 +1,8 @@
-"""The life cycle of a training run.
+"""The registry of trainers, and the life cycle of a training run.
 
 Construction: ``check_cfg`` → device → ``build_data_loader`` → ``build_model`` → evaluator. ``train()``: resume or
-start → for every epoch ``before_epoch``, ``run_epoch``, ``after_epoch`` → final test. A method overrides
-``build_model`` and ``forward_backward``, and often ``check_cfg`` and ``parse_batch_train``.
+start → for every epoch ``run_epoch``, ``after_epoch`` → final test. A method overrides ``build_model`` and
+``forward_backward``, and often ``check_cfg`` and ``parse_batch_train``.
 
 Differences from upstream: checkpoints (:mod:`minidassl.own.checkpointing`); one class in the place of three; there is
 no default model, because there are no backbones; a training that fails does not lose what it wrote to TensorBoard;
@@ -22,25 +22,23 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..config import refuse_unsupported
-from ..data import DataManager
-from ..evaluation import build_evaluator
-from ..own.checkpointing import CheckpointingMethods
-from ..utils import AverageMeter, MetricMeter, mkdir_if_missing
+from .config import refuse_unsupported
+from .data import DataManager
+from .evaluation import build_evaluator
+from .own.checkpointing import Checkpointing, CheckpointingMethods
+from .utils import AverageMeter, MetricMeter, Registry
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
-__all__ = ["TrainerX"]
+__all__ = ["TRAINER_REGISTRY", "Checkpointing", "TrainerX", "build_trainer"]
+
+TRAINER_REGISTRY = Registry("TRAINER")
+build_trainer = TRAINER_REGISTRY.build
 
 
 class TrainerX(CheckpointingMethods):
     """Trains on labelled images.
-
-    A subclass defines ``build_model`` and ``forward_backward``.
-
-    Args:
-        cfg: frozen configuration.
 
     Attributes:
         dm: data manager; its loaders are attributes of the trainer, too.
@@ -85,10 +83,7 @@ class TrainerX(CheckpointingMethods):
         """Train on one batch: forward, backward, step, and ``self.update_lr()`` in the epoch's last batch.
 
         The last batch is that with ``self.batch_idx + 1 == self.num_batches``. Because the schedule is stepped inside
-        it, its log line shows the next epoch's learning rate.
-
-        Returns:
-            Numbers for the log, or ``None``.
+        it, its log line shows the next epoch's learning rate. The returned numbers are logged.
         """
         raise NotImplementedError
 
@@ -103,15 +98,11 @@ class TrainerX(CheckpointingMethods):
     ) -> None:
         """Put a model under the trainer's care: only registered ones are saved, loaded and switched between modes.
 
-        Args:
-            name: also the name of its folder of checkpoints.
-            model: the module.
-            optim: stepped by ``model_backward_and_update``.
-            sched: stepped by ``update_lr``.
+        ``model_backward_and_update`` steps ``optim``, and ``update_lr`` ``sched``.
 
         Raises:
             AttributeError: the trainer's constructor has not run.
-            ValueError: the name is taken.
+            ValueError: the name, which is that of the folder of its checkpoints too, is taken.
         """
         if "_models" not in self.__dict__:
             raise AttributeError("register_model needs super().__init__() to be called first")
@@ -122,7 +113,6 @@ class TrainerX(CheckpointingMethods):
         self._scheds[name] = sched
 
     def get_model_names(self) -> list[str]:
-        """All registered names."""
         return list(self._models)
 
     def set_model_mode(self, mode: str) -> None:
@@ -143,11 +133,7 @@ class TrainerX(CheckpointingMethods):
         return next(iter(self._optims.values())).param_groups[0]["lr"]
 
     def model_backward_and_update(self, loss: torch.Tensor) -> None:
-        """Clear gradients, backpropagate, step.
-
-        Raises:
-            FloatingPointError: the loss is not finite.
-        """
+        """Clear gradients, backpropagate, step; a loss that is not finite is a ``FloatingPointError``."""
         optimizers = [optimizer for optimizer in self._optims.values() if optimizer is not None]
         for optimizer in optimizers:
             optimizer.zero_grad()
@@ -160,9 +146,7 @@ class TrainerX(CheckpointingMethods):
     # ---------------------------------------------------------------------------------------------- TensorBoard
 
     def init_writer(self, log_dir: str) -> None:
-        """Open the TensorBoard writer, once."""
-        if self._writer is not None:
-            return
+        """Open the TensorBoard writer."""
         try:
             # Imported here: slow to load, and evaluation never writes.
             from torch.utils.tensorboard import SummaryWriter
@@ -171,12 +155,6 @@ class TrainerX(CheckpointingMethods):
             return
         print(f"Initialize tensorboard (log_dir={log_dir})")
         self._writer = SummaryWriter(log_dir=log_dir)
-
-    def close_writer(self) -> None:
-        """Close the TensorBoard writer, if there is one."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
         """Write one value to TensorBoard; does nothing without a writer, that is, outside training."""
@@ -191,24 +169,18 @@ class TrainerX(CheckpointingMethods):
             self.before_train()
             for epoch in range(self.start_epoch, self.max_epoch):
                 self.epoch = epoch
-                self.before_epoch()
                 self.run_epoch()
                 self.after_epoch()
             self.after_train()
         finally:
-            # Flushed, not closed: a trainer that leaves the loop by an exception may still test and write.
+            # Flushed, not closed: a trainer that leaves the loop may still test and write.
             if self._writer is not None:
                 self._writer.flush()
-
-    def before_epoch(self) -> None:
-        """Hook."""
 
     def before_train(self) -> None:
         """Resume from ``RESUME``, else from the output folder; open the writer; start the clock."""
         self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME or self.cfg.OUTPUT_DIR)
-        writer_dir = os.path.join(self.output_dir, "tensorboard")
-        mkdir_if_missing(writer_dir)
-        self.init_writer(writer_dir)
+        self.init_writer(os.path.join(self.output_dir, "tensorboard"))
         self.time_start = time.time()
 
     def after_train(self) -> None:
@@ -220,20 +192,17 @@ class TrainerX(CheckpointingMethods):
             if takes_best:
                 self.load_model(self.output_dir)
             self.test()
-        elapsed = datetime.timedelta(seconds=round(time.time() - self.time_start))
-        print(f"Elapsed: {elapsed}")
-        self.close_writer()
+        print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
-        """Evaluate the model as it is.
+        """Evaluate the model as it is; gives the evaluator's first result, the accuracy in percent.
 
-        Args:
-            split: ``val``, which falls back to the test images where there are no others, or ``test``; by default
-                ``TEST.SPLIT``.
-
-        Returns:
-            The evaluator's first result: the accuracy in percent.
+        ``split`` is ``val``, which falls back to the test images where there are no others, or ``test``; by default
+        ``TEST.SPLIT``.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()
@@ -265,17 +234,14 @@ class TrainerX(CheckpointingMethods):
             data_time.update(time.time() - start)
             losses.update(self.forward_backward(batch))
             batch_time.update(time.time() - start)
-            if self._is_logged():
+            frequency = self.cfg.TRAIN.PRINT_FREQ
+            if (batch_idx + 1) % frequency == 0 or self.num_batches < frequency:
                 print(self._log_line(losses, batch_time, data_time))
-            step = self.epoch * self.num_batches + self.batch_idx
+            step = self.epoch * self.num_batches + batch_idx
             for name, meter in losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
             self.write_scalar("train/lr", self.get_current_lr(), step)
             start = time.time()
-
-    def _is_logged(self) -> bool:
-        frequency = self.cfg.TRAIN.PRINT_FREQ
-        return (self.batch_idx + 1) % frequency == 0 or self.num_batches < frequency
 
     def _log_line(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> str:
         done = self.epoch * self.num_batches + self.batch_idx + 1

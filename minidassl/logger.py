@@ -13,15 +13,9 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from .tools import mkdir_if_missing
-
-__all__ = ["Logger", "setup_logger"]
-
 
 class Logger:
-    """A text stream that writes to the current ``sys.stdout`` and to a file.
-
-    As a context manager it closes the file on leaving, and goes on writing to the console.
+    """A text stream that writes to the current ``sys.stdout`` and to a file, until that is closed.
 
     Args:
         fpath: log file, overwritten; ``None`` writes to the console alone.
@@ -31,7 +25,7 @@ class Logger:
         self.console = sys.stdout
         self.file = None
         if fpath is not None:
-            mkdir_if_missing(os.path.dirname(fpath))
+            os.makedirs(os.path.dirname(fpath) or ".", exist_ok=True)
             self.file = open(fpath, "w", encoding="utf-8")  # noqa: SIM115  (closed by close)
 
     def __getattr__(self, name: str) -> Any:
@@ -48,22 +42,21 @@ class Logger:
 
     def write(self, msg: str) -> int:
         """Write to both; complete lines are handed to the operating system at once."""
-        self.console.write(msg)
-        if self.file is not None:
-            self.file.write(msg)
-        if "\n" in msg:
-            self._push()
+        for stream in filter(None, (self.console, self.file)):
+            stream.write(msg)
+            if "\n" in msg:
+                stream.flush()
         return len(msg)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Write several strings to both."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
         """Flush both, the file down to the disk."""
-        self._push()
+        self.console.flush()
         if self.file is not None:
+            self.file.flush()
             os.fsync(self.file.fileno())
 
     def close(self) -> None:
@@ -71,11 +64,6 @@ class Logger:
         if self.file is not None:
             self.file.close()
             self.file = None
-
-    def _push(self) -> None:
-        self.console.flush()
-        if self.file is not None:
-            self.file.flush()
 
 
 def setup_logger(output: str | None = None) -> None:
@@ -92,16 +80,9 @@ def setup_logger(output: str | None = None) -> None:
     if isinstance(sys.stdout, Logger):
         sys.stdout.close()
         sys.stdout = sys.stdout.console
-    is_file = output.endswith((".txt", ".log"))
-    sys.stdout = Logger(_unused_name(output if is_file else os.path.join(output, "log.txt")))
-
-
-def _unused_name(fpath: str) -> str:
-    if not os.path.exists(fpath):
-        return fpath
-    stamped = fpath + time.strftime("-%Y-%m-%d-%H-%M-%S")
-    candidate, attempt = stamped, 1
-    while os.path.exists(candidate):
+    path = unused = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+    attempt = 0
+    while os.path.exists(unused):
         attempt += 1
-        candidate = f"{stamped}-{attempt}"
-    return candidate
+        unused = path + time.strftime("-%Y-%m-%d-%H-%M-%S") + (f"-{attempt}" if attempt > 1 else "")
+    sys.stdout = Logger(unused)

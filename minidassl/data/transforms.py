@@ -21,19 +21,13 @@ if TYPE_CHECKING:
 
 TRANSFORMS = ("random_resized_crop", "random_flip", "randaugment", "normalize")
 
-INTERPOLATION_MODES = {
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-    "nearest": InterpolationMode.NEAREST,
-}
+INTERPOLATION_MODES = ("bilinear", "bicubic", "nearest")
 
 
 def build_transform(cfg: CfgNode, is_train: bool = True) -> Callable[[Image], torch.Tensor]:
-    """Build the transform for training or evaluation, and print its steps.
+    """Build the transform that ``cfg.INPUT`` describes, and print its steps.
 
-    Args:
-        cfg: the ``INPUT`` node is read.
-        is_train: training transform; otherwise resize the shorter side, crop the centre, and normalise.
+    For evaluation the shorter side is resized, the centre cropped, and the image normalised.
 
     Returns:
         A function from a PIL image to a float tensor [3, height, width].
@@ -48,8 +42,22 @@ def build_transform(cfg: CfgNode, is_train: bool = True) -> Callable[[Image], to
     if opts.INTERPOLATION not in INTERPOLATION_MODES:
         raise ValueError(f"INPUT.INTERPOLATION is {opts.INTERPOLATION!r}, choose one of {list(INTERPOLATION_MODES)}")
     print(f"Building transform_{'train' if is_train else 'test'}")
-    mode = INTERPOLATION_MODES[opts.INTERPOLATION]
-    steps = _train_steps(opts, mode) if is_train else _test_steps(opts, mode)
+    mode, size = InterpolationMode(opts.INTERPOLATION), opts.SIZE
+    if not is_train:
+        steps = [
+            (f"resize the smaller edge to {max(size)}", T.Resize(max(size), interpolation=mode)),
+            (f"{size[0]}x{size[1]} center crop", T.CenterCrop(size)),
+        ]
+    elif "random_resized_crop" in opts.TRANSFORMS:
+        crop = T.RandomResizedCrop(size, scale=opts.RRCROP_SCALE, interpolation=mode)
+        steps = [(f"random resized crop (size={size}, scale={opts.RRCROP_SCALE})", crop)]
+    else:
+        steps = [(f"resize to {size[0]}x{size[1]}", T.Resize(size, interpolation=mode))]
+    if is_train and "random_flip" in opts.TRANSFORMS:
+        steps.append(("random flip", T.RandomHorizontalFlip()))
+    if is_train and "randaugment" in opts.TRANSFORMS:
+        number, strength = opts.RANDAUGMENT_N, opts.RANDAUGMENT_M
+        steps.append((f"randaugment (n={number}, m={strength})", RandAugment(number, strength)))
     steps.append(("to torch tensor of range [0, 1]", T.ToTensor()))
     if "normalize" in opts.TRANSFORMS:
         normalize = T.Normalize(mean=opts.PIXEL_MEAN, std=opts.PIXEL_STD)
@@ -57,28 +65,3 @@ def build_transform(cfg: CfgNode, is_train: bool = True) -> Callable[[Image], to
     for description, _ in steps:
         print(f"+ {description}")
     return T.Compose([transform for _, transform in steps])
-
-
-def _train_steps(opts: CfgNode, mode: InterpolationMode) -> list[tuple[str, Callable]]:
-    """Steps on the PIL image."""
-    size, scale = opts.SIZE, opts.RRCROP_SCALE
-    if "random_resized_crop" in opts.TRANSFORMS:
-        crop = T.RandomResizedCrop(size, scale=scale, interpolation=mode)
-        steps = [(f"random resized crop (size={size}, scale={scale})", crop)]
-    else:
-        steps = [(f"resize to {size[0]}x{size[1]}", T.Resize(size, interpolation=mode))]
-    if "random_flip" in opts.TRANSFORMS:
-        steps.append(("random flip", T.RandomHorizontalFlip()))
-    if "randaugment" in opts.TRANSFORMS:
-        number, strength = opts.RANDAUGMENT_N, opts.RANDAUGMENT_M
-        steps.append((f"randaugment (n={number}, m={strength})", RandAugment(number, strength)))
-    return steps
-
-
-def _test_steps(opts: CfgNode, mode: InterpolationMode) -> list[tuple[str, Callable]]:
-    """Steps on the PIL image."""
-    size = opts.SIZE
-    return [
-        (f"resize the smaller edge to {max(size)}", T.Resize(max(size), interpolation=mode)),
-        (f"{size[0]}x{size[1]} center crop", T.CenterCrop(size)),
-    ]
