@@ -46,7 +46,7 @@ class PromptedCLIP(nn.Module):
     Only the learner's parameters train. The classes are no part of any state dict.
 
     Args:
-        clip_model: OpenAI's CLIP, weights as `clip_io.load_clip` leaves them for `precision`.
+        clip_model: OpenAI's CLIP, weights as `clip_weights.load_clip` leaves them for `precision`.
         learner: the prompts.
         classnames: in label order.
         precision: what the towers compute in.
