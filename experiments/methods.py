@@ -87,4 +87,4 @@ def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = 
     if family == "cross_dataset" and known.cross_dataset:
         return known.cross_dataset
     own = f"{known.default}_{dataset}"
-    return own if recipes.recipe_exists(method.trainer, own) else known.default
+    return own if recipes.is_readable(recipes.recipe_path(method.trainer, own)) else known.default
