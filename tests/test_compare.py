@@ -10,10 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
 from experiments import compare, runs
-from experiments.tables.text import mean_and_spread
 from trainers.prompting.core.metrics import harmonic_mean
 from trainers.records import read_result
 
@@ -65,26 +62,6 @@ def test_a_model_that_was_trained_again_is_tested_again(checkout, data_root, cap
     assert tested.stat().st_mtime_ns > before
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["digits", "1", "MaPle"], "MaPle.*MaPLe"),
-        (["digits", "one"], "one.*whole numbers"),
-        (["eurosat"], "eurosat needs a data folder"),
-        (["digitz", "--data", "."], "digitz"),
-    ],
-)
-def test_bad_input_is_refused_before_anything_starts(checkout, capsys, monkeypatch, arguments, message):
-    monkeypatch.delenv("DATA", raising=False)
-    assert compare.main(arguments) == 2
-    assert re.search(message, capsys.readouterr().err)
-
-
-def test_means_and_spreads_are_over_seeds():
-    assert mean_and_spread([1.0]) == "1.00"
-    assert mean_and_spread([1.0, 3.0]) == "2.00 ± 1.00"
-
-
 def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
     accuracies = {1: (90.0, 30.0), 2: (50.0, 50.0)}
 
@@ -95,7 +72,8 @@ def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
         return {"open_world": open_world, "parameters": 7, "train_seconds": 1.0, "peak_memory_bytes": 2**30}
 
     monkeypatch.setattr(compare, "read_result", result)
-    cells = compare.row([runs.Request("open_world", "BMIP", "digits", seed) for seed in (1, 2)])
+    requests = [runs.Request("", "BMIP", "digits", seed) for seed in (1, 2)]
+    cells = compare.row("BMIP", [chain for request in requests for chain in compare.chains("open_world", request)])
     assert cells[1:5] == ["70.00 ± 20.00", "40.00 ± 10.00", "50.91 ± 2.50", "1.00 ± 0.00"]
 
 
