@@ -1,1 +1,1 @@
-"""Use from Python without Dassl: `PromptClassifier`, its files, images of any kind."""
+"""Use from Python without Dassl: `PromptClassifier`, its recipes, images of any kind, and prediction."""

@@ -1,7 +1,7 @@
 """A prompted CLIP as a scikit-learn classifier of images: fit on a few labelled images, predict, save, load.
 
-It trains what the trainers train, in the way they do: the same augmentation, order of random numbers, optimiser and
-schedule, hence the same weights. Beside torch and `clip` it needs scikit-learn, whose estimator it is.
+It trains like the trainers: the same augmentation, order of random numbers, optimiser and schedule, hence the same
+weights.
 """
 
 from __future__ import annotations
@@ -43,26 +43,26 @@ HALF = ("fp16", "amp")
 class PromptClassifier(ClassifierMixin, BaseEstimator):
     """Classifies images by the names of their classes, with a frozen CLIP and trained prompts.
 
-    Images come as lists of paths, PIL images, uint8 arrays `[height, width(, 3)]` or tensors `[3, height, width]`,
-    labels as class names. None stands for the method's published recipe, or with the small CLIP for its recipe there
-    (`configs/trainers/<method>`).
+    Images are lists of paths, PIL images, uint8 arrays `[height, width(, 3)]` or tensors `[3, height, width]`; labels
+    are class names. For arguments that are None, the method's recipe in `configs/trainers` decides: the published one,
+    or `tiny` for the small CLIP.
 
     Args:
         method: BMIP, MaPLe, IVLP, VPT, CoOp, CoCoOp, ZeroshotCLIP or another that is trained by cross-entropy.
         backbone: OpenAI's name of a CLIP (downloaded to ~/.cache/clip), a path to a checkpoint in their layout, or
-            "tiny", a small one for trying out.
+            "tiny", a small one for trials.
         settings: of the learner, by name: the fields of the method's settings dataclass, or that dataclass.
         precision: "fp32", "bf16", "fp16" or "amp"; None: fp16 on a GPU and fp32 elsewhere.
         device: torch's name of it; None: the GPU if there is one.
         optimizer: "sgd" or "adam".
-        learning_rate: after the warm-up, which is one epoch at 1e-5.
+        learning_rate: after the warm-up of one epoch at 1e-5.
         epochs: passes over the images.
-        batch_size: images per training step; an incomplete last batch of an epoch is left out.
+        batch_size: images per training step; an incomplete last batch of an epoch is dropped.
         weight_decay: of the optimiser.
-        crop_scale: least and greatest part of an image's area that a random crop keeps in training.
+        crop_scale: smallest and largest share of the area that a random crop keeps in training.
         flip: mirror half of the training images.
-        random_state: seed of prompts, order and augmentation; None draws one. The caller's random numbers are left
-            alone in any case.
+        random_state: seed of prompts, order and augmentation; None draws one. The caller's random generators are not
+            advanced.
         prediction_batch_size: images per step of a prediction.
         workers: processes that read images.
         progress: show progress bars.
@@ -121,8 +121,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         Args:
             images: see the class.
             labels: the class name of each image.
-            classes: all class names, in label order; None: those of the labels, sorted. Names without an image take
-                part in the loss as classes that no image is of.
+            classes: all class names, in label order; None: those of the labels, sorted. Names without an image are
+                classes of the softmax, too.
 
         Returns:
             This classifier.
@@ -146,7 +146,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def _recipe(self) -> Recipe:
-        """How to train; raises InputError for a parameter that is not allowed."""
+        """The recipe with this classifier's parameters; raises InputError for a parameter that is not allowed."""
         recipe = recipe_of(method_for(self.method), self.backbone)
         names = (field.name for field in dataclasses.fields(recipe))
         given = {name: getattr(self, name, None) for name in names}
@@ -157,7 +157,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         return recipe
 
     def _train(self, model: PromptedCLIP, images: Sequence[Any], labels: list[int], recipe: Recipe) -> list[dict]:
-        """Train the learner in place; gives `history_`. Raises FloatingPointError where the loss is not finite."""
+        """Train the learner in place; returns `history_`. Raises FloatingPointError if the loss is not finite."""
         parameters = list(model.learner.parameters())
         if not parameters:
             return []
@@ -195,7 +195,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         labels: Tensor,
         bar: tqdm,
     ) -> tuple[float, float]:
-        """Loss and accuracy of a batch before its step."""
+        """Train on a batch; returns its loss and accuracy before the step."""
         device = model.ids.device
         images, labels = images.to(device), labels.to(device)
         logits = model(images)
@@ -214,7 +214,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
     # -------------------------------------------------------------------------------------------------- building
 
     def build(self, classes: Sequence[str]) -> PromptClassifier:
-        """Put untrained prompts on a set of classes: as they are initialised, or zero-shot CLIP.
+        """Build untrained prompts, or zero-shot CLIP, for a set of classes.
 
         Raises:
             InputError: a parameter cannot be used.
@@ -228,10 +228,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         return self
 
     def set_classes(self, classes: Sequence[str]) -> PromptClassifier:
-        """Tell images apart by other classes, with the same prompts.
+        """Replace the classes, with the same prompts.
 
         Raises:
-            InputError: the prompts belong to the classes that they were trained for.
+            InputError: class-specific prompts serve their training classes only.
         """
         check_is_fitted(self, "model_")
         classes = _check_classes(classes)
@@ -245,7 +245,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
 
     @contextlib.contextmanager
     def _seeded(self) -> Iterator[None]:
-        """Everything is drawn on the CPU, from its generator alone, which is left as it was."""
+        """Seed the CPU's generator, the only one that is used, and restore it afterwards."""
         seed = self.random_state
         if seed is None:
             seed = secrets.randbits(31)
@@ -281,10 +281,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         return self._logits(images).softmax(dim=1).numpy()
 
     def score(self, images: Sequence[Any], labels: Sequence[str], sample_weight: ArrayLike | None = None) -> float:
-        """Part of the images, in 0..1, whose predicted class is their label; a label of no class counts as missed.
+        """Accuracy in 0..1; an image with a label that is no class counts as missed.
 
         Raises:
-            InputError: there is not one label, a class name, for each image.
+            InputError: labels are not one class name for each image.
         """
         check_is_fitted(self, "model_")
         images = list_of(images)
@@ -304,7 +304,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             TransformedImages(images, evaluation_transform(image_resolution(model.clip_model))),
             batch_size=self.prediction_batch_size,
             num_workers=self.workers,
-            # Otherwise it would draw from the caller's.
+            # Without it the loader would draw from the caller's generator.
             generator=torch.Generator(),
         )
         hidden = not self.progress or len(loader) == 1
@@ -320,9 +320,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
     # --------------------------------------------------------------------------------------------- files
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write a folder of `classifier.json` and `prompts.npz`, from which `load` makes this classifier again.
+        """Write a folder of `classifier.json` and `prompts.npz` for `load`.
 
-        CLIP's own weights are not in it, only their name. An earlier classifier in the folder is replaced.
+        It has the name of the CLIP, but not its weights. An earlier classifier in the folder is replaced.
 
         Raises:
             InputError: there is a file of this name.
@@ -336,18 +336,18 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
     def load(
         cls, path: str | os.PathLike[str], classes: Sequence[str] | None = None, **parameters: Any
     ) -> PromptClassifier:
-        """Make a classifier of trained prompts.
+        """Build a classifier from trained prompts.
 
         Args:
             path: a folder that `save` wrote, the output folder of a run of train.py, or a checkpoint, ours or of a
                 method's authors.
-            classes: class names, in label order; None: those that are recorded there.
-            parameters: of the class, which overrule what is recorded; `settings` one by one. A single checkpoint
-                outside its run's folder records nothing: it needs `method` and `classes`, and `backbone` if that is
-                not ViT-B/16. Lengths and depths of prompts are read off its tensors.
+            classes: class names, in label order; None: the recorded ones.
+            parameters: of the class; they overrule recorded ones, `settings` one by one. A single checkpoint outside
+                its run's folder records nothing: it needs `method` and `classes`, and `backbone` if that is not
+                ViT-B/16. Lengths and depths of prompts are read off its tensors.
 
         Raises:
-            InputError: there is nothing of the kind, it does not fit, or too little is known of it.
+            InputError: the path has none of these, the prompts do not fit, or parameters are missing.
         """
         saved = read_saved(path)
         unknown = sorted(saved.parameters.keys() - cls().get_params(deep=False).keys())
@@ -365,7 +365,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"{str(saved.source)!r} does not record its classes; give their names as classes.")
         chosen["settings"] = _settings_for(method, saved, parameters)
         if "precision" not in parameters and chosen.get("precision") in HALF:
-            # What is fast on a GPU is slow on a CPU.
+            # Half precision is slow on a CPU.
             chosen["precision"] = chosen["precision"] if _device(chosen.get("device")).type == "cuda" else "fp32"
         classifier = cls(**chosen).build(classes)
         with worded(in_python, before=f"{str(saved.source)!r} cannot be loaded. "):
@@ -374,7 +374,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -> Any:
-    """The settings that prompts were trained with: those given, else the recorded ones, else what the tensors tell."""
+    """The settings of trained prompts: those given, else the recorded ones, else those read off the tensors."""
     given = parameters.get("settings") or {}
     if not isinstance(given, Mapping):
         return given
@@ -392,10 +392,10 @@ def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -
 
 
 def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapping[str, Tensor]) -> None:
-    """Put prompts into a classifier, from our names or those of the method's authors.
+    """Load prompts into a classifier, under our names or those of the method's authors.
 
     Raises:
-        InputError: they are of another method, backbone, number or length, or come with CoPrompt's adapters.
+        InputError: they are of another method, backbone, depth or length, or come with CoPrompt's adapters.
     """
     model = classifier.model_
     state_dict, _ = adopt(state_dict, method.layout, model.learner, model.clip_model, str(classifier.backbone))
@@ -412,11 +412,11 @@ def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapp
 
 
 def _device(name: str | int | None) -> torch.device:
-    """torch's device of a name, or of a GPU's number; raises InputError where there is none."""
+    """torch's device for a name or a GPU's number; raises InputError if there is none."""
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        # Some releases of torch refuse a bare number where there is no GPU, and others take it.
+        # Without a GPU, some releases of torch refuse a bare number.
         device = torch.device(f"cuda:{name}" if isinstance(name, int) else name)
     except (RuntimeError, TypeError) as error:
         raise InputError(f"device is {name!r}; set it to cpu, cuda, or None.") from error
@@ -427,7 +427,7 @@ def _device(name: str | int | None) -> torch.device:
 
 
 def _check_labels(images: list[Any], labels: Any) -> list[str]:
-    """The labels as a list of class names; raises InputError unless there is one in words for each image."""
+    """The labels as a list of class names; raises InputError unless each image has one."""
     if isinstance(labels, str) or not hasattr(labels, "__len__"):
         raise InputError(f"labels is a {type(labels).__name__}; give a list of class names.")
     if len(images) != len(labels):
@@ -438,8 +438,8 @@ def _check_labels(images: list[Any], labels: Any) -> list[str]:
 
 
 def _check_classes(classes: Any) -> list[str]:
-    """The class names as a list; raises InputError where they are no list of names in words, each once."""
-    # A set has no order, which is that of the labels.
+    """The class names as a list; raises InputError unless they are distinct names in words."""
+    # Label order is the order of the names; a set has none.
     if isinstance(classes, (str, Set)) or not hasattr(classes, "__len__") or not len(classes):
         raise InputError(f"classes is {classes!r}; give a list of class names.")
     names = [_check_name(name, f"Class {number}") for number, name in enumerate(classes)]
@@ -450,7 +450,7 @@ def _check_classes(classes: Any) -> list[str]:
 
 
 def _check_name(name: Any, what: str) -> str:
-    """The name as plain text; raises InputError for anything else, and calls it `what`."""
+    """The name as `str`; raises InputError, with the description `what`, for anything else."""
     if not isinstance(name, str) or not name.strip():
         raise InputError(
             f"{what} is {name!r}, a {type(name).__name__}; give the name of the class in words, which is what CLIP "
@@ -471,7 +471,7 @@ def _check_known(labels: Sequence[str], classes: Sequence[str]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A parameter as JSON has it; what cannot be written, such as a random generator, is left to its default."""
+    """A parameter in JSON's types; None, hence the default, for others such as a random generator."""
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

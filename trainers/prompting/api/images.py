@@ -1,4 +1,4 @@
-"""Images of any kind as what CLIP sees: files, PIL images, arrays and tensors, and folders named after classes."""
+"""CLIP's input from images of any kind: files, PIL images, arrays and tensors, and folders named after classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = "a path, a PIL image, a uint8 array [height, width(, 3)], or a tensor [3
 
 
 def open_image(image: Any, number: int | None = None) -> Image.Image:
-    """An image as RGB, decoded.
+    """Decode an image as RGB.
 
     Args:
         image: a path; a PIL image; an array `[height, width]` or `[height, width, 3]` of uint8; or a tensor
@@ -31,7 +31,7 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
         number: its place in a list, from 0, for messages.
 
     Raises:
-        InputError: it cannot be read, or is nothing of the kind; the message names the path, or the number.
+        InputError: it cannot be read, or is of another kind; the message names the path or the number.
     """
     if isinstance(image, (str, os.PathLike)):
         try:
@@ -61,7 +61,7 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
 
 
 def _check_pixels(image: Image.Image, name: str) -> None:
-    """Raises InputError for an image without pixels, or with more than 8 bits in each, which Pillow would clip."""
+    """Raises InputError for an image without pixels, or with more than 8 bits per channel, which Pillow would clip."""
     if 0 in image.size:
         raise InputError(f"{name} has no pixels: it is {list(image.size)}; give {KINDS}.")
     if image.mode.startswith(("I", "F")):
@@ -86,10 +86,10 @@ def _from_tensor(image: Tensor, name: str) -> Image.Image:
 
 
 def list_of(images: Any) -> list[Any]:
-    """Any kind of sequence of images as a list.
+    """Any sequence of images as a list.
 
     Raises:
-        InputError: it is a single image, or nothing of known length.
+        InputError: it is a single image, or has no length.
     """
     single = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3
     if single or (isinstance(images, Tensor) and images.dim() == 3):
@@ -102,10 +102,10 @@ def list_of(images: Any) -> list[Any]:
 
 
 def check_files(images: Iterable[Any]) -> None:
-    """Open those images that are files, without decoding them.
+    """Open image files without decoding them.
 
     Raises:
-        InputError: one is missing, or no image that can be used.
+        InputError: a file is missing, or is no usable image.
     """
     for image in images:
         if isinstance(image, (str, os.PathLike)):
@@ -113,12 +113,12 @@ def check_files(images: Iterable[Any]) -> None:
                 with Image.open(image) as opened:
                     _check_pixels(opened, f"The image {str(image)!r}")
             except Exception:
-                open_image(image)  # says what is wrong
+                open_image(image)  # raises the InputError
                 raise
 
 
 def evaluation_transform(side: int) -> Callable[[Image.Image], Tensor]:
-    """CLIP's preprocessing: the shorter side resized, the centre cropped; to a tensor `[3, side, side]`."""
+    """CLIP's preprocessing: resize the shorter side, crop the centre; to a tensor `[3, side, side]`."""
     return T.Compose([T.Resize(side, InterpolationMode.BICUBIC), T.CenterCrop(side), *_tensor_steps()])
 
 
@@ -127,7 +127,7 @@ def training_transform(side: int, scale: tuple[float, float], flip: bool) -> Cal
 
     Args:
         side: in pixels.
-        scale: least and greatest part of the area that a crop keeps.
+        scale: smallest and largest share of the area that a crop keeps.
         flip: mirror half of the images.
     """
     crop = T.RandomResizedCrop(side, scale=scale, interpolation=InterpolationMode.BICUBIC)
@@ -139,7 +139,7 @@ def _tensor_steps() -> list[Callable]:
 
 
 class TransformedImages(Dataset):
-    """Images as tensors `[3, height, width]`, each with its label, or 0 where there are none."""
+    """Images as tensors `[3, height, width]`, each with its label, or 0 without labels."""
 
     def __init__(self, images: Sequence[Any], transform: Callable, labels: Sequence[int] | None = None):
         self.images, self.transform, self.labels = images, transform, labels
@@ -153,12 +153,12 @@ class TransformedImages(Dataset):
 
 
 def read_image_folder(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:
-    """Paths and class names of a folder that has one folder of images per class, at any depth below it.
+    """Paths and class names from a folder with one folder per class, which has images at any depth.
 
-    Classes and files are sorted by name; hidden entries and files that are no images by their suffix do not count.
+    Classes and files are sorted by name; hidden entries and files without an image suffix do not count.
 
     Returns:
-        Paths, and the class name of each, which is the name of its folder.
+        Paths, and the class name of each, that is, the name of its folder.
 
     Raises:
         InputError: there is no such folder, it has no folders, or one of them has no image.
@@ -180,7 +180,7 @@ def read_image_folder(folder: str | os.PathLike[str]) -> tuple[list[str], list[s
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[str]:
-    """Sorted paths of all image files, by their suffix, at any depth below a folder; hidden ones do not count."""
+    """Sorted paths of all files with an image suffix, at any depth below a folder; hidden ones do not count."""
     root = Path(folder)
     found: Iterable[Path] = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     return sorted(

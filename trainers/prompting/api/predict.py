@@ -3,10 +3,9 @@
     python scripts/predict.py --classes cat,dog holiday/*.jpg                        zero-shot CLIP
     python scripts/predict.py --checkpoint output/pets/seed1 --format csv holiday    trained prompts
 
-A checkpoint is the output folder of a training run, whose record tells method, backbone, settings and class names; a
-folder that `PromptClassifier.save` wrote; or a checkpoint file, which needs --method and --classes where it no longer
-lies in its run's folder. Flags overrule what is recorded. IMAGES are files, folders, which are searched at any depth,
-and patterns.
+A checkpoint is the output folder of a training run, whose record has method, backbone, settings and class names; a
+folder that `PromptClassifier.save` wrote; or a checkpoint file, which needs --method and --classes outside its run's
+folder. Flags overrule recorded values. IMAGES are files, patterns, and folders, which are searched at any depth.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ from .images import list_images, open_image
 
 
 def find_images(arguments: Sequence[str]) -> list[str]:
-    """Paths of all images, each once, in the order in which they are named; raises InputError for what has none."""
+    """Paths of all images, each once, in the order of the arguments; raises InputError for an argument without any."""
     found: list[str] = []
     for argument in arguments:
         if os.path.isdir(argument):
             images, problem = list_images(argument), f"The folder {argument!r} has no images."
         elif os.path.exists(argument) or not glob.has_magic(argument):
-            # One that is missing is reported among the images that cannot be read.
+            # A missing file is reported among the unreadable images.
             images, problem = [argument], ""
         else:
             images, problem = sorted(glob.glob(argument, recursive=True)), f"No file fits the pattern {argument!r}."
@@ -82,7 +81,7 @@ def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def make_classifier(args: argparse.Namespace) -> PromptClassifier:
-    """The classifier that the flags describe; raises InputError where they describe none."""
+    """The classifier that the flags describe; raises InputError for unusable flags."""
     settings = read_settings(args.setting) | ({"templates": args.template} if args.template else {})
     given = {name: getattr(args, name) for name in ("method", "backbone", "precision", "device")}
     given = {name: value for name, value in {**given, "settings": settings or None}.items() if value is not None}
@@ -98,7 +97,7 @@ def make_classifier(args: argparse.Namespace) -> PromptClassifier:
 
 
 def classify(classifier: PromptClassifier, paths: Sequence[str], top: int, batch_size: int) -> list[dict[str, Any]]:
-    """Of each image its path under "image", and either "predictions", best first, or an "error"."""
+    """For each image a dict of its path, "image", and either "predictions", best first, or an "error"."""
     rows = [{"image": path} for path in paths]
     with tqdm(total=len(paths), desc="images", unit="image") as bar:
         for start in range(0, len(paths), batch_size):
@@ -120,7 +119,7 @@ def classify(classifier: PromptClassifier, paths: Sequence[str], top: int, batch
 
 
 def write_text(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
-    """A line with the path, and one for each class, in per cent."""
+    """Write a line with the path of each image, and one for each class, in per cent."""
     for row in rows:
         if "predictions" in row:
             print(row["image"], file=file)
@@ -129,7 +128,7 @@ def write_text(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
 
 
 def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
-    """A line for each image and class: image, rank from 1, class, probability."""
+    """Write a line for each image and class: image, rank from 1, class, probability."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "rank", "class", "probability"])
     for row in rows:
@@ -138,7 +137,7 @@ def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
 
 
 def write_json(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
-    """All rows, those with an error too."""
+    """Write all rows, including errors."""
     print(json.dumps(rows, indent=2, ensure_ascii=False), file=file)
 
 
@@ -146,7 +145,7 @@ FORMATS = {"text": write_text, "csv": write_csv, "json": write_json}
 
 
 def predict(args: argparse.Namespace) -> int:
-    """Classify and write; exit status 0, or 1 where images cannot be read."""
+    """Classify and write; exit status 0, or 1 if images cannot be read."""
     for flag, value in (("--top", args.top), ("--batch-size", args.batch_size)):
         if value < 1:
             raise InputError(f"{flag} is {value}; set it to 1 or more.")

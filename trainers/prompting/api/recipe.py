@@ -1,4 +1,4 @@
-"""How `PromptClassifier` trains a method: the recipe that train.py reads, with settings by name in place of keys."""
+"""The recipes of `PromptClassifier`: those of train.py, with settings by name instead of keys."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ..recipes import read_recipe
 
 TINY = "tiny"
 OPTIMIZERS = ("sgd", "adam")
-# Names of the parameters, in messages of other parts; the learner's settings are items of `settings`.
+# Names of the parameters in messages; the learner's settings are items of `settings`.
 _PARAMETERS = {"backbone": "backbone", "precision": "precision", "epochs": "epochs", "settings": "method, settings"}
 
 
 def in_python(field: str, owner: type | None) -> str:
-    """Name a setting as Python's users do, for messages."""
+    """The name of a setting in Python, for messages."""
     return _PARAMETERS.get(field, f"settings[{field!r}]")
 
 
@@ -34,7 +34,7 @@ def method_for(name: str) -> Method:
     """Look up a method that is trained by cross-entropy.
 
     Raises:
-        InputError: there is none of this name, or another objective trains it.
+        InputError: there is no such method, or another objective trains it.
     """
     known = [method.name for method in in_order() if method.objective == CROSS_ENTROPY]
     if name in METHODS and name not in known:
@@ -50,7 +50,7 @@ def method_for(name: str) -> Method:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a method is trained; the fields are parameters of `PromptClassifier`, which describes them."""
+    """The training of a method; the fields are parameters of `PromptClassifier`, which describes them."""
 
     optimizer: str
     learning_rate: float
@@ -63,7 +63,7 @@ class Recipe:
 
     @property
     def optim(self) -> SimpleNamespace:
-        """What the builders of optimiser and schedule take."""
+        """Input of the builders of optimiser and schedule."""
         chosen = {"NAME": self.optimizer, "LR": self.learning_rate, "MAX_EPOCH": self.epochs}
         return optim_settings(**{**self.others, **chosen, "WEIGHT_DECAY": self.weight_decay})
 
@@ -86,12 +86,12 @@ class Recipe:
 
 
 def recipe_tree(method: Method, backbone: str) -> dict[str, Any]:
-    """The configuration of a method's recipe for a backbone, as nested mappings."""
+    """A method's recipe for a backbone, as nested mappings."""
     return read_recipe(method.trainer, method.recipes.tiny if backbone == TINY else method.recipes.default)
 
 
 def recipe_of(method: Method, backbone: str) -> Recipe:
-    """How a method is trained with a backbone, by its recipe."""
+    """A method's recipe for a backbone."""
     tree = recipe_tree(method, backbone)
     optim, given = vars(optim_settings(**tree["OPTIM"])), tree["INPUT"]
     chosen = {"NAME", "LR", "MAX_EPOCH", "WEIGHT_DECAY"}
@@ -108,7 +108,7 @@ def recipe_of(method: Method, backbone: str) -> Recipe:
 
 
 def configure(method: Method, settings: Mapping[str, Any] | Settings | None, backbone: str) -> Settings:
-    """The learner's settings: the recipe's, overruled by `settings`, which may also be the dataclass, complete.
+    """The learner's settings: the recipe's, overruled by `settings`, which may also be the complete dataclass.
 
     Raises:
         InputError: an unknown setting, or a value that is not allowed.

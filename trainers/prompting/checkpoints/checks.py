@@ -1,4 +1,4 @@
-"""Whether a checkpoint fits: its CLIP, its prompts and its adapters against those of this run."""
+"""Compare a checkpoint's CLIP, prompts and adapters with those of this run."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor, nn
 from ..core.layout import PublishedLayout
 from ..errors import InputError, SettingError
 
-# Weights that are averaged in half precision, as PromptSRC's authors save them, are off by less than a thousandth.
+# PromptSRC's authors save weights that are averaged in half precision; these differ by less than a thousandth.
 SAME_WEIGHTS = 0.1
 
 
 def check_backbone(state_dict: Mapping[str, Tensor], clip_model: nn.Module, name: str) -> None:
-    """Raises SettingError if a checkpoint that holds CLIP's weights has another CLIP's than `name`."""
+    """Raises SettingError if a checkpoint holds the weights of another CLIP than `name`."""
     visual = clip_model.visual
     for key, ours in (
         ("image_encoder.conv1.weight", visual.conv1.weight),
-        # A ResNet has none, and differs in the first one.
+        # A ResNet has none; the first entry tells it from a ViT.
         ("image_encoder.positional_embedding", getattr(visual, "positional_embedding", None)),
         ("text_encoder.text_projection", clip_model.text_projection),
         ("prompt_learner.ZS_image_encoder.conv1.weight", visual.conv1.weight),
@@ -43,13 +43,13 @@ def check_backbone(state_dict: Mapping[str, Tensor], clip_model: nn.Module, name
 
 
 def relative_difference(theirs: Tensor, ours: Tensor) -> float:
-    """Length of the difference of two tensors of one shape, in proportion to that of `ours`."""
+    """Norm of the difference of two tensors of one shape, relative to that of `ours`."""
     ours = ours.detach().float().cpu()
     return float((theirs.float().cpu() - ours).norm() / ours.norm())
 
 
 def describe_prompts(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
-    """Numbers of layers and tokens of each tower's prompts, in words."""
+    """Layers, tokens and width of each tower's prompts, in words."""
     found = {}
     for tower in ("text", "vision"):
         prompts = [value for key, value in state_dict.items() if re.fullmatch(rf"{tower}_prompts\.\d+", key)]
@@ -63,9 +63,9 @@ def describe_prompts(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def check_prompts(checkpoint: Mapping[str, Tensor], learner: Mapping[str, Tensor]) -> None:
-    """Raises SettingError if a checkpoint's prompts are of other number, length, depth or width than the learner's.
+    """Raises SettingError if a checkpoint's prompts differ from the learner's in depth, length or width.
 
-    A checkpoint without any is left to strict loading, which lists its tensors.
+    Strict loading handles a checkpoint without prompts, and lists its tensors.
     """
     found, wanted = describe_prompts(checkpoint), describe_prompts(learner)
     differing = [group for group in sorted({*found, *wanted}) if found.get(group) != wanted.get(group)]
@@ -80,7 +80,7 @@ def check_prompts(checkpoint: Mapping[str, Tensor], learner: Mapping[str, Tensor
 
 
 def check_adapters(checkpoint: Mapping[str, Tensor], learner: Mapping[str, Tensor]) -> None:
-    """Raises InputError if all that tells a checkpoint from the learner are adapters, which consistency adds."""
+    """Raises InputError if a checkpoint and the learner differ in nothing but adapters, which consistency adds."""
     differing = sorted(checkpoint.keys() ^ learner.keys())
     adapters = [{name for name in names if name.startswith("adapters.")} for names in (checkpoint, learner)]
     if not differing or set(differing) not in adapters:
@@ -103,18 +103,19 @@ def adopt(
     clip_model: nn.Module,
     backbone: str,
 ) -> tuple[Mapping[str, Tensor], dict[str, int] | None]:
-    """The tensors of a checkpoint, ours or its authors', under the learner's names, after checks that say more
-    than strict loading does.
+    """Check a checkpoint, ours or the authors', and translate it to the learner's names.
+
+    The checks explain more than strict loading does.
 
     Args:
         layout: of the authors' checkpoints; None if the method has none.
         backbone: the CLIP's name, for messages.
 
     Returns:
-        The tensors, and of an authors' checkpoint how many were left out for which reason; None of ours.
+        The tensors, and for an authors' checkpoint the number of tensors left out for each reason; None for ours.
 
     Raises:
-        InputError: the checkpoint is of another CLIP or method, or its prompts are of other sizes than the learner's.
+        InputError: the checkpoint is of another CLIP or method, or its prompts have other sizes than the learner's.
     """
     left_out = None
     if layout is not None and layout.matches(state_dict):

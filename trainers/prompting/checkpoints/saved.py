@@ -1,6 +1,6 @@
-"""Trained prompts on disk: classifiers that were saved, runs of the trainers, and single checkpoints.
+"""Trained prompts on disk: saved classifiers, runs of the trainers, and single checkpoints.
 
-A saved classifier is a folder of `classifier.json` and `prompts.npz`. Nothing in any of these files is executed.
+A saved classifier is a folder of `classifier.json` and `prompts.npz`. Reading executes nothing from any file.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from ..errors import InputError
 from ..methods import METHODS, of_trainer
 
 DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
-RECORD = "result.json"  # what a run leaves
+RECORD = "result.json"  # of a run
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What is known of trained prompts; None, or nothing, where their files do not tell.
+    """Trained prompts and the facts recorded with them.
 
     Attributes:
         source: the file of the weights.
         state_dict: the learner's tensors, maybe under the names of a method's authors.
-        parameters: of the classifier, `method`, `backbone` and the like.
-        classes: names, in label order.
+        parameters: of the classifier, such as `method` and `backbone`; empty without a record.
+        classes: names, in label order; None without a record.
     """
 
     source: Path
@@ -52,7 +52,7 @@ class Saved:
 def write_saved(
     folder: str | os.PathLike[str], state_dict: Mapping[str, Tensor], parameters: Mapping[str, Any], classes: list[str]
 ) -> None:
-    """Write a classifier; each file is complete or as it was, the description last."""
+    """Write a classifier, each file atomically, the description last."""
     root = Path(folder).expanduser()
     if root.exists() and not root.is_dir():
         raise InputError(f"{str(folder)!r} is a file; give a folder to save the classifier in.")
@@ -65,13 +65,13 @@ def write_saved(
 
 
 def read_saved(path: str | os.PathLike[str]) -> Saved:
-    """What is at a path: a saved classifier, a run's folder, or a checkpoint file.
+    """Read a saved classifier, a run's folder, or a checkpoint file.
 
-    Of a run, the best checkpoint on validation is taken if there is one, else that of the newest epoch. A run that
-    tests what another one trained stands for its own classes and the weights of the other.
+    A run gives its best checkpoint on validation, if there is one, else that of the newest epoch. A test of another
+    run's model gives its own classes and the other run's weights.
 
     Raises:
-        InputError: there is nothing of the kind, or it cannot be read.
+        InputError: the path has none of these, or it cannot be read.
     """
     found = Path(path).expanduser()
     if (found / DESCRIPTION).is_file():
@@ -100,7 +100,7 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a file, None without a file; raises InputError for a file of anything else."""
+    """The JSON object in a file; None without a file; raises InputError for other content."""
     if not path.is_file():
         return None
     try:
@@ -113,7 +113,7 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _read_classifier(folder: Path) -> Saved:
-    """What `write_saved` wrote; raises InputError where that is damaged or of another version."""
+    """Read the files of `write_saved`; raises InputError if they are damaged or of another version."""
     description = _read_json(folder / DESCRIPTION)
     if description.get("format") != FORMAT or not {"parameters", "classes"} <= description.keys():
         raise InputError(
@@ -125,13 +125,13 @@ def _read_classifier(folder: Path) -> Saved:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             state_dict = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except Exception as error:  # zipfile, zlib and numpy each have exceptions of their own for damaged files
+    except Exception as error:  # zipfile, zlib and numpy each raise their own exceptions for damaged files
         raise InputError(f"{path} is missing or damaged ({error}); save the classifier again.") from error
     return Saved(path, state_dict, description["parameters"], description["classes"])
 
 
 def _newest_checkpoint(folder: Path) -> Path | None:
-    """The best checkpoint of a run's folder, or of a folder of checkpoints; else the newest; None without any."""
+    """The best checkpoint in a run's folder or a folder of checkpoints, else the newest; None without any."""
     found = [find_checkpoint(place) for place in (folder, *checkpoint_folders(folder)) if has_checkpoints(place)]
     if len(found) > 1:
         raise InputError(
@@ -144,7 +144,7 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
     """The tensors of a checkpoint file: ours, Dassl's, the authors', or a bare state dict.
 
     Raises:
-        InputError: it is damaged, holds something else, or something that would have to be executed.
+        InputError: it is damaged, holds other content, or needs code to be executed.
     """
     try:
         # The reader prints notes, and standard output may be where predictions go.
@@ -155,14 +155,14 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
 
 
 def _described(record: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str] | None]:
-    """Parameters and class names from the record of a run; nothing where a method is not one of ours."""
+    """Parameters and class names from the record of a run; empty and None if the method is not ours."""
     trainer = str(record.get("trainer")) if record is not None else ""
     # Records of earlier versions do not name the method.
     method = METHODS.get(record.get("method", "")) or of_trainer(trainer) if record is not None else None
     if method is None:
         return {}, None
     parameters, configuration = {"method": method.prompts, "backbone": record["backbone"]}, record.get("configuration")
-    if configuration is not None:  # which older records lack
+    if configuration is not None:  # older records have none
         _compare_preprocessing(configuration["INPUT"])
         nodes = configuration["TRAINER"]
         method = dataclasses.replace(method, node=method.node if method.node in nodes else trainer.upper())
@@ -173,7 +173,7 @@ def _described(record: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[s
 
 
 def _compare_preprocessing(recorded: Mapping[str, Any]) -> None:
-    """Warn where a run saw its images in another way than CLIP was trained to see them."""
+    """Warn if a run preprocessed its images otherwise than CLIP."""
     ours = {"INTERPOLATION": "bicubic", "PIXEL_MEAN": list(PIXEL_MEAN), "PIXEL_STD": list(PIXEL_STD)}
     differing = [f"INPUT.{key} {recorded[key]}" for key in ours if recorded[key] != ours[key]]
     if "normalize" not in recorded["TRANSFORMS"]:
