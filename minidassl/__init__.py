@@ -1,8 +1,8 @@
-"""A small stand-in for Dassl 0.6.3, for machines where the real one is not installed, and this project's own engine.
+"""A small stand-in for Dassl 0.6.3, for machines without upstream Dassl, and this project's own engine.
 
 Once this package is imported, the name ``dassl`` means upstream if that can be imported, else this package, module by
-module and without loading anything twice. The first use of the name decides, once per process. ``CHOICE`` says who
-answers, in words for the log. :mod:`minidassl.own` works whoever answers, and without asking.
+module and without loading anything twice. The first use of the name decides, once per process. ``CHOICE`` describes
+the choice for the log. :mod:`minidassl.own` works with either, and does not trigger the decision.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 from . import _alias
 
-__version__ = "0.6.3+minidassl"  # the version whose surface it follows
+__version__ = "0.6.3+minidassl"  # upstream's version with the same interface
 
 _finder = _alias.Finder()
 sys.meta_path.insert(0, _finder)
@@ -24,5 +24,5 @@ def __getattr__(name: str) -> str:
 
 
 def answer() -> None:
-    """Answer to the name ``dassl`` in this process even where upstream could, before anything of it is in use."""
+    """Answer to the name ``dassl`` in this process even if upstream could; call it before any use of that name."""
     _finder.take()

@@ -1,4 +1,4 @@
-"""Run a script on the stand-in, whatever Dassl is installed: `python -m minidassl CHECKOUT/train.py ARGUMENTS`.
+"""Run a script on the stand-in, even with upstream installed: `python -m minidassl CHECKOUT/train.py ARGUMENTS`.
 
 As under plain `python`, the script's folder comes first on the import path and the working directory stays, so a
 checkout finds its own `datasets`, `trainers` and `clip`.
@@ -14,7 +14,7 @@ import minidassl
 
 
 def main(arguments: list[str]) -> None:
-    """Take the name `dassl` for this process, and run the script."""
+    """Answer to the name `dassl` in this process, and run the script."""
     if not arguments or not os.path.isfile(arguments[0]):
         got = f"{arguments[0]} is no file" if arguments else "no script is named"
         sys.exit(f"error: {got}; usage: python -m minidassl SCRIPT.py [ARGUMENTS]")
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     print(minidassl.CHOICE)
     script = os.path.abspath(arguments[0])
     sys.argv = arguments
-    # Where `python -m` puts the working directory.
+    # `python -m` has put the working directory there.
     sys.path[0] = os.path.dirname(script)
     runpy.run_path(script, run_name="__main__")
 

@@ -1,4 +1,4 @@
-"""Who answers to the name ``dassl``: an importable upstream, else the stand-in; decided at its first use."""
+"""Resolve the name ``dassl`` to an importable upstream, else to the stand-in; the first use decides."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def _is_dassl(name: str) -> bool:
 
 
 class Finder(MetaPathFinder):
-    """Resolves ``dassl`` and everything below it, to the modules of this package if upstream cannot be imported.
+    """Resolves ``dassl`` and its submodules, to modules of this package if upstream cannot be imported.
 
     Attributes:
-        choice: one line that says who answers; ``None`` before the decision.
+        choice: one line that describes the decision; ``None`` before it.
     """
 
     def __init__(self) -> None:
         self.choice: str | None = None
-        self._upstream = False  # it answers, or is being tried
+        self._upstream = False  # upstream answers, or is being tried
 
     def decide(self) -> str:
-        """Try upstream once, and say who answers."""
+        """Try upstream once, and return the description of the decision."""
         if self.choice is None:
             self._upstream = True
             self.choice = self._try_upstream()
         return self.choice
 
     def take(self) -> str:
-        """Answer to the name even where upstream could; to be called before anything of it is in use."""
+        """Let the stand-in answer even if upstream could; call it before any use of the name."""
         if self.choice is None or self._upstream:
             self.choice = self._install()
         return self.choice
@@ -47,7 +47,7 @@ class Finder(MetaPathFinder):
         if spec is None:
             return self._install()
         try:
-            # The part that pulls in everything upstream needs.
+            # This module imports everything that upstream needs.
             importlib.import_module("dassl.engine")
         except Exception as error:  # a foreign package may raise anything
             place = os.path.dirname(spec.origin) if spec.origin else list(spec.submodule_search_locations or [])
@@ -58,7 +58,7 @@ class Finder(MetaPathFinder):
 
     def _install(self) -> str:
         self._upstream = False
-        # What an import of upstream has left behind must not be mixed with the stand-in.
+        # Modules of a failed import of upstream must not mix with the stand-in.
         for name in [name for name in sys.modules if _is_dassl(name)]:
             del sys.modules[name]
         return STAND_IN
@@ -68,8 +68,8 @@ class Finder(MetaPathFinder):
             return None
         self.decide()
         if self._upstream:
-            # The decision may just have imported it, and it must not run twice. While it is in sys.modules, the import
-            # system would take its own spec, and run it.
+            # The decision may just have imported the module, which must not run twice. While it is in sys.modules, the
+            # import system would use its own spec, and run it.
             module = sys.modules.pop(fullname, None)
             return module and ModuleSpec(fullname, _Loader(fullname, module), is_package=True)
         own_name = _OWN + fullname[len("dassl") :]
@@ -83,7 +83,7 @@ class Finder(MetaPathFinder):
 
 
 class _Loader(Loader):
-    """Hands out the module of that name, or the one that is given, without running it again."""
+    """Loads an imported module under an alias, without running it again."""
 
     def __init__(self, name: str, module: ModuleType | None = None) -> None:
         self.name, self.module = name, module
@@ -94,5 +94,5 @@ class _Loader(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        # The import system has just put the alias's spec on the module; it already ran under its own.
+        # The import system has set the alias's spec on the module, which already ran under its own.
         module.__spec__ = self.spec

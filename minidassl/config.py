@@ -1,8 +1,8 @@
 """Default configuration: the keys, values and types that CoOp-family YAML files rely on.
 
-Differences from upstream Dassl: the ``TRAINER`` nodes of its domain-adaptation, domain-generalisation and
-semi-supervised methods are absent, because those methods are. ``DATALOADER.CACHE_GB`` is this project's own. Keys stay
-declared where the stand-in lacks the part that they configure, because files set them.
+Differences from upstream Dassl: its domain-adaptation, domain-generalisation and semi-supervised methods are absent,
+and so are their ``TRAINER`` nodes. ``DATALOADER.CACHE_GB`` is this project's own. Keys of other absent parts stay
+declared, because files set them.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ _DEFAULTS = {
     "TRAINER": {"NAME": ""},
 }
 
-# What every configuration starts as, under upstream's name for it. Extensions add their keys here.
+# The start of every configuration, under upstream's name. Extensions add their keys here.
 cfg_default = CfgNode(_DEFAULTS)
 
 
@@ -94,7 +94,7 @@ def get_cfg_default() -> CfgNode:
     return cfg_default.clone()
 
 
-# What upstream does under another value than the default, and the stand-in does not.
+# Keys that the stand-in supports with their default value alone, and upstream's effect of another value.
 _UNSUPPORTED = {
     "INPUT.NO_TRANSFORM": "gives images without a transform",
     "DATALOADER.RETURN_IMG0": "adds images without augmentation",

@@ -4,9 +4,9 @@ Construction: ``check_cfg`` → device → ``build_data_loader`` → ``build_mod
 start → for every epoch ``run_epoch``, ``after_epoch`` → final test. A method overrides ``build_model`` and
 ``forward_backward``, and often ``check_cfg`` and ``parse_batch_train``.
 
-Differences from upstream: checkpoints (:mod:`minidassl.own.checkpointing`); one class in the place of three; there is
-no default model, because there are no backbones; a training that fails does not lose what it wrote to TensorBoard;
-training goes on without TensorBoard where it is not installed.
+Differences from upstream: checkpoints (:mod:`minidassl.own.checkpointing`); one class instead of three; no default
+model, because there are no backbones; a failed training keeps its TensorBoard events; training works without
+TensorBoard.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class TrainerX(CheckpointingMethods):
 
     Attributes:
         dm: data manager; its loaders are attributes of the trainer, too.
-        device: ``cuda`` if there is one and ``USE_CUDA`` allows it, else ``cpu``.
-        epoch: 0-based index of the running epoch.
-        best_result: greatest validation result so far, in percent.
+        device: ``cuda`` if available and allowed by ``USE_CUDA``, else ``cpu``.
+        epoch: 0-based index of the current epoch.
+        best_result: best validation result so far, in percent.
     """
 
     def __init__(self, cfg: CfgNode) -> None:
@@ -65,10 +65,10 @@ class TrainerX(CheckpointingMethods):
         self.evaluator = build_evaluator(cfg)
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Hook: raise a ``ValueError`` that names the key if the configuration does not suit the trainer."""
+        """Hook: raise a ``ValueError`` that names the key if the trainer cannot use the configuration."""
 
     def build_data_loader(self) -> None:
-        """Build the loaders. An override sets the same attributes, except ``dm``."""
+        """Build the loaders. An override sets the same attributes, except for ``dm``."""
         dm = self.dm = DataManager(self.cfg)
         self.train_loader_x, self.val_loader, self.test_loader = dm.train_loader_x, dm.val_loader, dm.test_loader
         self.num_classes = dm.num_classes
@@ -82,8 +82,8 @@ class TrainerX(CheckpointingMethods):
     def forward_backward(self, batch: Mapping[str, Any]) -> Mapping[str, float] | None:
         """Train on one batch: forward, backward, step, and ``self.update_lr()`` in the epoch's last batch.
 
-        The last batch is that with ``self.batch_idx + 1 == self.num_batches``. Because the schedule is stepped inside
-        it, its log line shows the next epoch's learning rate. The returned numbers are logged.
+        The last batch has ``self.batch_idx + 1 == self.num_batches``. Since it steps the schedule, its log line shows
+        the next epoch's learning rate. The returned numbers are logged.
         """
         raise NotImplementedError
 
@@ -96,13 +96,13 @@ class TrainerX(CheckpointingMethods):
         optim: torch.optim.Optimizer | None = None,
         sched: Any = None,
     ) -> None:
-        """Put a model under the trainer's care: only registered ones are saved, loaded and switched between modes.
+        """Register a model: only registered ones are saved, loaded and switched between modes.
 
-        ``model_backward_and_update`` steps ``optim``, and ``update_lr`` ``sched``.
+        ``model_backward_and_update`` steps ``optim``; ``update_lr`` steps ``sched``.
 
         Raises:
             AttributeError: the trainer's constructor has not run.
-            ValueError: the name, which is that of the folder of its checkpoints too, is taken.
+            ValueError: the name, which also names the folder of its checkpoints, is taken.
         """
         if "_models" not in self.__dict__:
             raise AttributeError("register_model needs super().__init__() to be called first")
@@ -123,7 +123,7 @@ class TrainerX(CheckpointingMethods):
     # ------------------------------------------------------------------------------------------------- updating
 
     def update_lr(self) -> None:
-        """Step the schedules; to be called once per epoch, in its last batch."""
+        """Step the schedules; call it once per epoch, in its last batch."""
         for scheduler in self._scheds.values():
             if scheduler is not None:
                 scheduler.step()
@@ -148,7 +148,7 @@ class TrainerX(CheckpointingMethods):
     def init_writer(self, log_dir: str) -> None:
         """Open the TensorBoard writer."""
         try:
-            # Imported here: slow to load, and evaluation never writes.
+            # Imported here because it loads slowly, and evaluation never writes.
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             print("Note: TensorBoard is not installed, no scalars are written")
@@ -157,7 +157,7 @@ class TrainerX(CheckpointingMethods):
         self._writer = SummaryWriter(log_dir=log_dir)
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
-        """Write one value to TensorBoard; does nothing without a writer, that is, outside training."""
+        """Write one value to TensorBoard; without a writer, that is, outside training, do nothing."""
         if self._writer is not None:
             self._writer.add_scalar(tag, scalar_value, global_step)
 
@@ -173,7 +173,7 @@ class TrainerX(CheckpointingMethods):
                 self.after_epoch()
             self.after_train()
         finally:
-            # Flushed, not closed: a trainer that leaves the loop may still test and write.
+            # Flush, not close: a trainer that leaves the loop may still test and write.
             if self._writer is not None:
                 self._writer.flush()
 
@@ -199,10 +199,10 @@ class TrainerX(CheckpointingMethods):
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
-        """Evaluate the model as it is; gives the evaluator's first result, the accuracy in percent.
+        """Evaluate the current model; returns the evaluator's first result, the accuracy in percent.
 
-        ``split`` is ``val``, which falls back to the test images where there are no others, or ``test``; by default
-        ``TEST.SPLIT``.
+        ``split`` is ``val``, which falls back to the test images if there are no validation images, or ``test``; by
+        default ``TEST.SPLIT``.
         """
         self.set_model_mode("eval")
         self.evaluator.reset()

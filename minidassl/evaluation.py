@@ -1,7 +1,7 @@
 """The evaluator: collects predictions batch by batch, then prints and returns the result.
 
-Differences from upstream: all results are Python floats; an evaluation without any sample says so; there are neither
-results per class nor a confusion matrix.
+Differences from upstream: all results are Python floats; an evaluation without samples is an error that says so; there
+are no results per class and no confusion matrix.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def build_evaluator(cfg: CfgNode) -> Classification:
-    """Build the evaluator that ``cfg.TEST.EVALUATOR`` names: there is one, ``Classification``."""
+    """Build the evaluator that ``cfg.TEST.EVALUATOR`` names; ``Classification`` is the only one."""
     name = cfg.TEST.EVALUATOR
     check_availability(name, [Classification.__name__], "TEST.EVALUATOR")
     if cfg.VERBOSE:
@@ -40,7 +40,7 @@ class Classification:
         self._y_true, self._y_pred = [], []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
-        """Take in scores ``mo`` [batch, num_classes] and labels ``gt`` [batch]."""
+        """Add scores ``mo`` [batch, num_classes] and labels ``gt`` [batch]."""
         pred = mo.max(dim=1).indices
         self._correct += int(pred.eq(gt).sum().item())
         self._total += gt.shape[0]
@@ -48,9 +48,9 @@ class Classification:
         self._y_pred.extend(pred.tolist())
 
     def evaluate(self) -> OrderedDict[str, float]:
-        """Print and return ``accuracy``, which decides which model is best, ``error_rate`` and ``macro_f1``.
+        """Print and return ``accuracy``, which selects the best model, ``error_rate`` and ``macro_f1``.
 
-        All are in percent. Macro F1 averages over the labels that occur in the ground truth.
+        All are in percent. Macro F1 averages over the labels in the ground truth.
 
         Raises:
             ValueError: no sample has been processed.

@@ -1,8 +1,8 @@
-"""Copy what is printed into a log file.
+"""Copy standard output into a log file.
 
-Differences from upstream: the console is never closed; a line is in the file as soon as it is complete, so a killed
-process loses nothing; everything else one may ask of a stream (``isatty``, ``fileno``, ``encoding``…) is answered by
-the console; a second :func:`setup_logger` moves the log instead of writing every line into both files.
+Differences from upstream: the console is never closed; a complete line is written at once, so a killed process loses
+nothing; the console provides all other attributes of a stream (``isatty``, ``fileno``, ``encoding``…); a second
+:func:`setup_logger` moves the log instead of writing every line into both files.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 
 class Logger:
-    """A text stream that writes to the current ``sys.stdout`` and to a file, until that is closed.
+    """A text stream that writes to the current ``sys.stdout`` and to a file, until ``close``.
 
     Args:
-        fpath: log file, overwritten; ``None`` writes to the console alone.
+        fpath: log file, overwritten; ``None``: the console alone.
     """
 
     def __init__(self, fpath: str | os.PathLike[str] | None = None) -> None:
@@ -29,7 +29,7 @@ class Logger:
             self.file = open(fpath, "w", encoding="utf-8")  # noqa: SIM115  (closed by close)
 
     def __getattr__(self, name: str) -> Any:
-        # Reached only for what this class lacks; without the guard a half-built object would recurse.
+        # Called only for attributes that this class lacks; without the guard a half-built object would recurse.
         if name == "console":
             raise AttributeError(name)
         return getattr(self.console, name)
@@ -41,7 +41,7 @@ class Logger:
         self.close()
 
     def write(self, msg: str) -> int:
-        """Write to both; complete lines are handed to the operating system at once."""
+        """Write to both, and flush complete lines to the operating system."""
         for stream in filter(None, (self.console, self.file)):
             stream.write(msg)
             if "\n" in msg:
@@ -53,7 +53,7 @@ class Logger:
             self.write(line)
 
     def flush(self) -> None:
-        """Flush both, the file down to the disk."""
+        """Flush both, the file to the disk."""
         self.console.flush()
         if self.file is not None:
             self.file.flush()
@@ -72,8 +72,7 @@ def setup_logger(output: str | None = None) -> None:
     An existing log is never overwritten: the new one gets the time (``-YYYY-MM-DD-HH-MM-SS``) appended to its name.
 
     Args:
-        output: a path that ends in ``.txt`` or ``.log``, or a folder, in which the file is called ``log.txt``.
-            ``None`` does nothing.
+        output: a path that ends in ``.txt`` or ``.log``, or a folder, for the file ``log.txt``. ``None``: do nothing.
     """
     if output is None:
         return

@@ -15,11 +15,11 @@ def compute_accuracy(
     Upstream fails for k above 1 on current torch.
 
     Args:
-        output: scores [batch, num_classes]; of a tuple or list the first entry counts.
+        output: scores [batch, num_classes], or a tuple or list that begins with them.
         target: labels [batch].
 
     Returns:
-        One tensor [1] in percent for every k.
+        One tensor [1] in percent for each k.
     """
     scores = output[0] if isinstance(output, (tuple, list)) else output
     # In fp32, because older torch versions cannot sort fp16 on a CPU; the order stays the same.

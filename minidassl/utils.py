@@ -1,4 +1,4 @@
-"""Small helpers that CoOp-family code imports from one place."""
+"""Small helpers that CoOp-family code imports from this module."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def set_random_seed(seed: int) -> None:
 
 def collect_env_info() -> str:
     """Return torch's report on machine and packages, followed by the version of Pillow."""
-    # Imported here: the module is slow to load, and only this function needs it.
+    # Imported here because it loads slowly, and only this function needs it.
     from torch.utils.collect_env import get_pretty_env_info
 
     return f"{get_pretty_env_info()}\n        Pillow ({PIL.__version__})"
 
 
 def mkdir_if_missing(dirname: str | os.PathLike[str]) -> None:
-    """Create a folder and its parents; an existing one, or an empty name (the current folder), is fine."""
+    """Create a folder and its parents; it may exist, and an empty name is the current folder."""
     os.makedirs(dirname or ".", exist_ok=True)
 
 
@@ -58,7 +58,7 @@ def read_json(fpath: str | os.PathLike[str]) -> Any:
 
 
 def write_json(obj: Any, fpath: str | os.PathLike[str]) -> None:
-    """Write ``obj`` as indented JSON, creating the parent folder where there is none."""
+    """Write ``obj`` as indented JSON, and create missing parent folders."""
     write_whole(fpath, json.dumps(obj, indent=4, separators=(",", ": ")))
 
 
@@ -69,10 +69,9 @@ def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[s
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str | os.PathLike[str]) -> None:
-    """Copy into ``model`` every tensor of a file whose name and shape fit, and say what was left out.
+    """Copy into ``model`` all tensors of a file with matching name and shape, and print the names of the others.
 
-    Meant for initialising a model from a related one. To load a checkpoint of this project use ``load_model``, which
-    leaves nothing out.
+    It initialises a model from a related one. ``load_model`` loads a checkpoint of this project, strictly.
 
     Args:
         model: changed in place.
@@ -106,7 +105,7 @@ class AverageMeter:
     count = 0
 
     def update(self, val: float | torch.Tensor) -> None:
-        """Take in ``val``, a number or a one-element tensor."""
+        """Add ``val``, a number or a one-element tensor."""
         self.val = val.item() if isinstance(val, torch.Tensor) else val
         self.sum += self.val
         self.count += 1
@@ -120,7 +119,7 @@ class MetricMeter:
         self.meters: dict[str, AverageMeter] = {}
 
     def update(self, input_dict: Mapping[str, float | torch.Tensor] | None) -> None:
-        """Take in one value per name; ``None`` changes nothing, and anything but a mapping is a ``TypeError``."""
+        """Add one value per name; ``None`` changes nothing, and other values than mappings are a ``TypeError``."""
         if input_dict is not None and not isinstance(input_dict, Mapping):
             raise TypeError(f"MetricMeter.update takes a dict of numbers, got {type(input_dict).__name__}")
         for name, value in (input_dict or {}).items():
@@ -133,11 +132,11 @@ class MetricMeter:
 class Registry:
     """A table of classes or functions under their ``__name__``.
 
-    Use ``@REGISTRY.register()`` above a class, or ``REGISTRY.register(obj)``. Upstream's call form returns ``None``,
-    so that a decorator without parentheses erases the class; here both forms return the object.
+    Use ``@REGISTRY.register()`` above a class, or ``REGISTRY.register(obj)``. Both return the object; upstream's
+    second form returns ``None``, so that a decorator without parentheses loses the class.
 
     Args:
-        name: shown in error messages, and the section of the configuration whose ``NAME`` chooses.
+        name: for error messages, and the section of the configuration whose ``NAME`` selects an object.
     """
 
     def __init__(self, name: str) -> None:
@@ -148,7 +147,7 @@ class Registry:
         """Register ``obj``, or return a decorator that does.
 
         Raises:
-            KeyError: the name is taken, and ``force``, which replaces its object, is not set.
+            KeyError: the name is taken; ``force`` replaces its object instead.
         """
         if obj is None:
             return lambda decorated: self.register(decorated, force=force)
@@ -172,7 +171,7 @@ class Registry:
         return name in self._objects
 
     def build(self, cfg: Any) -> Any:
-        """Call the object that the configuration names with it; ``ValueError`` if that is not registered.
+        """Call the object that the configuration names, with the configuration; ``ValueError`` for an unknown name.
 
         A class registers when its module is imported.
         """
@@ -186,7 +185,7 @@ class Registry:
 def check_availability(requested: str, available: Iterable[str], key: str = "") -> None:
     """Raise a ``ValueError`` that lists ``available`` and guesses the nearest name, unless ``requested`` is in it.
 
-    ``key`` is the configuration key that ``requested`` is the value of.
+    ``key`` is the configuration key with the value ``requested``.
     """
     names = list(available)
     if requested in names:

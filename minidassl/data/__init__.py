@@ -1,4 +1,4 @@
-"""Loaders; data sets and transforms are in the modules beside."""
+"""Loaders; `datasets` and `transforms` are modules of their own."""
 
 from .data_manager import DataManager, DatasetWrapper, build_data_loader
 

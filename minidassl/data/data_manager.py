@@ -1,7 +1,7 @@
-"""From a dataset's lists of images to loaders of batches.
+"""Loaders of batches from a dataset's lists of images.
 
-Differences from upstream: loaders keep their workers, and training images stay in memory where they fit; there are no
-unlabelled images, no images without augmentation (``img0``), and no samplers but those that the supported projects
+Differences from upstream: training loaders keep their workers; training images stay in memory if they fit; there are
+no unlabelled images, no images without augmentation (``img0``), and only the samplers that the supported projects
 configure.
 """
 
@@ -30,7 +30,7 @@ SAMPLERS = {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampl
 
 
 def build_sampler(sampler_type: str, data_source: Sequence[Datum]) -> Sampler:
-    """The order in which images are visited; an unknown ``sampler_type`` is a ``ValueError``."""
+    """Build a sampler; an unknown ``sampler_type`` is a ``ValueError``."""
     if sampler_type not in SAMPLERS:
         raise ValueError(f"DATALOADER.*.SAMPLER is {sampler_type!r}; choose one of {', '.join(SAMPLERS)}")
     return SAMPLERS[sampler_type](data_source)
@@ -44,9 +44,9 @@ def build_data_loader(
     tfm: Callable | None = None,
     is_train: bool = True,
 ) -> DataLoader:
-    """Build a loader of ``data_source``; a ``ValueError`` where that holds no image.
+    """Build a loader of ``data_source``; a ``ValueError`` if that is empty.
 
-    A training loader drops an incomplete last batch, unless that is all there is.
+    A training loader drops an incomplete last batch, unless it is the only one.
     """
     if not data_source:
         purpose = "training" if is_train else "evaluation"
@@ -100,7 +100,7 @@ class DatasetWrapper(Dataset):
     ``DATALOADER.K_TRANSFORMS`` above 1, a training ``img`` is a list of that many independent results.
 
     Args:
-        transform: a function of a PIL image; ``None`` leaves PIL images, which the default collation rejects.
+        transform: a function of a PIL image; ``None``: PIL images, which the default collation rejects.
 
     Raises:
         ValueError: ``K_TRANSFORMS`` above 1 without a transform.

@@ -45,7 +45,7 @@ def _cut_out(image: Image.Image, side: float) -> Image.Image:
     return image
 
 
-# Operation, and what it does at strength 0 and at the strongest: degrees, bits, grey levels, factors or pixels.
+# Operation, and its argument at strength 0 and at the strongest: degrees, bits, grey levels, factors or pixels.
 OPERATIONS: tuple[tuple[Operation, float, float], ...] = (
     (lambda image, _: ImageOps.autocontrast(image), 0, 1),
     (lambda image, _: ImageOps.equalize(image), 0, 1),
@@ -67,7 +67,7 @@ OPERATIONS: tuple[tuple[Operation, float, float], ...] = (
 
 
 class RandAugment:
-    """Apply a number of operations, drawn with replacement, all at one strength, 0 to 30."""
+    """Apply `number` operations, drawn with replacement, at one strength from 0 to 30."""
 
     def __init__(self, number: int, strength: int) -> None:
         if not 0 <= strength <= STRONGEST:

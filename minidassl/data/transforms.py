@@ -1,7 +1,7 @@
-"""Image transforms, chosen by name in ``INPUT.TRANSFORMS`` and applied in an order that this module fixes.
+"""Image transforms, chosen by name in ``INPUT.TRANSFORMS`` and applied in a fixed order.
 
-Differences from upstream: only those are here that the supported projects configure, and an unknown name is an error
-that lists the known ones.
+Differences from upstream: only the transforms that the supported projects configure; an unknown name is an error that
+lists the known ones.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INTERPOLATION_MODES = ("bilinear", "bicubic", "nearest")
 def build_transform(cfg: CfgNode, is_train: bool = True) -> Callable[[Image], torch.Tensor]:
     """Build the transform that ``cfg.INPUT`` describes, and print its steps.
 
-    For evaluation the shorter side is resized, the centre cropped, and the image normalised.
+    Evaluation resizes the shorter side, crops the centre, and normalises.
 
     Returns:
         A function from a PIL image to a float tensor [3, height, width].

@@ -1,12 +1,12 @@
 """Checkpoint files: written atomically, plain data only, read without executing anything.
 
-One file is a dict with ``state_dict``, ``epoch`` (finished epochs), ``optimizer``, ``scheduler`` and ``val_result``,
-and whatever plain data the trainer adds. Their places are in :mod:`minidassl.own.run_folder`.
+A file is a dict with ``state_dict``, ``epoch`` (finished epochs), ``optimizer``, ``scheduler`` and ``val_result``, and
+further plain data of the trainer. :mod:`minidassl.own.run_folder` has the file names.
 
 Differences from upstream: a file is complete or absent, never half-written; it holds tensors and plain values only,
-so that ``torch.load(weights_only=True)`` reads it; a run is resumed from the newest ``model.pth.tar-<epoch>`` and not
-from whatever ``checkpoint`` names, which may be the best file of a much earlier epoch. Older files with pickled
-schedulers can still be read (:mod:`minidassl.own.legacy_pickle`).
+so that ``torch.load(weights_only=True)`` reads it; a run resumes from the newest ``model.pth.tar-<epoch>``, not from
+the file that ``checkpoint`` names, which may be the best one of a much earlier epoch. Older files with pickled
+schedulers remain readable (:mod:`minidassl.own.legacy_pickle`).
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _KEYS = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
 def save_checkpoint(state: Mapping[str, Any], save_dir: str | os.PathLike[str], model_name: str = "") -> None:
     """Write ``state`` to ``<save_dir>/model.pth.tar-<epoch>`` and its name to ``<save_dir>/checkpoint``.
 
-    Both appear under their names only when they are complete and on the disk, the pointer after the file.
+    Both writes are atomic and durable, the pointer after the file.
 
     Args:
         state: needs ``state_dict`` and ``epoch``. NumPy scalars become Python numbers, subclasses of ``dict`` plain
-            dicts; names in ``state_dict`` lose the leading ``module.`` that ``DataParallel`` puts before them.
+            dicts; names in ``state_dict`` lose the prefix ``module.`` of ``DataParallel``.
         model_name: file name to use instead.
 
     Raises:
-        CheckpointError: ``state`` holds something other than tensors and plain values. Nothing has been written then.
+        CheckpointError: ``state`` holds other values than tensors and plain ones; nothing has been written.
     """
     plain = _plain(state, "state")
     plain["state_dict"] = OrderedDict(
@@ -58,7 +58,7 @@ def save_checkpoint(state: Mapping[str, Any], save_dir: str | os.PathLike[str], 
 
 
 def _plain(value: Any, where: str) -> Any:
-    """Copy nested containers, turning near-plain values into plain ones; refuse the rest, naming where it sits."""
+    """Copy nested containers with near-plain values made plain; raise CheckpointError, with the place, for others."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, torch.Tensor):
@@ -87,7 +87,7 @@ def _plain(value: Any, where: str) -> Any:
 
 
 def read_file(fpath: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a dict that ``torch.save`` wrote, on the CPU, without executing anything the file names.
+    """Read a dict that ``torch.save`` wrote, on the CPU, without executing anything from the file.
 
     Raises:
         ValueError: ``fpath`` is ``None``.
@@ -100,7 +100,7 @@ def read_file(fpath: str | os.PathLike[str]) -> dict[str, Any]:
         raise MissingCheckpointError(f'No checkpoint at "{fpath}"')
     try:
         content = torch.load(fpath, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises almost anything here, depending on what the bytes look like
+    except Exception as error:  # torch raises many kinds of errors here, depending on the bytes
         content = _read_legacy(fpath, error)
     if not isinstance(content, dict):
         raise CheckpointError(f'"{fpath}" holds a {type(content).__name__} where a dict of tensors is expected')
@@ -108,13 +108,13 @@ def read_file(fpath: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _read_legacy(fpath: str | os.PathLike[str], why: Exception) -> dict[str, Any]:
-    """Read a file that ``weights_only=True`` refused; ``why`` is what it said."""
+    """Read a file that ``weights_only=True`` refused with the error ``why``."""
     if not isinstance(why, pickle.UnpicklingError) or not zipfile.is_zipfile(fpath):
-        # torch's own words are left out: it may advise to execute what the file holds.
+        # torch's message is left out, because it may advise executing the file's content.
         fault = f"is no checkpoint; give a file that training wrote, such as {epoch_file(10)}"
         if os.path.isfile(fpath):
             with open(fpath, "rb") as file:
-                # Nothing, or the beginning of a zip file, as which torch writes: it may be the rest of a checkpoint.
+                # An empty file, or the beginning of a zip file, torch's format, may be part of a checkpoint.
                 if file.read(4) in (b"", b"PK\x03\x04"):
                     fault = "is a damaged checkpoint; delete it or copy it again"
         raise CheckpointError(f'"{fpath}" {fault}') from why
@@ -127,7 +127,7 @@ def _read_legacy(fpath: str | os.PathLike[str], why: Exception) -> dict[str, Any
         ) from error
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckpointError(f'"{fpath}" holds pickled objects but no state_dict; it is no checkpoint')
-    if not legacy_pickle.holds_inert(content):  # torch 1.13 refuses every file with a plain float in it
+    if not legacy_pickle.holds_inert(content):  # torch 1.13 refuses even files with a plain float
         return content
     print(f'Note: "{fpath}" holds pickled optimizer or scheduler objects; only its weights and epoch are used')
     return {"state_dict": content["state_dict"], "epoch": content.get("epoch")}
@@ -139,10 +139,10 @@ def _first_line(error: BaseException) -> str:
 
 
 def state_dict_of(content: Mapping[str, Any], fpath: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """The state dict in what :func:`read_file` gives, which may be a bare one.
+    """The state dict in the result of :func:`read_file`, which may be a bare one.
 
     Raises:
-        CheckpointError: it holds something other than tensors; the message names ``fpath``.
+        CheckpointError: it holds other values than tensors; the message names ``fpath``.
     """
     state_dict = content.get("state_dict", content)
     if not isinstance(state_dict, dict):
@@ -156,11 +156,11 @@ def state_dict_of(content: Mapping[str, Any], fpath: str | os.PathLike[str]) -> 
 def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a checkpoint on the CPU.
 
-    Of a file with pickled schedulers (Dassl up to 0.6.3 with warm-up) only ``state_dict`` and ``epoch`` are kept, and
-    a note is printed.
+    From a file with pickled schedulers (Dassl up to 0.6.3 with warm-up), only ``state_dict`` and ``epoch`` are used,
+    and a note is printed.
 
     Returns:
-        The file's dict; ``epoch``, ``optimizer``, ``scheduler`` and ``val_result`` are ``None`` where it lacks them.
+        The file's dict; missing ``epoch``, ``optimizer``, ``scheduler`` and ``val_result`` are ``None``.
 
     Raises:
         ValueError: ``fpath`` is ``None``.
@@ -179,10 +179,10 @@ def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], fpath: str | os.PathLike[str]) -> None:
-    """Load ``state_dict`` of the file ``fpath`` strictly; ``model`` may be partly overwritten when this raises.
+    """Load ``state_dict`` of the file ``fpath`` strictly; an error may leave ``model`` partly overwritten.
 
     Raises:
-        CheckpointError: names are missing or left over, or shapes differ; the message lists them.
+        CheckpointError: names are missing or unexpected, or shapes differ; the message lists them.
     """
     try:
         model.load_state_dict(state_dict)
@@ -209,17 +209,17 @@ def restore(
     scheduler: Any = None,
     max_epoch: int | None = None,
 ) -> dict[str, Any]:
-    """Put model, optimiser and scheduler where they were when ``fpath`` was written.
+    """Restore the state of model, optimiser and scheduler from ``fpath``, and return the checkpoint.
 
-    If the file has no scheduler state, or was written by a run of another length, the schedule is computed anew up to
-    the file's epoch, so that the learning rate is what a run of ``max_epoch`` epochs would have at this point.
+    If the file has no scheduler state, or is from a run of another length, the schedule is recomputed up to the file's
+    epoch, so that the learning rate is that of a run of ``max_epoch`` epochs.
 
     Args:
-        fpath: checkpoint, which is returned.
+        fpath: checkpoint.
         model: loaded strictly.
-        optimizer: left as it is if the file has no state for it.
-        scheduler: must be fresh, that is, not stepped yet.
-        max_epoch: length of this run in epochs, compared with the ``max_epoch`` the file carries.
+        optimizer: unchanged if the file has no state for it.
+        scheduler: must not have been stepped.
+        max_epoch: length of this run in epochs, compared with the file's ``max_epoch``.
 
     Raises:
         CheckpointError: the file does not fit.
@@ -239,7 +239,7 @@ def restore(
     recompute = scheduler is not None and (checkpoint["scheduler"] is None or length_changed)
     if recompute:
         with warnings.catch_warnings():
-            # torch reminds of the order of optimizer.step() and scheduler.step(); no optimiser step belongs here.
+            # torch warns about the order of optimizer.step() and scheduler.step(); no optimiser step belongs here.
             warnings.simplefilter("ignore", UserWarning)
             for _ in range(epoch):
                 scheduler.step()
@@ -261,7 +261,7 @@ def restore(
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: Any, fpath: str | os.PathLike[str]) -> None:
     try:
         optimizer.load_state_dict(state)
-        # Only now: torch has filled in settings that its older versions did not have.
+        # Checked after loading, because torch fills in settings that its older versions lacked.
         lacking = {key for group in optimizer.param_groups for key in optimizer.defaults if key not in group}
         reason = f"it lacks the settings {sorted(lacking)}" if lacking else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -1,7 +1,7 @@
-"""Saving, loading and resuming, such that a run that was stopped and resumed equals one that was not, to the bit.
+"""Saving, loading and exact resuming: a stopped and resumed run equals an uninterrupted one to the bit.
 
 Every epoch is saved. Beside the weights a file holds optimiser, schedule, gradient scaler, all random generators, the
-best result so far and the additions of :meth:`Checkpointing.training_state`.
+best result so far and the state from :meth:`Checkpointing.training_state`.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ class CheckpointingMethods:
     It relies on ``_models``, ``_optims``, ``_scheds``, ``get_model_names``, ``test``, ``epoch``, ``max_epoch``,
     ``output_dir``, ``best_result`` and ``cfg``, and uses ``scaler`` where there is one.
 
-    Differences from upstream: loading is strict; a mistyped ``RESUME`` is an error; the newest file is resumed from,
-    not the last one written; the random generators and the best result are restored; a schedule of another length is
-    computed anew.
+    Differences from upstream: loading is strict; a mistyped ``RESUME`` is an error; a run resumes from the newest
+    epoch, not from the last file written; random generators and best result are restored; a schedule of another length
+    is recomputed.
     """
 
-    # Epoch whose file in output_dir may go once a newer one is written.
+    # Epoch whose file in output_dir is deleted once a newer one is written.
     _replaceable_epoch: int | None = None
 
     # ------------------------------------------------------------------------------------------- for subclasses
 
     def training_state(self) -> dict[str, Any]:
-        """Further state that training needs, as plain data and tensors; overridden together with the next method."""
+        """Further state of the training, as plain data and tensors; override it together with the next method."""
         return {}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """Take back what :meth:`training_state` returned."""
+        """Restore the result of :meth:`training_state`."""
 
     def convert_state_dict(self, name: str, state_dict: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
-        """Translate the names in a file that another code base wrote; called by :meth:`load_model` only.
+        """Translate the tensor names of another code base's file; called by :meth:`load_model` only.
 
-        The registered model ``name`` loads the result strictly. A ``ValueError`` says that the file does not fit;
+        The registered model ``name`` loads the result strictly. Raise a ``ValueError`` if the file does not fit;
         :meth:`load_model` adds its path.
         """
         return state_dict
@@ -60,7 +60,7 @@ class CheckpointingMethods:
         """Write one file per registered model, ``<directory>/<registered name>/model.pth.tar-<epoch + 1>``.
 
         Args:
-            epoch: 0-based index of the epoch just finished.
+            epoch: 0-based index of the finished epoch.
             directory: output folder of the run.
             val_result: validation result in percent, for best files.
             model_name: file name to use instead.
@@ -85,19 +85,19 @@ class CheckpointingMethods:
             save_checkpoint({**state, **common}, os.path.join(directory, name), model_name)
 
     def validates(self) -> bool:
-        """Whether the epoch just finished is evaluated on the validation split."""
+        """Whether epochs end with an evaluation on the validation split."""
         return not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val"
 
     def validated(self, result: float) -> None:
-        """Take note of a validation result in percent: keep the model if it is the best so far."""
+        """Process a validation result in percent: save the model if it is the best so far."""
         if result > self.best_result:
             self.best_result = result
             self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST_FILE)
 
     def after_epoch(self) -> None:
-        """Evaluate where ``best_val`` asks for it, save, and drop the file that the new one replaces.
+        """Validate if :meth:`validates`, save, and delete the replaced file.
 
-        The best file is rewritten if the validation result is strictly greater than all before. The file of an earlier
+        A validation result that is strictly greater than all before rewrites the best file. The file of an earlier
         epoch stays if ``TRAIN.CHECKPOINT_FREQ`` divides the epoch, or if it was the last one of its run.
         """
         if self.validates():
@@ -118,10 +118,10 @@ class CheckpointingMethods:
     # -------------------------------------------------------------------------------------------------- resuming
 
     def resume_model_if_exist(self, directory: str | os.PathLike[str]) -> int:
-        """Restore the newest epoch that all registered models have a file of in an output folder, else the best one.
+        """Restore the newest epoch with files of all registered models in an output folder, else the best file.
 
         Returns:
-            Number of finished epochs; 0 if there is nothing to resume and ``cfg.RESUME`` does not ask for it.
+            Number of finished epochs; 0 if there is nothing to resume and ``cfg.RESUME`` is empty.
 
         Raises:
             FileNotFoundError: ``cfg.RESUME`` is set and there is nothing to resume from.
@@ -155,17 +155,17 @@ class CheckpointingMethods:
             _set_rng_state(checkpoint["rng"])
         if os.path.abspath(directory) != os.path.abspath(self.output_dir):
             if self.cfg.TEST.FINAL_MODEL == "best_val":
-                # This run may never beat the restored best_result, and then deploys the earlier run's best model.
+                # If this run never beats the restored best_result, it deploys the earlier run's best model.
                 for name in names:
                     with suppress(FileNotFoundError):
                         best = Path(directory, name, BEST_FILE).read_bytes()
                         write_whole(Path(self.output_dir, name, BEST_FILE), best)
-        elif "max_epoch" in checkpoint:  # else upstream wrote it, and upstream writes only what is to stay
+        elif "max_epoch" in checkpoint:  # else upstream wrote it; upstream's files all stay
             self._set_replaceable(checkpoint["epoch"], checkpoint["max_epoch"])
         return checkpoint["epoch"]
 
     def newest_file(self, directory: str | os.PathLike[str]) -> str | None:
-        """Name of the newest file that every registered model has; the best file where there is no other."""
+        """Name of the newest file that every registered model has, else of the best file."""
         folders = [os.path.join(directory, name) for name in self.get_model_names()]
         epoch = newest_epoch(folders)
         name = BEST_FILE if epoch is None else epoch_file(epoch)
@@ -178,7 +178,7 @@ class CheckpointingMethods:
 
         Args:
             directory: output folder of a run.
-            epoch: 1-based; ``None`` takes ``model-best.pth.tar`` where there is one, else the newest epoch.
+            epoch: 1-based; ``None``: ``model-best.pth.tar`` if there is one, else the newest epoch.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -206,17 +206,17 @@ class CheckpointingMethods:
 
 
 class Checkpointing(CheckpointingMethods):
-    """Mix-in to put in front of any ``TrainerX``, upstream's included, whose methods it then replaces.
+    """Mix-in that replaces methods of any ``TrainerX``, including upstream's; name it first among the bases.
 
-    A class of its own, because Python refuses a base class that stands both before ``TrainerX`` and after it.
+    A class of its own, because Python allows no base class both before ``TrainerX`` and after it.
     """
 
 
 def _rng_state() -> dict[str, Any]:
-    """State of every generator that training draws from, as numbers and tensors."""
+    """State of all generators of random numbers, as numbers and tensors."""
     version, python_keys, python_gauss = random.getstate()
     name, keys, *position_and_gauss = np.random.get_state()
-    # Asking a device that was never used would start CUDA for nothing; nothing was drawn from it either.
+    # A query would initialise an unused CUDA, from which nothing was drawn.
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     return {
         "python": [version, torch.tensor(python_keys, dtype=torch.int64), python_gauss],

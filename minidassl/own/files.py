@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all. Needs Python's own library only."""
+"""Atomic writing of files and folders. Needs Python's standard library only."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ Content = Union[str, bytes, Callable[[BinaryIO], object]]
 
 
 def write_whole(path: str | os.PathLike[str], content: Content) -> None:
-    """Write a file that is complete under its name, and on the disk, or as it was before.
+    """Write a file atomically and durably: on a failure it is as it was before.
 
-    The bytes go to a neighbour, ``<name>.<process id>.part``, which is renamed at the end and removed on a failure. So
-    processes may write the same file at once; the last one wins.
+    The bytes go to ``<name>.<process id>.part`` in the same folder, which is renamed at the end and removed on a
+    failure. Several processes may write the same file at once; the last one wins.
 
     Args:
         path: missing parent folders are created.
         content: bytes, text (written in UTF-8), or a function that writes to the open binary file.
 
     Raises:
-        OSError: the file cannot be written. What ``content`` raises is passed on.
+        OSError: the file cannot be written. Errors of ``content`` are passed on.
     """
     path = os.fspath(path)
     folder = os.path.dirname(path) or "."
     os.makedirs(folder, exist_ok=True)
-    # In the same folder, because a rename is atomic only within one file system.
+    # The same folder, because a rename is atomic only within one file system.
     part = f"{path}.{os.getpid()}.part"
     try:
         with open(part, "wb") as file:
@@ -44,7 +44,7 @@ def write_whole(path: str | os.PathLike[str], content: Content) -> None:
         with suppress(OSError):
             os.remove(part)
         raise
-    # The new name itself must survive a power cut too. Not every system can open a folder; the file is safe anyway.
+    # Sync the folder too, so that the new name survives a power cut. Systems that cannot open a folder go without.
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -55,7 +55,7 @@ def write_whole(path: str | os.PathLike[str], content: Content) -> None:
 
 @contextmanager
 def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give an empty temporary folder that becomes ``folder`` when the block ends, and is removed if it fails.
+    """Yield an empty temporary folder that becomes ``folder`` at the end of the block, and is removed if that fails.
 
     Args:
         folder: must not exist at the end, or be empty. Missing parents are created.

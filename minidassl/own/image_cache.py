@@ -1,6 +1,6 @@
-"""Images read from files, and kept decoded in memory, shared by the worker processes of a loader.
+"""Reading of images, and a cache of decoded ones, shared by the worker processes of a loader.
 
-Upstream has nothing like it: there every epoch reads and decodes every file again.
+Upstream has none: every epoch reads and decodes every file again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def read_image(path: str | os.PathLike[str], size_only: bool = False) -> Image.I
 
     Raises:
         FileNotFoundError: there is no such file.
-        OSError: the file is no image, or a damaged one; the message names the path.
+        OSError: the file is no image, or is damaged; the message names the path.
     """
     try:
         with Image.open(path) as image:
@@ -37,10 +37,10 @@ def read_image(path: str | os.PathLike[str], size_only: bool = False) -> Image.I
 
 
 class ImageCache:
-    """RGB images that are decoded when they are first read, by whichever process, and then kept.
+    """RGB images, decoded at the first read by any process and then kept.
 
-    The memory is an anonymous shared mapping, which forked workers fill for each other, and which does not count
-    towards a container's ``/dev/shm``. A process that is not forked reads the files.
+    The memory is an anonymous shared mapping: forked workers fill it for each other, and it does not count towards a
+    container's ``/dev/shm``. A process that is not forked reads the files.
 
     Args:
         paths: the images.
@@ -55,10 +55,10 @@ class ImageCache:
 
     @classmethod
     def that_fits(cls, paths: Sequence[str], most_bytes: float) -> ImageCache | None:
-        """A cache for all of ``paths``, or ``None`` if they need more than ``most_bytes``, or half the free memory.
+        """A cache for all of ``paths``; ``None`` if they need more than ``most_bytes``, or half the free memory.
 
         Raises:
-            FileNotFoundError, OSError: an image is missing or none; see :func:`read_image`.
+            FileNotFoundError, OSError: an image is missing or unreadable; see :func:`read_image`.
         """
         most_bytes = min(most_bytes, MOST_OF_FREE * psutil.virtual_memory().available)
         sizes, needed = [], 0
@@ -82,6 +82,6 @@ class ImageCache:
             if image.size != self.sizes[index]:
                 return image
             self.buffer[start:end] = image.tobytes()
-            # Last, so that another process never sees half an image.
+            # Set last, so that another process never sees half an image.
             self.buffer[filled] = 1
         return Image.frombytes("RGB", self.sizes[index], self.buffer[start:end])

@@ -1,9 +1,9 @@
-"""Read checkpoints that hold pickled scheduler objects, without executing anything they name.
+"""Read checkpoints with pickled scheduler objects, without executing anything from them.
 
-Dassl up to 0.6.3 stores the scheduler that follows a warm-up as a live object, and with it the whole optimiser.
-``torch.load(weights_only=True)`` refuses such files. Here every class of ``torch.optim`` is replaced by an inert one
-that swallows its state, so are numpy's scalars, a short list of harmless builders is admitted, and any other name ends
-the reading. This module is a ``pickle_module`` for ``torch.load``.
+Dassl up to 0.6.3 pickles the scheduler after a warm-up as an object, and with it the whole optimiser.
+``torch.load(weights_only=True)`` refuses such files. This ``pickle_module`` for ``torch.load`` replaces the classes of
+``torch.optim`` and numpy's scalars by an inert class that discards its state, admits a few harmless builders, and
+stops at any other name.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-# The last one is how pickle protocol 2 writes the bytes of a scalar.
+# Pickle protocol 2 writes the bytes of a scalar by the last one.
 _INERT = ("torch.optim.", "dassl.optim.", "numpy.", "_codecs.encode")
 _ADMITTED = {
     "collections.OrderedDict": OrderedDict,
@@ -27,7 +27,7 @@ _ADMITTED = {
 
 
 class Inert:
-    """Stands for an object that was not built: accepts any arguments and any state, and keeps neither."""
+    """Replaces an object: accepts any arguments and any state, and keeps neither."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
         return object.__new__(cls)
@@ -38,14 +38,14 @@ class Inert:
 
 
 def holds_inert(content: Any) -> bool:
-    """Whether any object in nested dicts, lists and tuples stands for one that was not built."""
+    """Whether nested dicts, lists and tuples contain an inert object."""
     if isinstance(content, (dict, list, tuple)):
         return any(map(holds_inert, content.values() if isinstance(content, dict) else content))
     return content is Inert or isinstance(content, Inert)
 
 
 class Unpickler(pickle.Unpickler):
-    """Resolves the admitted names only; tensor storages are resolved by ``torch.load`` itself.
+    """Resolves the admitted names only; ``torch.load`` itself resolves tensor storages.
 
     Raises:
         pickle.UnpicklingError: the pickle names anything else.
@@ -57,5 +57,5 @@ class Unpickler(pickle.Unpickler):
             return Inert
         if full not in _ADMITTED:
             raise pickle.UnpicklingError(f"it names {full}, which no checkpoint needs")
-        # Not the function itself, on which a pickle's BUILD instruction could set attributes for the whole process.
+        # A wrapper, because a pickle's BUILD instruction could set attributes of the function for the whole process.
         return lambda *args: _ADMITTED[full](*args)

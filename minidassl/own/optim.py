@@ -1,8 +1,8 @@
 """Optimisers and learning rate schedules, from the ``OPTIM`` section of the configuration or from plain settings.
 
-Differences from upstream: the warm-up scheduler's state is plain data and, once loaded, drives the optimiser in use
-(upstream's drives a copy that was pickled along, which freezes the learning rate after a resume); ``radam`` and
-``STAGED_LR`` are absent.
+Differences from upstream: the warm-up scheduler's state is plain data and, once loaded, drives the current optimiser
+(upstream's drives a pickled copy, which freezes the learning rate after a resume); ``radam`` and ``STAGED_LR`` are
+absent.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ WARMUPS = ("constant", "linear")
 def optim_settings(**changed: Any) -> SimpleNamespace:
     """Settings for this module's builders without a configuration file.
 
-    ``changed`` are keys of ``OPTIM`` that differ from their defaults, such as ``NAME="sgd"``; any other is a
-    ``TypeError``.
+    ``changed`` overrides defaults of ``OPTIM``, such as ``NAME="sgd"``; an unknown key is a ``TypeError``.
     """
     unknown = sorted(changed.keys() - OPTIM.keys())
     if unknown:
@@ -42,8 +41,8 @@ def optim_settings(**changed: Any) -> SimpleNamespace:
 def build_optimizer(model: nn.Module | Iterable, optim_cfg: Any) -> torch.optim.Optimizer:
     """Build the optimiser that ``optim_cfg.NAME`` names.
 
-    Frozen parameters are handed over too, as upstream does: the optimiser passes over them for want of a gradient, and
-    the parameter numbers in optimiser states stay those of published checkpoints.
+    Frozen parameters are included, as in upstream: the optimiser skips them for lack of a gradient, and parameters
+    have the same numbers as in the optimiser states of published checkpoints.
 
     Args:
         model: a module, or an iterable of parameters or groups.
@@ -78,11 +77,11 @@ def build_optimizer(model: nn.Module | Iterable, optim_cfg: Any) -> torch.optim.
 def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> LRScheduler:
     """Build the schedule that ``optim_cfg.LR_SCHEDULER`` names, after a warm-up if ``WARMUP_EPOCH`` is positive.
 
-    It is stepped once per epoch. The cosine has period ``MAX_EPOCH`` and ends at 0. A warm-up *delays* it, so with
+    Step it once per epoch. The cosine ends at 0 after ``MAX_EPOCH`` steps. A warm-up *delays* it, so with
     ``WARMUP_RECOUNT`` its last ``WARMUP_EPOCH`` values are never reached.
 
     Args:
-        optimizer: its current learning rates are the full ones.
+        optimizer: with the full learning rates.
         optim_cfg: the ``OPTIM`` node, or :func:`optim_settings`.
 
     Raises:
@@ -119,10 +118,9 @@ def _base_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> LRSched
 
 
 class _Warmup(LRScheduler):
-    """Learning rates of the first epochs; from then on those of another scheduler, which starts at its beginning.
+    """Warm-up of the first epochs, then the complete schedule of another scheduler.
 
-    Its state is plain data: the successor's own state is nested under ``successor``, and the successor itself stays
-    tied to the optimiser it was built with.
+    Its state is plain data, with the successor's state under ``successor``. The successor stays tied to its optimiser.
 
     Args:
         optimizer: the optimiser to drive.
@@ -160,21 +158,21 @@ class _Warmup(LRScheduler):
         return {**super().state_dict(), "successor": self.successor.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from ``state_dict``, driving the optimiser this object was built with."""
+        """Continue from ``state_dict`` with this object's optimiser."""
         own = dict(state_dict)
         self.successor.load_state_dict(own.pop("successor"))
         super().load_state_dict(own)
 
 
 class _ConstantWarmup(_Warmup):
-    """Every warm-up epoch runs at ``cons_lr``."""
+    """All warm-up epochs have the learning rate ``cons_lr``."""
 
     def warmup_lr(self, base_lr: float) -> float:
         return self.cons_lr
 
 
 class _LinearWarmup(_Warmup):
-    """Epoch 0 runs at ``min_lr``, warm-up epoch e at ``e / warmup_epoch`` of the full rate."""
+    """Epoch 0 has the learning rate ``min_lr``, warm-up epoch e has ``e / warmup_epoch`` of the full rate."""
 
     def warmup_lr(self, base_lr: float) -> float:
         return self.min_lr if self.last_epoch == 0 else base_lr * self.last_epoch / self.warmup_epoch

@@ -7,7 +7,7 @@ OPTIM = {
     "LR": 0.0003,
     "WEIGHT_DECAY": 0.0005,
     "MOMENTUM": 0.9,
-    "SGD_DAMPNING": 0,  # spelled as everywhere in this field
+    "SGD_DAMPNING": 0,  # upstream's spelling
     "SGD_NESTEROV": False,
     "RMSPROP_ALPHA": 0.99,
     "ADAM_BETA1": 0.9,

@@ -1,10 +1,10 @@
-"""Checkpoints in the output folder of a run: their names, and the choice among them. Needs no torch.
+"""Names and choice of checkpoints in the output folder of a run. Needs no torch.
 
 The names are upstream's::
 
     <output_dir>/<registered name>/model.pth.tar-<epoch>    epoch: number of finished epochs
                                    model-best.pth.tar       the best on validation
-                                   checkpoint               one line: the file saved last
+                                   checkpoint               one line: the name of the last saved file
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _EPOCH_FILE = re.compile(r"model\.pth\.tar-(\d+)")
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file, what is wrong with it, and the remedy."""
+    """A checkpoint that cannot be used; the message names the file, the fault and the remedy."""
 
 
 class MissingCheckpointError(CheckpointError, FileNotFoundError):
@@ -29,7 +29,7 @@ class MissingCheckpointError(CheckpointError, FileNotFoundError):
 
 
 def epoch_file(epoch: int) -> str:
-    """Base name of the checkpoint written after ``epoch`` (1-based) epochs."""
+    """File name of the checkpoint after ``epoch`` (1-based) epochs."""
     return f"model.pth.tar-{epoch}"
 
 
@@ -41,27 +41,27 @@ def saved_epochs(folder: str | os.PathLike[str]) -> list[int]:
 
 
 def has_checkpoints(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds checkpoints itself."""
+    """Whether a folder directly holds checkpoints."""
     return bool(saved_epochs(folder)) or os.path.isfile(os.path.join(folder, BEST_FILE))
 
 
 def checkpoint_folders(run: str | os.PathLike[str]) -> list[Path]:
-    """The folders of checkpoints, one a model, in the output folder of a run, sorted."""
+    """The folders of checkpoints, one per model, in the output folder of a run, sorted."""
     return [entry for entry in sorted(Path(run).glob("*")) if has_checkpoints(entry)]
 
 
 def newest_epoch(folders: Iterable[str | os.PathLike[str]]) -> int | None:
-    """The newest epoch that all ``folders`` have a checkpoint of; ``None`` where there is none."""
+    """The newest epoch with a checkpoint in all ``folders``; ``None`` if there is none."""
     found = [set(saved_epochs(folder)) for folder in folders]
     return max(set.intersection(*found), default=None) if found else None
 
 
 def find_checkpoint(folder: str | os.PathLike[str], epoch: int | None = None) -> Path:
-    """The checkpoint to use of one model's folder.
+    """The checkpoint to use in one model's folder.
 
     Args:
-        folder: holds the checkpoints themselves.
-        epoch: 1-based; ``None`` takes the best on validation where there is one, else the newest epoch.
+        folder: directly holds the checkpoints.
+        epoch: 1-based; ``None``: the best on validation if there is one, else the newest epoch.
 
     Raises:
         MissingCheckpointError: there is no such file.

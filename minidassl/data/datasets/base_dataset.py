@@ -1,8 +1,8 @@
-"""What a dataset is to the rest of the code: three or four lists of :class:`Datum` and the class names.
+"""The interface of datasets: three lists of :class:`Datum` and the class names.
 
-Differences from upstream: a :class:`Datum` does not look whether its file exists (upstream stats every image at every
-start and fails without a message); a missing image is reported with its path when it is read. There are neither
-unlabelled images nor domains to choose from, and there is no downloader.
+Differences from upstream: a :class:`Datum` does not check its file (upstream stats every image at every start and
+fails without a message); a missing image is reported with its path when it is read. There are no unlabelled images, no
+choice of domains, and no downloader.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from operator import attrgetter
 class Datum:
     """One labelled image on disk.
 
-    The attributes are stored under a leading underscore, as in upstream, because few-shot caches that upstream
-    pickled carry those names.
+    The attributes are stored with a leading underscore, as in upstream, because upstream's pickled few-shot caches
+    have those names.
 
     Args:
         impath: path of the image file; not checked here.
@@ -42,7 +42,7 @@ class Datum:
         return f"Datum({self.impath!r}, label={self.label}, domain={self.domain}, classname={self.classname!r})"
 
 
-# CoOp's data sets pickle few-shot subsets into the data folder, where upstream must be able to read them too.
+# CoOp's data sets pickle few-shot subsets into the data folder, and upstream must be able to read them.
 Datum.__module__ = "dassl.data.datasets.base_dataset"
 
 
@@ -50,14 +50,14 @@ class DatasetBase:
     """Base class of all datasets.
 
     A subclass takes ``cfg`` and ends its constructor with ``super().__init__(train_x=..., val=..., test=...)``.
-    Subclasses usually shadow ``dataset_dir`` with an instance attribute that holds the absolute path.
+    Subclasses usually override ``dataset_dir`` by an instance attribute with the absolute path.
 
     Attributes:
-        train_x: labelled training images; class names and their number are read from these alone.
+        train_x: labelled training images; class names and their number come from these alone.
         val: validation images, if any.
         test: test images.
         classnames: by ascending label, gaps closed.
-        num_classes: largest label plus one, which exceeds the number of names where there are gaps.
+        num_classes: largest label plus one; with gaps, more than the number of names.
 
     Raises:
         ValueError: ``train_x`` is empty, or one label carries two class names.
@@ -84,17 +84,17 @@ class DatasetBase:
     ) -> list[Datum] | list[list[Datum]] | tuple[list[Datum], ...]:
         """Sample ``num_shots`` images of every class from each list.
 
-        Draws from Python's global generator, classes in order of first appearance and one draw per class, which is
-        what makes few-shot subsets equal to those of published runs.
+        Draws from Python's global generator, classes in order of first appearance and one draw per class, so that
+        few-shot subsets equal those of published runs.
 
         Args:
             data_sources: one or more lists.
-            num_shots: images per class; below 1 the input comes back unchanged.
-            repeat: fill classes that are too small by drawing with replacement. Otherwise they are taken whole, which
-                draws nothing.
+            num_shots: images per class; below 1 the input is returned unchanged.
+            repeat: fill classes that are too small by drawing with replacement. Otherwise they are taken whole, and
+                draw nothing.
 
         Returns:
-            One list if there is one source, else a list of lists (the tuple of sources where nothing is sampled).
+            One list if there is one source, else a list of lists (without sampling, the tuple of sources).
         """
         if num_shots < 1:
             return data_sources[0] if len(data_sources) == 1 else data_sources
