@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class TableDataset(DatasetBase):
-    """The data set of one row: splits, then shots, then classes, as CoOp does it."""
+    """The data set of one row: splits, then shots, then classes, in CoOp's order."""
 
     row: Row
 
@@ -40,7 +40,7 @@ class TableDataset(DatasetBase):
         self.test_only = self.row.test_only
         splits, source = list_images(self.row, folder, cfg.SEED)
         check_images(splits, source)
-        # As in CoOp, shots and classes are not chosen from sets that are there to be tested on as a whole.
+        # As in CoOp, sets for tests alone keep all images and classes.
         if not self.test_only:
             splits = select(few_shot(self.row, folder, splits, cfg.DATASET.NUM_SHOTS, cfg.SEED), cfg)
         if cfg.DATASET.get("SKIP_BROKEN", False):
@@ -50,9 +50,9 @@ class TableDataset(DatasetBase):
 
 
 def locate(row: Row, root: str) -> Path:
-    """The data set's folder; a built-in set is written if it is not there, any other must be.
+    """The data set's folder, which must exist; a missing built-in set is written.
 
-    An empty root means `data` in this repository for built-in sets, so that they work without any argument.
+    For built-in sets an empty root means `data` in this repository, so that they work without any argument.
     """
     if not root and row.write is None:
         raise InputError(
@@ -72,7 +72,7 @@ def locate(row: Row, root: str) -> Path:
 
 
 def list_images(row: Row, folder: Path, seed: int) -> tuple[Splits, str]:
-    """All images of a data set, from its split JSON or from the files it is published with, and which of the two."""
+    """All images of a data set, from its split JSON or from its published files, and the path of that source."""
     images, split_path = folder / row.images, folder / row.split_file
     if not images.is_dir():
         raise InputError(f"{row.name} needs its images in {images}, which is not there, see {GUIDE}.")
@@ -88,7 +88,7 @@ def list_images(row: Row, folder: Path, seed: int) -> tuple[Splits, str]:
     else:
         source = str(folder)
         try:
-            # Unseeded runs must agree on what is held out, so a negative seed still cuts in one fixed way.
+            # Unseeded runs must agree on the held-out images, so a negative seed cuts as seed 0 does.
             splits = check_splits(row.derive(folder, images, random.Random(max(seed, 0))), source)
         except InputError as error:
             if not row.has_split_file:
@@ -98,9 +98,9 @@ def list_images(row: Row, folder: Path, seed: int) -> tuple[Splits, str]:
 
 
 def few_shot(row: Row, folder: Path, splits: Splits, shots: int, seed: int) -> Splits:
-    """The shots of a seed: from CoOp's cache where it has left one, else drawn as CoOp draws them.
+    """The shots of a seed: from CoOp's cache if there is one, else by CoOp's draws.
 
-    The test split is never sampled, nor are validation images that are the test images, as on ImageNet.
+    The test split is never sampled, nor are validation images that are also the test images, as on ImageNet.
     """
     if shots < 1:
         return splits
@@ -121,9 +121,9 @@ def few_shot(row: Row, folder: Path, splits: Splits, shots: int, seed: int) -> S
 
 
 def select(splits: Splits, cfg: Any) -> Splits:
-    """The classes that a run asks for."""
+    """The images of the classes that the configuration selects."""
     train, val, test = splits
-    # Read with defaults, as only this project's train.py declares all three keys: CoOp's knows the first alone.
+    # Read with defaults: CoOp's train.py declares the first of these keys alone.
     subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
     if cfg.DATASET.get("USE_RATIO", False):
         print("USE RATIO TO SUBSAMPLE CLASSES!")
@@ -146,7 +146,7 @@ def _datum(item: Item, source: str) -> Datum:
 def register(rows: Iterable[Row]) -> None:
     """Register a class per row, unless its name is taken.
 
-    Inside a CoOp checkout its own classes may have registered before; they read the same files.
+    In a CoOp checkout its own classes may be registered already; they read the same files.
     """
     for row in rows:
         if row.name not in DATASET_REGISTRY.registered_names():

@@ -1,8 +1,8 @@
-"""CoOp's few-shot caches, `split_fewshot/shot_<shots>-seed_<seed>.pkl`, read without executing anything they name.
+"""Read CoOp's few-shot caches, `split_fewshot/shot_<shots>-seed_<seed>.pkl`, without executing anything from them.
 
-CoOp uses a cache wherever it finds one, so a folder that CoOp has worked in decides by it which images a seed means:
-the run that derives a split draws other shots than a later one would. This project writes none, because drawing is
-instant. Paths in a cache are absolute, often of another machine; they are found again below the data set's folder.
+CoOp uses any cache that it finds. The cache decides the images of a seed, because CoOp's run that derives a split
+draws other shots than a later one. This project writes no caches, because drawing is instant. Paths in a cache are
+absolute, often of another machine; they are looked up below the data set's folder.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from trainers.prompting.errors import InputError
 from .fewshot import Item
 from .readers import Splits
 
-# Upstream's record class, and the name that the stand-in's had in its first files.
+# Upstream's record class, and the stand-in's in older files.
 DATUM = (("dassl.data.datasets.base_dataset", "Datum"), ("minidassl.data.datasets.base_dataset", "Datum"))
 FIELDS = ("_impath", "_label", "_classname")
 
 
 class _Record:
-    """What the cache's record class becomes: attributes without behaviour."""
+    """Replaces the cache's record class: attributes without behaviour."""
 
 
 class _RecordUnpickler(pickle.Unpickler):
-    """Resolves the name of the record class and no other."""
+    """Resolves the name of the record class alone."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in DATUM:
@@ -38,8 +38,8 @@ def read_cache(path: Path, images: Path, splits: Splits) -> dict[str, list[Item]
     """The cached images of "train" and, except for ImageNet, "val", as items of `splits`, in cached order.
 
     Raises:
-        InputError: the file is damaged, names other classes than the record's, or holds images that are not in the
-            split with that label and name.
+        InputError: the file is damaged, names another class than the record class, or holds images that the split does
+            not have with that label and name.
     """
     remedy = "delete it, and the shots are drawn anew"
     try:
@@ -70,10 +70,10 @@ def read_cache(path: Path, images: Path, splits: Splits) -> dict[str, list[Item]
 
 
 def _below(path: str, images: Path) -> str:
-    """A path relative to the folder of the images, wherever that folder lay when the path was written."""
+    """A path relative to the folder of the images, also if that folder has moved since the path was written."""
     path, here = path.replace("\\", "/"), images.as_posix()
     if path.startswith(here + "/"):
         return path[len(here) + 1 :]
-    # The data set's folder and that of its images keep their names; "." has only the former.
+    # The folders of the data set and of its images keep their names; for "." they are the same.
     marker = f"/{images.parent.name}/{images.name}/"
     return path.rpartition(marker)[2] if marker in path else path.rpartition(f"/{images.name}/")[2]

@@ -3,9 +3,9 @@
     python scripts/check_data.py --root $DATA                       # all of CoOp's fifteen
     python scripts/check_data.py EuroSAT OxfordPets --root $DATA --deep
 
-Splits are read as a training run reads them, and every listed image is looked for; --deep also decodes each. Sizes
-are compared with the published ones: a difference is remarked, since a subset can be meant. The exit status is 0 only
-if all data sets that were asked for are usable.
+The check reads splits like a training run, and looks for every listed image; --deep also decodes each. A difference
+from the published sizes is a remark, since a subset may be intended. The exit status is 0 only if all data sets are
+usable.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .table import ROWS, Row
 
 
 def examine(row: Row, root: str, deep: bool, workers: int) -> tuple[Sequence[object], list[str], list[str]]:
-    """The numbers of classes and of images, the faults that make a data set unusable, and remarks that do not."""
+    """Numbers of classes and images, the faults that make a data set unusable, and further remarks."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             splits, source = list_images(row, locate(row, root), seed=1)

@@ -1,9 +1,9 @@
-"""Which images and classes a run sees: k shots per class, and halves of the classes. Pure functions, no files.
+"""Few-shot subsets, and halves of the classes: pure functions, no files.
 
-A few-shot subset is a function of (split, seed, shots) alone. CoOp caches it in pickles inside the data folder; here
-it is sampled anew every time, which is instant, needs no writable folder and cannot go stale. The draws are those of
+A few-shot subset is a function of split, seed and number of shots. CoOp caches it in pickles in the data folder; this
+project samples it each time, which is instant, needs no writable folder and cannot go stale. The draws are those of
 CoOp and Dassl: a private `random.Random(seed)` reproduces the stream of the seeded global generator, so a split JSON
-gives the same images, in the same order, as the first run of CoOp on it.
+gives the same images, in the same order, as CoOp's first run on it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Item(NamedTuple):
 
 
 def generator(seed: int) -> random.Random:
-    """The stream that Dassl's `set_random_seed(seed)` starts; a negative seed means unseeded, as it does there."""
+    """The random stream of Dassl's `set_random_seed(seed)`; a negative seed means unseeded, as in Dassl."""
     return random.Random(seed) if seed >= 0 else random.Random()
 
 
@@ -43,8 +43,8 @@ def by_label(items: Iterable[Item]) -> dict[int, list[Item]]:
 def sample_fewshot(items: list[Item], shots: int, rng: random.Random) -> list[Item]:
     """`shots` items of every class, or all items when `shots` < 1.
 
-    Classes come in order of first appearance, a class's items in the order drawn. A class that has fewer is kept
-    whole, in its own order, and draws nothing from `rng`.
+    Classes come in order of first appearance, a class's items in the order drawn. A smaller class is kept whole, in
+    its own order, and draws nothing from `rng`.
     """
     if shots < 1:
         return items
@@ -72,12 +72,12 @@ def subsample_classes(lists: Iterable[list[Item]], subset: str) -> tuple[list[It
 def subsample_classes_ratio(
     lists: Iterable[list[Item]], subset: str, ratio: int, rng: random.Random
 ) -> tuple[list[Item], ...]:
-    """Open-world mixture: as `subsample_classes`, but "new" holds `ratio` percent base classes.
+    """Open-world mixture: `subsample_classes`, but "new" holds `ratio` percent base classes.
 
-    The mixture has as many classes as "base", as far as there are enough new ones: 100 gives base classes only, 0 new
-    classes only. Base classes are drawn before new ones and labels are numbered in the order drawn.
-    Source: BMIP's `subsample_classes_ratio`, except that `rng` is the caller's. There it goes on from wherever the
-    few-shot draws left the global generator, so the classes depend on whether a cache file existed.
+    The mixture has as many classes as "base", if there are enough new ones: 100 gives base classes only, 0 new classes
+    only. Base classes are drawn before new ones, and labels are numbered in the order drawn.
+    Source: BMIP's `subsample_classes_ratio`, except for `rng`. The authors' code continues the global generator after
+    the few-shot draws, so its classes depend on the existence of a cache file.
     """
     lists = tuple(lists)
     if not 0 <= ratio <= 100:

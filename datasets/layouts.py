@@ -1,9 +1,8 @@
-"""Splits from the files that data sets are published with, for those that have no split JSON, or none of them at hand.
+"""Splits from the published files of data sets, for use without a split JSON.
 
-Each function takes the data set's folder, the folder of its images, and a generator, and gives the lists that CoOp
-derives, in CoOp's order, with class names as CoOp writes them. Two differences, as in `readers.py`: files of a folder
-are sorted, and the generator is the split's own. A line that cannot be read is an error that names file and line;
-blank lines do not count.
+Each function takes the data set's folder, the folder of its images, and a generator, and returns the lists that CoOp
+derives, in CoOp's order, with CoOp's class names. Two differences, as in `readers.py`: files of a folder are sorted,
+and the split has its own generator. An unreadable line is an error that names file and line; blank lines do not count.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from .fewshot import Item, by_label
 from .readers import GUIDE, SPLITS, Splits, cut_classes, read_class_folders, some, visible
 
 VAL_SHARE = 0.2
-# What lies beside the class folders of ImageNet's variants.
+# Other entries beside the class folders of ImageNet's variants.
 NO_CLASS = ("README.txt",)
 
 
@@ -31,7 +30,7 @@ def class_folders(ignored: Sequence[str] = (), renames: Mapping[str, str] | None
 
 
 def oxford_pets(folder: Path, images: Path, rng: random.Random) -> Splits:
-    """`annotations/{trainval,test}.txt`: "<image> <class 1-37> <species> <breed>"; images are named after classes."""
+    """`annotations/{trainval,test}.txt`: "<image> <class 1-37> <species> <breed>"; image names give class names."""
 
     def item(line: str) -> Item:
         image, label, _, _ = line.split(" ")
@@ -46,7 +45,7 @@ def oxford_pets(folder: Path, images: Path, rng: random.Random) -> Splits:
 
 
 def stanford_cars(folder: Path, images: Path, rng: random.Random) -> Splits:
-    """`devkit/cars_train_annos.mat`, `cars_test_annos_withlabels.mat`, `devkit/cars_meta.mat`; years go first."""
+    """`devkit/{cars_train_annos,cars_meta}.mat`, `cars_test_annos_withlabels.mat`; class names begin with the year."""
     names = [str(name[0]) for name in _mat(folder / "devkit" / "cars_meta.mat", "class_names")]
 
     def items(part: str, path: Path) -> list[Item]:
@@ -135,8 +134,8 @@ def ucf101(folder: Path, images: Path, rng: random.Random) -> Splits:
 def imagenet(folder: Path, images: Path, rng: random.Random) -> Splits:
     """`classnames.txt` and `images/{train,val}/<wnid>/*`; the validation images serve for validation and test.
 
-    CoOp numbers the folders of train and val separately, so a folder missing in one of them shifts all labels after
-    it against the other; here it is an error.
+    CoOp numbers the folders of train and val separately, so a folder that is missing in one of them shifts all later
+    labels against the other; here it is an error.
     """
     names = _wnid_names(folder)
     train, val = (_folder_items(images / part, names) for part in ("train", "val"))
@@ -157,21 +156,21 @@ def imagenet(folder: Path, images: Path, rng: random.Random) -> Splits:
 
 
 def imagenet_v2(folder: Path, images: Path, rng: random.Random) -> Splits:
-    """`<images>/<number>/*`, the number counting the lines of `classnames.txt` from 0; test images only."""
+    """`<images>/<number>/*`, with the number of the line of `classnames.txt`, from 0; test images only."""
     names = list(_wnid_names(folder).values())
     numbered = {str(label): name for label, name in enumerate(names)}
     return _test_only(_folder_items(images, numbered, list(numbered)))
 
 
 def imagenet_variant(folder: Path, images: Path, rng: random.Random) -> Splits:
-    """`<images>/<wnid>/*` and `classnames.txt` with the names of these classes and of others; test images only."""
+    """`<images>/<wnid>/*`, and `classnames.txt` with the names of these and further classes; test images only."""
     return _test_only(_folder_items(images, _wnid_names(folder)))
 
 
 def image_folder(folder: Path, images: Path, rng: random.Random) -> Splits:
     """Any pictures: one folder per class, named after it, cut 50/20/30, or such folders below train, val and test.
 
-    Of val and test one is enough, and then serves for both, as on ImageNet.
+    One of val and test is enough, and serves for both, as on ImageNet.
     """
     parts = [part for part in SPLITS if (folder / part).is_dir()]
     if "train" not in parts:
@@ -192,7 +191,7 @@ def image_folder(folder: Path, images: Path, rng: random.Random) -> Splits:
 
 
 def _test_only(items: list[Item]) -> Splits:
-    """Dassl takes the class names from the training list, so that it is the test list, as in CoOp."""
+    """Splits of test images alone; as in CoOp they are the training list, too, where Dassl reads the class names."""
     return Splits(items, [], items)
 
 
@@ -222,7 +221,7 @@ def _class_entries(images: Path) -> list[str]:
 
 
 def _folder_items(images: Path, names: Mapping[str, str], entries: Sequence[str] | None = None) -> list[Item]:
-    """All images of class folders, labelled in the order of `entries`, by default that of their names."""
+    """All images of class folders, labelled in the order of `entries`, by default the sorted folders."""
     items = []
     for label, entry in enumerate(_class_entries(images) if entries is None else entries):
         if not (images / entry).is_dir():
@@ -260,7 +259,7 @@ def _text(path: Path) -> str:
 
 
 def _items(path: Path, parse: Callable[[str], Any], expected: str) -> list[Any]:
-    """Every line parsed; an InputError where there is none, or where `parse` raises a ValueError or a KeyError."""
+    """All lines, parsed; an InputError without any, or if `parse` raises a ValueError or a KeyError."""
     items = []
     for number, line in enumerate(map(str.strip, _text(path).splitlines()), start=1):
         if not line:
@@ -280,7 +279,7 @@ def _mat(path: Path, field: str) -> Any:
     """The only row of an array in a MATLAB file."""
     if not path.is_file():
         raise InputError(f"The file {path} is not there; download it and put it there, see {GUIDE}.")
-    # Imported here: no other data set needs it.
+    # Imported here because few data sets need it.
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 

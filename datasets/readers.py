@@ -1,9 +1,9 @@
-"""From files to splits: CoOp's split JSON, or class folders cut into 50/20/30. Every check comes before training.
+"""Read splits: CoOp's split JSON, or class folders cut into 50/20/30. All checks come before training.
 
 Differences from CoOp: nothing is written (CoOp saves a derived split, and creates empty folders below a wrong root);
-files of a class are sorted, so a derived split does not depend on the file system; a derived split has a generator of
-its own, so the shots drawn later are those that a JSON with the same content gives. What CoOp reports as an empty
-AssertionError, KeyError or JSONDecodeError names the file and the remedy here.
+files of a class are sorted, so a derived split does not depend on the file system; a derived split has its own
+generator, so later shots equal those of a JSON with the same content. Errors name the file and the remedy, where CoOp
+raises an empty AssertionError, KeyError or JSONDecodeError.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def read_class_folders(
 ) -> Splits:
     """Cut every class folder of `image_dir` into 50% train, 20% val and 30% test.
 
-    Labels follow the sorted folder names, before `renames` turns a folder name into a class name. Hidden entries and
-    `ignored` folders do not count, nor do stray files beside the class folders.
+    Labels follow the sorted folder names; `renames` maps folder names to class names. Hidden entries, `ignored`
+    folders and stray files beside the class folders do not count.
     """
     print("Splitting into 50% train, 20% val, and 30% test")
     folders = [name for name in visible(image_dir) if name not in ignored and (image_dir / name).is_dir()]
@@ -91,7 +91,7 @@ def read_class_folders(
 
 
 def cut_classes(classes: Mapping[object, list[Item]], rng: random.Random) -> Splits:
-    """Shuffle each class and cut it at 50% and 70%; Python's `round`, half to even, decides the counts."""
+    """Shuffle each class and cut it at 50% and 70%; Python's `round`, half to even, gives the counts."""
     splits = Splits([], [], [])
     for name, items in classes.items():
         rng.shuffle(items)
@@ -117,7 +117,7 @@ def visible(folder: Path) -> list[str]:
 
 
 def check_splits(splits: Splits, source: str) -> Splits:
-    """Labels run from 0 without gaps, and one label has one name in all three splits."""
+    """Check that labels run from 0 without gaps, and that a label has the same name in all splits."""
     names: dict[int, str] = {}
     for item in splits.train:
         names.setdefault(item.label, item.name)
@@ -139,7 +139,7 @@ def check_splits(splits: Splits, source: str) -> Splits:
 
 
 def check_images(splits: Splits, source: str) -> None:
-    """Look for a sample of the images, evenly spread: all of them would cost a disk access each."""
+    """Look for an evenly spread sample of the images, since each check costs a disk access."""
     for split, items in zip(SPLITS, splits):
         for item in items[:: max(1, len(items) // SAMPLED_PER_SPLIT)]:
             if not Path(item.path).is_file():
@@ -147,7 +147,7 @@ def check_images(splits: Splits, source: str) -> None:
 
 
 def broken_images(paths: Sequence[str], description: str, workers: int | None = None) -> dict[str, str]:
-    """Decode images, several at once; gives those that cannot be, with the reason."""
+    """Decode images in parallel; returns the broken ones, with the reason."""
 
     def reason(path: str) -> str | None:
         try:
@@ -161,10 +161,10 @@ def broken_images(paths: Sequence[str], description: str, workers: int | None = 
 
 
 def without_broken(splits: Splits, source: str) -> Splits:
-    """The images that can be decoded; what is left out is counted and named.
+    """The images that can be decoded; prints the number and names of the others.
 
     Raises:
-        InputError: a class of the training images has none left.
+        InputError: a class has no training image left.
     """
     paths = list(dict.fromkeys(item.path for items in splits for item in items))
     broken = broken_images(paths, "decoding images")

@@ -1,7 +1,7 @@
-"""One row per data set: what it is called, where it lies, and where its splits come from.
+"""One row per data set: its name, its folder, and the source of its splits.
 
-Folders, file names and class-name renames are CoOp's. A new data set is a new row here and a file
-`configs/datasets/<name>.yaml`; one that needs another reader brings a function beside those of `readers.py`.
+Folders, file names and class-name renames are CoOp's. A new data set is a row here and a file
+`configs/datasets/<name>.yaml`; a new layout is a function of `layouts.py`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ class Row:
     folder: str
     images: str = "images"  # folder of the images below `folder`; "." when it is `folder` itself
     derive: Callable[[Path, Path, random.Random], Splits] | None = None  # reads the splits without a split JSON
-    has_split_file: bool = True  # CoOp publishes a split JSON, which counts where it is there
-    test_only: bool = False  # all images are test images; Dassl takes class names from them as from training images
+    has_split_file: bool = True  # CoOp publishes a split JSON, which is used if it exists
+    test_only: bool = False  # all images are test images, and the training list, where Dassl reads class names
     val_is_test: bool = False
-    write: Callable[[Path, str], None] | None = None  # a built-in set: fills its folder, split file included
-    # Classes, and images of train, val and test, by the CoOp paper and the data sets' own pages. The sets that have
-    # them are those of the field's tables.
+    write: Callable[[Path, str], None] | None = None  # a built-in set: fills its folder, including the split file
+    # Classes, and images of train, val and test, by the CoOp paper and the data sets' own pages; given for the sets of
+    # the field's tables.
     published: tuple[int, int, int, int] | None = None
-    domain_of: str = ""  # the data set whose models are tested here for domain generalization
+    domain_of: str = ""  # data set of the models that domain generalization tests here
 
     @property
     def split_file(self) -> str:

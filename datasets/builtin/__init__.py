@@ -1,1 +1,1 @@
-"""Data sets that this project writes itself, as ordinary image files with a split JSON in CoOp's layout."""
+"""Built-in data sets, written as ordinary image files with a split JSON in CoOp's layout."""

@@ -18,12 +18,12 @@ from .files import save_image, save_split
 from .glyphs import DIGITS
 
 SPLIT_SEED = 1
-LEVELS = 16  # grey values of the original run from 0 to 16
+LEVELS = 16  # largest grey value of the original
 
 
 def write(folder: Path, split_file: str) -> None:
     """Write `images/<class>/NNNN.png`, numbered by position in scikit-learn's order, and the 50/20/30 split."""
-    # Imported here: only the first use of this data set needs scikit-learn.
+    # Imported here because only the first use of this data set needs scikit-learn.
     from sklearn.datasets import load_digits
 
     source = load_digits()

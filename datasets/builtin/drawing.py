@@ -1,12 +1,11 @@
-"""Drawing glyphs of the DejaVu fonts in named styles: numpy and Pillow only, no torch.
+"""Draw glyphs of the DejaVu fonts in named styles; needs no torch.
 
-Two users share this code: the drawn data sets (`symbols.py`) and the pre-training of the tiny CLIP
-(`scripts/tools/pretrain_tiny_clip.py`). A picture is a pure function of (character, style, random generator), and all
-randomness comes from the generator handed in, a `numpy.random.RandomState`: its stream is frozen by numpy, while
-`default_rng` may change between numpy versions.
+The drawn data sets (`symbols.py`) and the pre-training of the tiny CLIP (`scripts/tools/pretrain_tiny_clip.py`) share
+this code. A picture is a pure function of character, style and random generator, a `numpy.random.RandomState`: numpy
+guarantees its stream, while that of `default_rng` may change between versions.
 
-A style is one row of `STYLES`. Its order of work: glyph mask, stroke, affine and elastic warp, blur, low resolution,
-colours and noise.
+A style is an entry of `STYLES`. The steps: glyph mask, stroke, affine and elastic warp, blur, low resolution, colours
+and noise.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ ALL_FONTS = (
 )
 
 CANVAS = 64  # side of the working mask; twice the picture's side, so that the last step always averages
-MARGIN = 4  # of the working mask, all around: room for strokes that are made thicker or hollow
+MARGIN = 4  # of the working mask, on all sides: room for thicker or hollow strokes
 PICTURE = 32  # side of a finished picture: the tiny CLIP's input resolution
 GRID = 4  # the warp moves the corners of GRID x GRID cells
 _STEPS = [CANVAS * i // GRID for i in range(GRID + 1)]
@@ -44,7 +43,7 @@ CELLS = [(x, y, x + CANVAS // GRID, y + CANVAS // GRID) for y in _STEPS[:-1] for
 
 @dataclass(frozen=True)
 class Style:
-    """How a glyph becomes a picture. Pairs are ranges of a uniform draw; `*_odds` are probabilities.
+    """Parameters of drawing. Pairs are ranges of a uniform draw; `*_odds` are probabilities.
 
     Lengths are fractions of the picture's side, angles are degrees, grey levels run from 0 to 1.
     """
@@ -61,7 +60,7 @@ class Style:
     hollow_odds: float = 0.0  # only the outline remains
     blur: tuple[float, float] = (0.0, 0.0)  # Gaussian radius
     low_res_odds: float = 0.0  # shrunk and enlarged again
-    low_res: tuple[int, int] = (8, 24)  # side it is shrunk to
+    low_res: tuple[int, int] = (8, 24)  # side after shrinking
     colour_odds: float = 0.0  # coloured rather than grey
     inverse_odds: float = 0.0  # light on dark rather than dark on light
     contrast: tuple[float, float] = (0.9, 1.0)  # grey distance of ink and paper
@@ -95,10 +94,10 @@ class Style:
             @ np.diag([height * squeeze, height])
         )
         centre = CANVAS * (0.5 + rng.uniform(-self.shift, self.shift, 2))
-        ink = (CANVAS - 2 * MARGIN) / CANVAS  # what a glyph fills of its mask
+        ink = (CANVAS - 2 * MARGIN) / CANVAS  # a glyph's share of its mask's side
         source = ink * (NODES - centre) @ np.linalg.inv(forward).T + CANVAS / 2
         source += rng.standard_normal(source.shape) * (self.elastic * CANVAS)
-        # Pillow wants each cell's source corners from the top left, anticlockwise.
+        # Pillow takes each cell's source corners from the top left, anticlockwise.
         corners = np.stack([source[:-1, :-1], source[1:, :-1], source[1:, 1:], source[:-1, 1:]], axis=2)
         mesh = list(zip(CELLS, corners.reshape(len(CELLS), 8).tolist()))
         return mask.transform(mask.size, Image.Transform.MESH, mesh, Image.Resampling.BILINEAR)
@@ -148,7 +147,7 @@ def _pick(options: tuple, rng: np.random.RandomState):
 
 
 def _font_file(font: str) -> str:
-    # Imported here: only drawing needs matplotlib, and only for the fonts that it ships.
+    # Imported here because only drawing needs matplotlib, for its fonts.
     import matplotlib
 
     return os.path.join(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
@@ -163,7 +162,7 @@ def _characters_of(font: str) -> frozenset[int]:
 
 @cache
 def fonts_with(char: str, fonts: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of `fonts` that have a glyph for `char`; none is an error, as the font's empty box would be drawn."""
+    """Those of `fonts` with a glyph for `char`; a ValueError without any, since fonts would draw an empty box."""
     found = tuple(font for font in fonts if ord(char) in _characters_of(font))
     if not found:
         raise ValueError(f"no font of {', '.join(fonts)} has a glyph for {char!r} (U+{ord(char):04X})")
@@ -187,7 +186,7 @@ def glyph_mask(char: str, font: str) -> Image.Image:
 
 
 STYLES = {
-    # What the tiny CLIP is pre-trained on. Low resolutions go down to 8, the side of scikit-learn's digits.
+    # Pre-training of the tiny CLIP. Low resolutions go down to 8, the side of scikit-learn's digits.
     "pretraining": Style(
         fonts=ALL_FONTS,
         rotation=(-12, 12),
@@ -206,7 +205,7 @@ STYLES = {
         contrast=(0.6, 1.0),
         noise=(0.0, 0.04),
     ),
-    # The styles of the drawn data sets, each outside of what pre-training shows in another way.
+    # The drawn data sets; each style leaves the range of pre-training in another way.
     "outline": Style(
         rotation=(-12, 12),
         height=(0.75, 0.95),

@@ -1,4 +1,4 @@
-"""Writing a built-in data set to disk, whole or not at all."""
+"""Write a built-in data set to disk, whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from trainers.prompting.errors import InputError
 
 
 def write_once(folder: Path, split_file: str, write: Callable[[Path, str], None]) -> None:
-    """Let `write` fill `folder`, unless that has been done.
+    """Fill `folder` by `write`, unless it is complete.
 
-    The files go to a temporary neighbour that is renamed when it is complete. Two runs may do this at once: one of
-    them renames first, the other throws its copy away.
+    The files go to a temporary folder beside it, which is renamed at the end. Of two runs at once, one renames its
+    folder, and the other discards its copy.
     """
     if (folder / split_file).is_file():
         return

@@ -1,7 +1,7 @@
-"""Which characters the built-in sets and the tiny CLIP's pre-training draw, and what they are called.
+"""Characters and class names of the built-in sets and of the tiny CLIP's pre-training.
 
-Every table is an ordered mapping from class name to character. Names are plain English and unique over all tables,
-for a caption must say what it shows.
+Every table is an ordered mapping from class name to character. Names are plain English and unique over all tables, so
+that captions are unambiguous.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ SYMBOLS = {
     "yin yang": "☯",
 }
 
-# Drawn in pre-training only, so that neither data set is all that the tiny CLIP knows.
+# Drawn in pre-training only, so that the tiny CLIP knows more than the classes of the data sets.
 OTHERS = {
     **{f"capital letter {c.lower()}": c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"},
     **{f"small letter {c}": c for c in "abcdefghijklmnopqrstuvwxyz"},

@@ -1,7 +1,7 @@
-"""`Symbols` and its variants: the symbols of DejaVu Sans, drawn in styles that the tiny CLIP was not pre-trained on.
+"""`Symbols` and its variants: symbols of DejaVu Sans, drawn in styles that the tiny CLIP was not pre-trained on.
 
-All variants have the same classes in the same order and differ in style alone, so each can serve as a domain shift of
-another. Every picture has a seed of its own, so a variant does not depend on the others.
+All variants have the same classes in the same order and differ in style alone, so each is a domain shift of another.
+Every picture has its own seed, so a variant does not depend on the others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def write(folder: Path, split_file: str, style: str) -> None:
     save_split(splits, folder / split_file)
 
 
-# Registered name, folder, writer. A further domain shift is a style in `drawing.py` and a line here.
+# Registered name, folder, writer. A new domain shift is a style in `drawing.py` and a line here.
 VARIANTS = (
     ("Symbols", "symbols", partial(write, style="outline")),
     ("SymbolsSketch", "symbols-sketch", partial(write, style="sketch")),
