@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 REPOSITORY = Path(__file__).parents[1]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
@@ -90,6 +91,18 @@ def test_bad_input_is_refused_before_anything_starts(checkout, capsys, monkeypat
     monkeypatch.delenv("DATA", raising=False)
     assert compare.main(arguments) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def _can_use_cuda(file: str) -> None:
+    Path(file).write_text(str(not torch.cuda._is_in_bad_fork()))
+
+
+def test_the_process_of_a_run_can_use_cuda(tmp_path):
+    # PyTorch refuses CUDA in a process that was forked after it was asked for devices, be there some or not.
+    process = runner.process_context().Process(target=_can_use_cuda, args=(str(tmp_path / "answer"),))
+    process.start()
+    process.join()
+    assert (tmp_path / "answer").read_text() == "True"
 
 
 def test_means_and_spreads_are_over_seeds():
