@@ -12,13 +12,13 @@ import psutil
 import torch
 
 # What one more group costs, in tokens of the text tower that could be computed in the same time: the work that does
-# not grow with the group, which on a GPU is the launching of kernels. The numbers for CUDA are estimates.
-GROUP_COST = {"cpu": 64, "cuda": 4096}
+# not grow with the group, which on a GPU is the launching of kernels (docs/PERFORMANCE.md, "On a GPU").
+GROUP_COST = {"cpu": 64, "cuda": 16384}
 # Most tokens of a group. On a CPU larger activations come fresh from the operating system every time.
-LARGEST_GROUP = {"cpu": 2048, "cuda": 8192}
+LARGEST_GROUP = {"cpu": 2048, "cuda": 16384}
 # Automatic share of the memory for activations: this part of what is free, and no more bytes than that.
 FREE_SHARE = 0.25
-MOST_BYTES = 2 * 2**30
+MOST_BYTES = {"cpu": 2 * 2**30, "cuda": 8 * 2**30}
 # Growth of the process behind which unused memory is handed back. What is handed back is fetched again by the next
 # group, at a cost, so this is not done for each.
 SLACK = 2**30
@@ -48,7 +48,7 @@ def group_classes(lengths: Sequence[int], device: torch.device, chunk: int | Non
         device: that encodes.
         chunk: most classes in a group; None leaves it to the number of tokens.
     """
-    kind = "cpu" if device.type == "cpu" else "cuda"
+    kind = _kind(device)
     order = sorted(range(len(lengths)), key=lambda label: lengths[label])
     groups = []
     for classes in _by_length(order, lengths, GROUP_COST[kind]):
@@ -64,11 +64,15 @@ def images_together(groups: Sequence[ClassGroup], device: torch.device, chunk: i
     Args:
         chunk: most pairs of an image and a class; None leaves it to the number of tokens.
     """
-    kind = "cpu" if device.type == "cpu" else "cuda"
+    kind = _kind(device)
     pairs = max(len(group.classes) for group in groups)
     tokens = max(group.length * len(group.classes) for group in groups)
     most = LARGEST_GROUP[kind] // tokens if chunk is None else min(LARGEST_GROUP[kind] // tokens, chunk // pairs)
     return max(1, most)
+
+
+def _kind(device: torch.device) -> str:
+    return "cpu" if device.type == "cpu" else "cuda"
 
 
 def held_pieces(sizes: Sequence[int], held: int) -> int:
@@ -105,7 +109,7 @@ def _even_pieces(classes: list[int], most: int) -> list[list[int]]:
 
 def automatic_held(lengths: Sequence[int], bytes_per_token: int, device: torch.device) -> int:
     """How many of the classes with the longest sentences fit into free memory with their activations; at least 1."""
-    tokens = min(MOST_BYTES, FREE_SHARE * free_memory(device)) / bytes_per_token
+    tokens = min(MOST_BYTES[_kind(device)], FREE_SHARE * free_memory(device)) / bytes_per_token
     sums = itertools.accumulate(sorted(lengths, reverse=True))
     return max(1, sum(1 for total in sums if total <= tokens))
 
