@@ -12,16 +12,21 @@ import torch
 
 # Automatic share of the memory for activations: this part of what is free, and no more bytes than that.
 FREE_SHARE = 0.25
-MOST_BYTES = 2 * 2**30
+MOST_BYTES = {"cpu": 2 * 2**30, "cuda": 8 * 2**30}
 # Growth of the process after which unused memory is handed back. What is handed back is fetched again by the next
 # group, at a cost, so this is not done for each.
 SLACK = 2**30
 _resident = 0  # bytes of the process when memory was last handed back
 
 
+def kind_of(device: torch.device) -> str:
+    """The kind of a device in tables of constants: "cpu", or "cuda" for all others."""
+    return "cpu" if device.type == "cpu" else "cuda"
+
+
 def automatic_held(lengths: Sequence[int], bytes_per_token: int, device: torch.device) -> int:
     """How many of the classes with the longest sentences fit into free memory with their activations; at least 1."""
-    tokens = min(MOST_BYTES, FREE_SHARE * free_memory(device)) / bytes_per_token
+    tokens = min(MOST_BYTES[kind_of(device)], FREE_SHARE * free_memory(device)) / bytes_per_token
     sums = itertools.accumulate(sorted(lengths, reverse=True))
     return max(1, sum(1 for total in sums if total <= tokens))
 
