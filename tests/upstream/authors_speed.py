@@ -1,7 +1,8 @@
 """Time the authors' own BMIP code beside ours: python tests/upstream/authors_speed.py CHECKOUT FILE.
 
 FILE is the JSON of `scripts/tools/benchmark.py --device cuda --json FILE`. Every case of the released variant in fp16,
-the precision of the authors' recipe, gets a record of their code: a step of their trainer, or four batches of their test.
+the precision of the authors' recipe, gets a record of their code: a step of their trainer, or four batches of their
+test.
 """
 
 from __future__ import annotations
