@@ -26,7 +26,6 @@ from . import runs
 from .runs import Chain, Run
 
 LAST_LINES = 3
-START_METHODS = multiprocessing.get_all_start_methods()
 
 
 def is_done(run: Run, chain: Chain, data: str | None, options: Sequence[str]) -> bool:
@@ -83,7 +82,8 @@ def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
     It gets a process that has PyTorch imported already, where the system can do so: importing takes longer than many
     a run of the small CLIP.
     """
-    context = multiprocessing.get_context("forkserver" if "forkserver" in START_METHODS else "spawn")
+    known = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
     context.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tensorboard", "clip.model"])
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log.txt")
