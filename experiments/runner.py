@@ -26,7 +26,6 @@ from . import runs
 from .runs import Chain, Run
 
 LAST_LINES = 3
-START_METHODS = multiprocessing.get_all_start_methods()
 
 
 def is_done(run: Run, chain: Chain, data: str | None, options: Sequence[str]) -> bool:
@@ -82,7 +81,8 @@ def process_context() -> Any:
 
     Importing takes longer than many a run of the small CLIP.
     """
-    context = multiprocessing.get_context("forkserver" if "forkserver" in START_METHODS else "spawn")
+    known = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
     # Without clip, which asks for CUDA while it is imported: what is forked after that cannot use it.
     context.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tensorboard"])
     return context
