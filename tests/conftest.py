@@ -121,6 +121,31 @@ def run_train(tmp_path, data_root, capsys, monkeypatch):
 
 
 @pytest.fixture
+def seen(monkeypatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Images and logits of every batch that is tested."""
+    from trainers.base import PromptTrainer
+
+    batches = []
+
+    def model_inference(trainer, images):
+        batches.append((images, trainer.model(images)))
+        return batches[-1][1]
+
+    monkeypatch.setattr(PromptTrainer, "model_inference", model_inference)
+    return batches
+
+
+@pytest.fixture
+def no_data(monkeypatch) -> None:
+    """Reading a data set is an error of its own."""
+
+    def refuse(*_):
+        raise AssertionError("the data set was read")
+
+    monkeypatch.setattr("datasets.locate", refuse)
+
+
+@pytest.fixture
 def checkout(tmp_path, monkeypatch):
     """The repository by links, so that its outputs go to a folder of the test."""
     for path in Path(__file__).parents[1].iterdir():
