@@ -49,8 +49,8 @@ def row(name: str, chains: Sequence[Chain]) -> list[str]:
 def compare(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
     trainers.register_all()
-    datasets, seeds = args.datasets.split(), parse_seeds(args.seeds)
-    methods = [parse(method) for method in (args.methods.split() if args.methods else names())]
+    datasets, seeds = args.datasets, parse_seeds(args.seeds)
+    methods = [parse(method) for method in args.methods or names()]
     check_data(datasets, args.data)
     planned = [
         ((dataset, *method), chain)
@@ -78,10 +78,11 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where a run failed, 2 for wrong input, 130 when interrupted."""
     parser = make_parser(__doc__)
     add = parser.add_argument
-    add("datasets", nargs="?", default="digits symbols", help="names of files in configs/datasets (digits symbols)")
+    several, usual = dict(nargs="?", type=str.split), "digits symbols"
+    add("datasets", **several, default=usual, help=f"names of files in configs/datasets ({usual})")
     add("seeds", nargs="?", default="1 2 3")
     known = ", ".join(names())
-    add("methods", nargs="?", help=f"of {known}, with :VARIANT for a variant of a recipe; default: all")
+    add("methods", **several, help=f"of {known}, with :VARIANT for a variant of a recipe; default: all")
     add_data(parser)
     add("--shots", type=int, default=16)
     add("--jobs", type=int, help="methods at once; default: one per core with the small CLIP, else one")

@@ -73,18 +73,15 @@ def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = 
         dataset: the one that the model learns.
         variant: as `parse` gives it.
     """
-    method, known = METHODS[name], METHODS[name].recipes
     if _is_path(variant):
         return variant
-    if variant:
-        return f"{known.tiny if dataset in data.BUILTIN else known.default}_{variant}"
-    if dataset in data.BUILTIN:
-        return known.tiny
-    if family == "base2new" and dataset == "imagenet" and known.base2new_imagenet:
-        return known.base2new_imagenet
+    known, built_in = METHODS[name].recipes, dataset in data.BUILTIN
+    usual = known.tiny if built_in else known.default
+    if variant or built_in:
+        return f"{usual}_{variant}" if variant else usual
     if family == "few_shot" and known.few_shot:
         return known.few_shot(dataset, shots)
-    if family == "cross_dataset" and known.cross_dataset:
-        return known.cross_dataset
-    own = f"{known.default}_{dataset}"
-    return own if recipes.is_readable(recipes.recipe_path(method.trainer, own)) else known.default
+    imagenet = known.base2new_imagenet if dataset == "imagenet" else ""
+    special = {"base2new": imagenet, "cross_dataset": known.cross_dataset}.get(family)
+    own = f"{usual}_{dataset}"
+    return special or (own if recipes.is_readable(recipes.recipe_path(METHODS[name].trainer, own)) else usual)

@@ -98,7 +98,7 @@ def accuracy_bars(table: Table) -> Iterator[Picture]:
             errors = [(cell.spread or math.nan) if cell else math.nan for cell in cells]
             places = [place + 0.27 * (number - 1) for place in range(len(lines))]
             axes.barh(places, lengths, 0.27, xerr=errors, capsize=2, label=name, color=shade, ecolor="#D55E00")
-        axes.set_yticks(range(len(lines)), lines)
+        axes.set_yticks(range(len(lines)), [*lines])
         axes.invert_yaxis()
         axes.set(xlabel="accuracy in per cent", xlim=(0, 100))
         axes.set_title(dataset, loc="left")
@@ -123,7 +123,7 @@ def few_shot_curves(found: Collection) -> Iterator[Picture]:
             means, spreads = [cell.mean for cell in cells.values()], [cell.spread for cell in cells.values()]
             axes.errorbar(places, means, spreads, marker="o", capsize=3, label=row, **look(row))
         axes.set_xscale("log", base=2)
-        axes.set_xticks([*shots.values()], map(str, shots.values()))
+        axes.set_xticks([*shots.values()], [str(count) for count in shots.values()])
         axes.set(title=dataset, xlabel="training images per class", ylabel="accuracy in per cent")
         axes.legend()
         axes.grid(alpha=0.3)

@@ -63,8 +63,7 @@ def reproduce(args: argparse.Namespace) -> int:
     trainers.register_all()
     embedded = args.table == EMBEDDED
     tables = [*PLANS] if args.table in ("all", EMBEDDED) else [args.table]
-    chosen = ((args.datasets or "").split(), (args.methods or "").split(), parse_seeds(args.seeds or ""))
-    planned = planned_chains(tables, embedded, *chosen)
+    planned = planned_chains(tables, embedded, args.datasets, args.methods, parse_seeds(args.seeds))
     options, all_runs = import_flags(args.modules), [run for chain in planned for run in chain.runs]
     check_files(all_runs)
     if not args.dry_run:
@@ -96,10 +95,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     add = parser.add_argument
     add("table", choices=[*PLANS, "all", EMBEDDED])
-    add("--datasets", help="names of files in configs/datasets; default: those of the published table")
-    add("--methods", help=f"of {', '.join(names())}, with :VARIANT for a variant of a recipe")
+    several = dict(type=str.split, default="")
+    add("--datasets", **several, help="names of files in configs/datasets; default: those of the published table")
+    add("--methods", **several, help=f"of {', '.join(names())}, with :VARIANT for a variant of a recipe")
     five = ", ".join(name for name, plan in PLANS.items() if len(plan.seeds) == 5)
-    add("--seeds", help=f"default: 1 2 3, and five for {five}")
+    add("--seeds", default="", help=f"default: 1 2 3, and five for {five}")
     add_data(parser)
     add("--jobs", type=int, help="chains of runs at once; default: one per core with the small CLIP, else one")
     add("--dry-run", action="store_true", help="list the missing runs and their cost, run nothing")

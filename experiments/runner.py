@@ -26,7 +26,6 @@ from . import runs
 from .runs import Chain, Run
 
 LAST_LINES = 3
-START_METHODS = multiprocessing.get_all_start_methods()
 
 
 def is_done(run: Run, chain: Chain, data: str | None, options: Sequence[str]) -> bool:
@@ -77,14 +76,21 @@ def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) 
     sys.exit(train.main(list(command)))
 
 
-def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
-    """Run a command; gives its last lines if it failed, or nothing.
+def process_context() -> Any:
+    """Makes processes that have PyTorch imported already, where the system can do so.
 
-    It gets a process that has PyTorch imported already, where the system can do so: importing takes longer than many
-    a run of the small CLIP.
+    Importing takes longer than many a run of the small CLIP.
     """
-    context = multiprocessing.get_context("forkserver" if "forkserver" in START_METHODS else "spawn")
-    context.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tensorboard", "clip.model"])
+    known = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
+    # Without clip, which asks for CUDA while it is imported: what is forked after that cannot use it.
+    context.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tensorboard"])
+    return context
+
+
+def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
+    """Run a command; gives its last lines if it failed, or nothing."""
+    context = process_context()
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log.txt")
         arguments = (run.command(data, options)[2:], str(runs.ROOT), log, run.is_small)

@@ -113,7 +113,7 @@ class Record:
         if _BACKBONE in changed and len({_architecture(name) for name in changed[_BACKBONE]}) == 1:
             del changed[_BACKBONE]
         values = {key: value for key, (_, value) in changed.items()}
-        values |= (data["trained_on"] or {}).get("settings", {})
+        values |= self.learned.get("settings", {})
         return {key: value for key, value in sorted(values.items()) if not key.startswith(_PROTOCOL_KEYS)}
 
     @functools.cached_property
@@ -129,13 +129,14 @@ class Record:
         backbone = _architecture(self.data["backbone"])
         other = [] if backbone in _USUAL_BACKBONES or _BACKBONE in self.overrides else [backbone]
         learned = methods.METHODS[name].learns if name in methods.METHODS else True
-        given = GIVEN if learned and self.learned_classes is None else ""
+        given = GIVEN if learned and self.learned["classes"] is None else ""
         return ", ".join([methods.row_name(name, variant), *settings, *other]) + given
 
-    @property
+    @functools.cached_property
     def learned(self) -> dict[str, Any]:
-        """Has the data set, the shots and the seed of the training, where that is known, else those of the test."""
-        return self.data["trained_on"] or self.data
+        """Data set, classes, shots and seed of the training; those of the test, without classes, if it is unknown."""
+        own = {key: self.data[key] for key in ("dataset", "classes", "shots", "seed")}
+        return own if self.data["trained"] else self.data["trained_on"] or {**own, "classes": None}
 
     @property
     def seed(self) -> int:
@@ -153,16 +154,9 @@ class Record:
         return {**words, "shots": self.shots, "share": self.base_share}
 
     @property
-    def learned_classes(self) -> str | None:
-        """Classes that the model was trained on; None where that is not known, and for zero-shot CLIP."""
-        if self.data["trained"]:
-            return self.data["classes"]
-        return self.data["trained_on"] and self.data["trained_on"]["classes"]
-
-    @property
     def from_base(self) -> bool:
         """Whether the model learned the base classes, or nothing that is known."""
-        return self.learned_classes in ("base", None)
+        return self.learned["classes"] in ("base", None)
 
     @property
     def base_share(self) -> int | None:
@@ -268,7 +262,7 @@ def _read(path: Path, found: Collection) -> Record | None:
 def _experiment(record: Record) -> tuple:
     """Records with the same value must agree."""
     tested = tuple(record.data[key] for key in ("recipe", "dataset", "classes"))
-    learned = record.learned["dataset"], record.learned_classes, record.shots, record.seed
+    learned = tuple(record.learned[key] for key in ("dataset", "classes", "shots", "seed"))
     return record.method, *tested, record.base_share, *learned
 
 

@@ -88,7 +88,7 @@ class Outcome:
 
 @pytest.fixture
 def run_train(tmp_path, data_root, capsys, monkeypatch):
-    """Call train.py in this process on Digits with the tiny CLIP: a few images, two epochs."""
+    """Call train.py in this process on Digits with the tiny CLIP: a few images, two epochs, on the CPU."""
     import train
 
     def call(*arguments: str, trainer: str = "BMIP", folder: Path | str = tmp_path / "run", options=()) -> Outcome:
@@ -109,6 +109,7 @@ def run_train(tmp_path, data_root, capsys, monkeypatch):
                     *("OPTIM.MAX_EPOCH", "2"),
                     *("DATALOADER.TEST.BATCH_SIZE", "500"),
                     *("TRAIN.PRINT_FREQ", "1"),
+                    *("USE_CUDA", "False"),
                     *options,
                 ]
             )
@@ -117,6 +118,31 @@ def run_train(tmp_path, data_root, capsys, monkeypatch):
 
     monkeypatch.chdir(Path(__file__).parents[1])
     return call
+
+
+@pytest.fixture
+def seen(monkeypatch) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Images and logits of every batch that is tested."""
+    from trainers.base import PromptTrainer
+
+    batches = []
+
+    def model_inference(trainer, images):
+        batches.append((images, trainer.model(images)))
+        return batches[-1][1]
+
+    monkeypatch.setattr(PromptTrainer, "model_inference", model_inference)
+    return batches
+
+
+@pytest.fixture
+def no_data(monkeypatch) -> None:
+    """Reading a data set is an error of its own."""
+
+    def refuse(*_):
+        raise AssertionError("the data set was read")
+
+    monkeypatch.setattr("datasets.locate", refuse)
 
 
 @pytest.fixture

@@ -39,66 +39,60 @@ class NaiveParameters:
     vision_gate: dict[int, tuple[Tensor, Tensor]]  # scale [1, 1], bias [1]
 
 
+@dataclass(frozen=True)
+class Options:
+    """A setting of the method; texts begin with `context` if it is not empty."""
+
+    depth: int
+    length: int
+    context: str = "a photo of a"
+    variant: str = "paper"
+    aggregation: str = "bmip"
+    detach: bool = True
+    relative: bool = False
+
+    @property
+    def slots(self) -> int:
+        return self.length * (self.depth > 0) * (2 if self.aggregation == "joint" else 1)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Whole model
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def naive_logits(
-    clip_model,
-    images: Tensor,
-    classnames: list[str],
-    parameters: NaiveParameters,
-    *,
-    depth: int,
-    length: int,
-    ctx_init: str = "a photo of a",
-    variant: str = "paper",
-    aggregation: str = "bmip",
-    detach: bool = True,
-    relative: bool = False,
-) -> Tensor:
-    """Logit scale times cosine, `[images, classes]`."""
-    options = {
-        "depth": depth,
-        "length": length,
-        "ctx_init": ctx_init,
-        "variant": variant,
-        "aggregation": aggregation,
-        "detach": detach,
-        "relative": relative,
-    }
-    image_features = naive_image_features(clip_model, images, parameters, **options)
-    text_features = naive_text_features(clip_model, classnames, parameters, **options)
-    rows = []
-    for image_feature in image_features:
-        row = []
-        for text_feature in text_features:
-            norms = image_feature.square().sum().sqrt() * text_feature.square().sum().sqrt()
-            cosine = (image_feature * text_feature).sum() / norms
-            row.append(clip_model.logit_scale.exp() * cosine)
-        rows.append(torch.stack(row))
-    return torch.stack(rows)
+def naive_logits(clip_model, images: Tensor, classnames: list[str], parameters: NaiveParameters, **options) -> Tensor:
+    """Logit scale times cosine, `[images, classes]`, under the options of `Options`."""
+    return cosine_logits(clip_model, *naive_features(clip_model, images, classnames, parameters, **options))
 
 
-def naive_text_features(
-    clip_model,
-    classnames: list[str],
-    parameters: NaiveParameters,
-    *,
-    depth: int,
-    length: int,
-    ctx_init: str = "a photo of a",
-    variant: str = "paper",
-    aggregation: str = "bmip",
-    detach: bool = True,
-    relative: bool = False,
-) -> Tensor:
-    """Un-normalised text features, `[classes, embed]`."""
-    _check(clip_model, depth, variant, aggregation)
-    slots = _number_of_slots(depth, length, aggregation)
+def naive_features(clip_model, images: Tensor, classnames: list[str], parameters: NaiveParameters, **options):
+    """Un-normalised features of images `[images][embed]` and of classes `[classes][embed]`."""
+    chosen = Options(**options)
+    _check(clip_model, chosen)
+    return (
+        _image_features(clip_model, images, parameters, chosen),
+        _text_features(clip_model, classnames, parameters, chosen),
+    )
+
+
+def cosine_logits(clip_model, images: list[Tensor], classes: list) -> Tensor:
+    """Logit scale times cosine; `classes` are `[classes][embed]`, or `[images][classes][embed]`."""
+    rows = classes if isinstance(classes[0], list) else [classes] * len(images)
+    scale = clip_model.logit_scale.exp()
+    return torch.stack(
+        [torch.stack([scale * unit(image) @ unit(feature) for feature in row]) for image, row in zip(images, rows)]
+    )
+
+
+def unit(feature: Tensor) -> Tensor:
+    return feature / feature.square().sum().sqrt()
+
+
+def _text_features(clip_model, classnames: list[str], parameters: NaiveParameters, options: Options) -> list[Tensor]:
+    slots, variant = options.slots, options.variant
     first, last = 1, 1 + slots  # the slots are the rows first … last - 1
-    tokens = naive_tokens(classnames, slots, ctx_init)
+    tokens = naive_tokens(classnames, slots, options.context)
     blocks = clip_model.transformer.resblocks
 
     sentences = [clip_model.token_embedding.weight[ids] for ids in tokens]  # each [77, width], without positions
@@ -114,20 +108,20 @@ def naive_text_features(
 
     sequences = [sentence + clip_model.positional_embedding for sentence in sentences]  # plain CLIP, if depth is 0
     for layer, block in enumerate(blocks):
-        if _replaces("text", layer, depth, variant):
+        if _replaces("text", layer, options):
             readouts = [None for _ in sequences]
-            if _is_gated(layer, variant, aggregation):
+            if _is_gated(layer, options):
                 readouts = []
                 for c, sequence in enumerate(sequences):
                     if layer == 0:
                         sequence = embed(parameters.text_prompts[0], sentences[c])
                     attention = _attention_maps(block, sequence, visible)
                     queries = [0] if variant == "released" else list(range(last, ends[c] + 1))
-                    readouts.append(_readout(attention, queries, range(first, last), visible, detach, relative))
+                    readouts.append(_readout(attention, queries, range(first, last), visible, options))
                 if variant == "released":
                     readouts = _mean_over_samples(readouts)
             for c, readout in enumerate(readouts):
-                prompts = _prompts("text", layer, readout, parameters, variant, aggregation)
+                prompts = _prompts("text", layer, readout, parameters, options)
                 assert len(prompts) == slots
                 sequences[c] = embed(prompts, sentences[c]) if layer == 0 else put_in(prompts, sequences[c])
         sequences = [_run_block(block, sequence, visible) for sequence in sequences]
@@ -135,25 +129,11 @@ def naive_text_features(
     features = []
     for sequence, end in zip(sequences, ends):
         features.append(_layer_norm(clip_model.ln_final, sequence[end]) @ clip_model.text_projection)
-    return torch.stack(features)
+    return features
 
 
-def naive_image_features(
-    clip_model,
-    images: Tensor,
-    parameters: NaiveParameters,
-    *,
-    depth: int,
-    length: int,
-    ctx_init: str = "a photo of a",
-    variant: str = "paper",
-    aggregation: str = "bmip",
-    detach: bool = True,
-    relative: bool = False,
-) -> Tensor:
-    """Un-normalised image features, `[images, embed]`. `ctx_init` is unused: it makes the two signatures alike."""
-    _check(clip_model, depth, variant, aggregation)
-    slots = _number_of_slots(depth, length, aggregation)
+def _image_features(clip_model, images: Tensor, parameters: NaiveParameters, options: Options) -> list[Tensor]:
+    slots, variant = options.slots, options.variant
     visual = clip_model.visual
     blocks = visual.transformer.resblocks
 
@@ -172,30 +152,30 @@ def naive_image_features(
 
     sequences = [_layer_norm(visual.ln_pre, picture) for picture in pictures]  # plain CLIP, if depth is 0
     for layer, block in enumerate(blocks):
-        if _replaces("vision", layer, depth, variant):
+        if _replaces("vision", layer, options):
             readouts = [None for _ in sequences]
-            if _is_gated(layer, variant, aggregation):
+            if _is_gated(layer, options):
                 readouts = []
                 for n, sequence in enumerate(sequences):
                     if layer == 0:
                         sequence = embed(parameters.vision_prompts[0], pictures[n])
                     attention = _attention_maps(block, sequence, visible)
                     queries = list(range(first))
-                    readouts.append(_readout(attention, queries, range(first, last), visible, detach, relative))
+                    readouts.append(_readout(attention, queries, range(first, last), visible, options))
                 if variant == "released":
                     readouts = _mean_over_samples(readouts)
             for n, readout in enumerate(readouts):
-                prompts = _prompts("vision", layer, readout, parameters, variant, aggregation)
+                prompts = _prompts("vision", layer, readout, parameters, options)
                 assert len(prompts) == slots
                 sequences[n] = embed(prompts, pictures[n]) if layer == 0 else put_in(prompts, sequences[n])
         sequences = [_run_block(block, sequence, visible) for sequence in sequences]
 
-    return torch.stack([_layer_norm(visual.ln_post, sequence[0]) @ visual.proj for sequence in sequences])
+    return [_layer_norm(visual.ln_post, sequence[0]) @ visual.proj for sequence in sequences]
 
 
-def naive_tokens(classnames: list[str], length_of_slots: int, ctx_init: str) -> Tensor:
+def naive_tokens(classnames: list[str], length_of_slots: int, context: str) -> Tensor:
     """Token ids `[classes, 77]`; prompts will take the place of the `length_of_slots` tokens after SOS."""
-    opening = ctx_init if ctx_init and length_of_slots <= 4 else " ".join(["X"] * length_of_slots)
+    opening = context if context and length_of_slots <= 4 else " ".join(["X"] * length_of_slots)
     sentences = []
     for classname in classnames:
         words = [opening, classname.replace("_", " ") + "."]
@@ -208,40 +188,28 @@ def naive_tokens(classnames: list[str], length_of_slots: int, ctx_init: str) -> 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _check(clip_model, depth: int, variant: str, aggregation: str) -> None:
-    if variant not in VARIANTS:
-        raise ValueError(f"variant is {variant!r}; choose from {VARIANTS}")
-    if aggregation not in AGGREGATIONS:
-        raise ValueError(f"aggregation is {aggregation!r}; choose from {AGGREGATIONS}")
-    if variant == "released" and aggregation != "bmip":
-        raise ValueError(f"the released variant knows only the aggregation 'bmip', not {aggregation!r}")
-    layers = min(len(clip_model.transformer.resblocks), len(clip_model.visual.transformer.resblocks))
-    if not 0 <= depth <= layers:
-        raise ValueError(f"depth is {depth}, but must be between 0 and {layers}")
+def _check(clip_model, options: Options) -> None:
+    assert options.variant in VARIANTS and options.aggregation in AGGREGATIONS
+    assert options.variant == "paper" or options.aggregation == "bmip"
+    assert (
+        0 <= options.depth <= min(len(clip_model.transformer.resblocks), len(clip_model.visual.transformer.resblocks))
+    )
 
 
-def _number_of_slots(depth: int, length: int, aggregation: str) -> int:
-    if depth == 0:
-        return 0
-    return 2 * length if aggregation == "joint" else length
-
-
-def _replaces(tower: str, layer: int, depth: int, variant: str) -> bool:
+def _replaces(tower: str, layer: int, options: Options) -> bool:
     """Whether new prompts enter this layer; elsewhere the slots keep what the previous layer left in them."""
-    if variant == "released" and tower == "text" and layer > 0:
-        return layer <= depth - 2  # one layer fewer than the vision tower has
-    return layer < depth
+    if options.variant == "released" and tower == "text" and layer > 0:
+        return layer <= options.depth - 2  # one layer fewer than the vision tower has
+    return layer < options.depth
 
 
-def _is_gated(layer: int, variant: str, aggregation: str) -> bool:
-    if variant == "released" and layer == 0:
+def _is_gated(layer: int, options: Options) -> bool:
+    if options.variant == "released" and layer == 0:
         return False
-    return aggregation == "bmip"
+    return options.aggregation == "bmip"
 
 
-def _prompts(
-    tower: str, layer: int, readout: Tensor | None, parameters: NaiveParameters, variant: str, aggregation: str
-) -> Tensor:
+def _prompts(tower: str, layer: int, readout: Tensor | None, parameters: NaiveParameters, options: Options) -> Tensor:
     """P' of one image or class in one tower and layer, `[slots, width]`; `readout` is a, `[slots]`, where gated."""
 
     def own() -> Tensor:
@@ -255,7 +223,8 @@ def _prompts(
             prompts, (weight, bias) = parameters.text_prompts[layer], parameters.text_to_vision[layer]
         return torch.stack([weight @ prompt + bias for prompt in prompts])
 
-    if variant == "released" and layer == 0:
+    aggregation = options.aggregation
+    if options.variant == "released" and layer == 0:
         return own() if tower == "text" else projected()
     if aggregation == "none":
         return own()
@@ -285,23 +254,21 @@ def _prompts(
     return torch.stack(rows)
 
 
-def _readout(
-    attention: list[Tensor], queries: list[int], slots: range, visible: Tensor, detach: bool, relative: bool
-) -> Tensor:
+def _readout(attention: list[Tensor], queries: list[int], slots: range, visible: Tensor, options: Options) -> Tensor:
     """Attention that each slot receives, mean over heads and `queries`, `[slots]`; `attention` is one map per head.
 
-    `relative` counts a query's attention in units of what each key it sees would get if the query had no preference.
+    `options.relative` counts a query's attention in units of what each key it sees would get if it had no preference.
     """
     received = []
     for slot in slots:
         total = 0.0
         for head in attention:
             for query in queries:
-                unit = int(visible[query].sum()) if relative else 1
+                unit = int(visible[query].sum()) if options.relative else 1
                 total = total + unit * head[query, slot]
         received.append(total / (len(attention) * len(queries)))
     readout = torch.stack(received)
-    return readout.detach() if detach else readout
+    return readout.detach() if options.detach else readout
 
 
 def _mean_over_samples(readouts: list[Tensor]) -> list[Tensor]:

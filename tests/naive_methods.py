@@ -9,33 +9,36 @@ the layer before left in the slots. Linear layers are pairs of a weight `[out, i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import clip
 import torch
-from naive_bmip import _layer_norm, _patch_tokens, _run_block, naive_tokens
+from naive_bmip import _layer_norm, _patch_tokens, _run_block, naive_tokens, unit
 from torch import Tensor
 
 Linear = tuple[Tensor, Tensor]
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The methods: logits [images, classes]
+# The methods: raw features, before adapters and norms, of images `[images][embed]` and of classes `[classes][embed]`,
+# or `[images][classes][embed]` where the text depends on the image
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def zero_shot_logits(clip_model, images: Tensor, classnames: list[str], templates: list[str]) -> Tensor:
-    """The cosine with the average of a class's normalised sentences; with one template this is plain CLIP."""
+def zero_shot_features(clip_model, images: Tensor, classnames: list[str], templates: list[str]):
+    """The average of a class's normalised sentences; with one template this is plain CLIP."""
     classes = []
     for classname in classnames:
         features = []
         for template in templates:
             ids = _tokens(template.replace("{}", classname.replace("_", " ")))
-            features.append(_unit(text_feature(clip_model, _embedded(clip_model, ids), ids)))
+            features.append(unit(text_feature(clip_model, _embedded(clip_model, ids), ids)))
         classes.append(sum(features) / len(features))
-    return _logits(clip_model, [image_feature(clip_model, image) for image in images], classes)
+    return [image_feature(clip_model, image) for image in images], classes
 
 
-def coop_logits(
+def coop_features(
     clip_model, images: Tensor, classnames: list[str], contexts: list[Tensor], words: str = "", position: str = "end"
-) -> Tensor:
+):
     """Context words of each class, `[b, text width]`; for a generic context they are the same tensor in every class.
 
     Args:
@@ -46,23 +49,34 @@ def coop_logits(
         ids = _context_tokens(classname, len(context), words)
         sentence = _arranged(_embedded(clip_model, ids), context, _name_length(classname), position)
         classes.append(text_feature(clip_model, sentence, ids))
-    return _logits(clip_model, [image_feature(clip_model, image) for image in images], classes)
+    return [image_feature(clip_model, image) for image in images], classes
 
 
-def cocoop_logits(
-    clip_model, images: Tensor, classnames: list[str], context: Tensor, first: Linear, second: Linear, words: str = ""
-) -> Tensor:
-    """A context `[b, text width]` that a network of the normalised image feature shifts, alike in all its rows."""
-    rows = []
+def cocoop_features(
+    clip_model,
+    images: Tensor,
+    classnames: list[str],
+    context: Tensor,
+    first: Linear,
+    second: Linear,
+    words: str = "",
+    adapt: Callable[[Tensor], Tensor] = lambda feature: feature,
+):
+    """A context `[b, text width]` that a network shifts, alike in all its rows.
+
+    The network sees the image feature that is classified: adapted, and normalised.
+    """
+    features, classes = [], []
     for image in images:
         feature = image_feature(clip_model, image)
-        shift = _apply(second, _apply(first, _unit(feature)).clamp(min=0))
+        shift = _apply(second, _apply(first, unit(adapt(feature))).clamp(min=0))
         contexts = [context + shift] * len(classnames)
-        rows.append(coop_logits(clip_model, image[None], classnames, contexts, words)[0])
-    return torch.stack(rows)
+        features.append(feature)
+        classes.append(coop_features(clip_model, [], classnames, contexts, words)[1])
+    return features, classes
 
 
-def ivlp_logits(
+def ivlp_features(
     clip_model,
     images: Tensor,
     classnames: list[str],
@@ -71,7 +85,7 @@ def ivlp_logits(
     words: str = "a photo of a",
     text_heads: dict[int, tuple[Linear, Linear]] | None = None,
     vision_heads: dict[int, tuple[Linear, Linear]] | None = None,
-) -> Tensor:
+):
     """Independent prompts in both towers; no text prompts: VPT, no vision prompts: language prompting.
 
     Args:
@@ -85,22 +99,22 @@ def ivlp_logits(
         if text_prompts:
             sentence = torch.cat([sentence[:1], text_prompts[0], sentence[1 + length :]])
         classes.append(text_feature(clip_model, sentence, ids, text_prompts))
-    return _logits(clip_model, [image_feature(clip_model, image, vision_prompts) for image in images], classes)
+    return [image_feature(clip_model, image, vision_prompts) for image in images], classes
 
 
-def maple_logits(
+def maple_features(
     clip_model,
     images: Tensor,
     classnames: list[str],
     text_prompts: dict[int, Tensor],
     couplings: dict[int, Linear],
     words: str = "a photo of a",
-) -> Tensor:
+):
     """Text prompts, and vision prompts that a linear layer of their own makes out of them in every layer."""
     vision_prompts = {}
     for layer, prompts in text_prompts.items():
         vision_prompts[layer] = torch.stack([_apply(couplings[layer], prompt) for prompt in prompts])
-    return ivlp_logits(clip_model, images, classnames, text_prompts, vision_prompts, words)
+    return ivlp_features(clip_model, images, classnames, text_prompts, vision_prompts, words)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -181,15 +195,6 @@ def image_feature(clip_model, image: Tensor, prompts: dict[int, Tensor] | None =
 # ---------------------------------------------------------------------------------------------------------------------
 # Small parts
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def _logits(clip_model, image_features: list[Tensor], text_features: list[Tensor]) -> Tensor:
-    scale = clip_model.logit_scale.exp()
-    return torch.stack([torch.stack([scale * _unit(f) @ _unit(g) for g in text_features]) for f in image_features])
-
-
-def _unit(feature: Tensor) -> Tensor:
-    return feature / feature.square().sum().sqrt()
 
 
 def _apply(linear: Linear, x: Tensor) -> Tensor:

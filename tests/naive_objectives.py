@@ -2,81 +2,20 @@
 
 Nothing of the project is imported. Features of the methods come from the naive towers of `naive_methods.py` and
 `naive_bmip.py`, one image and one sentence at a time; every sum over entries, classes and images is a loop.
-
-A method is described by its raw features, before adapters and norms: `[images][embed]` and `[classes][embed]`, or
-`[images][classes][embed]` where the text depends on the image.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
-from naive_bmip import naive_tokens
-from naive_methods import _apply, _context_tokens, _embedded, _tokens, image_feature, text_feature
+from naive_bmip import unit
+from naive_methods import _embedded, _tokens, image_feature, text_feature
 from torch import Tensor
-
-Linear = tuple[Tensor, Tensor]
-Adapt = Callable[[Tensor], Tensor]
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Raw features of the methods
-# ---------------------------------------------------------------------------------------------------------------------
-
-
-def ivlp_features(clip_model, images, classnames, text_prompts, vision_prompts, words="a photo of a"):
-    """Independent prompts by layer; a tower without any is the frozen one."""
-    length = len(text_prompts[0]) if text_prompts else 0
-    classes = []
-    for ids in naive_tokens(classnames, length, words):
-        sentence = _embedded(clip_model, ids)
-        if text_prompts:
-            sentence = torch.cat([sentence[:1], text_prompts[0], sentence[1 + length :]])
-        classes.append(text_feature(clip_model, sentence, ids, text_prompts))
-    return [image_feature(clip_model, image, vision_prompts) for image in images], classes
-
-
-def maple_features(clip_model, images, classnames, text_prompts, couplings, words="a photo of a"):
-    vision_prompts = {
-        layer: torch.stack([_apply(couplings[layer], row) for row in rows]) for layer, rows in text_prompts.items()
-    }
-    return ivlp_features(clip_model, images, classnames, text_prompts, vision_prompts, words)
-
-
-def coop_features(clip_model, images, classnames, context, words=""):
-    return [image_feature(clip_model, image) for image in images], _with_context(
-        clip_model, classnames, context, words
-    )
-
-
-def cocoop_features(clip_model, images, classnames, context, first: Linear, second: Linear, adapt_image: Adapt):
-    """The network that shifts the context sees the feature that is classified: adapted, and normalised."""
-    raw = [image_feature(clip_model, image) for image in images]
-    classes = []
-    for feature in raw:
-        shift = _apply(second, _apply(first, unit(adapt_image(feature))).clamp(min=0))
-        classes.append(_with_context(clip_model, classnames, context + shift, ""))
-    return raw, classes
-
-
-def _with_context(clip_model, classnames, context, words):
-    classes = []
-    for classname in classnames:
-        ids = _context_tokens(classname, len(context), words)
-        sentence = _embedded(clip_model, ids)
-        sentence = torch.cat([sentence[:1], context, sentence[1 + len(context) :]])
-        classes.append(text_feature(clip_model, sentence, ids))
-    return classes
-
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Teachers, and what they are compared with
 # ---------------------------------------------------------------------------------------------------------------------
-
-
-def unit(feature: Tensor) -> Tensor:
-    return feature / feature.square().sum().sqrt()
 
 
 def frozen_sentence(clip_model, sentence: str) -> Tensor:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.runs import assert_refused
 
 from trainers.prompting.errors import InputError
 from trainers.prompting.objectives.objective import RunFacts
@@ -64,25 +65,6 @@ BAD_LATER = [
     (["DATALOADER.TRAIN_X.SAMPLER", "Random"], ["SAMPLER", "Random", "RandomSampler"]),
     (["DATASET.SUBSAMPLE_CLASSES", "old"], ["DATASET.SUBSAMPLE_CLASSES", "old", "base", "new", "all"]),
 ]
-
-
-@pytest.fixture
-def no_data(monkeypatch):
-    """Reading a data set is an error of its own."""
-    import datasets
-
-    def refuse(*_):
-        raise AssertionError("the data set was read")
-
-    monkeypatch.setattr(datasets, "locate", refuse)
-
-
-def assert_refused(run, words):
-    assert run.status == 2
-    assert run.errors.startswith("error: ") and "Traceback" not in run.errors
-    for word in words:
-        assert word in run.errors
-    assert not (run.folder / "result.json").exists()
 
 
 @pytest.mark.parametrize("options, words", BAD_VALUES, ids=lambda value: " ".join(value))

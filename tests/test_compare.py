@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from experiments import compare, runs
+import torch
+
+from experiments import compare, runner, runs
 from trainers.prompting.core.metrics import harmonic_mean
 from trainers.records import read_result
 
@@ -60,6 +62,18 @@ def test_a_model_that_was_trained_again_is_tested_again(checkout, data_root, cap
     trained.write_text(json.dumps({**record, "weights_hash": "another"}))
     assert run(data_root, methods="VPT") == 0
     assert tested.stat().st_mtime_ns > before
+
+
+def _can_use_cuda(file: str) -> None:
+    Path(file).write_text(str(not torch.cuda._is_in_bad_fork()))
+
+
+def test_the_process_of_a_run_can_use_cuda(tmp_path):
+    # PyTorch refuses CUDA in a process that was forked after it was asked for devices, be there some or not.
+    process = runner.process_context().Process(target=_can_use_cuda, args=(str(tmp_path / "answer"),))
+    process.start()
+    process.join()
+    assert (tmp_path / "answer").read_text() == "True"
 
 
 def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):

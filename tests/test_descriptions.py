@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from test_bad_input import assert_refused, no_data  # noqa: F401
+from helpers.runs import assert_refused
 
 from datasets.builtin.glyphs import DIGITS, SYMBOLS
 from trainers.prompting.core.class_tokens import tokenize_classes
@@ -230,7 +230,7 @@ def test_a_run_with_a_bad_file_ends_in_one_line_before_the_first_step(run_train,
 
 @pytest.mark.parametrize("flags", [[], ["--no-train"]], ids=["train", "no train"])
 @pytest.mark.parametrize("content", [None, "forest: trees"], ids=["no file", "not JSON"])
-def test_a_file_that_cannot_be_read_is_refused_before_data_is_read(run_train, no_data, tmp_path, flags, content):  # noqa: F811
+def test_a_file_that_cannot_be_read_is_refused_before_data_is_read(run_train, no_data, tmp_path, flags, content):
     path = tmp_path / "mine.json"
     if content is not None:
         path.write_text(content)

@@ -10,7 +10,8 @@ import gc
 import pytest
 import torch
 from conftest import make_clip
-from test_bmip_equals_naive import LABELS, TOLERANCE, assert_equal_to_naive, make_learner
+from helpers.learners import TOLERANCE, make_learner
+from helpers.objectives import LABELS
 from torch.nn import functional as F
 
 from trainers.prompting.core import batching, memory, tower
@@ -21,7 +22,6 @@ from trainers.prompting.core.interaction import attention_readout
 from trainers.prompting.core.learner import PromptLearner, TowerPrompts
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.tower import activation_bytes
-from trainers.prompting.learners.bmip import AGGREGATIONS
 
 VARIANTS = [dict(variant="paper"), dict(variant="released"), dict(detach=False), dict(relative=True)]
 WORDS = ["cat", "dog", "sun", "sea", "oak", "fly"] * 4
@@ -36,21 +36,6 @@ def results(clip_model, images, classnames, learner, chunk=0, precision="fp32") 
 
 
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
-@pytest.mark.parametrize("chunk", [1, 2, 7])
-def test_a_chunk_of_classes_changes_neither_logits_nor_gradients(small_clip, images, settings, chunk):
-    learner = make_learner(small_clip, depth=3, **settings)
-    whole = results(small_clip, images, MANY, learner)
-    torch.testing.assert_close(results(small_clip, images, MANY, learner, chunk), whole, **TOLERANCE)
-
-
-@pytest.mark.parametrize("aggregation", AGGREGATIONS)
-def test_chunks_are_exact_for_every_aggregation(small_clip, images, aggregation):
-    learner = make_learner(small_clip, depth=2, aggregation=aggregation)
-    whole = results(small_clip, images, MANY, learner)
-    torch.testing.assert_close(results(small_clip, images, MANY, learner, 5), whole, **TOLERANCE)
-
-
-@pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_recomputed_activations_give_the_same_bits(small_clip, images, settings, monkeypatch):
     learner = make_learner(small_clip, depth=3, **settings)
     monkeypatch.setattr(batching, "LARGEST_GROUP", {"cpu": 60})
@@ -61,15 +46,6 @@ def test_recomputed_activations_give_the_same_bits(small_clip, images, settings,
     pieces, recomputed = model._batches(1)
     assert 1 < len(pieces) == recomputed + 1
     torch.testing.assert_close(results(small_clip, images, MANY, learner), held, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("settings", VARIANTS, ids=str)
-def test_groups_by_length_equal_the_equations(small_clip, images, classnames, settings, monkeypatch):
-    # A group for every length, although that does not pay for five classes.
-    monkeypatch.setattr(batching, "GROUP_COST", {"cpu": 0})
-    model = PromptedCLIP(small_clip, make_learner(small_clip, depth=1), classnames)
-    assert len(model._batches(1)[0]) == 4
-    assert_equal_to_naive(small_clip, images, classnames, depth=3, **settings)
 
 
 def test_gates_of_classes_come_in_label_order_from_groups_too(small_clip, images):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_bmip_equals_naive import make_learner
+from helpers.learners import make_learner
 
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 

@@ -9,7 +9,7 @@ from functools import cache
 import pytest
 import torch
 from conftest import CLASSNAMES, make_clip
-from test_bmip_equals_naive import make_learner
+from helpers.learners import make_learner
 
 import trainers
 from trainers.base import TRAINER_REGISTRY, PromptTrainer

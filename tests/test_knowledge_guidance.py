@@ -1,4 +1,4 @@
-"""Knowledge guidance: terms, teacher and gradients are the equations', and KgCoOp is CoOp's prompts trained by it."""
+"""Knowledge guidance: its teacher, and KgCoOp, CoOp's prompts trained by it. Its terms: test_objectives.py."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import sys
 import naive_objectives as naive
 import pytest
 import torch
-from test_bad_input import assert_refused
-from test_released_baselines import class_tokens, coop, random, write_run
-from test_self_regulation import LABELS, PAIRS, TOLERANCE, assert_gradients, saved, units
-from test_training import assert_same_state, interrupt_in
+from helpers.learners import make
+from helpers.objectives import prepared
+from helpers.published import class_tokens, coop, random, write_run
+from helpers.runs import assert_refused, assert_same_state, saved
 from torch import Tensor
-from torch.nn import functional as F
 
 from experiments import evaluate_checkpoint
 from trainers.prompting.api.classifier import PromptClassifier
 from trainers.prompting.core.clip_weights import load_clip, text_width
-from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
 from trainers.prompting.objectives.knowledge_guidance import KnowledgeGuidance, KnowledgeGuidanceConfig
 from trainers.prompting.objectives.objective import RunFacts
@@ -34,78 +32,12 @@ SENTENCES = {
 }
 
 
-def prepared(clip_model, learner, classnames, dataset="EuroSAT", **settings) -> tuple[PromptedCLIP, KnowledgeGuidance]:
-    objective = KnowledgeGuidance(KnowledgeGuidanceConfig(**settings), RunFacts(dataset=dataset))
-    objective.extend(learner, clip_model)
-    model = PromptedCLIP(clip_model, learner, classnames).train()
-    objective.prepare(model, classnames)
-    return model, objective
-
-
-def teachers_of(clip_model, classnames, dataset="EuroSAT") -> list[Tensor]:
-    template = SENTENCES[dataset]
-    return [naive.averaged_sentences(clip_model, name, [template]) for name in classnames]
-
-
-# ------------------------------------------------------------------------------------------------ the loss
-
-
-@pytest.mark.parametrize("name", PAIRS)
-def test_every_term_and_its_gradient_are_the_equations(small_clip, images, classnames, name):
-    pair = PAIRS[name](small_clip)
-    model, objective = prepared(small_clip, pair.learner, classnames, weight=5.0)
-    images.requires_grad_(True)
-    total, logits, terms = objective.loss(model, [images], LABELS)
-
-    raw_images, raw_classes = pair.features(images, classnames, lambda feature: feature)
-    image_features, classes = units(raw_images), units(raw_classes)
-    student = naive.logits(small_clip.logit_scale.exp(), image_features, classes)
-    pairs = naive.all_pairs(classes, teachers_of(small_clip, classnames))
-    slow = {
-        "loss_ce": naive.cross_entropy(student, LABELS.tolist()),
-        "loss_text": 5.0 * naive.mean_cosine_distance(pairs),
-    }
-    assert terms.keys() == slow.keys() and min(slow.values()) > 1e-2
-    for key, value in slow.items():
-        torch.testing.assert_close(terms[key], value, **TOLERANCE, msg=lambda m, key=key: f"{key}: {m}")
-    torch.testing.assert_close(total, sum(slow.values()), **TOLERANCE)
-    torch.testing.assert_close(logits, model(images))
-    assert_gradients(total, sum(slow.values()), {**dict(pair.learner.named_parameters()), "images": images})
-
-
-def test_the_papers_squared_distance_of_unit_vectors_is_twice_the_term(small_clip, images, classnames):
-    pair = PAIRS["CoOp"](small_clip)
-    model, objective = prepared(small_clip, pair.learner, classnames, weight=1.0)
-    term = objective.loss(model, [images], LABELS).terms["loss_text"]
-    pairs = naive.all_pairs(units(pair.features(images, classnames, None)[1]), teachers_of(small_clip, classnames))
-    # naive.mean_square divides by the entries of a feature too.
-    torch.testing.assert_close(2 * term, naive.mean_square(pairs) * len(pairs[0][0]), **TOLERANCE)
-
-
 @pytest.mark.parametrize("dataset", SENTENCES)
 def test_the_teacher_reads_the_sentence_of_the_data_set(small_clip, classnames, dataset):
-    _, objective = prepared(small_clip, PAIRS["CoOp"](small_clip).learner, classnames, dataset)
-    expected = torch.stack(teachers_of(small_clip, classnames, dataset))
+    objective = KnowledgeGuidance(KnowledgeGuidanceConfig(), RunFacts(dataset=dataset))
+    prepared(small_clip, make(small_clip, "CoOp"), classnames, objective)
+    expected = torch.stack([naive.averaged_sentences(small_clip, name, [SENTENCES[dataset]]) for name in classnames])
     torch.testing.assert_close(objective.teacher_text, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_the_teacher_does_not_follow_the_prompts(small_clip, classnames):
-    pair = PAIRS["MaPLe"](small_clip)
-    _, objective = prepared(small_clip, pair.learner, classnames)
-    before = objective.teacher_text.clone()
-    with torch.no_grad():
-        for parameter in pair.learner.parameters():
-            parameter.mul_(2)
-    assert torch.equal(objective.teacher_text, before) and not objective.teacher_text.requires_grad
-
-
-@pytest.mark.parametrize("name", ["CoOp", "CoCoOp", "BMIP"])
-def test_weight_0_is_plain_cross_entropy(small_clip, images, classnames, name):
-    learner = PAIRS[name](small_clip).learner
-    model, objective = prepared(small_clip, learner, classnames, weight=0.0)
-    total, plain = objective.loss(model, [images], LABELS).total, F.cross_entropy(model(images), LABELS)
-    assert torch.equal(total, plain)
-    assert_gradients(total, plain, dict(learner.named_parameters()))
 
 
 # ------------------------------------------------------------------------------------------------ whole runs
@@ -132,42 +64,11 @@ def test_kgcoop_is_coops_prompts_by_knowledge_guidance_and_weight_0_is_coop(run_
     assert not torch.equal(states["KgCoOp"]["text_prompts.0"], states["CoOp"]["text_prompts.0"])
 
 
-def test_bmips_prompts_train_by_it(run_train, tmp_path):
-    plain = run_train(folder=tmp_path / "plain")
-    guided = run_train(folder=tmp_path / "guided", options=BY)
-    assert guided.status == 0, guided.errors
-    assert "loss_text" in guided.output and guided.losses() != plain.losses()
-
-
-def test_an_interrupted_and_resumed_run_ends_in_the_same_prompts_to_the_bit(run_train, tmp_path, monkeypatch):
-    whole = run_train(trainer="KgCoOp", folder=tmp_path / "whole")
-    interrupt_in(monkeypatch, epoch=1)
-    assert run_train(trainer="KgCoOp", folder=tmp_path / "stopped").status == 130
-    resumed = run_train(trainer="KgCoOp", folder=tmp_path / "stopped")
-    assert resumed.status == 0, resumed.errors
-    assert "epoch [2/2]" in resumed.output and "epoch [1/2]" not in resumed.output
-    assert_same_state(saved(resumed, 2), saved(whole, 2))
-    assert_same_state(resumed.result, whole.result)
-
-
-def test_a_run_is_not_resumed_with_another_weight(run_train, monkeypatch):
-    interrupt_in(monkeypatch, epoch=1)
-    run = run_train(trainer="KgCoOp")
-    (run.folder / "settings.yaml").unlink()  # as a run that was copied by hand
-    other = run_train(trainer="KgCoOp", options=[W, "1"])
-    assert other.status == 2 and f"{W} was 8.0" in other.errors and "epoch [" not in other.output
-
-
 @pytest.mark.parametrize("trainer", ["KgCoOp", "BMIP"])
 @pytest.mark.parametrize("value, allowed", [("-1", "0.0 or more"), ("1e999", "a finite number")])
 def test_a_bad_weight_is_refused(run_train, trainer, value, allowed):
     run = run_train(trainer=trainer, options=[*(BY if trainer == "BMIP" else []), W, value])
     assert_refused(run, [W, allowed])
-
-
-def test_keys_of_coops_prompts_are_refused_where_the_prompts_are_anothers(run_train):
-    run = run_train(options=[*BY, "TRAINER.COOP.N_CTX", "4"])
-    assert_refused(run, ["TRAINER.COOP.N_CTX is 4", "TRAINER.BMIP"])
 
 
 def test_a_classifier_refuses_the_method_and_names_the_prompts_that_it_trains():

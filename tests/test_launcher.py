@@ -94,18 +94,6 @@ def test_the_control_and_other_backbones_have_their_zero_shot_clip(capsys):
         assert train.parse_args(first).config_file == f"configs/trainers/ZeroshotCLIP/{backbone}.yaml"
 
 
-@pytest.mark.parametrize("protocols", [("xd_train", "xd_test"), ("few_shot", "few_shot_test")])
-@pytest.mark.parametrize("method", ["CoOp", "MaPLe"])
-def test_what_a_data_set_learned_is_tested_on_another(protocols, method, capsys):
-    learned = commands([protocols[0], method, "symbols", "2", "--shots", "4"], capsys)
-    tested = commands([protocols[1], method, "symbols_noise", "2", "--shots", "4"], capsys)
-    for learned_by, tested_by in zip(map(train.parse_args, learned), map(train.parse_args, tested)):
-        assert tested_by.model_dir == learned_by.output_dir and tested_by.seed == learned_by.seed == 2
-        assert (tested_by.eval_only, learned_by.eval_only) == (True, False)
-        assert learned_by.opts[-2:] == ["DATASET.NUM_SHOTS", "4"] and "DATASET.NUM_SHOTS" not in tested_by.opts
-        assert learned_by.opts[:-2] == tested_by.opts
-
-
 def test_words_of_the_command_line_are_not_mixed_up(capsys):
     for arguments in (["--cfg", "tiny", "OPTIM.LR", "0.1"], ["--dry-run", "--cfg", "tiny", "OPTIM.LR", "0.1"]):
         (command,) = commands(["base2new_train", "BMIP", "digits", *arguments], capsys)

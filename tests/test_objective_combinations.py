@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from test_bad_input import assert_refused
-from test_self_regulation import saved
+from helpers.runs import assert_refused, saved
 from torch.nn import functional as F
 
 from trainers.prompting.declaration import Settings, setting

@@ -97,7 +97,7 @@ def test_a_model_is_drawn_from_its_run(run_train, tmp_path, capsys, trainer, pic
 
 
 def test_looking_at_attention_changes_no_feature(small_clip, images, classnames):
-    from test_bmip_equals_naive import make_learner
+    from helpers.learners import make_learner
 
     from trainers.prompting.core.prompted_clip import PromptedCLIP
 

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_clip
-from naive_bmip import naive_logits
-from test_bmip_equals_naive import make_learner, naive_parameters
+from helpers.learners import make_learner, naive_features
+from helpers.published import CLASSES, PUBLISHED, coop, floats, released_layout, write_run
+from naive_bmip import cosine_logits
 from test_classifier import NAMES, TINY, digits, training_images
-from test_released_baselines import CLASSES, PUBLISHED, coop, floats, write_run
-from test_released_checkpoint import released_layout
 
 from trainers.prompting.api.classifier import PromptClassifier
 from trainers.prompting.api.images import evaluation_transform, open_image
@@ -270,9 +269,7 @@ def test_a_checkpoint_of_bmips_authors_computes_the_released_method(share, tmp_p
     path = saved_alone(tmp_path, released_layout(learner, small_clip))
     loaded = PromptClassifier.load(path, NAMES, method="BMIP", backbone=str(tmp_path / "clip.pt"), **QUIET)
     with torch.no_grad():
-        slow = naive_logits(
-            small_clip, pixels(IMAGES), NAMES, naive_parameters(learner), depth=3, length=2, variant="released"
-        )
+        slow = cosine_logits(small_clip, *naive_features(small_clip, learner, pixels(IMAGES), NAMES))
     np.testing.assert_allclose(loaded.predict_proba(IMAGES), slow.softmax(dim=1), rtol=1e-3, atol=1e-5)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_bmip_equals_naive import LABELS, TOLERANCE, make_learner
+from helpers.learners import TOLERANCE, make_learner
+from helpers.objectives import LABELS
 from torch.nn import functional as F
 
 from scripts.tools.straightforward_bmip import StraightforwardBMIP

@@ -4,45 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.runs import assert_same_state, interrupt_in
 
 import train
 
 CHANGES = {"OPTIM.LR": "0.01", "TRAINER.BMIP.N_CTX": "1", "SEED": "2"}
-
-
-# What no two runs have in common: where they are, and what they cost.
-MEASURED = {"OUTPUT_DIR", "train_seconds", "test_seconds", "peak_memory_bytes"}
-
-
-def assert_same_state(first, second):
-    """Equal to the bit, through nested mappings and lists."""
-    if isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first.keys() - MEASURED:
-            assert_same_state(first[key], second[key])
-    elif isinstance(first, (list, tuple)):
-        assert len(first) == len(second)
-        for one, other in zip(first, second):
-            assert_same_state(one, other)
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first, second)
-    else:
-        assert first == second
-
-
-def interrupt_in(monkeypatch, epoch: int) -> None:
-    """Stop the next run in the second batch of an epoch, as Ctrl-C does."""
-    from trainers.base import PromptTrainer
-
-    step = PromptTrainer.forward_backward
-
-    def forward_backward(trainer, batch):
-        if (trainer.epoch, trainer.batch_idx) == (epoch, 1):
-            monkeypatch.setattr(PromptTrainer, "forward_backward", step)
-            raise KeyboardInterrupt
-        return step(trainer, batch)
-
-    monkeypatch.setattr(PromptTrainer, "forward_backward", forward_backward)
 
 
 def test_a_run_trains_tests_and_leaves_its_record(run_train):
@@ -87,26 +53,27 @@ def test_the_same_seed_gives_the_same_run_to_the_bit(run_train, tmp_path):
     assert other.losses() != first.losses()
 
 
-@pytest.mark.parametrize("options", [(), ("TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST_EARLY", "False")], ids=str)
-def test_an_interrupted_run_ends_as_the_uninterrupted_one_to_the_bit(run_train, tmp_path, monkeypatch, options):
-    options = [*options, "OPTIM.MAX_EPOCH", "4"]
-    whole = run_train(folder=tmp_path / "whole", options=options)
-    interrupt_in(monkeypatch, epoch=2)
-    stopped = run_train(folder=tmp_path / "stopped", options=options)
-    assert stopped.status == 130 and "goes on from the last finished epoch" in stopped.errors
-    resumed = run_train(folder=tmp_path / "stopped", options=options)
-    assert "epoch [3/4]" in resumed.output and "epoch [2/4]" not in resumed.output
-    assert resumed.losses() == whole.losses()[-4:]
-    assert_same_state(resumed.checkpoint(4), whole.checkpoint(4))
-    assert_same_state(resumed.result, whole.result)
-
-
 def test_a_finished_run_is_recognised_and_force_trains_it_again(run_train):
     first = run_train()
     again = run_train()
     assert again.status == 0 and "Already trained" in again.output and "epoch [" not in again.output
     forced = run_train("--force")
     assert forced.losses() == first.losses()
+
+
+def test_an_operation_that_cannot_repeat_to_the_bit_is_named_with_a_remedy(run_train, monkeypatch):
+    from trainers.base import PromptTrainer
+
+    def forward_backward(trainer, batch):
+        torch.use_deterministic_algorithms(True)  # as train.py does on CUDA
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+
+    monkeypatch.setattr(PromptTrainer, "forward_backward", forward_backward)
+    try:
+        run = run_train()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert run.status == 2 and "SEED is 1" in run.errors and "put_" in run.errors and "--seed -1" in run.errors
 
 
 def test_the_newest_log_is_log_txt(run_train):

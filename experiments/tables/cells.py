@@ -170,9 +170,10 @@ class Table:
         def text(header: tuple[str, str], mean: float | None, cell: Cell | None) -> str:
             if mean is None:
                 return MISSING
-            text, seeds = bold(f"{mean:.2f}") if mean == best[header] else f"{mean:.2f}", cell and len(cell.by_seed)
-            text += f" ± {cell.spread:.2f}" if cell and seeds > 1 else ""
-            return text + (f" (n={seeds})" if cell and seeds < len(self.seeds) else "")
+            number = bold(f"{mean:.2f}") if mean == best[header] else f"{mean:.2f}"
+            seeds = len(cell.by_seed) if cell else 0
+            number += f" ± {cell.spread:.2f}" if seeds > 1 else ""
+            return number + (f" (n={seeds})" if cell and seeds < len(self.seeds) else "")
 
         rows = [[row, *(text(header, *line[header]) for header in headers)] for row, line in self.numbers.items()]
         titles = ["method", *map(" ".join, headers)]

@@ -185,7 +185,7 @@ PAIRED = Results(
     "control of BMIP's size against BMIP, and stacks against their parts",
     "Paired differences in the open world, {dataset}, {shots}",
     ("base", "new", "HM", "accuracy"),
-    lambda records: [one for one in records if one.data["open_world"] and one.learned_classes == "base"],
+    lambda records: [one for one in records if one.data["open_world"] and one.learned["classes"] == "base"],
     plan=None,
     numbers=lambda record: {name: record.data["open_world"][name] for name in PAIRED.columns},
     group="",

@@ -100,7 +100,7 @@ def transferred(to_domains: bool) -> Callable[[list[Record]], list[Record]]:
         of_sources, others = [], []
         for record in records:
             source, target = record.learned["dataset"], record.data["dataset"]
-            if (record.learned_classes, record.data["classes"], record.base_share) != ("all", "all", None):
+            if (record.learned["classes"], record.data["classes"], record.base_share) != ("all", "all", None):
                 continue
             if target == source:
                 of_sources.append(record)

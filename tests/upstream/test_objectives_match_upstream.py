@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import CLASSNAMES, make_clip
-from test_bad_input import assert_refused
+from helpers.published import write_run
+from helpers.runs import assert_refused
 from test_baselines_match_upstream import SIZES, difference, mean_difference
-from test_released_baselines import write_run
 from torch import Tensor, nn
 
 import trainers

@@ -20,7 +20,7 @@ import pytest
 import torch
 from conftest import make_clip
 from dataset_trees import write_tree
-from test_training import assert_same_state
+from helpers.runs import assert_same_state
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import install_plugin

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_training import assert_same_state
+from helpers.runs import assert_same_state
 
 REPOSITORY = Path(__file__).parents[2]
 ROOT = os.environ.get("DASSL_ROOT")

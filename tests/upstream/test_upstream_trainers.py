@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import make_clip
 from dataset_trees import write_tree
-from test_training import assert_same_state
+from helpers.runs import assert_same_state
 
 RUNNER = Path(__file__).with_name("run_checkout.py")
 DASSL_ROOT = os.environ.get("DASSL_ROOT", "")

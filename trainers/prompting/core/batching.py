@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import torch
 
+from .memory import kind_of
+
 # Fixed overhead per group, in token-equivalents: work that does not grow with the group, on a GPU the launching of
-# kernels. The numbers for CUDA are estimates.
-GROUP_COST = {"cpu": 64, "cuda": 4096}
+# kernels (docs/PERFORMANCE.md, "On a GPU").
+GROUP_COST = {"cpu": 64, "cuda": 16384}
 # Most tokens of a group. On a CPU the allocator requests larger activations from the operating system every time.
-LARGEST_GROUP = {"cpu": 2048, "cuda": 8192}
+LARGEST_GROUP = {"cpu": 2048, "cuda": 16384}
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def group_classes(lengths: Sequence[int], device: torch.device, chunk: int | Non
         device: of the text tower.
         chunk: most classes in a group; None: limited by the number of tokens alone.
     """
-    kind = "cpu" if device.type == "cpu" else "cuda"
+    kind = kind_of(device)
     order = sorted(range(len(lengths)), key=lambda label: lengths[label])
     groups = []
     for classes in _by_length(order, lengths, GROUP_COST[kind]):
@@ -54,7 +56,7 @@ def images_together(groups: Sequence[ClassGroup], device: torch.device, chunk: i
     Args:
         chunk: most pairs of an image and a class; None: limited by the number of tokens alone.
     """
-    kind = "cpu" if device.type == "cpu" else "cuda"
+    kind = kind_of(device)
     pairs = max(len(group.classes) for group in groups)
     tokens = max(group.length * len(group.classes) for group in groups)
     most = LARGEST_GROUP[kind] // tokens if chunk is None else min(LARGEST_GROUP[kind] // tokens, chunk // pairs)
@@ -88,5 +90,5 @@ def _by_length(order: list[int], lengths: Sequence[int], group_cost: int) -> lis
 
 def _even_parts(classes: list[int], most: int) -> list[list[int]]:
     number = -(-len(classes) // most)
-    bounds = [batch * len(classes) // number for batch in range(number + 1)]
+    bounds = [part * len(classes) // number for part in range(number + 1)]
     return [classes[start:end] for start, end in zip(bounds, bounds[1:])]

@@ -12,16 +12,21 @@ import torch
 
 # Budget of activations: this share of the free memory, and at most this many bytes.
 FREE_SHARE = 0.25
-MOST_BYTES = 2 * 2**30
+MOST_BYTES = {"cpu": 2 * 2**30, "cuda": 8 * 2**30}
 # Growth of the process after which the heap is trimmed. The next group allocates trimmed memory again, at a cost, so
 # trimming after each group would be slow.
 SLACK = 2**30
 _resident = 0  # bytes of the process after the last trim
 
 
+def kind_of(device: torch.device) -> str:
+    """The kind of a device in tables of constants: "cpu", or "cuda" for all others."""
+    return "cpu" if device.type == "cpu" else "cuda"
+
+
 def automatic_held(lengths: Sequence[int], bytes_per_token: int, device: torch.device) -> int:
     """Number of classes, longest sentences first, whose activations fit into the budget; at least 1."""
-    tokens = min(MOST_BYTES, FREE_SHARE * free_memory(device)) / bytes_per_token
+    tokens = min(MOST_BYTES[kind_of(device)], FREE_SHARE * free_memory(device)) / bytes_per_token
     sums = itertools.accumulate(sorted(lengths, reverse=True))
     return max(1, sum(1 for total in sums if total <= tokens))
 

@@ -1,14 +1,48 @@
-"""A run by an objective goes on with the objective and the settings that it began with, and with no others."""
+"""A run goes on after a stop to the same bits, with the objective and settings that it began with and no others."""
 
 from __future__ import annotations
 
 import pytest
 import torch
-from test_training import interrupt_in
+from helpers.runs import assert_same_state, interrupt_in, saved
 
-SRC, CO = "TRAINER.PROMPTSRC.", "TRAINER.CoPrompt."
+SRC = "TRAINER.PROMPTSRC."
 OWN = ["OPTIM.MAX_EPOCH", "3"]
 THREE = [*OWN, f"{SRC}GPA_MEAN", "2"]
+
+
+# Trainer, options of a run of four epochs, the epoch in which it is stopped.
+AVERAGED = [f"{SRC}GPA_MEAN", "3", f"{SRC}GPA_STD", "1.5"]
+RUNS = [
+    ("BMIP", [], 2),
+    ("BMIP", ["TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST_EARLY", "False"], 2),
+    ("CoCoOp", ["OPTIM.LR", "0.01"], 1),
+    ("CoOp", ["TRAINER.COOP.CSC", "True", "TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", "4"], 1),
+    ("KgCoOp", ["TRAINER.COOP.CTX_INIT", ""], 1),
+    ("CoPrompt", [], 1),
+    ("CoPrompt_BMIP", [], 1),
+    ("IVLP", ["TRAINER.OBJECTIVE", "consistency"], 1),
+    *[("PromptSRC", AVERAGED, epoch) for epoch in (1, 3)],
+    ("PromptSRC_BMIP", AVERAGED, 2),
+    ("MaPLe", ["TRAINER.OBJECTIVE", "self_regulation", *AVERAGED], 2),
+]
+
+
+@pytest.mark.parametrize("trainer, options, epoch", RUNS, ids=str)
+def test_an_interrupted_run_ends_as_the_uninterrupted_one_to_the_bit(
+    run_train, tmp_path, monkeypatch, trainer, options, epoch
+):
+    options = [*options, "OPTIM.MAX_EPOCH", "4"]
+    whole = run_train(trainer=trainer, folder=tmp_path / "whole", options=options)
+    interrupt_in(monkeypatch, epoch)
+    stopped = run_train(trainer=trainer, folder=tmp_path / "stopped", options=options)
+    assert stopped.status == 130 and "goes on from the last finished epoch" in stopped.errors
+    resumed = run_train(trainer=trainer, folder=tmp_path / "stopped", options=options)
+    assert resumed.status == 0, resumed.errors
+    assert f"epoch [{epoch + 1}/4]" in resumed.output and f"epoch [{epoch}/4]" not in resumed.output
+    assert resumed.losses() and resumed.losses() == whole.losses()[-len(resumed.losses()) :]
+    assert_same_state(saved(resumed, 4), saved(whole, 4))
+    assert_same_state(resumed.result, whole.result)
 
 
 @pytest.mark.parametrize("place", ["own folder", "another folder"])
@@ -42,15 +76,10 @@ def without_settings(run) -> None:
 
 CHANGED = [
     ("PromptSRC", THREE, [f"{SRC}GPA_MEAN", "3"], "2.0"),
-    ("PromptSRC", THREE, [f"{SRC}GPA_STD", "2"], "1.0"),
     ("PromptSRC", THREE, ["OPTIM.MAX_EPOCH", "4"], "3"),
-    ("PromptSRC", THREE, [f"{SRC}TEXT_LOSS_WEIGHT", "3"], "25.0"),
-    ("PromptSRC", THREE, [f"{SRC}IMAGE_LOSS_WEIGHT", "3"], "10.0"),
-    ("PromptSRC", THREE, [f"{SRC}TEACHER_SENTENCES", "80"], "60"),
     ("CoPrompt", OWN, ["TRAINER.W", "3"], "1.0"),
     ("CoPrompt", OWN, ["TRAINER.DISTILL", "mse"], "'cosine'"),
-    ("CoPrompt", OWN, [f"{CO}IMAGE_ADAPTER_SHARE", "0.5"], "0.1"),
-    ("CoPrompt", OWN, [f"{CO}TEXT_ADAPTER_SHARE", "0.5"], "0.2"),
+    ("KgCoOp", OWN, ["TRAINER.COOP.W", "1"], "8.0"),
     ("IVLP", THREE, ["TRAINER.OBJECTIVE", "self_regulation"], "'cross_entropy'"),
     ("IVLP", [*THREE, "TRAINER.OBJECTIVE", "self_regulation"], ["TRAINER.OBJECTIVE", ""], "'self_regulation'"),
 ]

@@ -1,0 +1,138 @@
+"""Learners whose tensors are large enough to matter, and what the naive implementations make of the same tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import naive_methods
+import torch
+from naive_bmip import NaiveParameters, cosine_logits
+from naive_bmip import naive_features as bmip_features
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainers.prompting.core.learner import PromptLearner
+from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.bmip import BMIPLearner
+from trainers.prompting.learners.cocoop import CoCoOpLearner
+from trainers.prompting.learners.coop import CoOpLearner
+from trainers.prompting.learners.maple import MaPLeLearner
+from trainers.prompting.methods import METHODS
+
+TOLERANCE = dict(rtol=1e-5, atol=1e-5)
+
+
+def new_learner(clip_model, name: str, **settings) -> PromptLearner:
+    """A learner of a method as training starts from it."""
+    method = METHODS[name]
+    return method.learner(method.config(**settings), clip_model)
+
+
+def make(clip_model, name: str, classes: int = 5, **settings) -> PromptLearner:
+    """A learner with trained tensors that differ in every layer and class."""
+    torch.manual_seed(0)
+    learner = new_learner(clip_model, name, **settings)
+    learner.set_class_count(classes)
+    with torch.no_grad():
+        for key, parameter in learner.named_parameters():
+            if key == "meta_net.linear1.bias":
+                parameter.fill_(0.3)  # so that no hidden unit is off for all images
+            elif name != "BMIP" or "prompts" in key:
+                parameter.normal_(std=0.3)
+            elif "gate" in key:
+                parameter.uniform_(2, 4) if key.endswith("weight") else parameter.normal_(std=0.5)
+    return learner
+
+
+def make_learner(clip_model, **settings) -> BMIPLearner:
+    return make(clip_model, "BMIP", **settings)
+
+
+# One of each kind, within the three layers of the small CLIP.
+SETTINGS = {
+    "CoOp": dict(length=3),
+    "CoCoOp": dict(length=2),
+    "VPT": dict(vision_depth=3),
+    "IVLP": dict(text_depth=3, vision_depth=2),
+    "MaPLe": dict(depth=3),
+    "BMIP": dict(depth=3),
+}
+
+
+def linear(module: nn.Linear) -> tuple[Tensor, Tensor]:
+    return module.weight, module.bias
+
+
+def by_layer(group) -> dict[int, Tensor]:
+    return {int(layer): prompts for layer, prompts in group.items()}
+
+
+def linear_by_layer(group, depth: int) -> dict[int, tuple[Tensor, Tensor]]:
+    return {
+        layer: linear(module)
+        for key, module in group.items()
+        for layer in (range(1, depth) if key == "deep" else [int(key)])
+    }
+
+
+def naive_parameters(learner: BMIPLearner) -> NaiveParameters:
+    """The learner's own tensors, laid out by layer."""
+    prompts = {f"{tower}_prompts": by_layer(getattr(learner, f"{tower}_prompts")) for tower in ("text", "vision")}
+    heads = ("text_to_vision", "vision_to_text", "text_gate", "vision_gate")
+    return NaiveParameters(
+        **prompts, **{name: linear_by_layer(getattr(learner, name), learner.config.depth) for name in heads}
+    )
+
+
+def naive_features(
+    clip_model, learner: PromptLearner, images: Tensor, names: list[str], adapt: Callable = lambda feature: feature
+):
+    """Raw features of images and classes by the equations; `adapt` changes image features that steer prompts."""
+    config, given = learner.config, (clip_model, images, names)
+    if isinstance(learner, BMIPLearner):
+        same = ("depth", "length", "context", "variant", "aggregation", "detach", "relative")
+        options = {name: getattr(config, name) for name in same}
+        return bmip_features(*given, naive_parameters(learner), **options)
+    if isinstance(learner, CoOpLearner):
+        context = learner.text_prompts["0"]
+        if isinstance(learner, CoCoOpLearner):
+            net = learner.meta_net
+            layers = linear(net.linear1), linear(net.linear2)
+            return naive_methods.cocoop_features(*given, context, *layers, config.words, adapt)
+        contexts = list(context) if config.class_specific else [context] * len(names)
+        return naive_methods.coop_features(*given, contexts, config.words, config.position)
+    text = by_layer(learner.text_prompts)
+    if isinstance(learner, MaPLeLearner):
+        couplings = linear_by_layer(learner.text_to_vision, config.depth)
+        return naive_methods.maple_features(*given, text, couplings, config.context)
+    vision = by_layer(learner.vision_prompts)
+
+    def heads(modules, depth: int):
+        if not config.head_width:
+            return None
+        pairs = [modules["deep" if layer else "0"] for layer in range(depth)]
+        return {layer: (linear(pair[0]), linear(pair[2])) for layer, pair in enumerate(pairs)}
+
+    text_heads, vision_heads = heads(learner.text_heads, len(text)), heads(learner.vision_heads, len(vision))
+    return naive_methods.ivlp_features(*given, text, vision, config.context, text_heads, vision_heads)
+
+
+def assert_equal_to_naive(clip_model, learner: PromptLearner, images, classnames, chunk: int = 0) -> None:
+    """Logits, cross-entropy and the gradient of every trained tensor."""
+    model = PromptedCLIP(clip_model, learner, classnames, class_chunk=chunk).train()
+    labels = torch.arange(len(images)) * 3 % len(classnames)
+    names, parameters = zip(*learner.named_parameters())
+    fast = model(images)
+    slow = cosine_logits(clip_model, *naive_features(clip_model, learner, images, classnames))
+    torch.testing.assert_close(fast, slow, **TOLERANCE)
+    fast_loss, slow_loss = F.cross_entropy(fast, labels), F.cross_entropy(slow, labels)
+    torch.testing.assert_close(fast_loss, slow_loss, **TOLERANCE)
+    if len(set(classnames)) == 1:
+        fast_loss, slow_loss = fast.sum(), slow.sum()  # cross-entropy has no gradient then
+    # The naive code never uses a tensor that takes no part, so a superfluous one is an error here.
+    for name, ours, reference in zip(
+        names, torch.autograd.grad(fast_loss, parameters), torch.autograd.grad(slow_loss, parameters)
+    ):
+        matters = reference.abs().max() > 10 * TOLERANCE["atol"] or isinstance(learner, BMIPLearner)
+        assert matters, f"{name} matters too little to be compared"
+        torch.testing.assert_close(ours, reference, **TOLERANCE, msg=lambda message, name=name: f"{name}: {message}")

@@ -1,0 +1,76 @@
+"""The objectives compute what their equations say, for every learner, and their teachers do not learn."""
+
+from __future__ import annotations
+
+import naive_objectives as naive
+import pytest
+import torch
+from helpers.learners import SETTINGS, make
+from helpers.objectives import EQUATIONS, LABELS, SENTENCES, naive_terms, prepared, sixty_averaged
+from torch import Tensor
+
+TOLERANCE = dict(rtol=1e-4, atol=1e-5)
+# What each computes of the classes, once.
+TEACHERS = {"self-regulation": "teacher_text", "consistency": "described", "knowledge guidance": "teacher_text"}
+
+
+@pytest.fixture
+def views(images) -> list[Tensor]:
+    """Two independent views of each image."""
+    return [images, torch.randn(images.shape, generator=torch.Generator().manual_seed(9))]
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+@pytest.mark.parametrize("method", SETTINGS)
+def test_every_term_and_its_gradient_are_the_equations(small_clip, views, classnames, monkeypatch, method, name):
+    objective, learner = EQUATIONS[name][0](), make(small_clip, method, **SETTINGS[method])
+    model = prepared(small_clip, learner, classnames, objective)
+    monkeypatch.setattr("random.random", lambda: 0.7)
+    # A gradient that came through a teacher would show in the pixels.
+    for view in views:
+        view.requires_grad_(True)
+    total, logits, terms = objective.loss(model, views, LABELS)
+    slow = naive_terms(name, small_clip, learner, views, classnames)
+    assert terms.keys() == slow.keys()
+    for key, value in slow.items():
+        unprompted = name == "self-regulation" and key == "loss_image" and method in ("CoOp", "CoCoOp")
+        assert value > 1e-3 or unprompted, f"{key} is too small to be compared"
+        value = torch.as_tensor(value)
+        torch.testing.assert_close(terms[key], value, **TOLERANCE, msg=lambda m, key=key: f"{key}: {m}")
+    expected = sum(slow.values())
+    torch.testing.assert_close(total, expected, **TOLERANCE)
+    inputs = {**dict(learner.named_parameters()), "images": views[0]}
+    assert any("adapters" in key for key in inputs) is name.startswith("consistency")
+    gradients = [torch.autograd.grad(loss, list(inputs.values()), retain_graph=True) for loss in (total, expected)]
+    for key, ours, reference in zip(inputs, *gradients):
+        assert reference.abs().max() > 1e-4, f"{key} matters too little to be compared"
+        torch.testing.assert_close(ours, reference, **TOLERANCE, msg=lambda m, key=key: f"{key}: {m}")
+    assert torch.autograd.grad(total, views[1], allow_unused=True, retain_graph=True) == (None,)
+    torch.testing.assert_close(logits, model(views[0]))
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_the_teachers_do_not_follow_the_prompts(small_clip, images, classnames, name):
+    objective, learner = EQUATIONS[name][0](), make(small_clip, "MaPLe", depth=3)
+    model = prepared(small_clip, learner, classnames, objective)
+    text = getattr(objective, TEACHERS[name])
+    before = text.clone(), model.encode_image(images, prompted=False)
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter.mul_(2)
+    assert not text.requires_grad and torch.equal(before[0], text)
+    assert torch.equal(before[1], model.encode_image(images, prompted=False))
+
+
+@pytest.mark.parametrize("together", [1, 7, 100_000])
+@pytest.mark.parametrize("name", ["self-regulation", "consistency"])
+def test_text_teachers_do_not_depend_on_how_many_sentences_are_encoded_together(
+    small_clip, classnames, monkeypatch, name, together
+):
+    objective = EQUATIONS[name][0]()
+    monkeypatch.setattr(f"{type(objective).__module__}.SENTENCES_TOGETHER", together)
+    prepared(small_clip, make(small_clip, "IVLP", **SETTINGS["IVLP"]), classnames, objective)
+    described = [naive.unit(naive.frozen_sentence(small_clip, s)) for sentences in SENTENCES for s in sentences]
+    # Sixty sentences are averaged before they are normalised; the other order differs by more than this.
+    expected = described if name == "consistency" else sixty_averaged(small_clip, tuple(classnames))
+    torch.testing.assert_close(getattr(objective, TEACHERS[name]), torch.stack(expected), rtol=1e-5, atol=1e-6)
