@@ -74,6 +74,16 @@ def describe(args: argparse.Namespace, cfg: CfgNode) -> None:
     print(minidassl.CHOICE)
 
 
+def repeat_to_the_bit() -> None:
+    """Let CUDA compute the same bits in every run; an operation that cannot raises a RuntimeError.
+
+    Were it to warn only, PyTorch's fused attention would still add up its fp32 gradients in any order.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True)
+
+
 def run(args: argparse.Namespace) -> None:
     """Train, evaluate with `--eval-only`, or describe with `--summary`."""
     trainers.register_all()
@@ -98,10 +108,8 @@ def run(args: argparse.Namespace) -> None:
         check_training(cfg)
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
-    if torch.cuda.is_available():
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.benchmark = False
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        if torch.cuda.is_available():
+            repeat_to_the_bit()
     set_log_aside(cfg.OUTPUT_DIR)
     setup_logger(cfg.OUTPUT_DIR)
     describe(args, cfg)
@@ -111,13 +119,22 @@ def run(args: argparse.Namespace) -> None:
     except ValueError as error:
         # Dassl, upstream or stand-in, refuses values by a plain ValueError while it builds loaders and optimiser.
         raise InputError(str(error)) from error
-    if args.eval_only:
-        trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        trainer.test()
-    elif trains:
-        if args.force:
-            clear_run(cfg.OUTPUT_DIR)
-        trainer.train()
+    try:
+        if args.eval_only:
+            trainer.load_model(args.model_dir, epoch=args.load_epoch)
+            trainer.test()
+        elif trains:
+            if args.force:
+                clear_run(cfg.OUTPUT_DIR)
+            trainer.train()
+    except RuntimeError as error:
+        # Of a trainer or objective of the user's; PyTorch names the operation.
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        raise InputError(
+            f"SEED is {cfg.SEED}, so the run is to repeat to the bit, but {str(error).split(', but')[0]}. Use another "
+            "operation, or set SEED to -1 (--seed -1)."
+        ) from error
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -59,13 +59,13 @@ def examine(row: Row, root: str, deep: bool, workers: int) -> tuple[Sequence[obj
 def main(argv: Sequence[str] | None = None) -> int:
     names = [row.name for row in ROWS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "datasets", nargs="*", metavar="DATASET", help=f"of {', '.join(names)}; default: CoOp's fifteen"
-    )
-    parser.add_argument("--root", default=os.environ.get("DATA", ""), help="folder of all data sets; default: $DATA")
-    parser.add_argument("--deep", action="store_true", help="decode every image")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="images decoded at once")
+    add = parser.add_argument
+    add("datasets", nargs="*", metavar="DATASET", help=f"of {', '.join(names)}; default: CoOp's fifteen")
+    add("--root", default=os.environ.get("DATA", ""), help="folder of all data sets; default: $DATA")
+    add("--deep", action="store_true", help="decode every image")
+    add("--workers", type=int, default=os.cpu_count(), help="images decoded at once")
     args = parser.parse_args(argv)
+    # By hand: argparse's choices refuse an empty list in some versions of Python.
     unknown = sorted(set(args.datasets) - set(names))
     if unknown:
         parser.error(f"there is no data set {', '.join(unknown)}; choose from {', '.join(names)}")

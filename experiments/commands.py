@@ -11,17 +11,11 @@ from trainers.prompting.errors import InputError
 
 
 def make_parser(description: str, usage: str | None = None) -> argparse.ArgumentParser:
-    """With `--import`, whose modules `methods.import_modules` takes."""
+    """With `--import`, whose modules `exit_status` imports."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(usage=usage, description=description, formatter_class=form)
-    parser.add_argument(
-        "--import",
-        dest="modules",
-        action="append",
-        default=[],
-        metavar="MODULE",
-        help="Python module with trainers or objectives of yours",
-    )
+    text = "Python module with trainers or objectives of yours"
+    parser.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
     return parser
 
 
@@ -34,10 +28,18 @@ def import_flags(modules: list[str]) -> list[str]:
     return [word for module in modules for word in ("--import", module)]
 
 
-def exit_status(work: Callable[[], int]) -> int:
-    """The exit status of a command: its own, 2 for wrong input, 130 when interrupted."""
+def exit_status(work: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """Import the modules of `--import` and do the work; gives its exit status, 2 for wrong input, 130 on interrupt."""
     try:
-        return work()
+        if args.modules:
+            # Dassl's registry takes seconds to import, and only this needs it.
+            import trainers
+            from trainers.config import import_module
+
+            trainers.register_all()
+            for module in args.modules:
+                import_module(module)
+        return work(args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

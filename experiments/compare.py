@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Sequence
 
 import trainers
@@ -20,91 +19,72 @@ from trainers.prompting.core.metrics import harmonic_mean
 from trainers.records import read_result
 
 from .commands import add_data, exit_status, import_flags, make_parser
-from .methods import METHODS, import_modules, parse
-from .protocols import PROTOCOLS, chains
-from .runner import run_chains
+from .methods import names, parse, row_name
+from .protocols import chains
+from .runner import report_failures, run_chains
 from .runs import Chain, Request, check_data, check_files, parse_seeds
 from .tables.text import lay_out, mean_and_spread
 
 COLUMNS = ("base", "new", "HM", "open-world", "parameters", "train s", "peak GiB")
 
 
-def chain_of(request: Request) -> Chain:
-    """Training, unless there is nothing to train, and the test on all classes."""
-    (chain,) = chains(PROTOCOLS["open_world"], request)
-    return chain
-
-
-def row(requests: Sequence[Request]) -> list[str]:
+def row(name: str, chains: Sequence[Chain]) -> list[str]:
     """One method on one data set over the seeds that came to their end."""
-    found: dict[str, list[float]] = {column: [] for column in COLUMNS}
-    for request in requests:
-        chain = chain_of(request)
-        tested = read_result(chain.runs[-1].folder)
-        if tested is None or tested["open_world"] is None:
-            continue
-        trained = read_result(chain.runs[0].folder)
-        accuracies = tested["open_world"]
-        for column in ("base", "new", "HM"):
-            found[column].append(accuracies[column])
-        found["open-world"].append(accuracies["accuracy"])
-        found["parameters"].append(tested["parameters"])
-        found["train s"].append(trained["train_seconds"] or 0)
-        found["peak GiB"].append(trained["peak_memory_bytes"] / 2**30)
-    if not found["base"]:
-        return [requests[0].row, *["missing"] * len(COLUMNS)]
-    cells = [mean_and_spread(found[column]) for column in COLUMNS[:4]]
+    found = []
+    for chain in chains:
+        trained, tested = (read_result(run.folder) for run in (chain.runs[0], chain.runs[-1]))
+        if tested is not None and (numbers := tested["open_world"]) is not None:
+            costs = trained["train_seconds"] or 0, trained["peak_memory_bytes"] / 2**30
+            found.append((*(numbers[key] for key in ("base", "new", "HM", "accuracy")), tested["parameters"], *costs))
+    if not found:
+        return [name, *["missing"] * len(COLUMNS)]
+    *accuracies, parameters, seconds, memory = zip(*found)
+    cells = [mean_and_spread(values) for values in accuracies]
     # As in the field's tables, the harmonic mean is that of the averages; the spread is that of the seeds' own.
-    mean = harmonic_mean(statistics.fmean(found["base"]), statistics.fmean(found["new"]))
+    mean = harmonic_mean(*map(statistics.fmean, accuracies[:2]))
     cells[2] = " ".join([f"{mean:.2f}", *cells[2].split(" ")[1:]])
-    rest = statistics.fmean(found["train s"]), max(found["peak GiB"])
-    return [requests[0].row, *cells, f"{int(found['parameters'][0]):,}", f"{rest[0]:.0f}", f"{rest[1]:.2f}"]
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = make_parser(__doc__)
-    add = parser.add_argument
-    add("datasets", nargs="?", default="digits symbols", help="names of files in configs/datasets (digits symbols)")
-    add("seeds", nargs="?", default="1 2 3")
-    names = ", ".join(METHODS)
-    add("methods", nargs="?", help=f"of {names}, with :VARIANT for a variant of a recipe; default: all")
-    add_data(parser)
-    add("--shots", type=int, default=16)
-    add("--jobs", type=int, help="methods at once; default: one per core with the small CLIP, else one")
-    args, args.extra = parser.parse_known_args(argv)
-    return args
+    return [name, *cells, f"{parameters[0]:,}", f"{statistics.fmean(seconds):.0f}", f"{max(memory):.2f}"]
 
 
 def compare(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
     trainers.register_all()
-    import_modules(args.modules)
-    names, seeds = args.datasets.split(), parse_seeds(args.seeds)
-    methods = [parse(method) for method in args.methods.split()] if args.methods else [(name, "") for name in METHODS]
-    check_data(names, args.data)
-    requests = [
-        Request("open_world", method, name, seed, args.shots, variant=variant)
+    datasets, seeds = args.datasets, parse_seeds(args.seeds)
+    methods = [parse(method) for method in args.methods or names()]
+    check_data(datasets, args.data)
+    planned = [
+        ((dataset, *method), chain)
         for seed in seeds
-        for name in names
-        for method, variant in methods
+        for dataset in datasets
+        for method in methods
+        for chain in chains("open_world", Request("", method[0], dataset, seed, args.shots, variant=method[1]))
     ]
-    planned = [chain_of(request) for request in requests]
-    check_files([run for chain in planned for run in chain.runs])
-    options = (*import_flags(args.modules), *args.extra)
-    failures = run_chains([chain.with_options(options) for chain in planned], args.data, args.jobs)
-    for name in names:
-        seeds_text = ", ".join(map(str, seeds))
-        print(f"\n{name}, {args.shots} shots, seeds {seeds_text}: accuracy in per cent (mean ± std over seeds)")
+    every = [chain for _, chain in planned]
+    check_files([run for chain in every for run in chain.runs])
+    failures = run_chains(every, args.data, (*import_flags(args.modules), *args.extra), args.jobs)
+    for name in datasets:
+        print(
+            f"\n{name}, {args.shots} shots, seeds {', '.join(map(str, seeds))}: accuracy in per cent "
+            "(mean ± std over seeds)"
+        )
         rows = [
-            row([one for one in requests if (one.dataset, one.method, one.variant) == (name, *method)])
-            for method in methods
+            row(row_name(*method), [chain for key, chain in planned if key == (name, *method)]) for method in methods
         ]
         print(lay_out(["method", *COLUMNS], rows, right=True))
-    for name, lines in failures.items():
-        print(f"\n{name} failed:\n{lines}", file=sys.stderr)
-    return 1 if failures else 0
+    return report_failures(failures)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where a run failed, 2 for wrong input, 130 when interrupted."""
-    return exit_status(lambda: compare(parse_args(argv)))
+    parser = make_parser(__doc__)
+    add = parser.add_argument
+    several, usual = dict(nargs="?", type=str.split), "digits symbols"
+    add("datasets", **several, default=usual, help=f"names of files in configs/datasets ({usual})")
+    add("seeds", nargs="?", default="1 2 3")
+    known = ", ".join(names())
+    add("methods", **several, help=f"of {known}, with :VARIANT for a variant of a recipe; default: all")
+    add_data(parser)
+    add("--shots", type=int, default=16)
+    add("--jobs", type=int, help="methods at once; default: one per core with the small CLIP, else one")
+    args, args.extra = parser.parse_known_args(argv)
+    return exit_status(compare, args)

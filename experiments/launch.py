@@ -26,7 +26,7 @@ from trainers.prompting.errors import InputError
 
 from . import runs as at
 from .commands import add_data, exit_status, import_flags, make_parser
-from .methods import METHODS, import_modules, parse, path_as_recipe
+from .methods import names, parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
 from .runs import Request, Run, check_data, check_files
 from .tables import conclusions
@@ -55,15 +55,11 @@ def execute(command: list[str], quiet: bool, small: bool = False) -> int:
     return process.returncode
 
 
-def parse_args(argv: list[str] | None = None) -> tuple[Request, argparse.Namespace]:
-    """The request of the words and flags, and the other flags; those that are for train.py are its `extra`.
-
-    Raises:
-        InputError: an unknown protocol or method, or a seed that is no number.
-    """
-    names = textwrap.fill(", ".join(METHODS), 119, initial_indent=" " * 17).lstrip()
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """The flags; `words` are those before the first argument for train.py, and `extra` is what goes to train.py."""
+    known = textwrap.fill(", ".join(names()), 119, initial_indent=" " * 17).lstrip()
     parser = make_parser(
-        __doc__.format(protocols=listed(PROTOCOLS), methods=names),
+        __doc__.format(protocols=listed(PROTOCOLS), methods=known),
         "launch.py PROTOCOL METHOD DATASET [SEED] [CFG] [flags] [flags of train.py] [KEY VALUE ...]",
     )
     add = parser.add_argument
@@ -79,17 +75,24 @@ def parse_args(argv: list[str] | None = None) -> tuple[Request, argparse.Namespa
     add("--force", action="store_true", help="train again what is trained already")
     args, rest = parser.parse_known_args(argv)
 
+    def is_for_train_py(word: str) -> bool:
+        return word.startswith("-") or ("." in word and word.isupper())
+
     # By hand: Python versions differ in whether an optional word may follow a flag, and would take train.py's for it.
-    words = list(itertools.takewhile(lambda word: not _is_for_train_py(word), rest))[:5]
-    protocol, method, dataset, seed, recipe = words + [None] * (5 - len(words))
-    args.extra = [*import_flags(args.modules), *rest[len(words) :]]
+    args.words = list(itertools.takewhile(lambda word: not is_for_train_py(word), rest))[:5]
+    args.extra = [*import_flags(args.modules), *rest[len(args.words) :]]
+    return args
+
+
+def request_of(args: argparse.Namespace) -> Request:
+    """Raises InputError for an unknown protocol or method, or a seed that is no number."""
+    protocol, method, dataset, seed, recipe = args.words + [None] * (5 - len(args.words))
     if protocol not in PROTOCOLS:
         raise InputError(f"PROTOCOL is {protocol or 'missing'}; choose one of {', '.join(PROTOCOLS)}.")
-    import_modules(args.modules)
     method, variant = parse(method)
     if seed is not None and not seed.isdecimal():
         raise InputError(f"SEED is {seed!r}; set it to a whole number from 0, and name a configuration after it.")
-    request = Request(
+    return Request(
         protocol,
         method,
         dataset or PROTOCOLS[protocol].dataset,
@@ -98,29 +101,19 @@ def parse_args(argv: list[str] | None = None) -> tuple[Request, argparse.Namespa
         variant=variant,
         **{name: getattr(args, name) for name in ("shots", "source", "weights", "n_ctx", "csc", "position")},
     )
-    return request, args
-
-
-def _is_for_train_py(word: str) -> bool:
-    """A flag, or a key such as OPTIM.LR."""
-    return word.startswith("-") or ("." in word and word.isupper())
 
 
 def conclusion(request: Request, runs: list[Run]) -> str:
     """The table of a protocol's runs, with its title."""
-    title = f"{request.dataset}, {request.shots} shots"
-    if len({run.seed for run in runs}) > 1:
-        return f"{title}: accuracy in per cent\n{conclusions.seeds(runs)}"
-    table = PROTOCOLS[request.protocol].conclusion(runs)
-    return f"{title}, seed {runs[0].seed}: accuracy in per cent\n{table}"
+    several = len({run.seed for run in runs}) > 1
+    table = (conclusions.seeds if several else PROTOCOLS[request.protocol].conclusion)(runs)
+    seed = "" if several else f", seed {runs[0].seed}"
+    return f"{request.dataset}, {request.shots} shots{seed}: accuracy in per cent\n{table}"
 
 
-def launch(request: Request, args: argparse.Namespace) -> int:
-    """Exit status of the first run that fails, else 0.
-
-    Raises:
-        InputError: arguments that do not go together; a data set, recipe or folder that is not there.
-    """
+def launch(args: argparse.Namespace) -> int:
+    """Exit status of the first run that fails, else 0; raises InputError for what cannot run."""
+    request = request_of(args)
     runs = plan(request)
     check_files(runs, request.source)
     for run in runs if request.weights else ():
@@ -128,23 +121,22 @@ def launch(request: Request, args: argparse.Namespace) -> int:
             below = os.path.relpath(run.model_dir, request.weights)
             raise InputError(f"There is no folder {run.model_dir}; give --weights the folder that has {below}.")
     check_data([request.dataset], args.data)
+    commands = [run.command(args.data, args.extra, args.force) for run in runs]
+    if args.dry_run:
+        print("\n".join(map(shlex.join, commands)))
+        return 0
     quiet = len(runs) > 1
-    for number, run in enumerate(runs, 1):
-        command = run.command(args.data, args.extra, args.force)
-        if args.dry_run:
-            print(shlex.join(command))
-            continue
+    for number, (run, command) in enumerate(zip(runs, commands), 1):
         if quiet:
-            what = f"{run.method}, {run.dataset}, {run.classes} classes, seed {run.seed}"
-            print(f"[{number}/{len(runs)}] {what} -> {run.output}")
-        status = execute(command, quiet, small=run.is_small)
-        if status:
+            text = f"{run.method}, {run.dataset}, {run.classes} classes, seed {run.seed}"
+            print(f"[{number}/{len(runs)}] {text} -> {run.output}")
+        if status := execute(command, quiet, small=run.is_small):
             return status
-    if quiet and not args.dry_run:
+    if quiet:
         print(f"\n{conclusion(request, runs)}")
     return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: of the first run that fails, 2 for wrong input, 130 when interrupted, else 0."""
-    return exit_status(lambda: launch(*parse_args(argv)))
+    return exit_status(launch, parse_args(argv))

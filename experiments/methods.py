@@ -3,71 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from trainers.prompting import recipes
 from trainers.prompting.errors import InputError
+from trainers.prompting.methods import METHODS, in_order
 
 from . import ROOT, data
-
-if TYPE_CHECKING:
-    from trainers.prompting.declaration import Method
 
 BASELINE = "ZeroshotCLIP"
 # Recipes of the small CLIP, which go with the built-in data, begin with this.
 TINY = "tiny"
-BACKBONES = ("rn50", "rn101", "vit_b32", "vit_b16")
 
 
-class _Declared(Mapping):
-    """The declared methods by name, in the order of tables.
-
-    They are read when first asked for, because that imports PyTorch. Methods of one's own join when they are imported.
-    """
-
-    def _methods(self) -> dict[str, Method]:
-        from trainers.prompting.methods import in_order
-
-        return {method.name: method for method in in_order()}
-
-    def __getitem__(self, name: str) -> Method:
-        return self._methods()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._methods())
-
-    def __len__(self) -> int:
-        return len(self._methods())
-
-
-METHODS: Mapping[str, Method] = _Declared()
-
-
-def import_modules(modules: Iterable[str]) -> None:
-    """Import Python modules of one's own, whose methods are known from then on.
-
-    Raises:
-        InputError: there is no such module.
-    """
-    if modules:
-        # Dassl's registry takes seconds to import, and only this needs it.
-        import trainers
-        from trainers.config import import_module
-
-        trainers.register_all()
-        for module in modules:
-            import_module(module)
+def names() -> list[str]:
+    """In the order of tables. Methods of one's own join when they are imported."""
+    return [method.name for method in in_order()]
 
 
 def config_file(trainer: str, recipe: str) -> str:
     """The path of a recipe, from the repository's root; a recipe may also be the path of a YAML file."""
     return recipe if _is_path(recipe) else f"configs/trainers/{trainer}/{recipe}.yaml"
-
-
-def recipe_exists(trainer: str, recipe: str) -> bool:
-    return recipes.is_readable(ROOT / config_file(trainer, recipe))
 
 
 def variants_of(name: str) -> list[str]:
@@ -78,7 +34,7 @@ def variants_of(name: str) -> list[str]:
 
 
 def _is_path(recipe: str) -> bool:
-    return recipe.endswith((".yaml", ".yml"))
+    return recipe.endswith(recipes.ENDINGS)
 
 
 def recipe_name(recipe: str) -> str:
@@ -95,14 +51,10 @@ def path_as_recipe(recipe: str) -> str:
 
 
 def parse(text: str | None) -> tuple[str, str]:
-    """Method and variant of METHOD, METHOD:VARIANT or METHOD:FILE.yaml; the variant is empty where none is named.
-
-    Raises:
-        InputError: there is no such method, or it has no such variant.
-    """
+    """Method and variant of METHOD, METHOD:VARIANT or METHOD:FILE.yaml, with InputError where there is none such."""
     name, _, variant = (text or "").partition(":")
     if name not in METHODS:
-        raise InputError(f"METHOD is {text or 'missing'}; choose one of {', '.join(METHODS)}.")
+        raise InputError(f"METHOD is {text or 'missing'}; choose one of {', '.join(names())}.")
     if variant and not _is_path(variant) and variant not in (known := variants_of(name)):
         raise InputError(f"METHOD is {text}, but the variants of {name} are {', '.join(known) or 'none'}.")
     return name, path_as_recipe(variant)
@@ -110,7 +62,7 @@ def parse(text: str | None) -> tuple[str, str]:
 
 def row_name(name: str, variant: str = "") -> str:
     """The row of a method, or of its variant, in tables."""
-    return ", ".join([name, *filter(None, [recipe_name(variant).replace("_", " ")])])
+    return f"{name}, {recipe_name(variant).replace('_', ' ')}" if variant else name
 
 
 def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = "") -> str:
@@ -121,42 +73,15 @@ def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = 
         dataset: the one that the model learns.
         variant: as `parse` gives it.
     """
-    method = METHODS[name]
     if _is_path(variant):
         return variant
-    known = method.recipes
-    if variant:
-        return f"{known.tiny if dataset in data.BUILTIN else known.default}_{variant}"
-    if dataset in data.BUILTIN:
-        return known.tiny
-    if family == "base2new" and dataset == "imagenet" and known.base2new_imagenet:
-        return known.base2new_imagenet
+    known, built_in = METHODS[name].recipes, dataset in data.BUILTIN
+    usual = known.tiny if built_in else known.default
+    if variant or built_in:
+        return f"{usual}_{variant}" if variant else usual
     if family == "few_shot" and known.few_shot:
         return known.few_shot(dataset, shots)
-    if family == "cross_dataset" and known.cross_dataset:
-        return known.cross_dataset
-    own = f"{known.default}_{dataset}"
-    return own if recipe_exists(method.trainer, own) else known.default
-
-
-def baseline_recipe(recipe: str) -> str:
-    """The recipe of zero-shot CLIP on the backbone of another recipe."""
-    stem = recipe_name(recipe)
-    return next((name for name in (TINY, *BACKBONES) if stem.startswith(name)), METHODS[BASELINE].recipes.default)
-
-
-def check_recipe(trainer: str, recipe: str) -> None:
-    """Raises InputError where there is no such recipe; the message names those that there are."""
-    path = ROOT / config_file(trainer, recipe)
-    if not path.parent.is_dir():
-        raise InputError(
-            f"There is no {config_file(trainer, recipe)}; name a YAML file with --cfg, or as METHOD:FILE.yaml."
-        )
-    recipes.read_files(path)
-
-
-def method_of(trainer: str, recipe: str) -> tuple[str, str]:
-    """Method and variant by the name of a recipe, for records that do not say them."""
-    from trainers.prompting.methods import identify
-
-    return identify(trainer, recipe)
+    imagenet = known.base2new_imagenet if dataset == "imagenet" else ""
+    special = {"base2new": imagenet, "cross_dataset": known.cross_dataset}.get(family)
+    own = f"{usual}_{dataset}"
+    return special or (own if recipes.is_readable(recipes.recipe_path(METHODS[name].trainer, own)) else usual)

@@ -8,6 +8,7 @@ Reads the run's settings and checkpoint, and the test images of all classes. Fea
 
 from __future__ import annotations
 
+import argparse
 from collections import defaultdict
 from pathlib import Path
 
@@ -18,6 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import torch
 import yaml
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -33,7 +35,6 @@ from trainers.prompting.errors import InputError
 from trainers.records import SETTINGS
 
 from .commands import exit_status, make_parser
-from .methods import import_modules
 
 MOST_IMAGES = 2000
 # Classes from which on colours tell base from new only.
@@ -41,11 +42,7 @@ MANY_CLASSES = 20
 
 
 def load(run: Path, data: str | None) -> PromptTrainer:
-    """The trainer of a run with its weights, on all classes.
-
-    Raises:
-        InputError: the folder holds no training run.
-    """
+    """The trainer of a run with its weights, on all classes."""
     if not (run / SETTINGS).is_file():
         raise InputError(f"{run} has no {SETTINGS}; name the output folder of a training run.")
     trainers.register_all()
@@ -95,14 +92,13 @@ class Observed(PromptLearner):
 @torch.no_grad()
 def features(trainer: PromptTrainer) -> tuple[dict[str, Tensor], Tensor, dict[tuple[str, int], Tensor]]:
     """Normalised image features `[images, embed]` by model, labels, and the attention that prompts receive."""
-    learner, clip_model = trainer.learner, trainer.clip_model
-    names = trainer.dm.dataset.classnames
+    learner, names = trainer.learner, trainer.dm.dataset.classnames
     # Prompts that depend on the image, or do not stand right after SOS, have no readout.
     readable = not learner.conditional and learner.position == "end"
     observed = Observed(learner).eval() if readable else learner
     models: dict[str, nn.Module] = {
-        "plain CLIP": PromptedCLIP(clip_model, FixedSentence("{}"), names, trainer.precision),
-        type(trainer).__name__: PromptedCLIP(clip_model, observed, names, trainer.precision),
+        name: PromptedCLIP(trainer.clip_model, one, names, trainer.precision)
+        for name, one in (("plain CLIP", FixedSentence("{}")), (type(trainer).__name__, observed))
     }
     found: dict[str, list[Tensor]] = defaultdict(list)
     labels: list[Tensor] = []
@@ -119,28 +115,45 @@ def features(trainer: PromptTrainer) -> tuple[dict[str, Tensor], Tensor, dict[tu
     return {name: torch.cat(parts) for name, parts in found.items()}, torch.cat(labels), seen
 
 
+def both_towers(title: str, ylabel: str) -> tuple[Figure, dict[str, Axes]]:
+    """A figure with a picture of each tower."""
+    figure, both = plt.subplots(1, 2, figsize=(8, 3.5), sharey=True, layout="constrained")
+    both[0].set_ylabel(ylabel)
+    figure.suptitle(title)
+    return figure, dict(zip(("text", "vision"), both))
+
+
+def tower_title(tower: str, mark: str) -> str:
+    """With what its numbers are means over."""
+    return f"{tower}{mark} over {'classes' if tower == 'text' else 'images'}"
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a PNG and an SVG; gives their paths."""
+    paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
+    for path in paths:
+        figure.savefig(path, dpi=120)
+    return paths
+
+
 def draw_features(found: dict[str, Tensor], labels: Tensor, classnames: list[str], title: str) -> Figure:
     """One t-SNE for each model; new classes as crosses."""
     from sklearn.manifold import TSNE
 
-    base = (len(classnames) + 1) // 2
+    base, few = (len(classnames) + 1) // 2, len(classnames) < MANY_CLASSES
+    colours = plt.get_cmap("tab20" if len(classnames) > 10 else "tab10")
     figure, both = plt.subplots(1, len(found), figsize=(5 * len(found), 5), layout="constrained")
     for axes, (name, values) in zip(both, found.items()):
-        perplexity = min(30, (len(values) - 1) / 3)
-        places = torch.from_numpy(
-            TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(values.numpy())
-        )
-        colours = plt.get_cmap("tab20" if len(classnames) > 10 else "tab10")
+        layout = TSNE(init="pca", perplexity=min(30, (len(values) - 1) / 3), random_state=0)
+        places = torch.from_numpy(layout.fit_transform(values.numpy()))
         for label, classname in enumerate(classnames):
-            chosen = places[labels == label]
-            colour = colours(label % colours.N) if len(classnames) < MANY_CLASSES else colours(int(label >= base))
-            marker = "o" if label < base else "x"
-            text = f"{classname}{'' if label < base else ' (new)'}" if len(classnames) < MANY_CLASSES else None
-            axes.scatter(*chosen.t(), s=9, linewidths=0.8, marker=marker, color=colour, label=text)
-        axes.set_title(name)
-        axes.set_xticks([])
-        axes.set_yticks([])
-    if len(classnames) < MANY_CLASSES:
+            is_new = label >= base
+            colour, marker = colours(label % colours.N if few else int(is_new)), "x" if is_new else "o"
+            text = f"{classname}{' (new)' if is_new else ''}" if few else None
+            chosen = places[labels == label].t()
+            axes.scatter(*chosen, s=9, linewidths=0.8, marker=marker, color=colour, label=text)
+        axes.set(title=name, xticks=[], yticks=[])
+    if few:
         both[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, markerscale=2)
     figure.suptitle(title)
     return figure
@@ -148,25 +161,19 @@ def draw_features(found: dict[str, Tensor], labels: Tensor, classnames: list[str
 
 def draw_attention(seen: dict[tuple[str, int], Tensor], title: str) -> Figure:
     """Attention to each prompt token by layer, in units of uniform attention."""
-    towers = [tower for tower in ("text", "vision") if any(key[0] == tower for key in seen)]
-    figure, several = plt.subplots(
-        1, len(towers), figsize=(4.2 * len(towers), 3.5), layout="constrained", squeeze=False
-    )
+    towers = sorted({tower for tower, _ in seen})
+    size = (4.2 * len(towers), 3.5)
+    figure, several = plt.subplots(1, len(towers), figsize=size, layout="constrained", squeeze=False)
     for axes, tower in zip(several[0], towers):
         layers = sorted(layer for name, layer in seen if name == tower)
         for token in range(seen[tower, layers[0]].shape[-1]):
-            means, spreads = (
-                [getattr(seen[tower, layer][:, token], what)().item() for layer in layers] for what in ("mean", "std")
-            )
-            places = [layer + 0.1 * token for layer in layers]
-            axes.errorbar(
-                places, means, spreads, fmt="o-", markersize=4, capsize=2, linewidth=1, label=f"token {token}"
-            )
+            values = [seen[tower, layer][:, token] for layer in layers]
+            means, spreads = [value.mean().item() for value in values], [value.std().item() for value in values]
+            line = dict(fmt="o-", markersize=4, capsize=2, linewidth=1, label=f"token {token}")
+            axes.errorbar([layer + 0.1 * token for layer in layers], means, spreads, **line)
         axes.axhline(1, color="black", linewidth=0.8, linestyle=":")
         axes.set_ylim(bottom=0)
-        axes.set_xticks(layers)
-        axes.set_xlabel("layer")
-        axes.set_title(f"{tower}, over {'classes' if tower == 'text' else 'images'}")
+        axes.set(title=tower_title(tower, ","), xlabel="layer", xticks=layers)
         axes.grid(alpha=0.3)
     several[0, 0].set_ylabel("attention (1: uniform)")
     several[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
@@ -175,18 +182,20 @@ def draw_attention(seen: dict[tuple[str, int], Tensor], title: str) -> Figure:
 
 
 def draw(run: Path, data: str | None = None) -> dict[str, Figure]:
-    """The pictures of a training run by name: "features", and "attention" where prompts have a readout.
-
-    Raises:
-        InputError: the folder holds no training run.
-    """
+    """The pictures of a training run by name: "features", and "attention" where prompts have a readout."""
     trainer = load(run, data)
     title = f"{type(trainer).__name__} on {trainer.cfg.DATASET.NAME}"
     found, labels, seen = features(trainer)
     drawn = {"features": draw_features(found, labels, trainer.dm.dataset.classnames, title)}
-    if seen:
-        drawn["attention"] = draw_attention(seen, title)
-    return drawn
+    return {**drawn, "attention": draw_attention(seen, title)} if seen else drawn
+
+
+def look_inside(args: argparse.Namespace) -> int:
+    drawn = draw(args.run, args.data)
+    args.output.mkdir(parents=True, exist_ok=True)
+    for name, figure in drawn.items():
+        print(*save(figure, args.output, name), sep="\n")
+    return 0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -195,16 +204,4 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="output folder of a training run")
     parser.add_argument("--data", help="folder of the data sets; default: that of the run")
     parser.add_argument("--output", type=Path, default=Path("."), help="folder of the pictures")
-    args = parser.parse_args(argv)
-
-    def work() -> int:
-        import_modules(args.modules)
-        drawn = draw(args.run, args.data)
-        args.output.mkdir(parents=True, exist_ok=True)
-        for name, figure in drawn.items():
-            for kind in ("png", "svg"):
-                figure.savefig(args.output / f"{name}.{kind}", dpi=120)
-                print(args.output / f"{name}.{kind}")
-        return 0
-
-    return exit_status(work)
+    return exit_status(look_inside, parser.parse_args(argv))

@@ -10,17 +10,23 @@ from dataclasses import dataclass, replace
 from trainers.prompting.errors import InputError
 
 from . import methods
-from .data import DOMAINS, SOURCE_OF, TARGETS, default_source
-from .methods import BASELINE, METHODS
+from .data import BUILTIN, DOMAINS, SOURCE_OF, TARGETS
+from .methods import BASELINE, METHODS, TINY
 from .runs import Chain, Request, Run, class_options
-from .tables import conclusions, results, studies
+from .tables import conclusions, open_world, results
 from .tables.results import Results
 
 # Per cent of base classes among those of a test.
 RATIOS = (0, 20, 50, 80, 100)
 SHOTS = (1, 2, 4, 8, 16)
-# Flags that belong to some protocols of CoOp.
-COOPS_OWN = ("n_ctx", "csc", "position")
+# Beginnings of the names of recipes, which zero-shot CLIP has too.
+BACKBONES = (TINY, "rn50", "rn101", "vit_b32", "vit_b16")
+# Flags that belong to some protocols of CoOp: key, its word in the folder's name, and default.
+COOPS_OWN = {
+    "n_ctx": ("N_CTX", "nctx", 16),
+    "csc": ("CSC", "csc", "False"),
+    "position": ("CLASS_TOKEN_POSITION", "ctp", "end"),
+}
 
 
 def base_model(request: Request, classes: str, trains: bool = False, ratio: int | None = None) -> Run:
@@ -49,7 +55,10 @@ def base2new(request: Request) -> list[Run]:
     runs = [learned_base(request), base_model(request, "new"), base_model(request, "all")]
     if request.method == BASELINE:
         return runs
-    plain = replace(request, method=BASELINE, recipe=methods.baseline_recipe(runs[0].recipe), variant="")
+    # On the same backbone.
+    starts = (name for name in BACKBONES if methods.recipe_name(runs[0].recipe).startswith(name))
+    recipe = next(starts, METHODS[BASELINE].recipes.default)
+    plain = replace(request, method=BASELINE, recipe=recipe, variant="")
     return [*(base_model(plain, classes) for classes in ("base", "new", "all")), *runs]
 
 
@@ -58,41 +67,40 @@ def with_training(request: Request, tests: list[Run]) -> list[Run]:
     return [*([learned_base(request)] if METHODS[request.method].learns else ()), *tests]
 
 
-def open_world(request: Request) -> list[Run]:
+def among_all(request: Request) -> list[Run]:
     request = replace(request, source=SOURCE_OF.get(request.dataset, request.dataset))
     return with_training(request, [base_model(request, "all")])
 
 
-def class_ratio(request: Request) -> list[Run]:
-    return with_training(request, [base_model(request, "new", ratio=ratio) for ratio in RATIOS])
-
-
 def all_classes(request: Request, family: str, trains: bool = False, learned: str | None = None) -> list[Run]:
     """Runs about a model of all classes of a data set, one for each seed."""
-    learned = learned or request.source or default_source(request.dataset)
+    built_in = request.dataset in BUILTIN
+    learned = learned or request.source or next(name for name in DOMAINS if (name in BUILTIN) == built_in)
     method, recipe = METHODS[request.method], request.recipe_of(family, learned)
     folder, options = f"{method.trainer}/{methods.recipe_name(recipe)}_{request.shots}shots", ()
     if family == "few_shot" and method.trainer == "CoOp":
         # CoOp's few-shot scripts set keys that its configuration files leave out, with a folder for each choice.
-        chosen = ((request.n_ctx, 16), (request.csc, "False"), (request.position, "end"))
-        length, shared, position = (str(default if value is None else value) for value, default in chosen)
-        folder += f"/nctx{length}_csc{shared}_ctp{position}"
-        options += ("TRAINER.COOP.N_CTX", length, "TRAINER.COOP.CSC", shared)
-        options += ("TRAINER.COOP.CLASS_TOKEN_POSITION", position)
+        words = []
+        for flag, (key, word, default) in COOPS_OWN.items():
+            value = getattr(request, flag)
+            value = str(default if value is None else value)
+            words.append(word + value)
+            options += (f"TRAINER.COOP.{key}", value)
+        folder += f"/{'_'.join(words)}"
     if trains or request.weights:
         options += ("DATASET.NUM_SHOTS", str(request.shots))
 
-    def run(seed: int) -> Run:
-        model = f"output/{learned}/{folder}/seed{seed}"
-        if trains:
-            return Run(request.method, request.dataset, recipe, seed, model, options, trains=True)
+    runs = []
+    seeds = (1, 2, 3) if family == "few_shot" else (1,)
+    for seed in seeds if request.seed is None else (request.seed,):
+        output = model = f"output/{learned}/{folder}/seed{seed}"
+        if not trains:
+            output = f"output/evaluation/{folder}/{request.dataset}/seed{seed}"
         if request.weights:
             model = os.path.join(os.path.abspath(request.weights), f"seed{seed}")
-        output = f"output/evaluation/{folder}/{request.dataset}/seed{seed}"
-        return Run(request.method, request.dataset, recipe, seed, output, options, model_dir=model)
-
-    seeds = (1, 2, 3) if family == "few_shot" else (1,)
-    return [run(seed) for seed in (seeds if request.seed is None else (request.seed,))]
+        names = request.method, request.dataset, recipe
+        runs.append(Run(*names, seed, output, options, trains=trains, model_dir=None if trains else model))
+    return runs
 
 
 def domains(request: Request) -> list[Run]:
@@ -109,8 +117,6 @@ def zeroshot(request: Request) -> list[Run]:
     output = f"output/{METHODS[request.method].trainer}/{methods.recipe_name(recipe)}/{request.dataset}"
     return [Run(request.method, request.dataset, recipe, request.seed, output)]
 
-
-# --- chains of runs for the table of a protocol, by the end of their name in messages
 
 Chains = Mapping[str, tuple[Request, ...]]
 
@@ -132,136 +138,115 @@ def transfer(targets: Mapping[str, tuple[str, ...]]) -> Callable[[Request], Chai
 
 @dataclass(frozen=True)
 class Protocol:
-    """One protocol.
-
-    Attributes:
-        help: for the list of protocols.
-        runs: of a request, in order.
-        learns: it is about methods that learn (True), about the others (False), or about all (None).
-        flags: of the launcher, as attributes of `Request`, that only some protocols have.
-        dataset: by default.
-        conclusion: the table of the runs of a launch.
-        table: of the records.
-        chains: the requests that make up the table's runs.
-    """
+    """One protocol, with a line of help for their list."""
 
     name: str
     help: str
-    runs: Callable[[Request], list[Run]]
-    learns: bool | None = True
-    flags: tuple[str, ...] = ()
-    dataset: str | None = None
-    conclusion: Callable[[list[Run]], str] = conclusions.accuracies
-    table: Results | None = None
+    runs: Callable[[Request], list[Run]]  # in order
+    learns: bool | None = True  # it is about methods that learn, about the others, or about all (None)
+    flags: tuple[str, ...] = ()  # of the launcher, as attributes of `Request`, that only some protocols have
+    dataset: str | None = None  # by default
+    conclusion: Callable[[list[Run]], str] = conclusions.accuracies  # the table of the runs of a launch
+    table: Results | None = None  # of the records
+    # The requests whose runs make up the table, by the end of their names in messages.
     chains: Callable[[Request], Chains] = lambda request: {"": (request,)}
 
 
-PROTOCOLS = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol("base2new_train", "train on the base classes, and test them", lambda r: [learned_base(r)]),
-        Protocol(
-            "base2new_test",
-            "test that model on the new classes",
-            lambda request: [base_model(request, "new")],
-            learns=None,
-        ),
-        Protocol(
-            "base2new",
-            "both, all classes together, zero-shot CLIP, and a table",
-            base2new,
-            learns=None,
-            table=results.BASE2NEW,
-            chains=lambda request: {"": (replace(request, protocol="open_world"), request)},
-        ),
-        Protocol(
-            "open_world",
-            "train on the base classes, and test that model on all classes in one pass; with DATASET a variant of "
-            "ImageNet or of Symbols, on its images",
-            open_world,
-            learns=None,
-            conclusion=conclusions.open_world,
-            table=results.OPEN_WORLD,
-        ),
-        Protocol(
-            "class_ratio",
-            "train on the base classes, and test that model on as many classes, of which "
-            f"{', '.join(map(str, RATIOS[:-1]))} and {RATIOS[-1]} per cent are base classes",
-            class_ratio,
-            learns=None,
-            conclusion=conclusions.ratios,
-            table=results.CLASS_RATIO,
-        ),
-        Protocol(
-            "xd_train",
-            "train on all classes (of ImageNet, unless DATASET says otherwise)",
-            lambda request: all_classes(request, "cross_dataset", trains=True, learned=request.dataset),
-            dataset="imagenet",
-        ),
-        Protocol(
-            "xd_test",
-            "test that model on another data set, DATASET; --source names the one that it learned",
-            lambda request: all_classes(request, "cross_dataset"),
-            flags=("source",),
-            table=results.CROSS_DATASET,
-            chains=transfer({"imagenet": TARGETS, "symbols": ("digits",)}),
-        ),
-        Protocol(
-            "dg_test",
-            "test that model on the variants of ImageNet, or, with DATASET symbols, on those of Symbols",
-            domains,
-            dataset="imagenet",
-            conclusion=conclusions.data_sets,
-            table=results.DOMAINS,
-            chains=transfer(DOMAINS),
-        ),
-        Protocol(
-            "few_shot",
-            "train on all classes with --shots images each: seeds 1, 2, 3, unless SEED says otherwise",
-            lambda request: all_classes(request, "few_shot", trains=True, learned=request.dataset),
-            flags=COOPS_OWN,
-            table=results.FEW_SHOT,
-            chains=lambda request: {f" and {shots} shots": (replace(request, shots=shots),) for shots in SHOTS},
-        ),
-        Protocol(
-            "few_shot_test",
-            "test the models of few_shot on another data set",
-            lambda request: all_classes(request, "few_shot"),
-            flags=("source", *COOPS_OWN),
-        ),
-        Protocol("zeroshot", "test CLIP as it is on all classes", zeroshot, learns=False),
-        Protocol(
-            "reproduce",
-            "test released weights, --weights FOLDER, on the base and on the new classes",
-            lambda request: [base_model(request, "base"), base_model(request, "new")],
-            flags=("weights",),
-        ),
-        Protocol(
-            "reproduce_xd",
-            "test released cross-dataset weights on all classes",
-            lambda request: all_classes(request, "cross_dataset"),
-            flags=("weights",),
-        ),
-        Protocol(
-            "reproduce_few_shot",
-            "test released few-shot weights of DATASET: seeds 1, 2, 3, unless SEED says otherwise",
-            lambda request: all_classes(request, "few_shot", learned=request.dataset),
-            flags=("weights",),
-        ),
-    )
-}
-# The tables by name, and the protocols whose runs make them: those of the protocols, and of what is studied in the
-# open world.
-_MADE_BY = [
-    *((protocol.table, protocol) for protocol in PROTOCOLS.values() if protocol.table),
-    *((study, PROTOCOLS["open_world"]) for study in studies.STUDIES),
-]
-TABLES: dict[str, Results | studies.Paired] = {table.name: table for table, _ in _MADE_BY}
-PROTOCOL_OF = {table.name: protocol for table, protocol in _MADE_BY}
+_ALL = (
+    Protocol("base2new_train", "train on the base classes, and test them", lambda r: [learned_base(r)]),
+    Protocol("base2new_test", "test that model on the new classes", lambda r: [base_model(r, "new")], learns=None),
+    Protocol(
+        "base2new",
+        "both, all classes together, zero-shot CLIP, and a table",
+        base2new,
+        learns=None,
+        table=results.BASE2NEW,
+        chains=lambda request: {"": (replace(request, protocol="open_world"), request)},
+    ),
+    Protocol(
+        "open_world",
+        "train on the base classes, and test that model on all classes in one pass; with DATASET a variant of "
+        "ImageNet or of Symbols, on its images",
+        among_all,
+        learns=None,
+        conclusion=conclusions.open_world,
+        table=open_world.OPEN_WORLD,
+    ),
+    Protocol(
+        "class_ratio",
+        "train on the base classes, and test that model on as many classes, of which "
+        f"{', '.join(map(str, RATIOS[:-1]))} and {RATIOS[-1]} per cent are base classes",
+        lambda request: with_training(request, [base_model(request, "new", ratio=ratio) for ratio in RATIOS]),
+        learns=None,
+        conclusion=conclusions.ratios,
+        table=results.CLASS_RATIO,
+    ),
+    Protocol(
+        "xd_train",
+        "train on all classes (of ImageNet, unless DATASET says otherwise)",
+        lambda request: all_classes(request, "cross_dataset", trains=True, learned=request.dataset),
+        dataset="imagenet",
+    ),
+    Protocol(
+        "xd_test",
+        "test that model on another data set, DATASET; --source names the one that it learned",
+        lambda request: all_classes(request, "cross_dataset"),
+        flags=("source",),
+        table=results.CROSS_DATASET,
+        chains=transfer({"imagenet": TARGETS, "symbols": ("digits",)}),
+    ),
+    Protocol(
+        "dg_test",
+        "test that model on the variants of ImageNet, or, with DATASET symbols, on those of Symbols",
+        domains,
+        dataset="imagenet",
+        conclusion=conclusions.data_sets,
+        table=results.DOMAINS,
+        chains=transfer(DOMAINS),
+    ),
+    Protocol(
+        "few_shot",
+        "train on all classes with --shots images each: seeds 1, 2, 3, unless SEED says otherwise",
+        lambda request: all_classes(request, "few_shot", trains=True, learned=request.dataset),
+        flags=(*COOPS_OWN,),
+        table=results.FEW_SHOT,
+        chains=lambda request: {f" and {shots} shots": (replace(request, shots=shots),) for shots in SHOTS},
+    ),
+    Protocol(
+        "few_shot_test",
+        "test the models of few_shot on another data set",
+        lambda request: all_classes(request, "few_shot"),
+        flags=("source", *COOPS_OWN),
+    ),
+    Protocol("zeroshot", "test CLIP as it is on all classes", zeroshot, learns=False),
+    Protocol(
+        "reproduce",
+        "test released weights, --weights FOLDER, on the base and on the new classes",
+        lambda request: [base_model(request, "base"), base_model(request, "new")],
+        flags=("weights",),
+    ),
+    Protocol(
+        "reproduce_xd",
+        "test released cross-dataset weights on all classes",
+        lambda request: all_classes(request, "cross_dataset"),
+        flags=("weights",),
+    ),
+    Protocol(
+        "reproduce_few_shot",
+        "test released few-shot weights of DATASET: seeds 1, 2, 3, unless SEED says otherwise",
+        lambda request: all_classes(request, "few_shot", learned=request.dataset),
+        flags=("weights",),
+    ),
+)
+PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
+# The protocols whose runs make a table: those of the protocols, and of what is studied in the open world.
+PROTOCOL_OF = {protocol.table.name: protocol.name for protocol in _ALL if protocol.table}
+PROTOCOL_OF |= dict.fromkeys((study.name for study in open_world.STUDIES), "open_world")
+TABLES = {table.name: table for table in (*(one.table for one in _ALL if one.table), *open_world.STUDIES)}
 PLANS = {name: table.plan for name, table in TABLES.items() if table.plan}
 
 
-def listed(entries: Mapping[str, Protocol | Results | studies.Paired]) -> str:
+def listed(entries: Mapping[str, Protocol | Results]) -> str:
     """Names and help lines of protocols or tables, for the description of a command."""
     width = max(map(len, entries)) + 2
     lines = []
@@ -271,27 +256,23 @@ def listed(entries: Mapping[str, Protocol | Results | studies.Paired]) -> str:
     return "\n".join(lines)
 
 
-def check(request: Request) -> None:
-    """Refuse a request that its protocol or method cannot fulfil.
-
-    Raises:
-        InputError: naming it.
-    """
+def plan(request: Request) -> list[Run]:
+    """The runs of a request, in order; raises InputError where something is too much or missing in it."""
     protocol, name = PROTOCOLS[request.protocol], request.method
     learns = METHODS[name].learns
     if protocol.learns and not learns:
-        others = ", ".join(other.name for other in PROTOCOLS.values() if not other.learns)
+        others = ", ".join(other.name for other in _ALL if not other.learns)
         raise InputError(
             f"{protocol.name} is about trained models, but {name} has nothing to train; choose one of the protocols "
             f"{others}, or another method."
         )
     if protocol.learns is False and learns:
-        untrained = ", ".join(name for name, method in METHODS.items() if not method.learns)
+        untrained = ", ".join(one for one in methods.names() if not METHODS[one].learns)
         raise InputError(f"{protocol.name} trains nothing, but {name} learns; choose one of {untrained}.")
-    for flag in dict.fromkeys(flag for other in PROTOCOLS.values() for flag in other.flags):
+    for flag in ("source", *COOPS_OWN, "weights"):
         value, coops = getattr(request, flag), flag in COOPS_OWN
         if value is not None and (flag not in protocol.flags or (coops and name != "CoOp")):
-            owners = " and ".join(other.name for other in PROTOCOLS.values() if flag in other.flags)
+            owners = " and ".join(other.name for other in _ALL if flag in other.flags)
             raise InputError(
                 f"--{flag.replace('_', '-')} is {value}, but only {owners}{' of CoOp' if coops else ''} can use it; "
                 f"leave it out of {protocol.name} {name}."
@@ -302,24 +283,15 @@ def check(request: Request) -> None:
         raise InputError(
             f"{protocol.name} needs a data set; give the name of a file in configs/datasets, without .yaml."
         )
+    return protocol.runs(request)
 
 
-def plan(request: Request) -> list[Run]:
-    """The runs of a request, in order.
-
-    Raises:
-        InputError: the protocol or method lacks something requested, or needs something more.
-    """
-    check(request)
-    return PROTOCOLS[request.protocol].runs(request)
-
-
-def chains(protocol: Protocol, request: Request) -> list[Chain]:
+def chains(protocol: str, request: Request) -> list[Chain]:
     """All runs of a request's method for the table of a protocol; `request.protocol` does not count."""
     recipe = f":{methods.recipe_name(request.variant)}" if request.variant else ""
     name = f"{request.method}{recipe} on {request.dataset} with seed {request.seed}"
     made = []
-    for suffix, requests in protocol.chains(replace(request, protocol=protocol.name)).items():
+    for suffix, requests in PROTOCOLS[protocol].chains(replace(request, protocol=protocol)).items():
         runs = dict.fromkeys(run for one in requests for run in plan(one) if run.method == request.method)
         made.append(Chain(name + suffix, tuple(runs)))
     return made

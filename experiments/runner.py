@@ -26,27 +26,25 @@ from . import runs
 from .runs import Chain, Run
 
 LAST_LINES = 3
-START_METHODS = multiprocessing.get_all_start_methods()
 
 
-def is_done(run: Run, trained: Run | None, data: str | None, options: Sequence[str]) -> bool:
+def is_done(run: Run, chain: Chain, data: str | None, options: Sequence[str]) -> bool:
     """Whether a run has left its record, with these settings and, for a test, of the weights that are there now.
 
-    Raises:
-        InputError: a training run has other settings.
+    Raises InputError where a training run has other settings.
     """
-    if not (run.folder).is_dir():
+    if not run.folder.is_dir():
         return False
-    cfg = build_cfg(train.parse_args(run.command(data, list(options))[2:]))
+    cfg = build_cfg(train.parse_args(run.command(data, options)[2:]))
     result = record_of(run)
     if run.trains:
         check_settings(cfg, run.folder)
         return result is not None and result["trained"]
     if result is None or result["accuracy"] is None or "configuration" not in result:
         return False
-    if trained is not None and (record_of(trained) or {}).get("weights_hash") != result["weights_hash"]:
-        return False
-    return not changed_settings(result["configuration"], plain_configuration(cfg))
+    weights = [(record_of(trained) or {}).get("weights_hash") for trained in chain.runs if trained.trains]
+    is_of_these = not weights or weights == [result["weights_hash"]]
+    return is_of_these and not changed_settings(result["configuration"], plain_configuration(cfg))
 
 
 def record_of(run: Run) -> dict[str, Any] | None:
@@ -78,18 +76,25 @@ def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) 
     sys.exit(train.main(list(command)))
 
 
-def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
-    """Run a command; gives its last lines if it failed, or nothing.
+def process_context() -> Any:
+    """Makes processes that have PyTorch imported already, where the system can do so.
 
-    It gets a process that has PyTorch imported already, where the system can do so: importing takes longer than many
-    a run of the small CLIP.
+    Importing takes longer than many a run of the small CLIP.
     """
-    context = multiprocessing.get_context("forkserver" if "forkserver" in START_METHODS else "spawn")
-    context.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tensorboard", "clip.model"])
+    known = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
+    # Without clip, which asks for CUDA while it is imported: what is forked after that cannot use it.
+    context.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tensorboard"])
+    return context
+
+
+def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
+    """Run a command; gives its last lines if it failed, or nothing."""
+    context = process_context()
     with tempfile.TemporaryDirectory() as folder:
         log = os.path.join(folder, "log.txt")
-        command = run.command(data, list(options))[2:]
-        process = context.Process(target=_run_command, args=(command, str(runs.ROOT), log, run.is_small))
+        arguments = (run.command(data, options)[2:], str(runs.ROOT), log, run.is_small)
+        process = context.Process(target=_run_command, args=arguments)
         process.start()
         process.join()
         if process.exitcode == 0:
@@ -98,41 +103,48 @@ def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
         return "\n".join(lines[-LAST_LINES:]) or f"exit status {process.exitcode}, and nothing was printed"
 
 
-def run_chain(chain: Chain, data: str | None) -> str:
+def run_chain(chain: Chain, data: str | None, options: Sequence[str]) -> str:
     """Run all that is missing; gives the last lines of a failed run, or nothing."""
     for run in chain.runs:
         try:
-            if is_done(run, chain.trained, data, chain.options):
-                continue
+            failure = "" if is_done(run, chain, data, options) else execute(run, data, options)
         except InputError as error:
             return str(error)
-        failure = execute(run, data, chain.options)
         if failure:
             return failure
     return ""
 
 
-def run_chains(chains: Sequence[Chain], data: str | None, at_once: int | None = None) -> dict[str, str]:
+def run_chains(
+    chains: Sequence[Chain], data: str | None, options: Sequence[str], at_once: int | None
+) -> dict[str, str]:
     """Run all chains, with a progress bar; gives the last lines of those that failed, by their names.
 
     Args:
         chains: in the order in which they start.
         data: folder of the data sets.
+        options: flags of train.py and KEY VALUE pairs for all runs.
         at_once: how many at the same time; None: one per core with the small CLIP alone, else one.
     """
     small = all(run.is_small for chain in chains for run in chain.runs)
     failures = {}
     progress = tqdm(total=len(chains), desc="runs", smoothing=0)
     with progress, ThreadPoolExecutor(at_once or (os.cpu_count() if small else 1)) as pool:
-        waiting = {pool.submit(run_chain, chain, data): chain for chain in chains}
+        waiting = {pool.submit(run_chain, chain, data, options): chain.name for chain in chains}
         try:
             for future in as_completed(waiting):
-                name = waiting[future].name
                 if future.result():
-                    failures[name] = future.result()
-                progress.set_postfix_str(name, refresh=False)
+                    failures[waiting[future]] = future.result()
+                progress.set_postfix_str(waiting[future], refresh=False)
                 progress.update()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
     return failures
+
+
+def report_failures(failures: dict[str, str]) -> int:
+    """Print them; gives the exit status."""
+    for name, lines in failures.items():
+        print(f"\n{name} failed:\n{lines}", file=sys.stderr)
+    return 1 if failures else 0

@@ -4,41 +4,33 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainers.prompting import recipes
 from trainers.prompting.errors import InputError
 from trainers.records import read_result
 
 from . import ROOT, methods
+from .data import BUILTIN, FOLDER
 from .methods import METHODS
 
 
 @dataclass(frozen=True)
 class Request:
-    """A protocol to be run with a method on a data set.
-
-    Attributes:
-        protocol, method: their names.
-        dataset: name of a file in configs/datasets, which the protocol trains or tests on.
-        seed: None for the protocol's own.
-        recipe: of configs/trainers, or the path of a YAML file; empty for that of method, protocol and variant.
-        variant: of the method's recipe.
-        source: the data set that the tested model learned, where it is another; empty for the protocol's own.
-        weights: folder of released weights.
-        n_ctx, csc, position: of few-shot CoOp.
-    """
+    """A protocol to be run with a method on a data set."""
 
     protocol: str
     method: str
-    dataset: str | None
-    seed: int | None = None
+    dataset: str | None  # name of a file in configs/datasets, which the protocol trains or tests on
+    seed: int | None = None  # None for the protocol's own
     shots: int = 16
-    recipe: str = ""
+    recipe: str = ""  # of configs/trainers, or the path of a YAML file; empty for that of method, protocol and variant
     variant: str = ""
-    source: str | None = None
-    weights: str | None = None
+    source: str | None = None  # that the tested model learned, where it is another; None for the protocol's own
+    weights: str | None = None  # folder of released weights
+    # Of few-shot CoOp.
     n_ctx: int | None = None
     csc: str | None = None
     position: str | None = None
@@ -47,36 +39,19 @@ class Request:
         """The recipe of a model that learns a data set; `family` is that of `methods.recipe_for`."""
         return self.recipe or methods.recipe_for(self.method, family, learned, self.shots, self.variant)
 
-    @property
-    def row(self) -> str:
-        """The method and its variant, as tables name them."""
-        return methods.row_name(self.method, self.variant)
 
-
-def train_command(
-    trainer: str,
-    dataset: str,
-    recipe: str,
-    seed: int | None,
-    output: str,
-    *,
-    trains: bool,
-    model_dir: str | None = None,
-    data: str | None = None,
-    options: Sequence[str] = (),
+def train_flags(
+    trainer: str, dataset: str, recipe: str, seed: int | None, output: str, trains: bool, model_dir: str | None
 ) -> list[str]:
-    """A command line of train.py, from the repository's root; `options` stand at its end."""
+    """Flags of train.py at the repository's root."""
     return [
-        *(sys.executable, "train.py"),
-        *(("--root", data) if data else ()),
         *(("--seed", str(seed)) if seed is not None else ()),
         *("--trainer", trainer),
-        *("--dataset-config-file", f"configs/datasets/{dataset}.yaml"),
+        *("--dataset-config-file", f"{FOLDER}/{dataset}.yaml"),
         *("--config-file", methods.config_file(trainer, recipe)),
         *("--output-dir", output),
         *(() if trains else ("--eval-only",)),
         *(("--model-dir", model_dir) if model_dir else ()),
-        *options,
     ]
 
 
@@ -89,28 +64,17 @@ def class_options(shots: int, classes: str, ratio: int | None = None) -> tuple[s
 
 @dataclass(frozen=True)
 class Run:
-    """One train.py command.
-
-    Attributes:
-        method: a key of `METHODS`.
-        dataset, recipe: names of YAML files; the latter may be a path.
-        seed: None leaves the run unseeded.
-        output: its folder.
-        options: KEY VALUE pairs.
-        classes: "base", "new" or "all", for the table; `options` has the keys for train.py.
-        trains: train, and test on the same classes, rather than test only.
-        model_dir: the folder of the model to test; None for one without training.
-    """
+    """One train.py command."""
 
     method: str
-    dataset: str
-    recipe: str
-    seed: int | None
+    dataset: str  # name of a file in configs/datasets
+    recipe: str  # name of a file in configs/trainers, or the path of a YAML file
+    seed: int | None  # None leaves the run unseeded
     output: str
-    options: tuple[str, ...] = ()
-    classes: str = "all"
-    trains: bool = False
-    model_dir: str | None = None
+    options: tuple[str, ...] = ()  # KEY VALUE pairs
+    classes: str = "all"  # or "base" or "new", for the table; `options` has the keys for train.py
+    trains: bool = False  # and tests on the same classes, rather than test only
+    model_dir: str | None = None  # of the model to test; None for one without training
 
     @property
     def trainer(self) -> str:
@@ -127,21 +91,13 @@ class Run:
 
     def command(self, data: str | None, extra: Sequence[str], force: bool = False) -> list[str]:
         """The command line, from the repository's root."""
-        flags = [*(["--force"] if force and self.trains else []), *extra, *self.options]
-        return train_command(
-            *(self.trainer, self.dataset, self.recipe, self.seed, self.output),
-            trains=self.trains,
-            model_dir=self.model_dir,
-            data=data,
-            options=flags,
-        )
+        names = self.trainer, self.dataset, self.recipe
+        flags = train_flags(*names, self.seed, self.output, self.trains, self.model_dir)
+        first, force_it = ["--root", data] if data else [], ["--force"] if force and self.trains else []
+        return [sys.executable, "train.py", *first, *flags, *force_it, *extra, *self.options]
 
     def result(self) -> dict[str, Any]:
-        """Its record.
-
-        Raises:
-            InputError: it has left none with a test.
-        """
+        """Its record; raises InputError where it has left none with a test."""
         result = read_result(self.folder)
         if result is None or result["accuracy"] is None:
             raise InputError(f"{self.output} has no tested result; was it run with TEST.NO_TEST or --no-train?")
@@ -150,40 +106,28 @@ class Run:
 
 @dataclass(frozen=True)
 class Chain:
-    """Runs one after the other: at most one that trains, first, and tests of what it trained.
-
-    Attributes:
-        name: for messages.
-        runs: commands.
-        options: flags of train.py and KEY VALUE pairs for all of them.
-    """
+    """Runs one after the other: at most one that trains, first, and tests of what it trained."""
 
     name: str
     runs: tuple[Run, ...]
-    options: tuple[str, ...] = ()
-
-    @property
-    def trained(self) -> Run | None:
-        return next((run for run in self.runs if run.trains), None)
-
-    def with_options(self, options: Sequence[str]) -> Chain:
-        return replace(self, options=tuple(options))
 
 
 def check_files(runs: Sequence[Run], source: str | None = None) -> None:
     """Refuse data sets and recipes that do not exist, before anything starts."""
+    there = sorted(path.stem for path in (recipes.CONFIGS / "datasets").glob("*.yaml"))
     for name in filter(None, (source, *(run.dataset for run in runs))):
-        folder = methods.ROOT / "configs/datasets"
-        if not (folder / f"{name}.yaml").is_file():
-            there = sorted(path.stem for path in folder.glob("*.yaml"))
-            raise InputError(f"There is no configs/datasets/{name}.yaml; choose one of {', '.join(there)}.")
-    for run in runs:
-        methods.check_recipe(run.trainer, run.recipe)
+        if name not in there:
+            raise InputError(f"There is no {FOLDER}/{name}.yaml; choose one of {', '.join(there)}.")
+    for file in dict.fromkeys(methods.config_file(run.trainer, run.recipe) for run in runs):
+        path = methods.ROOT / file
+        if not path.parent.is_dir():
+            raise InputError(f"There is no {file}; name a YAML file with --cfg, or as METHOD:FILE.yaml.")
+        recipes.read_files(path)
 
 
 def check_data(names: Sequence[str], data: str | None) -> None:
     """Refuse data sets that are not built in where there is no data folder."""
-    outside = sorted(set(names) - set(methods.data.BUILTIN))
+    outside = sorted(set(names) - set(BUILTIN))
     if outside and not data:
         verb = "needs" if len(outside) == 1 else "need"
         raise InputError(f"{', '.join(outside)} {verb} a data folder: set DATA=/path/to/datasets, or give --data.")

@@ -11,7 +11,7 @@ import json
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,15 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from trainers.prompting.errors import InputError
+from trainers.prompting.methods import identify
 from trainers.records import RESULT, differences
 
 from . import ROOT, methods
-from .data import config_name
-from .runs import class_options, train_command
+from .data import FOLDER, config_name
+from .runs import class_options, train_flags
 
-_NUMBER, _COUNT, _TEXT = {"type": "number"}, {"type": "integer", "minimum": 0}, {"type": "string"}
+_NUMBER, _INTEGER, _TEXT = {"type": "number"}, {"type": "integer"}, {"type": "string"}
+_COUNT = {**_INTEGER, "minimum": 0}
 
 
 def _object(optional: Mapping[str, Any] | None = None, /, **needed: Any) -> dict[str, Any]:
@@ -37,8 +39,7 @@ def _maybe(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 _OPEN_WORLD = _object(**dict.fromkeys(("base", "new", "HM", "accuracy", "openworld_auc"), _NUMBER))
-_SEED = {"type": "integer"}
-_TRAINED_ON = _object({"settings": {"type": "object"}}, dataset=_TEXT, classes=_TEXT, shots=_COUNT, seed=_SEED)
+_TRAINED_ON = _object({"settings": {"type": "object"}}, dataset=_TEXT, classes=_TEXT, shots=_COUNT, seed=_INTEGER)
 _GATE = _object(tower=_TEXT, layer=_COUNT, **dict.fromkeys(("mean", "std", "min", "max"), _NUMBER))
 # The fields that tables and pictures read; a record may hold more.
 SCHEMA = _object(
@@ -48,22 +49,15 @@ SCHEMA = _object(
         "gates": {"type": "array", "items": _GATE},
         "gate_history": {"type": "array", "items": {"type": "object", "additionalProperties": _NUMBER}},
     },
-    trainer=_TEXT,
-    recipe=_TEXT,
-    backbone=_TEXT,
-    dataset=_TEXT,
+    **dict.fromkeys(("trainer", "recipe", "backbone", "dataset", "split"), _TEXT),
+    **dict.fromkeys(("seed", "shots"), _INTEGER),
+    **dict.fromkeys(("accuracy", "train_seconds", "peak_memory_bytes"), _maybe(_NUMBER)),
     classes={"enum": ["base", "new", "all"]},
-    split=_TEXT,
-    seed=_SEED,
-    shots={"type": "integer"},
-    accuracy=_maybe(_NUMBER),
     open_world=_maybe(_OPEN_WORLD),
     per_class=_maybe({"type": "array", "items": _object(name=_TEXT, images=_COUNT, correct=_COUNT)}),
     data_fingerprint=_maybe(_TEXT),
     trained={"type": "boolean"},
     trained_on=_maybe(_TRAINED_ON),
-    train_seconds=_maybe(_NUMBER),
-    peak_memory_bytes=_maybe(_NUMBER),
     environment=_object(code=_TEXT, torch=_TEXT, dassl=_TEXT, device=_TEXT),
     configuration=_object({"DATASET": _object()}, TRAINER=_object()),
 )
@@ -89,7 +83,7 @@ def recipe_configuration(trainer: str, recipe: str, dataset: str) -> dict[str, A
     from trainers.evaluation import plain_configuration
 
     trainers.register_all()
-    words = ["--trainer", trainer, "--dataset-config-file", str(ROOT / f"configs/datasets/{dataset}.yaml")]
+    words = ["--trainer", trainer, "--dataset-config-file", str(ROOT / FOLDER / f"{dataset}.yaml")]
     words += ["--config-file", str(ROOT / methods.config_file(trainer, recipe))]
     try:
         return plain_configuration(build_cfg(train.parse_args(words)))
@@ -105,12 +99,7 @@ def _architecture(backbone: str) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """One finished evaluation.
-
-    Attributes:
-        path: its file.
-        data: its content, as `SCHEMA` has it.
-    """
+    """One finished evaluation: its file, and the content, as `SCHEMA` has it."""
 
     path: Path
     data: dict[str, Any]
@@ -118,22 +107,14 @@ class Record:
     @functools.cached_property
     def overrides(self) -> dict[str, Any]:
         """Settings of the run, or of the training before a test, that are not those of the configuration files."""
-        files = recipe_configuration(
-            self.data["trainer"], self.data["recipe"], config_name(self.data["dataset"]) or ""
-        )
-        changed = differences(files or {}, self.data["configuration"])
+        data = self.data
+        files = recipe_configuration(data["trainer"], data["recipe"], config_name(data["dataset"]) or "")
+        changed = differences(files or {}, data["configuration"])
         if _BACKBONE in changed and len({_architecture(name) for name in changed[_BACKBONE]}) == 1:
             del changed[_BACKBONE]
         values = {key: value for key, (_, value) in changed.items()}
-        values |= (self.data["trained_on"] or {}).get("settings", {})
+        values |= self.learned.get("settings", {})
         return {key: value for key, value in sorted(values.items()) if not key.startswith(_PROTOCOL_KEYS)}
-
-    @property
-    def _method_and_variant(self) -> tuple[str, str]:
-        """As recorded; of records that do not say them, by the name of the recipe."""
-        if self.data.get("method"):
-            return self.data["method"], self.data.get("variant") or ""
-        return methods.method_of(self.data["trainer"], self.data["recipe"])
 
     @functools.cached_property
     def method(self) -> str:
@@ -141,41 +122,41 @@ class Record:
 
         They are the variant of its recipe, options of the command line, and a backbone that is not the usual one.
         """
-        name, variant = self._method_and_variant
+        name, variant = self.data.get("method"), self.data.get("variant") or ""
+        if not name:
+            name, variant = identify(self.data["trainer"], self.data["recipe"])
         settings = [f"{key} {value}" for key, value in self.overrides.items()]
         backbone = _architecture(self.data["backbone"])
         other = [] if backbone in _USUAL_BACKBONES or _BACKBONE in self.overrides else [backbone]
         learned = methods.METHODS[name].learns if name in methods.METHODS else True
-        given = GIVEN if learned and self.learned_classes is None else ""
+        given = GIVEN if learned and self.learned["classes"] is None else ""
         return ", ".join([methods.row_name(name, variant), *settings, *other]) + given
+
+    @functools.cached_property
+    def learned(self) -> dict[str, Any]:
+        """Data set, classes, shots and seed of the training; those of the test, without classes, if it is unknown."""
+        own = {key: self.data[key] for key in ("dataset", "classes", "shots", "seed")}
+        return own if self.data["trained"] else self.data["trained_on"] or {**own, "classes": None}
 
     @property
     def seed(self) -> int:
-        """Of the training, where that is known."""
-        return (self.data["trained_on"] or self.data)["seed"]
+        return self.learned["seed"]
 
     @property
     def shots(self) -> str:
-        """Of the training, where that is known, in words."""
-        number = (self.data["trained_on"] or self.data)["shots"]
+        number = self.learned["shots"]
         return f"{number} shot" if number == 1 else f"{number} shots"
 
     @property
-    def learned_dataset(self) -> str:
-        """The data set of the training where it is known, else that of the test."""
-        return (self.data["trained_on"] or self.data)["dataset"]
-
-    @property
-    def learned_classes(self) -> str | None:
-        """Classes that the model was trained on; None where that is not known, and for zero-shot CLIP."""
-        if self.data["trained"]:
-            return self.data["classes"]
-        return self.data["trained_on"] and self.data["trained_on"]["classes"]
+    def words(self) -> dict[str, Any]:
+        """For the titles of tables and of their groups."""
+        words = {"dataset": self.data["dataset"], "source": self.learned["dataset"]}
+        return {**words, "shots": self.shots, "share": self.base_share}
 
     @property
     def from_base(self) -> bool:
         """Whether the model learned the base classes, or nothing that is known."""
-        return self.learned_classes in ("base", None)
+        return self.learned["classes"] in ("base", None)
 
     @property
     def base_share(self) -> int | None:
@@ -185,50 +166,24 @@ class Record:
         return chosen["SUBSAMPLE_RATIO"] if mixes else None
 
     @property
-    def images(self) -> tuple:
-        """Tests with the same value are of the same images; only shares of base classes are drawn by seed."""
-        drawn = None if self.base_share is None else (self.base_share, self.data["seed"])
-        return self.data["dataset"], self.data["classes"], drawn
-
-    @property
-    def experiment(self) -> tuple:
-        """Records with the same value and seed must agree."""
-        data = self.data
-        learned = self.learned_dataset, self.learned_classes, self.shots
-        return self.method, data["recipe"], data["dataset"], data["classes"], self.base_share, learned
-
-    def agrees(self, other: Record) -> bool:
-        ours, theirs = ({"": record.data["accuracy"], **(record.data["open_world"] or {})} for record in (self, other))
-        return all(abs(ours[name] - theirs[name]) < SAME for name in ours.keys() & theirs.keys())
-
-    @property
     def command(self) -> str:
         """The train.py command of this run, from the repository's root."""
         data = self.data
-        overrides = [str(word) for pair in self.overrides.items() for word in pair]
-        command = train_command(
-            *(data["trainer"], config_name(data["dataset"]) or data["dataset"], data["recipe"], data["seed"]),
-            str(self.path.parent),
-            trains=data["trained"],
-            model_dir=None if data["trained"] else data.get("model_dir"),
-            options=[*class_options(data["shots"], data["classes"], self.base_share), *overrides],
-        )
-        return shlex.join(["python", *command[1:]])
+        names = data["trainer"], config_name(data["dataset"]) or data["dataset"], data["recipe"]
+        model_dir = None if data["trained"] else data.get("model_dir")
+        flags = train_flags(*names, data["seed"], str(self.path.parent), data["trained"], model_dir)
+        options = class_options(data["shots"], data["classes"], self.base_share)
+        overrides = (str(word) for pair in self.overrides.items() for word in pair)
+        return shlex.join(["python", "train.py", *flags, *options, *overrides])
 
 
 @dataclass
 class Collection:
-    """Records that can be used, how many cannot, and why.
-
-    Attributes:
-        records: usable ones, one for each experiment and seed.
-        skipped: number of the others, by reason.
-        notes: faults and remedies.
-    """
+    """Records that can be used, one for each experiment and seed; how many cannot, and why."""
 
     records: list[Record] = field(default_factory=list)
-    skipped: Counter[str] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)  # number of the others, by reason
+    notes: list[str] = field(default_factory=list)  # faults and remedies
 
     def skip(self, reason: str, note: str = "", number: int = 1) -> None:
         self.skipped[reason] += number
@@ -247,7 +202,19 @@ def collect(folder: Path) -> Collection:
     """All usable records below a folder."""
     found = Collection()
     read = [record for path in _files(folder, found) if (record := _read(path, found)) is not None]
-    _resolve(_with_the_same_images(read, found), found)
+    for same in _grouped(_with_the_same_images(read, found), _experiment):
+        # A training run knows more than a later test of what it left.
+        first = max(same, key=lambda record: record.data["trained"])
+        if all(_agree(first, other) for other in same):
+            found.records.append(first)
+            if len(same) > 1:
+                found.skip("there twice", number=len(same) - 1)
+        else:
+            note = (
+                f"{first.method} on {first.data['dataset']}, {first.data['classes']} classes, seed {first.seed}: "
+                f"records disagree, and are not used: {_paths(same)}; delete the wrong one"
+            )
+            found.skip("contradictory", note, len(same))
     return found
 
 
@@ -268,8 +235,11 @@ def _files(folder: Path, found: Collection) -> Iterator[Path]:
 
 
 def _read(path: Path, found: Collection) -> Record | None:
+    def refuse(text: str) -> None:
+        raise ValueError(f"{text} is no number")
+
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         found.skip("damaged", f"{path} is no record ({reason}); delete it and run again")
@@ -289,47 +259,47 @@ def _read(path: Path, found: Collection) -> Record | None:
     return None
 
 
-def _refuse_constant(text: str) -> None:
-    raise ValueError(f"{text} is no number")
+def _experiment(record: Record) -> tuple:
+    """Records with the same value must agree."""
+    tested = tuple(record.data[key] for key in ("recipe", "dataset", "classes"))
+    learned = tuple(record.learned[key] for key in ("dataset", "classes", "shots", "seed"))
+    return record.method, *tested, record.base_share, *learned
+
+
+def _agree(*records: Record) -> bool:
+    one, other = ({"": record.data["accuracy"], **(record.data["open_world"] or {})} for record in records)
+    return all(abs(one[name] - other[name]) < SAME for name in one.keys() & other.keys())
+
+
+def _images(record: Record) -> tuple:
+    """Tests with the same value are of the same images; only shares of base classes are drawn by seed."""
+    drawn = None if record.base_share is None else (record.base_share, record.data["seed"])
+    return record.data["dataset"], record.data["classes"], drawn
 
 
 def _with_the_same_images(records: list[Record], found: Collection) -> list[Record]:
     """Without tests whose images are not those of most tests of that data set and of those classes."""
-    groups: dict[tuple, dict[str | None, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        groups[record.images][record.data["data_fingerprint"]].append(record)
     kept = []
-    for (dataset, classes, _), versions in groups.items():
-        ordered = sorted(versions.values(), key=len, reverse=True)
-        clear = len(ordered) == 1 or len(ordered[0]) > len(ordered[1])
-        kept += ordered[0] if clear else []
-        others = [record for version in ordered[clear:] for record in version]
+    for same in _grouped(records, _images):
+        first, *others = sorted(_grouped(same, lambda record: record.data["data_fingerprint"]), key=len, reverse=True)
+        if not others or len(first) > len(others[0]):
+            kept += first
+            text = f"have other images than {len(first)} tests"
+        else:
+            others, text = [first, *others], "have different images"
         if others:
-            paths = ", ".join(str(record.path) for record in others)
-            what = f"have other images than {len(ordered[0])} tests" if clear else "have different images"
-            note = (
-                f"{dataset}, {classes} classes: these tests {what}, and are not used: {paths}; delete the wrong ones"
-            )
-            found.skip("of other images", note, len(others))
+            others, (dataset, classes, _) = sum(others, []), _images(same[0])
+            text = f"{dataset}, {classes} classes: these tests {text}, and are not used: {_paths(others)}; delete the "
+            found.skip("of other images", text + "wrong ones", len(others))
     return sorted(kept, key=lambda record: record.path)
 
 
-def _resolve(records: list[Record], found: Collection) -> None:
-    """Keep one record of each experiment and seed, and none where they contradict each other."""
-    groups: dict[tuple, list[Record]] = defaultdict(list)
+def _grouped(records: list[Record], key: Callable[[Record], Any]) -> list[list[Record]]:
+    groups: dict[Any, list[Record]] = defaultdict(list)
     for record in records:
-        groups[(*record.experiment, record.seed)].append(record)
-    for same in groups.values():
-        # A training run knows more than a later test of what it left.
-        first = max(same, key=lambda record: record.data["trained"])
-        if all(first.agrees(other) for other in same):
-            found.records.append(first)
-            if len(same) > 1:
-                found.skip("there twice", number=len(same) - 1)
-        else:
-            paths = ", ".join(str(record.path) for record in same)
-            note = (
-                f"{first.method} on {first.data['dataset']}, {first.data['classes']} classes, seed {first.seed}: "
-                f"records disagree, and are not used: {paths}; delete the wrong one"
-            )
-            found.skip("contradictory", note, len(same))
+        groups[key(record)].append(record)
+    return [*groups.values()]
+
+
+def _paths(records: list[Record]) -> str:
+    return ", ".join(str(record.path) for record in records)

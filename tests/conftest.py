@@ -88,7 +88,7 @@ class Outcome:
 
 @pytest.fixture
 def run_train(tmp_path, data_root, capsys, monkeypatch):
-    """Call train.py in this process on Digits with the tiny CLIP: a few images, two epochs."""
+    """Call train.py in this process on Digits with the tiny CLIP: a few images, two epochs, on the CPU."""
     import train
 
     def call(*arguments: str, trainer: str = "BMIP", folder: Path | str = tmp_path / "run", options=()) -> Outcome:
@@ -109,6 +109,7 @@ def run_train(tmp_path, data_root, capsys, monkeypatch):
                     *("OPTIM.MAX_EPOCH", "2"),
                     *("DATALOADER.TEST.BATCH_SIZE", "500"),
                     *("TRAIN.PRINT_FREQ", "1"),
+                    *("USE_CUDA", "False"),
                     *options,
                 ]
             )

@@ -83,7 +83,7 @@ def test_as_many_classes_are_held_as_fit_into_the_share_of_free_memory(monkeypat
 
 def test_plenty_of_free_memory_is_not_all_used(monkeypatch):
     monkeypatch.setattr(memory, "free_memory", lambda device: 2**50)
-    assert automatic_held([10] * 100_000, 2**18, CPU) == memory.MOST_BYTES // (10 * 2**18)
+    assert automatic_held([10] * 100_000, 2**18, CPU) == memory.MOST_BYTES["cpu"] // (10 * 2**18)
 
 
 def test_free_memory_is_what_the_system_says():

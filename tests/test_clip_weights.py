@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import make_clip
 
-from trainers.prompting.core import clip_weights as clip_io
+from trainers.prompting.core import clip_weights
 from trainers.prompting.core.clip_weights import (
     PRECISIONS,
     TINY,
@@ -83,7 +83,7 @@ def test_an_openai_name_without_network_says_where_to_put_the_file(monkeypatch):
     def refuse(*_, **__):
         raise OSError("no network")
 
-    monkeypatch.setattr(clip_io.clip, "_download", refuse)
+    monkeypatch.setattr(clip_weights.clip, "_download", refuse)
     with pytest.raises(InputError, match=r"ViT-B/16.*~/\.cache/clip.*no network.*ViT-B-16\.pt"):
         load_clip("ViT-B/16")
 
@@ -112,9 +112,9 @@ def test_a_clip_that_wants_a_design_is_told_to_leave_the_towers_alone(monkeypatc
         seen.append(design_details)
         return original(state_dict)
 
-    original = clip_io.build_model
+    original = clip_weights.build_model
     plain = load_clip("tiny").state_dict()
-    monkeypatch.setattr(clip_io, "build_model", build)
+    monkeypatch.setattr(clip_weights, "build_model", build)
     told = load_clip("tiny").state_dict()
     assert [(design["trainer"], design["vision_depth"], design["language_depth"]) for design in seen] == [
         ("CoOp", 0, 0)

@@ -10,10 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
+import torch
 
-from experiments import compare, runs
-from experiments.tables.text import mean_and_spread
+from experiments import compare, runner, runs
 from trainers.prompting.core.metrics import harmonic_mean
 from trainers.records import read_result
 
@@ -65,24 +64,16 @@ def test_a_model_that_was_trained_again_is_tested_again(checkout, data_root, cap
     assert tested.stat().st_mtime_ns > before
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["digits", "1", "MaPle"], "MaPle.*MaPLe"),
-        (["digits", "one"], "one.*whole numbers"),
-        (["eurosat"], "eurosat needs a data folder"),
-        (["digitz", "--data", "."], "digitz"),
-    ],
-)
-def test_bad_input_is_refused_before_anything_starts(checkout, capsys, monkeypatch, arguments, message):
-    monkeypatch.delenv("DATA", raising=False)
-    assert compare.main(arguments) == 2
-    assert re.search(message, capsys.readouterr().err)
+def _can_use_cuda(file: str) -> None:
+    Path(file).write_text(str(not torch.cuda._is_in_bad_fork()))
 
 
-def test_means_and_spreads_are_over_seeds():
-    assert mean_and_spread([1.0]) == "1.00"
-    assert mean_and_spread([1.0, 3.0]) == "2.00 ± 1.00"
+def test_the_process_of_a_run_can_use_cuda(tmp_path):
+    # PyTorch refuses CUDA in a process that was forked after it was asked for devices, be there some or not.
+    process = runner.process_context().Process(target=_can_use_cuda, args=(str(tmp_path / "answer"),))
+    process.start()
+    process.join()
+    assert (tmp_path / "answer").read_text() == "True"
 
 
 def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
@@ -95,7 +86,8 @@ def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
         return {"open_world": open_world, "parameters": 7, "train_seconds": 1.0, "peak_memory_bytes": 2**30}
 
     monkeypatch.setattr(compare, "read_result", result)
-    cells = compare.row([runs.Request("open_world", "BMIP", "digits", seed) for seed in (1, 2)])
+    requests = [runs.Request("", "BMIP", "digits", seed) for seed in (1, 2)]
+    cells = compare.row("BMIP", [chain for request in requests for chain in compare.chains("open_world", request)])
     assert cells[1:5] == ["70.00 ± 20.00", "40.00 ± 10.00", "50.91 ± 2.50", "1.00 ± 0.00"]
 
 

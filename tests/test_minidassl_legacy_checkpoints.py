@@ -9,8 +9,7 @@ import pickle
 import zipfile
 from pathlib import Path
 
-from minidassl.own.checkpoint import CheckpointError, load_checkpoint, restore
-from minidassl.own.run_folder import find_checkpoint
+from minidassl.own.checkpoint import CheckpointError, load_checkpoint
 
 import numpy as np
 import pytest
@@ -71,16 +70,6 @@ def test_a_result_that_is_a_number_of_numpys_does_not_hinder(tmp_path):
     write_legacy(tmp_path / "model-best.pth.tar", val_result=np.float64(81.25))
     loaded = load_checkpoint(tmp_path / "model-best.pth.tar")
     assert loaded["epoch"] == 5 and loaded["val_result"] is None
-
-
-def test_a_legacy_run_is_resumed_with_its_schedule_computed_anew(tmp_path):
-    saved = write_legacy(tmp_path / "model.pth.tar-5")
-    model = nn.Linear(3, 2)
-    optimizer = OPTIMISERS["sgd"](model.parameters())
-    scheduler = SUCCESSORS["cosine"](optimizer)
-    assert restore(find_checkpoint(tmp_path), model, optimizer, scheduler)["epoch"] == 5
-    assert torch.equal(model.weight, saved.weight)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
 
 
 # ----------------------------------------------------------------------------------------------------------- attacks
@@ -175,17 +164,6 @@ def test_pickled_objects_are_read_from_zip_files_only(tmp_path):
     torch.save(content, path, _use_new_zipfile_serialization=False)
     with pytest.raises(CheckpointError, match="is no checkpoint; give a file"):
         load_checkpoint(path)
-
-
-def test_torchs_optimisers_are_never_built_from_a_file(tmp_path, monkeypatch):
-    write_legacy(tmp_path / "model.pth.tar-5")
-
-    def refuse(self, state):
-        raise AssertionError("a class of torch.optim was revived")
-
-    monkeypatch.setattr(torch.optim.Optimizer, "__setstate__", refuse)
-    monkeypatch.setattr(CosineAnnealingLR, "__setstate__", refuse, raising=False)
-    load_checkpoint(tmp_path / "model.pth.tar-5")
 
 
 def test_a_plain_file_that_an_older_torch_refuses_is_read_as_a_whole(tmp_path, monkeypatch):

@@ -80,12 +80,9 @@ def test_weights_of_another_shape_are_refused_with_names_and_shapes(run):
             super().build_model()
             self._models["head"] = nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(192, 5), nn.Linear(5, 3))
 
-    with pytest.raises(CheckpointError) as error:
+    words = r'model.pth.tar-4" does not fit Sequential: .*3\.weight.*2\.weight.*\[3, 192\].*\[5, 192\].*another method'
+    with pytest.raises(CheckpointError, match=words):
         make_toy(folder, kind=Wider).load_model(trained.output_dir)
-    message = str(error.value)
-    for part in ("model.pth.tar-4", "Sequential", '"3.weight", "3.bias"', "2.weight", "[3, 192]", "[5, 192]"):
-        assert part in message
-    assert "another method, backbone" in message
 
 
 def test_foreign_names_can_be_translated_before_strict_loading(run):

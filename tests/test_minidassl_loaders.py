@@ -73,13 +73,6 @@ def test_a_training_image_can_be_augmented_k_times(tiles):
         DatasetWrapper(cfg, tiles, None, is_train=True)
 
 
-def test_a_missing_image_is_reported_with_its_path(tiles):
-    data = [Datum("/no/such/cat.jpg")]
-    loader = build_data_loader(make_cfg(), data_source=data, tfm=lambda image: 0, is_train=False)
-    with pytest.raises(FileNotFoundError, match='No image at "/no/such/cat.jpg"; check DATASET.ROOT'):
-        next(iter(loader))
-
-
 # ---------------------------------------------------------------------------------------------------------- loaders
 
 

@@ -141,22 +141,6 @@ def test_a_restored_schedule_drives_the_new_optimiser_exactly(settings, expected
     assert optimizer.param_groups[0]["lr"] == uninterrupted[stop], "the old optimiser is no longer driven"
 
 
-def plain_types(value) -> set[type]:
-    if isinstance(value, dict):
-        return {dict}.union(*(plain_types(item) for item in value.values()))
-    if isinstance(value, (list, tuple)):
-        return {type(value)}.union(*(plain_types(item) for item in value))
-    return {type(value)}
-
-
-def test_the_state_of_a_warm_up_is_plain_data():
-    _, optimizer, scheduler = build(WARM)
-    run(optimizer, scheduler, 3)
-    state = scheduler.state_dict()
-    assert plain_types(state) <= {dict, list, tuple, int, float, bool, str, type(None)}
-    assert state["successor"]["last_epoch"] == 2 and state["last_epoch"] == 1
-
-
 @pytest.mark.parametrize(
     "settings, error, message",
     [

@@ -204,16 +204,6 @@ def test_models_are_registered_once_and_known_by_name(tmp_path):
         ToyTrainer.__new__(ToyTrainer).register_model("head")
 
 
-def test_a_model_without_optimiser_is_left_alone(tmp_path):
-    trainer = make_toy(tmp_path)
-    teacher = nn.Linear(1, 1)
-    trainer.register_model("teacher", teacher)
-    before = [parameter.clone() for parameter in teacher.parameters()]
-    trainer.train()
-    assert all(torch.equal(a, b) for a, b in zip(before, teacher.parameters()))
-    assert os.path.exists(os.path.join(trainer.output_dir, "teacher", f"model.pth.tar-{EPOCHS}"))
-
-
 def test_a_loss_that_is_not_finite_stops_the_run_before_it_reaches_the_weights(tmp_path):
     trainer = make_toy(tmp_path)
     before = trainer.model[2].weight.clone()

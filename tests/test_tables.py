@@ -114,32 +114,16 @@ def test_numbers_equal_an_independent_computation_from_saved_logits(run_train, t
     assert record["trained_on"] == {"dataset": "Digits", "classes": "base", "shots": 2, "seed": 1, "settings": {}}
 
 
-def test_records_that_disagree_are_named_and_not_averaged(tmp_path, capsys):
+def test_records_that_agree_count_once_and_those_that_disagree_are_named_and_not_averaged(tmp_path, capsys):
     pair(tmp_path, 80.0, 60.0)
+    write(tmp_path, "same", classes="new", accuracy=60.0)
+    _, found, notes = rows(tmp_path, capsys, "base2new")
+    assert found["MaPLe"][1] == "60.00" and "2 of 3 records are used; not used: 1 there twice" in notes
     again = write(tmp_path, "copy", classes="new", accuracy=61.0)
     _, found, notes = rows(tmp_path, capsys, "base2new")
     assert found["MaPLe"] == ["80.00", MISSING, MISSING]
     assert "disagree" in notes and str(again) in notes
-    assert "1 of 3 records are used; not used: 2 contradictory" in notes
-
-
-def test_records_that_disagree_are_in_no_table_and_no_paired_test(tmp_path, capsys):
-    for seed in (1, 2, 3):
-        for recipe, accuracy in (("tiny", 50.0), ("tiny_none", 51.0 + seed)):
-            named = {"trainer": "BMIP", "recipe": recipe, "seed": seed, "classes": "all"}
-            write(tmp_path, f"{recipe}{seed}", **named, open_world=open_world(80.0, 60.0, accuracy))
-    _, found, _ = rows(tmp_path, capsys, "paired")
-    assert found["BMIP, none"][1] == "3"
-    write(tmp_path, "again", **{**named, "seed": 2}, open_world=open_world(99.0, 60.0, 53.0))
-    _, found, notes = rows(tmp_path, capsys, "paired")
-    assert found["BMIP, none"][1] == "2" and "+30" not in found["BMIP, none"][2] and "seed 2" in notes
-
-
-def test_the_same_record_twice_counts_once(tmp_path, capsys):
-    pair(tmp_path, 80.0, 60.0)
-    write(tmp_path, "copy", classes="new", accuracy=60.0)
-    _, found, notes = rows(tmp_path, capsys, "base2new")
-    assert found["MaPLe"][1] == "60.00" and "disagree" not in notes
+    assert "1 of 4 records are used; not used: 3 contradictory" in notes
 
 
 def test_a_seed_that_only_some_cells_have_is_noted(tmp_path, capsys):
@@ -150,21 +134,31 @@ def test_a_seed_that_only_some_cells_have_is_noted(tmp_path, capsys):
     assert "VPT lacks Digits with the seeds 2, 3: python scripts/reproduce.py base2new --methods VPT" in notes
     assert '--datasets "digits" --seeds "2 3"' in notes and "MaPLe lacks" not in notes
     assert list(found) == ["VPT", "MaPLe"]  # in the launcher's order
+    assert "(n=1)" in found["VPT"][0] and "n=" not in found["MaPLe"][0]
 
 
-def test_what_is_no_record_is_named(tmp_path, capsys):
+def test_what_is_no_record_is_named_and_counted(tmp_path, capsys):
     pair(tmp_path, 80.0, 60.0)
-    (tmp_path / "half").mkdir()
+    for name in ("half", "link", "folder/result.json"):
+        (tmp_path / name).mkdir(parents=True)
     (tmp_path / "half" / "result.json").write_text('{"trainer": "Ma')
     (tmp_path / "half" / "result.json.12.part").write_text("{")
+    (tmp_path / "link" / "result.json").symlink_to(tmp_path / "nowhere")
     old = write(tmp_path, "old")
     old.write_text(json.dumps({"trainer": "MaPLe", "accuracy": 5.0}))
-    _, _, notes = rows(tmp_path, capsys, "base2new")
-    assert "half/result.json is no record" in notes and "result.json.12.part was not written to its end" in notes
-    assert f"{old}: the record: 'recipe' is a required property" in notes
-    assert "2 of 5 records are used; not used: " in notes
-    for reason in ("1 damaged", "1 incomplete", "1 not written to the end"):
-        assert reason in notes
+    write(tmp_path, "tuning", classes="new", split="val", accuracy=99.0)
+    _, found, notes = rows(tmp_path, capsys, "base2new")
+    for note in (
+        "half/result.json is no record",
+        "result.json.12.part was not written to its end",
+        "folder/result.json is no record (Is a directory)",
+        "link/result.json is no record (No such file or directory)",
+        f"{old}: the record: 'recipe' is a required property",
+        "2 of 8 records are used; not used: 3 damaged",
+        *("1 incomplete", "1 not written to the end", "1 of the val images"),
+    ):
+        assert note in notes
+    assert found["MaPLe"][1] == "60.00"
 
 
 @pytest.mark.parametrize(
@@ -188,23 +182,6 @@ def test_a_record_with_wrong_values_is_named_and_the_others_are_used(tmp_path, c
     assert found["MaPLe"][:2] == ["80.00", "60.00"] and "2 of 3 records are used" in notes
     (line,) = [line for line in notes.splitlines() if str(wrong) in line]
     assert words in line and "run again" in line
-
-
-def test_what_cannot_be_read_is_named(tmp_path, capsys):
-    pair(tmp_path, 80.0, 60.0)
-    (tmp_path / "folder" / "result.json").mkdir(parents=True)
-    (tmp_path / "link").mkdir()
-    (tmp_path / "link" / "result.json").symlink_to(tmp_path / "nowhere")
-    notes = rows(tmp_path, capsys, "base2new")[2]
-    assert "folder/result.json is no record (Is a directory)" in notes
-    assert "link/result.json is no record (No such file or directory)" in notes
-
-
-def test_tests_on_validation_images_are_counted_and_not_used(tmp_path, capsys):
-    pair(tmp_path, 80.0, 60.0)
-    write(tmp_path, "tuning", classes="new", split="val", accuracy=99.0)
-    _, found, notes = rows(tmp_path, capsys, "base2new")
-    assert found["MaPLe"][1] == "60.00" and "not used: 1 of the val images" in notes
 
 
 def test_tests_on_other_images_are_named_and_not_averaged(tmp_path, capsys):
@@ -233,65 +210,67 @@ def test_seed_and_shots_are_those_of_the_training(tmp_path, capsys):
     assert table.title == "Open world, 1 shot" and table.seeds == {5}
 
 
-def test_a_test_knows_with_which_other_settings_its_model_was_trained(run_train, tmp_path):
-    model = run_train(folder=tmp_path / "model", options=["OPTIM.LR", "0.0123"])
+def test_what_this_project_writes_is_read_with_the_other_settings_of_the_training(run_train, tmp_path):
+    model = run_train(folder=tmp_path / "r" / "model", options=["OPTIM.LR", "0.0123"])
     everything = ["DATASET.SUBSAMPLE_CLASSES", "all"]
-    tested = run_train("--eval-only", "--model-dir", str(model.folder), folder=tmp_path / "r", options=everything)
+    tested = run_train("--eval-only", "--model-dir", str(model.folder), folder=tmp_path / "r/all", options=everything)
     assert tested.result["configuration"]["OPTIM"]["LR"] != 0.0123
-    (record,) = collect(tmp_path / "r").records
-    assert "OPTIM.LR 0.0123" in record.method and "SUBSAMPLE_CLASSES" not in record.method
+    found = collect(tmp_path / "r")
+    assert len(found.records) == 2 and not found.notes
+    assert all("OPTIM.LR 0.0123" in one.method and "SUBSAMPLE_CLASSES" not in one.method for one in found.records)
+    assert found.records[0].command.startswith("python train.py --seed 1 --trainer BMIP")
 
 
-def test_a_file_for_one_data_set_is_the_method_itself(tmp_path, capsys):
-    for dataset, recipe in (("EuroSAT", "coprompt_eurosat"), ("OxfordPets", "coprompt")):
-        pair(tmp_path, 80.0, 60.0, trainer="CoPrompt", recipe=recipe, dataset=dataset, backbone="ViT-B/16")
-    headers, found, _ = rows(tmp_path, capsys, "base2new")
-    assert list(found) == ["CoPrompt", "ProDA", "IVLP 4+4, depth 9"] and MISSING not in found["CoPrompt"]
-    assert [name for name in headers if "average" in name][0] == "average of 2/11 base"
+MAPLE = "vit_b16_c2_ep5_batch4_2ctx"
+VIT, COPROMPT = {"recipe": MAPLE, "backbone": "ViT-B/16"}, {"trainer": "CoPrompt", "backbone": "ViT-B/16"}
 
 
-def test_method_and_variant_of_a_record_count_where_they_are_there(tmp_path, capsys):
-    pair(tmp_path, 80.0, 60.0, recipe="some_recipe", method="LanguagePrompting", variant="")
-    pair(tmp_path, 70.0, 60.0, recipe="some_recipe_of_mine", method="BMIP", variant="relative_gate", dataset="Symbols")
-    assert list(rows(tmp_path, capsys, "base2new")[1]) == ["LanguagePrompting", "BMIP, relative gate"]
+def configured(trainer: str, **others) -> dict:
+    return {"trainer": trainer, "configuration": {"TRAINER": others.pop("node", {}), **others}}
 
 
-def test_two_configuration_files_in_one_cell_are_two_rows(tmp_path, capsys):
-    for recipe in ("vit_b16_c2_ep5_batch4_2ctx", "vit_b16_c2_ep5_batch4_2ctx_cross_datasets"):
-        pair(tmp_path / recipe, 80.0, 60.0, recipe=recipe, backbone="ViT-B/16")
-    assert set(rows(tmp_path, capsys, "base2new")[1]) == {
-        "MaPLe [vit_b16_c2_ep5_batch4_2ctx]",
-        "MaPLe [vit_b16_c2_ep5_batch4_2ctx_cross_datasets]",
-    }
+# Changes of records, and their rows.
+ROWS = {
+    "a file for one data set": (
+        [{**COPROMPT, "recipe": "coprompt_eurosat", "dataset": "EuroSAT"}, {**COPROMPT, "recipe": "coprompt"}],
+        ["CoPrompt", "ProDA", "IVLP 4+4, depth 9"],
+    ),
+    "recorded method": ([{"recipe": "mine", "method": "LanguagePrompting", "variant": ""}], ["LanguagePrompting"]),
+    "recorded variant": ([{"method": "BMIP", "variant": "relative_gate"}], ["BMIP, relative gate"]),
+    "two configuration files": (
+        [VIT, {**VIT, "recipe": f"{MAPLE}_cross_datasets"}],
+        [f"MaPLe [{MAPLE}]", f"MaPLe [{MAPLE}_cross_datasets]"],
+    ),
+    "another backbone": (
+        [VIT, {**VIT, "backbone": "ViT-B/32", **configured("MaPLe", MODEL={"BACKBONE": {"NAME": "ViT-B/32"}})}],
+        ["MaPLe", "MaPLe, MODEL.BACKBONE.NAME ViT-B/32"],
+    ),
+    "path of the usual backbone": ([{**VIT, "backbone": "/weights/ViT-B-16.pt"}], ["MaPLe"]),
+    "given weights": ([{}, {"trained_on": None, "trained": False}], ["MaPLe", "MaPLe, given weights"]),
+    "other settings": (
+        [configured("BMIP", node={"BMIP": {"AGGREGATION": name}}) for name in ("bmip", "addition")],
+        ["BMIP", "BMIP, TRAINER.BMIP.AGGREGATION addition"],
+    ),
+}
 
 
-def test_another_backbone_is_another_row_and_the_path_of_the_usual_one_is_not(tmp_path, capsys):
-    recipe = "vit_b16_c2_ep5_batch4_2ctx"
-    backbones = {"a": ("ViT-B/16", 80.0), "b": ("/weights/ViT-B-16.pt", 80.0), "c": ("ViT-B/32", 70.0)}
-    for name, (backbone, base) in backbones.items():
-        configuration = {"TRAINER": {"NAME": "MaPLe"}, "MODEL": {"BACKBONE": {"NAME": backbone}}}
-        pair(tmp_path / name, base, 60.0, recipe=recipe, backbone=backbone, configuration=configuration)
-    found = rows(tmp_path, capsys, "base2new")[1]
-    assert {name: line[0] for name, line in found.items()} == {
-        "MaPLe": "80.00",
-        "MaPLe, MODEL.BACKBONE.NAME ViT-B/32": "70.00",
-    }
-
-
-def test_given_weights_are_not_mixed_with_those_of_a_run(tmp_path, capsys):
-    pair(tmp_path, 80.0, 60.0)
-    for classes, accuracy in (("base", 81.0), ("new", 61.0)):
-        write(tmp_path, f"given-{classes}", classes=classes, trained_on=None, accuracy=accuracy)
-    found = rows(tmp_path, capsys, "base2new")[1]
-    assert found["MaPLe"][0] == "80.00" and found["MaPLe, given weights"][0] == "81.00"
+@pytest.mark.parametrize("case", ROWS)
+def test_rows_are_methods_with_their_differences(tmp_path, capsys, case):
+    records, names = ROWS[case]
+    for number, changes in enumerate(records):
+        write(tmp_path, f"{number}/base", **{"accuracy": 80.0 - number, "trained": True, **changes})
+        write(tmp_path, f"{number}/new", **{"classes": "new", **changes, "trained": False})
+    assert [*rows(tmp_path, capsys, "base2new")[1]] == names
 
 
 def test_published_averages_stand_beside_those_of_the_published_data_sets_and_shots(tmp_path, capsys):
     more = {"dataset": "EuroSAT", "recipe": "vit_b16_c2_ep10_batch4_2ctx", "backbone": "ViT-B/16", "trainer": "BMIP"}
     pair(tmp_path, 80.0, 60.0, **more)
+    pair(tmp_path, 80.0, 60.0, **{**more, "dataset": "OxfordPets"})
     headers, found, notes = rows(tmp_path, capsys, "base2new")
     cells = dict(zip(headers[1:], found["BMIP"]))
     assert cells["published HM (11 sets)"] == "79.04" and "79.94" in notes
+    assert "average of 2/11 base" in headers
     assert found["ProDA"][:3] == [MISSING] * 3 and "ProDA lacks" not in notes
     learned = {"dataset": "EuroSAT", "classes": "base", "shots": 1, "seed": 1}
     pair(tmp_path / "few", 70.0, 50.0, **more, shots=1, trained_on=learned)
@@ -302,21 +281,6 @@ def test_records_of_several_versions_of_the_code_are_noted(tmp_path, capsys):
     pair(tmp_path, 80.0, 60.0, 1)
     pair(tmp_path, 80.0, 60.0, 2, environment={"code": "two", "torch": "2", "dassl": "upstream", "device": "cpu"})
     assert "2 versions of the code (one: MaPLe; two: MaPLe)" in rows(tmp_path, capsys, "base2new")[2]
-
-
-def test_other_settings_of_a_method_are_rows_of_their_own(tmp_path, capsys):
-    def bmip(**node):
-        return {"trainer": "BMIP", "configuration": {"TRAINER": {"NAME": "BMIP", "BMIP": node}}}
-
-    pair(tmp_path / "a", 80.0, 60.0, **bmip(AGGREGATION="bmip", VARIANT="paper"))
-    pair(tmp_path / "b", 70.0, 50.0, **bmip(AGGREGATION="addition", VARIANT="paper"))
-    pair(tmp_path / "c", 60.0, 40.0, **bmip(AGGREGATION="bmip", VARIANT="released"))
-    _, found, _ = rows(tmp_path, capsys, "base2new")
-    assert {name: line[0] for name, line in found.items()} == {
-        "BMIP": "80.00",
-        "BMIP, TRAINER.BMIP.AGGREGATION addition": "70.00",
-        "BMIP, TRAINER.BMIP.VARIANT released": "60.00",
-    }
 
 
 def test_models_of_all_classes_fill_the_transfer_and_few_shot_tables(tmp_path, capsys):
@@ -342,17 +306,22 @@ def test_models_of_all_classes_fill_the_transfer_and_few_shot_tables(tmp_path, c
     "style, bold, pieces",
     [
         ("text", "90.00*", ["----"]),
-        ("markdown", "**90.00**", ["### Base to new, 16 shots", "|---"]),
-        ("latex", r"\textbf{90.00}", [r"\toprule", r"\midrule", r"\bottomrule"]),
+        ("markdown", "**90.00**", ["### Among as many classes of Digits, 16 shots", "|---"]),
+        ("latex", r"\textbf{90.00}", [r"\toprule", r"\midrule", r"\bottomrule", r"50 \% base accuracy"]),
     ],
 )
 def test_the_best_of_a_column_is_marked_in_every_format(tmp_path, capsys, style, bold, pieces):
-    pair(tmp_path, 80.0, 60.0)
-    pair(tmp_path, 90.0, 50.0, trainer="VPT", configuration={"TRAINER": {"NAME": "VPT", "VPT": {}}})
-    assert command.main([str(tmp_path), "--table", "base2new", "--format", style]) == 0
+    mixed = {"NAME": "Digits", "USE_RATIO": True, "SUBSAMPLE_RATIO": 50}
+    for trainer, accuracy in (("MaPLe", 80.0), ("VPT", 90.0)):
+        named = configured(trainer, DATASET=mixed, node={"NAME": trainer})
+        write(tmp_path, trainer, classes="new", accuracy=accuracy, **named)
+    assert command.main([str(tmp_path), "--table", "class-ratio", "--format", style]) == 0
     printed = capsys.readouterr().out
     assert bold in printed and all(piece in printed for piece in pieces)
     assert bold.replace("90", "80") not in printed
+    if style == "latex":  # no character that ends a line
+        (header,) = [line for line in printed.splitlines() if line.strip().startswith("method")]
+        assert header.count("%") == header.count(r"\%") == 1
 
 
 def test_an_empty_folder_is_an_error(tmp_path, capsys):
@@ -444,20 +413,3 @@ def test_csv_has_one_line_for_each_number(tmp_path, capsys):
         **{"table": "Base to new, 16 shots", "method": "MaPLe", "group": "Digits", "column": "base"},
         **{"mean": "70.0000", "std": "10.0000", "seeds": "2", "p": ""},
     }
-
-
-def test_latex_has_no_character_that_ends_a_line_or_a_cell(tmp_path, capsys):
-    mixed = {"NAME": "Digits", "USE_RATIO": True, "SUBSAMPLE_RATIO": 50}
-    configuration = {"TRAINER": {"NAME": "MaPLe", "MAPLE": {}}, "DATASET": mixed}
-    write(tmp_path, "share", classes="new", configuration=configuration)
-    assert command.main([str(tmp_path), "--table", "class-ratio", "--format", "latex"]) == 0
-    (header,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("method")]
-    assert r"50 \% base accuracy" in header and header.count("%") == header.count(r"\%")
-
-
-def test_what_this_project_writes_is_what_tables_read(run_train, tmp_path):
-    model = run_train(folder=tmp_path / "model")
-    run_train("--eval-only", "--model-dir", str(model.folder), folder=tmp_path / "all")
-    found = collect(tmp_path)
-    assert not found.notes and len(found.records) + found.skipped["there twice"] == 2
-    assert found.records[0].command.startswith("python train.py --seed 1 --trainer BMIP")

@@ -46,6 +46,21 @@ def test_a_finished_run_is_recognised_and_force_trains_it_again(run_train):
     assert forced.losses() == first.losses()
 
 
+def test_an_operation_that_cannot_repeat_to_the_bit_is_named_with_a_remedy(run_train, monkeypatch):
+    from trainers.base import PromptTrainer
+
+    def forward_backward(trainer, batch):
+        torch.use_deterministic_algorithms(True)  # as train.py does on CUDA
+        torch.zeros(2).put_(torch.tensor([0]), torch.ones(1))
+
+    monkeypatch.setattr(PromptTrainer, "forward_backward", forward_backward)
+    try:
+        run = run_train()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert run.status == 2 and "SEED is 1" in run.errors and "put_" in run.errors and "--seed -1" in run.errors
+
+
 def test_the_newest_log_is_log_txt(run_train):
     run_train()
     run = run_train("--force")

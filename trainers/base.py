@@ -1,7 +1,7 @@
 """The life cycle that all trainers share: check, build, freeze, step, save, load, evaluate.
 
-A method's trainer names its declaration, and little else. Schedules, optimisers and checkpoints are this project's own
-even on upstream Dassl, whose own break on current PyTorch or do not resume exactly.
+A method's trainer adds little more than its declaration. Schedules, optimisers and checkpoints are this project's own
+even on upstream Dassl, because upstream's break on current PyTorch or do not resume exactly.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = ["TRAINER_REGISTRY", "PromptTrainer", "register"]
 
 
 def gradient_scaler(device: torch.device) -> Any:
-    """PyTorch's gradient scaler; before 2.3 it has one for CUDA only, as it then has fp16."""
+    """PyTorch's gradient scaler; before 2.3 there is one for CUDA only, and fp16 runs on CUDA only."""
     return torch.amp.GradScaler(device.type) if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler()
 
 
@@ -61,18 +61,18 @@ class PromptTrainer(Checkpointing, TrainerX):
     """Trains a learner's prompts in a frozen CLIP by an objective.
 
     Attributes:
-        method: the declaration of the method that it trains.
+        method: the declaration of the trained method.
     """
 
     method: Method
 
-    trained = False  # this run came to the end of its training
+    trained = False  # this run finished its training
     train_seconds = 0.0  # of all epochs, without tests
-    model_dir: str | None = None  # where the evaluated weights come from,
-    trained_on: dict[str, Any] | None = None  # and what they were trained on, as far as that is known
+    model_dir: str | None = None  # source of the evaluated weights
+    trained_on: dict[str, Any] | None = None  # their training data; None if unknown
     learned: list[str] | None = None  # names of the classes that they were trained on
-    objective_state: Mapping[str, Any] = MappingProxyType({})  # as the checkpoint to resume from has it,
-    resumed_settings: Mapping[str, Any] | None = None  # and the settings; None where it does not tell
+    objective_state: Mapping[str, Any] = MappingProxyType({})  # from the checkpoint to resume from
+    resumed_settings: Mapping[str, Any] | None = None  # its settings of the objective; None if it has none
 
     def __init__(self, cfg: CfgNode):
         with worded(key_names(cfg, self.method)):
@@ -86,10 +86,10 @@ class PromptTrainer(Checkpointing, TrainerX):
 
     @classmethod
     def build_parts(cls, cfg: CfgNode, clip_model: nn.Module) -> tuple[PromptLearner, Objective]:
-        """The learner, with what the objective adds to it, and the objective.
+        """The learner, with the objective's additions, and the objective.
 
         Raises:
-            InputError: a value that is not allowed, or an objective that has nothing to train.
+            InputError: a value that is not allowed, or an objective for a learner without prompts.
         """
         with worded(key_names(cfg, cls.method)):
             learner = cls.method.learner(cls.settings(cfg), clip_model)
@@ -104,7 +104,7 @@ class PromptTrainer(Checkpointing, TrainerX):
         return learner, objective
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse what cannot be trained or tested; needs neither data nor weights. Dassl calls it first."""
+        """Refuse an unusable configuration; needs neither data nor weights. Dassl calls it first."""
         self.precision = get_precision(cfg.TRAINER[self.method.node][Method.PRECISION_KEY])
         if cfg.TEST.FINAL_MODEL not in ("last_step", "best_val"):
             raise InputError(f"TEST.FINAL_MODEL is {cfg.TEST.FINAL_MODEL!r}; set it to last_step or best_val.")
@@ -121,10 +121,10 @@ class PromptTrainer(Checkpointing, TrainerX):
 
     @classmethod
     def check_training(cls, cfg: CfgNode, objective: Objective | None = None) -> None:
-        """Refuse settings that a model can be tested with, but not trained; needs neither data nor weights.
+        """Refuse settings that allow tests, but no training; needs neither data nor weights.
 
         Args:
-            objective: of the run, where it is built already.
+            objective: of the run; None builds it.
 
         Raises:
             InputError: settings that the objective cannot be trained with.
@@ -145,7 +145,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             objective.check_training()
 
     def build_data_loader(self) -> None:
-        # CLIP and the prompts come first, so that what does not suit the backbone is refused before data is read.
+        # CLIP and the prompts come first, so that settings that do not suit the backbone fail before data is read.
         self.build_prompts()
         super().build_data_loader()
 
@@ -199,7 +199,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             self.scaler = gradient_scaler(self.device)
 
     def convert_state_dict(self, name: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Accept checkpoints of the method's authors beside our own, and say what is taken from them."""
+        """Accept checkpoints of the method's authors beside our own, and list the tensors taken from them."""
         with worded(key_names(self.cfg, self.method)):
             state_dict, left_out = adopt(
                 state_dict, self.method.layout, self.learner, self.clip_model, self.cfg.MODEL.BACKBONE.NAME
@@ -219,12 +219,12 @@ class PromptTrainer(Checkpointing, TrainerX):
         return [view.to(self.device, non_blocking=True) for view in views], label
 
     def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, float]:
-        """One training step; the schedule moves on in the last batch of an epoch, as everywhere in the field."""
+        """One training step; the last batch of an epoch steps the schedule, as everywhere in the field."""
         views, labels = self.parse_batch_train(batch)
         loss, logits, terms = self.objective.loss(self.model, views, labels)
         self._step(loss)
-        # The host waits for the device once, when all work of the step is under way. After a loss that is not finite
-        # the prompts are spoilt, and the run ends; nothing of this epoch has been saved.
+        # The host waits for the device once, after queueing all work of the step. A loss that is not finite has spoilt
+        # the prompts, and ends the run; nothing of this epoch has been saved.
         shown = [loss.detach().view(1), compute_accuracy(logits, labels)[0]]
         shown += [term.detach().float().view(1) for term in terms.values()]
         value, accuracy, *values = torch.cat(shown).tolist()
@@ -248,7 +248,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             self.scaler.update()
 
     def train(self) -> None:
-        """Train from the last saved epoch on, test, and leave `result.json`."""
+        """Train from the last saved epoch on, test, and write `result.json`."""
         if not self._models:
             print(f"{type(self).__name__} has nothing to train")
             self.test()
@@ -281,7 +281,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             super().validated(result)
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Go on from this run's own checkpoints where it has some, even if RESUME names another run's."""
+        """Resume from this run's own checkpoints if it has some, even if RESUME names another run."""
         own = self.newest_file(self.output_dir) is not None
         return super().resume_model_if_exist(self.output_dir if own else directory)
 
@@ -329,7 +329,7 @@ class PromptTrainer(Checkpointing, TrainerX):
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
-        """Evaluate, print Dassl's result block, and record the result; gives the accuracy in per cent."""
+        """Evaluate, print Dassl's result block, and record the result; returns the accuracy in per cent."""
         self.evaluator.reset()
         start = time.perf_counter()
         accuracy = super().test(split)
@@ -338,7 +338,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             if self.cfg.TEST.SAVE_LOGITS:
                 self.evaluator.save_logits(self.output_dir)
             write_result(self.output_dir, record_of(self, accuracy, seconds))
-        # The train.py of the authors' repository leaves by os._exit, which loses what is still to be written.
+        # The train.py of the authors' repository exits by os._exit, which discards buffered output.
         sys.stdout.flush()
         return accuracy
 
@@ -351,7 +351,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             self.evaluator.mark_learned(self.dm.dataset.classnames, self.learned)
 
     def method_results(self) -> dict[str, Any]:
-        """What a method adds to the record of a test."""
+        """The method's additions to the record of a test."""
         return {}
 
     @property

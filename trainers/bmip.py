@@ -14,13 +14,13 @@ from .prompting.learners import bmip
 
 @register
 class BMIP(PromptTrainer):
-    """Trains BMIP's prompts, projection heads and gates, and shows how the gates behave."""
+    """Trains BMIP's prompts, projection heads and gates, and reports statistics of the gates."""
 
     method = bmip.METHOD
 
     def build_model(self) -> None:
         self.gate_samples: dict[tuple[str, int], list[Tensor]] = {}
-        # Of each epoch, the mean gate of each tower and layer in its last batch.
+        # For each epoch, the mean gate of each tower and layer in its last batch.
         self.gate_history: list[dict[str, float]] = []
         super().build_model()
 
@@ -43,7 +43,7 @@ class BMIP(PromptTrainer):
         self.gate_history = state.get("gate_history", [])
 
     def test(self, split: str | None = None) -> float:
-        """Evaluate, and print how the gates behave: mean and standard deviation over images or classes."""
+        """Evaluate, and print `gate_statistics`."""
         self.gate_samples = {}
         accuracy = super().test(split)
         if self.gate_samples:
@@ -55,13 +55,13 @@ class BMIP(PromptTrainer):
         for tower, layers in self.learner.last_gates.items():
             for layer, weights in layers.items():
                 samples = self.gate_samples.setdefault((tower, layer), [])
-                # Class features are kept over the batches, so their gates are those of the first.
+                # Class features are cached over the batches, so the first batch has their gates.
                 if tower == "vision" or not samples:
                     samples.append(weights.reshape(-1, weights.shape[-1]).float().cpu())
         return logits
 
     def gate_statistics(self) -> list[dict[str, Any]]:
-        """Of each tower and layer in the last test: mean, spread over images or classes, and range of the weights."""
+        """Mean, standard deviation over images or classes, and range of the gates of each layer in the last test."""
         found = []
         for (tower, layer), samples in sorted(self.gate_samples.items()):
             weights = torch.cat(samples)

@@ -29,7 +29,7 @@ from .prompting.recipes import read_files, value_at
 
 @dataclass(frozen=True)
 class Common(Settings):
-    """What all methods share and Dassl does not have; CoOp, MaPLe and BMIP declare these in their train.py."""
+    """Settings that all methods share and Dassl lacks; CoOp, MaPLe and BMIP declare these in their train.py."""
 
     classes: str = setting("all", "DATASET.SUBSAMPLE_CLASSES", "classes: all, base or new", root=True)
     use_ratio: bool = setting(False, "DATASET.USE_RATIO", 'let SUBSAMPLE_RATIO mix base classes into "new"', root=True)
@@ -50,7 +50,7 @@ class Common(Settings):
     tf32: bool = setting(
         False, "MODEL.TF32", "fp32 products on CUDA's tensor cores: faster, 10 bits of mantissa", root=True
     )
-    # The stand-in's; upstream Dassl has no such memory.
+    # The stand-in's; upstream Dassl has no image cache.
     cache_gb: float = setting(
         2.0, "DATALOADER.CACHE_GB", "GiB of decoded training images kept in memory; 0: none", root=True
     )
@@ -116,7 +116,7 @@ def _declare(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
 
 
 def declare_missing(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
-    """Add to a configuration the keys of a nested mapping that it does not have."""
+    """Add to a configuration the keys of a nested mapping that it lacks."""
     for key, value in defaults.items():
         if isinstance(value, Mapping):
             declare_missing(cfg.setdefault(key, CfgNode()), value)
@@ -128,7 +128,7 @@ def objective_of(cfg: CfgNode, method: Method) -> type[Objective]:
     """The objective of TRAINER.OBJECTIVE, or a method's own where that is empty.
 
     Raises:
-        InputError: it is unknown, or is not the one that the method is named after.
+        InputError: it is unknown, or the method is named after another one.
     """
     name = cfg.TRAINER.OBJECTIVE or method.objective
     if name not in OBJECTIVES:
@@ -169,7 +169,7 @@ def key_names(cfg: CfgNode, method: Method) -> Callable[[str, type | None], str]
 
 
 def read_yaml(path: str | Path) -> list[tuple[Path, CfgNode]]:
-    """Read a YAML file, its bases and the variant in its name, in the order in which they are to be merged.
+    """Read a YAML file, its bases and the variant in its name, in merge order.
 
     Raises:
         InputError: as `prompting.recipes.read_files`.
@@ -178,11 +178,11 @@ def read_yaml(path: str | Path) -> list[tuple[Path, CfgNode]]:
 
 
 def build_cfg(args: argparse.Namespace) -> CfgNode:
-    """Merge in CoOp's order, later ones overruling: defaults, data set, method, flags, trailing options.
+    """Merge in CoOp's order: defaults, data set, method, flags, trailing options; later ones overrule earlier ones.
 
     Args:
         args: the flags of `FLAG_KEYS` (None or empty where not given), `dataset_config_file`, `config_file`, `opts`,
-            and optionally `modules`, which are imported first, for what they register.
+            and optionally `modules`, which are imported first, so that they can register trainers and objectives.
 
     Returns:
         The frozen configuration.
@@ -246,12 +246,12 @@ def _dotted_keys(node: CfgNode, prefix: str = "") -> list[str]:
 
 
 def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective], given: Iterable[str]) -> None:
-    """Refuse keys of prompts in the node of the objective, where the prompts are another method's.
+    """Refuse keys of an objective's own prompts where it trains another method's prompts.
 
     PromptSRC's and CoPrompt's nodes hold keys of their own prompts beside those of their objectives.
 
     Args:
-        given: dotted keys that files and options set. Values cannot tell: a key may be set to its default.
+        given: dotted keys that files and options set; a key may be set to its default, so its value cannot show that.
     """
     read = set(objective.Config().keyed())
     nodes = {key.rpartition(".")[0] for key in read} - {"TRAINER", f"TRAINER.{method.node}"}
@@ -266,7 +266,7 @@ def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective],
 
 
 def _make_floats(node: CfgNode, defaults: CfgNode) -> None:
-    """Whole numbers for float keys become floats; yacs would refuse them, though the published files have such."""
+    """Turn whole numbers of float keys into floats: published files have them, and yacs would refuse them."""
     for key, value in node.items():
         default = defaults.get(key)
         if isinstance(value, CfgNode) and isinstance(default, CfgNode):

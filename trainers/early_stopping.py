@@ -1,4 +1,4 @@
-"""Early stopping as BMIP's authors have it: by the validation results of the epochs, and not before the sixth."""
+"""Early stopping as in BMIP's published code: by the validation result of each epoch, and not before the sixth."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ class EarlyStopping:
         self.waited = 0
 
     def note(self, result: float) -> None:
-        """Take note of a validation result in per cent."""
+        """Record a validation result in per cent."""
         self.waited = 0 if result > self.best else self.waited + 1
         self.best = max(result, self.best)
 
     def stops_after(self, epoch: int) -> bool:
-        """Whether training ends after an epoch, from 0; says so."""
+        """Whether training ends after an epoch, from 0; prints a note if it does."""
         stops = self.active and epoch >= EARLIEST_STOP and self.waited >= self.patience
         if stops:
             print(f"Early stopping: no better validation result for {self.waited} epochs")
         return stops
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of it."""
+        """Its part of a checkpoint."""
         return {"epochs_without_gain": self.waited, "best_validation": self.best}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take back what `state` gave."""
+        """Restore a `state`."""
         self.waited, self.best = state["epochs_without_gain"], state["best_validation"]

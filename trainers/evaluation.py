@@ -1,4 +1,4 @@
-"""What a test leaves for its record: counts per class, open-world metrics, logits, and what computed them."""
+"""The record of a test: counts per class, open-world metrics, logits, environment and configuration."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ LOGITS = "logits.npz"
 
 
 class Recorder:
-    """Dassl's evaluator, and beside it what a record needs of the predictions.
+    """Wraps Dassl's evaluator, and collects counts, open-world metrics and logits for the record.
 
     Args:
-        evaluator: Dassl's; its other attributes are this one's too.
-        classes: number of classes, the first half of which, rounded up, are base classes unless `is_base` is set.
+        evaluator: Dassl's; all its attributes are available here.
+        classes: number of classes; the first half, rounded up, are base classes until `mark_learned` says otherwise.
         keep_logits: for `save_logits`.
     """
 
@@ -66,12 +66,12 @@ class Recorder:
             self._logits.append((logits, labels))
 
     def mark_learned(self, names: Sequence[str], learned: Sequence[str] | None) -> None:
-        """Tell base from new by the names of the classes that were learned, where these are known."""
+        """Set the base classes to those with learned names, if these are known."""
         if learned is not None:
             self.is_base = torch.tensor([name in learned for name in names])
 
     def per_class(self, names: Sequence[str]) -> list[dict[str, Any]]:
-        """Name, number of images and of correct ones, by label."""
+        """Name, number of images and number of correct ones of each class, by label."""
         counts = zip(names, self._total.tolist(), self._correct.tolist())
         return [{"name": name, "images": total, "correct": correct} for name, total, correct in counts]
 
@@ -115,10 +115,10 @@ def environment(device: torch.device) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=1)
 def code_version() -> str:
-    """A hash of this project's source, which is there without git, and tells uncommitted changes too."""
+    """A hash of this project's source; needs no git, and covers uncommitted changes."""
     trainers = Path(__file__).resolve().parent
     digest = hashlib.sha256()
-    # As a plugin, the trainers are apart from the stand-in, and the data sets are another project's.
+    # In a plugin, the trainers are not beside the stand-in, and the data sets are another project's.
     for folder in (trainers, trainers.parent / "datasets", Path(minidassl.__file__).resolve().parent):
         for file in sorted(folder.rglob("*.py")):
             digest.update(file.relative_to(folder.parent).as_posix().encode() + file.read_bytes())
@@ -126,13 +126,13 @@ def code_version() -> str:
 
 
 def node_of(trainer: str) -> str | None:
-    """The configuration node of a registered trainer; None of one that is not this project's."""
+    """The configuration node of a registered trainer; None for other projects' trainers."""
     method = getattr(TRAINER_REGISTRY.get(trainer), "method", None)
     return method and method.node
 
 
 def plain_configuration(cfg: CfgNode) -> dict[str, Any]:
-    """A configuration as plain data; of the methods' nodes only the trainer's own."""
+    """A configuration as plain data, without the nodes of other methods."""
     plain = yaml.safe_load(cfg.dump())
     own = node_of(cfg.TRAINER.NAME)
     methods = {node_of(name) for name in TRAINER_REGISTRY.registered_names()}
@@ -141,7 +141,7 @@ def plain_configuration(cfg: CfgNode) -> dict[str, Any]:
 
 
 def open_world(trainer: Any) -> dict[str, float] | None:
-    """Base and new images told apart, where a model of some classes is tested on all; None elsewhere. Prints them."""
+    """Compute and print open-world metrics of a model of some classes on all classes; None for other tests."""
     if trainer.trained or trainer.cfg.DATASET.SUBSAMPLE_CLASSES != "all":
         return None
     other_source = trainer.trained_on is not None and trainer.trained_on["classes"] != "base"
@@ -156,11 +156,11 @@ def open_world(trainer: Any) -> dict[str, float] | None:
 
 
 def record_of(trainer: Any, accuracy: float | None = None, test_seconds: float | None = None) -> dict[str, Any]:
-    """The record of a trainer's run, as `result.json` has it.
+    """The content of `result.json` for a trainer's run.
 
     Args:
-        accuracy: of the test just made, in per cent; None where there was none.
-        test_seconds: that the test took.
+        accuracy: of the last test, in per cent; None without a test.
+        test_seconds: duration of that test.
     """
     cfg, tested, data = trainer.cfg, accuracy is not None, trainer.dm.dataset
     images = data.val if cfg.TEST.SPLIT == "val" and trainer.val_loader is not None else data.test

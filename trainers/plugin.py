@@ -1,4 +1,4 @@
-"""Plug methods into another code base of the field: into Dassl's registry, and into the defaults of its configuration.
+"""Plug methods into another code base of the field: its registry of trainers and its configuration defaults.
 
 `scripts/install_plugin.py` copies this package into a checkout, whose `train.py` then imports it.
 """
@@ -21,19 +21,19 @@ from .prompting.declaration import tree_of
 from .prompting.errors import InputError
 from .registration import OTHER_NAMES
 
-# Data sets and loaders are the code base's own; of their keys a record of a run needs this one.
+# Data sets and loaders are the code base's own; records need this one of their keys.
 _DATA = ("DATASET", "DATALOADER")
 _DATA_DEFAULTS = {"DATASET": {"SUBSAMPLE_CLASSES": "all"}}
 
 
 def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
-    """Register methods, and declare their keys in the configuration that Dassl hands out from now on.
+    """Register methods, and add their keys to the default configuration that Dassl returns from now on.
 
-    A key that is there already keeps its default. The plugin's errors are printed in one line, without a traceback.
+    An existing key keeps its default. The plugin's errors are printed in one line, without a traceback.
 
     Args:
         modules: the methods' modules in this package.
-        names: of the methods whose names are taken, the names to register them under.
+        names: other names to register methods under whose own names are taken.
 
     Raises:
         InputError: a name is taken.
@@ -61,7 +61,7 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
 def in_one_line(
     hook: Callable[[type[BaseException], BaseException, TracebackType | None], None],
 ) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
-    """An excepthook that says what is wrong with a user's input, and leaves all else to `hook`."""
+    """An excepthook that prints errors about the input in one line, and leaves all others to `hook`."""
 
     def say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, (InputError, CheckpointError, FloatingPointError)):

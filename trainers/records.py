@@ -1,4 +1,4 @@
-"""What a run leaves in its output folder beside Dassl's log and checkpoints, and how a later start recognises it."""
+"""Files of a run beside Dassl's log and checkpoints, and the checks of a later start against them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ RESULT = "result.json"
 SETTINGS = "settings.yaml"
 LOG = "log.txt"
 OBJECTIVE_KEY = "TRAINER.OBJECTIVE"
-# Keys that may differ between a run and its continuation: they say where and how fast, or concern the last test alone.
-# Another number of workers draws other augmentations, which is left to the user: machines differ in cores.
+# Keys that may differ between a run and its continuation: they set places and speed, or concern the last test alone.
+# Another number of workers draws other augmentations; it is allowed because machines differ in cores.
 _FREE = (
     "OUTPUT_DIR",
     "RESUME",
@@ -67,20 +67,20 @@ def read_result(folder: str | Path) -> dict[str, Any] | None:
 
 
 def is_trained(folder: str | Path) -> bool:
-    """Whether a training run in this folder came to its end."""
+    """Whether a training run in this folder has finished."""
     result = read_result(folder)
     return result is not None and result["trained"]
 
 
 def keep_settings(cfg: CfgNode, folder: str | Path) -> None:
-    """Remember the configuration of a training run."""
+    """Write the configuration of a training run to `settings.yaml`."""
     write_whole(Path(folder) / SETTINGS, cfg.dump())
 
 
 def trained_on(folder: str | Path, cfg: CfgNode) -> dict[str, Any] | None:
-    """Data set, classes, shots and seed of the training run in a folder; None where its settings are not there.
+    """Data set, classes, shots and seed of the training run in a folder; None without its `settings.yaml`.
 
-    Where that run had other settings than the test with `cfg`, they stand below "settings".
+    "settings" has the settings of that run that differ from `cfg`, the configuration of the test.
     """
     path = Path(folder) / SETTINGS
     if not path.is_file():
@@ -98,7 +98,7 @@ def trained_on(folder: str | Path, cfg: CfgNode) -> dict[str, Any] | None:
 
 
 def learned_classnames(folder: str | Path) -> list[str] | None:
-    """The class names of the training run in a folder, which its last test had; None where they are not known."""
+    """The class names of the training run in a folder, by the record of its last test; None if unknown."""
     tested = (read_result(folder) or {}).get("per_class")
     return tested and [entry["name"] for entry in tested]
 
@@ -121,11 +121,11 @@ def check_settings(cfg: CfgNode, folder: str | Path) -> None:
 
 
 def check_tested(settings: Mapping[str, Any], folder: str | Path) -> None:
-    """Check that a model is tested with the objective's values that it was trained with, as far as they are known.
+    """Check that a test has the same values of the objective as the training, if the latter are known.
 
     Args:
-        settings: dotted keys, and the values that the test has.
-        folder: of the training run; without the record of its settings, as published files are, nothing is checked.
+        settings: dotted keys, and the values of the test.
+        folder: of the training run; published files come without `settings.yaml`, and are not checked.
 
     Raises:
         InputError: a value differs.
@@ -142,14 +142,14 @@ def check_tested(settings: Mapping[str, Any], folder: str | Path) -> None:
 
 
 def check_resumed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
-    """Check that training goes on by the objective and the settings that it began with.
+    """Check that training resumes with the objective and settings of its start.
 
     Args:
-        before: dotted keys and their values, as the checkpoint has them; None where it does not tell.
+        before: dotted keys and their values in the checkpoint; None if it has none.
         now: those of this run.
 
     Raises:
-        InputError: a value differs, or an objective with settings meets a checkpoint that does not tell.
+        InputError: a value differs, or the objective has settings and the checkpoint has none.
     """
     scratch = "train from scratch (--force, or another --output-dir)."
     if before is None:
@@ -169,12 +169,12 @@ def check_resumed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> N
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The keys of two configurations, as plain data, that shape a result and differ; in words."""
+    """The `differences` of two configurations in words."""
     return [f"{key} was {old!r} and is now {new!r}" for key, (old, new) in differences(before, now).items()]
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Both values of each key that two configurations, as plain data, have and that shapes a result and differs."""
+    """Both values of each differing key that two configurations, as plain data, share and that shapes a result."""
     before, now = _flatten(before), _flatten(now)
     return {
         key: (before[key], now[key])
@@ -191,7 +191,7 @@ def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def clear_run(folder: str | Path) -> None:
-    """Delete what a training run left (checkpoints, TensorBoard events, record, settings); its logs stay."""
+    """Delete the checkpoints, TensorBoard events, record and settings of a training run; its logs stay."""
     folder = Path(folder)
     for name in (RESULT, SETTINGS):
         (folder / name).unlink(missing_ok=True)
@@ -203,8 +203,8 @@ def clear_run(folder: str | Path) -> None:
 def set_log_aside(folder: str | Path) -> None:
     """Rename an earlier `log.txt` by its time, so that `log.txt` is the newest log.
 
-    Upstream gives the time to the newer one instead, and the field's result parsers, which read `log.txt` only, go
-    on reporting the older run.
+    Upstream appends the time to the newer name instead, so that the field's result parsers, which read `log.txt` only,
+    keep reporting the older run.
     """
     log = Path(folder) / LOG
     if log.is_file():

@@ -1,4 +1,4 @@
-"""Under which name a method's trainer stands in Dassl's registry: its class's, unless a plugin found that taken."""
+"""Registers methods' trainers with Dassl under the names of their classes, or others if a plugin finds these taken."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .prompting.declaration import declare
 
 Trainer = TypeVar("Trainer", bound=type)
 
-# Names of classes, and the names that they register under; filled before the methods' modules are imported.
+# Class names and the names to register them under; filled before the methods' modules are imported.
 OTHER_NAMES: dict[str, str] = {}
 
 
 def register(trainer: Trainer) -> Trainer:
-    """Register a trainer, and its method; under another name its configuration node is that name, in capitals.
+    """Register a trainer and its method. A trainer under another name has that name, in capitals, as its node.
 
     Raises:
         KeyError: the name of the trainer is taken.
-        InputError: that of the method is.
+        InputError: the name of the method is taken.
     """
     declare(trainer.method)
     name = OTHER_NAMES.get(trainer.__name__)

@@ -1,4 +1,4 @@
-"""VPT: deep vision prompts, with a fixed sentence for each class (arXiv 2203.12119, as MaPLe's authors adapt it)."""
+"""VPT: deep vision prompts and a fixed sentence for each class (arXiv 2203.12119, as MaPLe's authors adapt it)."""
 
 from __future__ import annotations
 

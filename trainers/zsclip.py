@@ -12,7 +12,7 @@ from .prompting.learners import zeroshot
 
 @register
 class ZeroshotCLIP(PromptTrainer):
-    """CLIP as it is, with the data set's sentence (Radford et al., arXiv 2103.00020)."""
+    """Zero-shot CLIP with the data set's sentence (Radford et al., arXiv 2103.00020)."""
 
     method = zeroshot.METHOD
 
@@ -23,7 +23,7 @@ class ZeroshotCLIP(PromptTrainer):
 
 @register
 class ZeroshotCLIP2(ZeroshotCLIP):
-    """CLIP as it is, with the average of several sentences; on all data sets but ImageNet its own one among them."""
+    """Zero-shot CLIP with the average of several sentences, among them the data set's own, except for ImageNet."""
 
     method = zeroshot.ENSEMBLE
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Optional
 
 from trainers.prompting.core.metrics import harmonic_mean
 
 from ..data import FIFTEEN, config_name
-from ..methods import METHODS, variants_of
+from ..methods import METHODS, names, variants_of
 from ..published import REMARKS
 from ..store import GIVEN, Record
 from .text import MISSING
@@ -37,84 +39,72 @@ class Cell:
     def spread(self) -> float:
         return statistics.pstdev(self.by_seed.values())
 
-    def of(self, seeds: set[int]) -> Cell | None:
-        """Of some seeds alone; None where there is none."""
-        kept = {seed: value for seed, value in self.by_seed.items() if seed in seeds}
-        return Cell(kept, self.records) if kept else None
+
+Number = tuple[Optional[float], Optional[Cell]]  # None where it is missing; with its cell where it is one's mean
 
 
 def gather(values: Iterable[tuple[Key, Record, float]], notes: list[str]) -> dict[Key, Cell]:
     """Cells over seeds. A row that two configuration files would share in some cell is one row for each."""
-    found: dict[Key, list[tuple[Record, float]]] = defaultdict(list)
-    for key, record, value in values:
-        found[key].append((record, value))
-    shared = {key[0] for key, some in found.items() if len({record.data["recipe"] for record, _ in some}) > 1}
-    split: dict[Key, dict[int, list[tuple[Record, float]]]] = defaultdict(lambda: defaultdict(list))
-    for (row, group, column), some in found.items():
-        for record, value in some:
-            name = f"{row} [{record.data['recipe']}]" if row in shared else row
-            split[name, group, column][record.seed].append((record, value))
+    values = [*values]
+    recipes: dict[Key, set[str]] = defaultdict(set)
+    for key, record, _ in values:
+        recipes[key].add(record.data["recipe"])
+    shared = {row for (row, _, _), some in recipes.items() if len(some) > 1}
+    found: dict[Key, dict[int, list[tuple[Record, float]]]] = defaultdict(lambda: defaultdict(list))
+    for (row, *column), record, value in values:
+        name = f"{row} [{record.data['recipe']}]" if row in shared else row
+        found[(name, *column)][record.seed].append((record, value))
     cells = {}
-    for key, by_seed in split.items():
-        usable = {seed: some[0][1] for seed, some in sorted(by_seed.items()) if len(some) == 1}
+    for key, by_seed in found.items():
+        usable = {seed: some[0] for seed, some in sorted(by_seed.items()) if len(some) == 1}
         for seed in sorted(by_seed.keys() - usable.keys()):
             paths = ", ".join(str(record.path) for record, _ in by_seed[seed])
             notes.append(f"{', '.join(key)}, seed {seed}: records of different models, and are not used: {paths}")
         if usable:
-            cells[key] = Cell(usable, tuple(by_seed[seed][0][0] for seed in usable))
+            numbers = {seed: value for seed, (_, value) in usable.items()}
+            cells[key] = Cell(numbers, tuple(record for record, _ in usable.values()))
     return cells
+
+
+def with_harmonic_mean(numbers: dict[str, float | None]) -> dict[str, float | None]:
+    """With HM of base and new after them."""
+    pair = {name: numbers[name] for name in ("base", "new")}
+    return {**pair, "HM": None if None in pair.values() else harmonic_mean(*pair.values()), **numbers}
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of methods, groups of columns; a last group of averages where there are several groups.
-
-    Attributes:
-        columns: of each group.
-        harmonic: adds HM of the averaged base and new to each group.
-        published: numbers by row, for the columns `published_names`, over `planned`.
-        costs: columns of which less is better.
-        plan: the table of `reproduce.py` that makes this one.
-        planned: the data sets of the published table, as files in configs/datasets.
-        source: the group that stands apart from the averages.
-        averaged: there are averages over the groups.
-        remarks: further notes.
-    """
+    """Rows of methods, groups of columns; a last group of averages where there are several groups."""
 
     title: str
     cells: dict[Key, Cell]
-    columns: tuple[str, ...]
-    harmonic: bool = False
-    published: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    columns: tuple[str, ...]  # of each group
+    harmonic: bool = False  # adds HM of the averaged base and new to each group
+    published: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by row, over `planned`
     published_names: tuple[str, ...] = ("base", "new", "HM")
-    costs: tuple[str, ...] = ()
-    plan: str = ""
-    planned: tuple[str, ...] = ()
-    source: str = ""
-    averaged: bool = True
-    remarks: tuple[str, ...] = ()
+    costs: tuple[str, ...] = ()  # columns of which less is better
+    plan: str = ""  # the table of `reproduce.py` that makes this one
+    planned: tuple[str, ...] = ()  # the data sets of the published table, as files in configs/datasets
+    source: str = ""  # the group that stands apart from the averages
+    averaged: bool = True  # over the groups
 
     @property
     def rows(self) -> list[str]:
         present = {row for row, _, _ in self.cells}
-        known = [name for name in METHODS if name in present]
+        known = [name for name in names() if name in present]
         elsewhere = [row for row in self.published if row.partition(", ")[0] not in METHODS]
         return known + sorted(present - set(known)) + (elsewhere if self.compares else [])
 
     @property
     def groups(self) -> list[str]:
-        return sorted({group for _, group, _ in self.cells}, key=self._place)
-
-    def _place(self, group: str) -> tuple:
         """The source first, then the published order, then by the number that a name begins with, then by name."""
-        name, number = config_name(group), group.partition(" ")[0]
-        place = FIFTEEN.index(name) if name in FIFTEEN else len(FIFTEEN)
-        return group != self.source, place, int(number) if number.isdigit() else 0, group
 
-    @property
-    def averaged_groups(self) -> list[str]:
-        groups = [group for group in self.groups if group != self.source]
-        return groups if self.averaged and len(groups) > 1 else []
+        def place(group: str) -> tuple:
+            name, number = config_name(group), group.partition(" ")[0]
+            published = FIFTEEN.index(name) if name in FIFTEEN else len(FIFTEEN)
+            return group != self.source, published, int(number) if number.isdigit() else 0, group
+
+        return sorted({group for _, group, _ in self.cells}, key=place)
 
     @property
     def compares(self) -> bool:
@@ -122,154 +112,134 @@ class Table:
         ours = {config_name(group) for group in self.groups}
         return bool(self.published) and self.title.endswith(PLANNED_SHOTS) and bool(ours & set(self.planned))
 
-    def group_cells(self, row: str, group: str) -> list[Cell | None]:
-        """The group's cells, of the seeds that all of them have, so that none is compared with another's seeds."""
+    def published_of(self, row: str) -> tuple[float, ...]:
+        return self.published.get(row.removesuffix(GIVEN), ()) if self.compares else ()
+
+    def seeds_of(self, row: str, group: str) -> set[int]:
+        """The seeds that a row has in all columns of a group."""
         cells = [self.cells.get((row, group, column)) for column in self.columns]
-        there = [set(cell.by_seed) for cell in cells if cell]
-        common = set.intersection(*there) if there else set()
-        return [cell and cell.of(common) for cell in cells]
+        return set() if None in cells else set.intersection(*(set(cell.by_seed) for cell in cells))
 
-    def means(self, row: str, group: str) -> list[float | None]:
-        """The group's columns, HM included; None where one is missing."""
-        return self._with_harmonic([cell and cell.mean for cell in self.group_cells(row, group)])
-
-    def _with_harmonic(self, means: list[float | None]) -> list[float | None]:
-        if not self.harmonic:
-            return means
-        return [*means[:2], None if None in means[:2] else harmonic_mean(*means[:2]), *means[2:]]
-
-    def averages(self, row: str) -> list[float | None]:
-        """Over the groups, and the harmonic mean of these averages; None where any group is missing."""
-        columns = zip(*(self.means(row, group) for group in self.averaged_groups))
-        averages = [None if None in values else statistics.fmean(values) for values in columns]
-        return self._with_harmonic(averages)
-
-    @property
-    def group_columns(self) -> list[str]:
-        return [*self.columns[:2], "HM", *self.columns[2:]] if self.harmonic else [*self.columns]
-
-    @property
-    def average_columns(self) -> list[tuple[str, str]]:
-        ours = [group for group in self.averaged_groups if config_name(group) in self.planned]
-        whole = len(ours) in (0, len(self.planned))
-        names = self.group_columns
-        if self.harmonic:
-            names.insert(3, "mean HM")
-        return [("average" if whole else f"average of {len(ours)}/{len(self.planned)}", name) for name in names]
-
-    def numbers(self) -> tuple[list[tuple[str, str]], dict[str, list[tuple[float | None, Cell | None]]]]:
-        """Headers of two parts, and by row the number of each column, with its cell where it is one's mean."""
-        headers = [(group, name) for group in self.groups for name in self.group_columns]
-        rows: dict[str, list[tuple[float | None, Cell | None]]] = {row: [] for row in self.rows}
-        for row, line in rows.items():
-            for group in self.groups:
-                cells = dict(zip(self.columns, self.group_cells(row, group)))
-                line += zip(self.means(row, group), map(cells.get, self.group_columns))
-            if self.averaged_groups:
-                line += [(average, None) for average in self.averages(row)]
-        return headers + (self.average_columns if self.averaged_groups else []), rows
-
-    @property
+    @functools.cached_property
     def seeds(self) -> set[int]:
         """Those that any row has in all columns of a group."""
-        return {
-            seed
-            for row in self.rows
-            for group in self.groups
-            if None not in (cells := self.group_cells(row, group))
-            for seed in cells[0].by_seed
-        }
+        return set().union(*(self.seeds_of(row, group) for row in self.rows for group in self.groups))
+
+    @functools.cached_property
+    def numbers(self) -> dict[str, dict[tuple[str, str], Number]]:
+        """By row, the number of each group and column, HM and averages included."""
+        groups = self.groups
+        averaged = [group for group in groups if group != self.source] if self.averaged else []
+        ours = sum(config_name(group) in self.planned for group in averaged)
+        average = "average" if ours in (0, len(self.planned)) else f"average of {ours}/{len(self.planned)}"
+        numbers = {}
+        for row in self.rows:
+            by_group = {group: self._group(row, group) for group in groups}
+            line = {(group, name): number for group in groups for name, number in by_group[group].items()}
+            if len(averaged) > 1:
+                means = {}
+                for name in by_group[averaged[0]]:
+                    some = [by_group[group][name][0] for group in averaged]
+                    means["mean HM" if name == "HM" else name] = None if None in some else statistics.fmean(some)
+                # As in the field's tables, the harmonic mean is that of the averages.
+                means = with_harmonic_mean(means) if self.harmonic else means
+                line |= {(average, name): (mean, None) for name, mean in means.items()}
+            numbers[row] = line
+        return numbers
+
+    def _group(self, row: str, group: str) -> dict[str, Number]:
+        """A group's numbers by column, of the seeds that all of them have, so that base and new are of the same."""
+        found = {name: self.cells[row, group, name] for name in self.columns if (row, group, name) in self.cells}
+        common = set.intersection(*(set(cell.by_seed) for cell in found.values())) if found else set()
+        cells = {}
+        for name in found if common else ():
+            values = {seed: value for seed, value in found[name].by_seed.items() if seed in common}
+            cells[name] = Cell(values, found[name].records)
+        means = {name: cells[name].mean if name in cells else None for name in self.columns}
+        means = with_harmonic_mean(means) if self.harmonic else means
+        return {name: (mean, cells.get(name)) for name, mean in means.items()}
 
     def grid(self, bold: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
         """Headers and rows of text; `bold` marks the best mean of a column."""
-        headers, numbers = self.numbers()
-        best = []
-        for (_, name), column in zip(headers, zip(*numbers.values())):
-            values = [value for value, _ in column if value is not None]
-            best.append((min if name in self.costs else max)(values) if len(values) > 1 else None)
-        texts = []
-        for row, line in numbers.items():
-            cells = []
-            for (mean, cell), top in zip(line, best):
-                text = MISSING if mean is None else bold(f"{mean:.2f}") if mean == top else f"{mean:.2f}"
-                if cell and len(cell.by_seed) > 1:
-                    text += f" ± {cell.spread:.2f}"
-                if cell and len(cell.by_seed) < len(self.seeds):
-                    text += f" (n={len(cell.by_seed)})"
-                cells.append(text)
-            texts.append([row, *cells])
-        titles = ["method", *(" ".join(header) for header in headers)]
+        headers = [*next(iter(self.numbers.values()), ())]
+        best = {}
+        for header in headers:
+            means = [line[header][0] for line in self.numbers.values() if line[header][0] is not None]
+            best[header] = (min if header[1] in self.costs else max)(means) if len(means) > 1 else None
+
+        def text(header: tuple[str, str], mean: float | None, cell: Cell | None) -> str:
+            if mean is None:
+                return MISSING
+            number = bold(f"{mean:.2f}") if mean == best[header] else f"{mean:.2f}"
+            seeds = len(cell.by_seed) if cell else 0
+            number += f" ± {cell.spread:.2f}" if seeds > 1 else ""
+            return number + (f" (n={seeds})" if cell and seeds < len(self.seeds) else "")
+
+        rows = [[row, *(text(header, *line[header]) for header in headers)] for row, line in self.numbers.items()]
+        titles = ["method", *map(" ".join, headers)]
         if self.compares:
             titles += [f"published {name} ({len(self.planned)} sets)" for name in self.published_names]
-            for line in texts:
-                known = self.published.get(line[0].removesuffix(GIVEN))
-                line += [f"{number:.2f}" for number in known] if known else [""] * len(self.published_names)
-        return titles, texts
+            for row in rows:
+                known = [f"{number:.2f}" for number in self.published_of(row[0])]
+                row += known or [""] * len(self.published_names)
+        return titles, rows
 
     def lines(self) -> list[list[str]]:
         """One line for each number: method, group, column, mean, deviation, number of seeds, and published numbers."""
-        headers, rows = self.numbers()
         lines = []
-        for row, line in rows.items():
-            for (group, name), (mean, cell) in zip(headers, line):
+        for row, line in self.numbers.items():
+            for (group, name), (mean, cell) in line.items():
                 spread, count = (f"{cell.spread:.4f}", str(len(cell.by_seed))) if cell else ("", "")
                 lines.append([row, group, name, "" if mean is None else f"{mean:.4f}", spread, count, ""])
-            known = self.published.get(row.removesuffix(GIVEN)) if self.compares else None
-            lines += [
-                [row, f"published, {len(self.planned)} sets", name, f"{number:.2f}", "", "", ""]
-                for name, number in zip(self.published_names, known or ())
-            ]
+            for name, number in zip(self.published_names, self.published_of(row)):
+                lines.append([row, f"published, {len(self.planned)} sets", name, f"{number:.2f}", "", "", ""])
         return lines
 
     def notes(self) -> list[str]:
         """Missing cells of each row, with the command that fills them; different origins; remarks."""
-        notes = [*self.remarks, *self._gaps()]
+        notes = self._gaps()
         for key, name in ORIGINS.items():
-            rows: dict[str, list[str]] = defaultdict(list)
+            rows: dict[str, dict[str, None]] = defaultdict(dict)
             for (row, _, _), cell in self.cells.items():
-                for origin in {record.data["environment"][key] for record in cell.records}:
-                    rows[origin] += [row] * (row not in rows[origin])
+                for record in cell.records:
+                    rows[record.data["environment"][key]][row] = None
             if len(rows) > 1:
                 parts = "; ".join(f"{origin}: {', '.join(some)}" for origin, some in sorted(rows.items()))
                 notes.append(f"these records come from {len(rows)} {name} ({parts})")
-        if self.compares:
-            notes += [REMARKS[row] for row in self.rows if row in REMARKS]
-        return notes
+        return notes + [REMARKS[row] for row in self.rows if self.compares and row in REMARKS]
 
     def _gaps(self) -> list[str]:
-        gaps, seeds = [], self.seeds
+        gaps = []
         for row in dict.fromkeys(row for row, _, _ in self.cells):
             lacking, unused = {}, set()
             for group in self.groups:
-                cells = self.group_cells(row, group)
-                there = set() if None in cells else set(cells[0].by_seed)
-                lacking[group] = sorted(seeds - there)
-                for column in self.columns:
-                    cell = self.cells.get((row, group, column))
-                    unused |= set(cell.by_seed) - there if cell and None not in cells else set()
-            lacking = {group: some for group, some in lacking.items() if some}
+                there = self.seeds_of(row, group)
+                if self.seeds - there:
+                    lacking[group] = sorted(self.seeds - there)
+                for column in self.columns if there else ():
+                    unused |= set(self.cells[row, group, column].by_seed) - there
             if lacking:
-                parts = "; ".join(
-                    f"{group} with the seeds {', '.join(map(str, some))}" for group, some in lacking.items()
-                )
+                parts = "; ".join(f"{group} with the seeds {_listed(some)}" for group, some in lacking.items())
                 gaps.append(f"{row} lacks {parts}{self._filling(row, lacking)}")
             if unused:
-                numbers = ", ".join(map(str, sorted(unused)))
-                gaps.append(f"{row}: the seeds {numbers} lack one of {', '.join(self.columns)}, and are not used")
+                columns = ", ".join(self.columns)
+                gaps.append(f"{row}: the seeds {_listed(sorted(unused))} lack one of {columns}, and are not used")
         return gaps
 
     def _filling(self, row: str, lacking: dict[str, list[int]]) -> str:
         """The command for the missing cells of a row, where `reproduce.py` has one; it repeats no run."""
         method, _, addition = row.partition(", ")
-        names = [config_name(group) for group in lacking]
-        suffix = addition.replace(" ", "_")
-        if not self.plan or self.source or method not in METHODS or None in names:
+        suffix, sets = addition.replace(" ", "_"), [config_name(group) for group in lacking]
+        if not self.plan or self.source or method not in METHODS or None in sets:
             return ""
         if suffix not in ("", *variants_of(method)):
             return ""
-        method += f":{suffix}" if suffix else ""
         seeds = sorted({seed for some in lacking.values() for seed in some})
         return (
-            f': python scripts/reproduce.py {self.plan} --methods {method} --datasets "{" ".join(names)}" '
-            f'--seeds "{" ".join(map(str, seeds))}"'
+            f": python scripts/reproduce.py {self.plan} --methods {method}{suffix and ':'}{suffix} "
+            f'--datasets "{" ".join(sets)}" --seeds "{_listed(seeds, " ")}"'
         )
+
+
+def _listed(seeds: Iterable[int], comma: str = ", ") -> str:
+    return comma.join(map(str, seeds))

@@ -21,11 +21,9 @@ from pathlib import Path
 
 from .. import ROOT
 from ..commands import exit_status, make_parser
-from ..methods import import_modules
 from ..protocols import TABLES, listed
 from ..store import collect
 from .cells import Table
-from .studies import PairedTable
 from .text import bold, lay_out
 
 CSV_COLUMNS = ("table", "method", "group", "column", "mean", "std", "seeds", "p")
@@ -33,7 +31,7 @@ CSV_COLUMNS = ("table", "method", "group", "column", "mean", "std", "seeds", "p"
 FRAMES = {"text": ("{}\n\n", "note: "), "markdown": ("### {}\n\n", "- "), "latex": ("% {}\n", "% ")}
 
 
-def render(table: Table | PairedTable, style: str) -> str:
+def render(table: Table, style: str) -> str:
     """A table and its notes as text, Markdown, LaTeX (booktabs), or lines of CSV."""
     if style == "csv":
         text = io.StringIO()
@@ -71,9 +69,4 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--table", nargs="+", choices=[*TABLES], default=[*TABLES])
     parser.add_argument("--format", choices=["text", "markdown", "latex", "csv"], default="text")
     args = parser.parse_args(argv)
-
-    def work() -> int:
-        import_modules(args.modules)
-        return print_tables(args.results, args.table, args.format)
-
-    return exit_status(work)
+    return exit_status(lambda args: print_tables(args.results, args.table, args.format), args)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 MISSING = "–"
-STYLES = {"text": "simple", "markdown": "github", "latex": "latex_raw"}
+# The format of tabulate, and what stands around bold text.
+STYLES = {"text": ("simple", "", "*"), "markdown": ("github", "**", "**"), "latex": ("latex_raw", r"\textbf{", "}")}
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}
 LATEX |= {character: rf"\{character}" for character in "&%$#_{}"} | {"<": r"$<$"}
 # Mark bold text until cells are escaped; characters of the private use area, which no cell holds.
@@ -24,24 +25,16 @@ def with_marks(cell: str, before: str, after: str) -> str:
     return cell.replace(BOLD[0], before).replace(BOLD[1], after)
 
 
-def to_latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in text)
-
-
 def lay_out(headers: Sequence[str], rows: Sequence[Sequence[object]], style: str = "text", right: bool = False) -> str:
     """A table as text, Markdown or LaTeX (booktabs), with cells in bold where they are marked.
 
     Args:
         right: align all columns but the first at their ends.
     """
-    lines = [[str(cell) for cell in row] for row in (headers, *rows)]
-    if style == "latex":
-        lines = [[with_marks(to_latex(cell), r"\textbf{", "}") for cell in line] for line in lines]
-    else:
-        marks = ("**", "**") if style == "markdown" else ("", "*")
-        lines = [[with_marks(cell, *marks) for cell in line] for line in lines]
+    kind, before, after = STYLES[style]
+    escapes = str.maketrans(LATEX if style == "latex" else {})
+    lines = [[with_marks(str(cell).translate(escapes), before, after) for cell in row] for row in (headers, *rows)]
     aligned = ["left", *["right"] * (len(headers) - 1)] if right else None
-    kind = STYLES[style]
     body = tabulate(lines[1:], headers=lines[0], tablefmt=kind, disable_numparse=True, colalign=aligned)
     for rule in (r"\toprule", r"\midrule", r"\bottomrule") if style == "latex" else ():
         body = body.replace(r"\hline", rule, 1)

@@ -3,20 +3,24 @@
     python scripts/tools/benchmark.py                                            # both tables of docs/PERFORMANCE.md
     python scripts/tools/benchmark.py --standard train                           # one of them
     python scripts/tools/benchmark.py --work train --classes 1000 --precision fp16 --device cuda --json out.json
+    python scripts/tools/benchmark.py --show out.json                            # the table of an earlier run
 
 The baselines are BMIP as the field writes it (`straightforward_bmip.py`: full padding, attention twice, nothing used
 again) and plain CLIP (`encode_image` of the same images alone: the floor). Weights are random, in the shapes of
-ViT-B/16, on which no time depends; class names are ImageNet's, as torchvision ships them. Every column has a process
-of its own, and they take turns step by step, so a machine whose speed changes slows all of them alike. Times are the
-fastest of the repeats. Memory is the process's peak on a CPU, the allocator's on CUDA. The last column is the time
-that the matrix products and attention of a step would take at the speed of one large product of the same type, the
-fastest of those measured before each case, as a share of the time that the step takes.
+ViT-B/16, on which no time depends; class names are ImageNet's, as torchvision ships them. On a CPU every column has a
+process of its own, whose peak is its memory, and they take turns step by step, so a machine whose speed changes slows
+all of them alike. On CUDA they run one after another, and memory is the allocator's peak. Times are the fastest of the
+repeats. "of limit" is the time that the matrix products and attention of a step would take at the speed of one large
+product of the same type, the fastest of those measured before each case, as a share of the time that the step takes.
+On CUDA the host launches thousands of kernels for a step, which may take longer than what they do. "As a graph" is a
+step whose launches were recorded once, and are given to the device as one (torch.cuda.CUDAGraph): its own time.
 """
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import itertools
 import json
 import multiprocessing
@@ -25,12 +29,14 @@ import platform
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from tabulate import tabulate
+from torch.autograd import DeviceType
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
@@ -56,6 +62,7 @@ TEST_BATCHES = 4
 UNCHUNKED = 10**9
 OUT_OF_MEMORY = "out of memory"
 COUNT = "count"
+CUDA_WARM_UP = 3  # steps: the allocator's blocks, the libraries' handles and choices of kernels
 # What the straightforward step holds for the gradient in fp32, as this script measures it; more than is free kills.
 STRAIGHTFORWARD_BYTES_PER_CLASS = 45e6
 
@@ -71,15 +78,44 @@ class Task(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """Who does it: a model, in a precision; `chunk` classes hold their activations at once, 0 is automatic."""
+    """Who does it: a model, in a precision; `chunk` classes hold their activations at once, 0 is automatic.
+
+    With `graph`, on CUDA, everything but the optimiser is recorded once and replayed.
+    """
 
     model: str
     precision: str = "fp32"
     chunk: int = AUTOMATIC
+    graph: bool = False
 
 
-def standard_cases() -> list[tuple[Task, list[Entry]]]:
-    """The table of docs/PERFORMANCE.md; the first entry of a case is what the others are compared with."""
+def standard_cases(device: str, backbone: str) -> list[tuple[Task, list[Entry]]]:
+    """The tables of docs/PERFORMANCE.md; the first entry of a case is what the others are compared with."""
+    cases = _cases_for_cpu() if device == "cpu" else _cases_for_cuda()
+    return [(task._replace(backbone=backbone), entries) for task, entries in cases]
+
+
+def _cases_for_cuda() -> list[tuple[Task, list[Entry]]]:
+    def against_both(precision: str) -> list[Entry]:
+        entries = [Entry(model, precision) for model in (OURS, STRAIGHTFORWARD, PLAIN)]
+        # The straightforward step indexes by a tensor on the CPU, which a graph cannot record.
+        graphs = [entry._replace(graph=True) for entry in entries if entry.model != STRAIGHTFORWARD]
+        return sorted([*entries, *(graphs if precision != "bf16" else [])], key=lambda entry: entry.model != OURS)
+
+    cases = []
+    for precision in ("fp16", "bf16"):
+        cases += [(Task(TRAIN, "paper", classes, 4), against_both(precision)) for classes in (5, 50, 200, 1000)]
+        cases += [(Task(TEST, "paper", classes, 32), against_both(precision)) for classes in (50, 500)]
+    cases += [(Task(work, "paper", 50, batch), against_both("fp32")) for work, batch in ((TRAIN, 4), (TEST, 32))]
+    cases += [(Task(TRAIN, "paper", 1000, 4), [Entry(OURS), Entry(OURS, chunk=UNCHUNKED)])]
+    # The variant and the precision that the authors train, for tests/upstream/authors_speed.py.
+    theirs = [Entry(OURS, "fp16"), Entry(OURS, "fp16", graph=True)]
+    cases += [(Task(TRAIN, "released", classes, 4), theirs) for classes in (5, 50, 200, 1000)]
+    cases += [(Task(TEST, "released", classes, 32), theirs) for classes in (50, 500)]
+    return cases
+
+
+def _cases_for_cpu() -> list[tuple[Task, list[Entry]]]:
     against_both = [Entry(OURS), Entry(STRAIGHTFORWARD), Entry(PLAIN)]
     cases = []
     for variant in VARIANTS:
@@ -116,7 +152,8 @@ def make_step(task: Task, entry: Entry, device: torch.device) -> Callable[[int],
     """The work as a function of the number of batches to test."""
     torch.manual_seed(0)
     sizes = BACKBONES[task.backbone]
-    clip_model = CLIP(*sizes).eval().requires_grad_(False)
+    with device:
+        clip_model = CLIP(*sizes).eval().requires_grad_(False)
     precision = PRECISIONS[entry.precision]
     cast_matmul_weights(clip_model, precision.matmul)
     learner = BMIPLearner(BMIPConfig(variant=task.variant), clip_model)
@@ -130,10 +167,9 @@ def make_step(task: Task, entry: Entry, device: torch.device) -> Callable[[int],
     labels = torch.randint(task.classes, (task.batch,), device=device)
     optimiser = torch.optim.Adam(learner.parameters(), lr=1e-3)
 
-    def train(_: int) -> None:
+    def gradients(_: int) -> None:
         optimiser.zero_grad()
         F.cross_entropy(model(images), labels).backward()
-        optimiser.step()
 
     @torch.no_grad()
     def test(batches: int) -> None:
@@ -148,7 +184,46 @@ def make_step(task: Task, entry: Entry, device: torch.device) -> Callable[[int],
         for _ in range(batches if task.work == TEST else 1):
             encode(images.to(precision.stream if entry.model == OURS else precision.matmul))
 
-    return encode_images if entry.model == PLAIN or task.work == IMAGES else {TRAIN: train, TEST: test}[task.work]
+    only_images = entry.model == PLAIN or task.work == IMAGES
+    work = encode_images if only_images else {TRAIN: gradients, TEST: test}[task.work]
+    if entry.graph:
+        work = _recorded(work)
+
+    def train(_: int) -> None:
+        work(1)
+        optimiser.step()
+
+    return train if task.work == TRAIN and not only_images else work
+
+
+def _recorded(work: Callable[[int], None]) -> Callable[[int], None]:
+    """The same kernels on the same memory, launched as one; of as many batches as a test has."""
+    work(1)
+    # The allocator of a graph must start from blocks that nothing else waits for.
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(CUDA_WARM_UP):
+            work(1)
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work(TEST_BATCHES)
+
+    def replay(_: int) -> None:
+        graph.replay()
+
+    replay.work = work  # holds the memory that the graph reads
+    return replay
+
+
+def time_of(step: Callable[[int], None], batches: int, device: torch.device) -> float:
+    """Seconds of a number of batches."""
+    start = time.perf_counter()
+    step(batches)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
 
 def count_flop() -> FlopCounterMode:
@@ -168,6 +243,13 @@ def count_flop() -> FlopCounterMode:
     return FlopCounterMode(display=False, custom_mapping={fused: forward, fused_backward: backward})
 
 
+def flops_of(step: Callable[[int], None]) -> int:
+    """Floating-point operations of the matrix products and attention of a batch."""
+    with count_flop() as counter:
+        step(1)
+    return counter.get_total_flops()
+
+
 def serve(connection: multiprocessing.connection.Connection, task: Task, entry: Entry, device: str) -> None:
     """In a process of its own: build, then answer a number of batches with their seconds and the peak memory.
 
@@ -180,24 +262,16 @@ def serve(connection: multiprocessing.connection.Connection, task: Task, entry: 
         step = make_step(task, entry, device)
         while batches := connection.recv():
             if batches == COUNT:
-                with count_flop() as counter:
-                    step(1)
-                connection.send(counter.get_total_flops())
-                continue
-            start = time.perf_counter()
-            step(batches)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            connection.send((time.perf_counter() - start, peak_memory(device)))
-    except torch.cuda.OutOfMemoryError:
-        connection.send(OUT_OF_MEMORY)
+                connection.send(flops_of(step))
+            else:
+                connection.send((time_of(step, batches, device), peak_memory(device)))
     except Exception as error:
         connection.send(error)
 
 
-def product_speed(precision: str, device: str, seconds: float = 0.5) -> float:
+def product_speed(precision: str, device: str) -> float:
     """Floating-point operations per second of a square matrix product, large enough to fill the device."""
-    size = 2048 if device == "cpu" else 8192
+    size, seconds = (2048, 0.5) if device == "cpu" else (8192, 0.1)
     left, right = (torch.randn(size, size, device=device).to(PRECISIONS[precision].matmul) for _ in range(2))
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -208,23 +282,76 @@ def product_speed(precision: str, device: str, seconds: float = 0.5) -> float:
     return 2 * size**3 / best
 
 
+@dataclass
+class Measured:
+    """What is known of an entry: the seconds of its repeats, bytes, operations of a batch; or why nothing is."""
+
+    times: list[float] = field(default_factory=list)
+    peak: int | None = None
+    flop: int | None = None
+    remark: str = ""
+
+
 def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> list[dict[str, Any]]:
     """One record per entry, in seconds and bytes; without numbers, but with a remark, where an entry had no room.
 
     Raises:
         RuntimeError: an entry failed for another reason.
     """
+    speeds = {entry.precision: product_speed(entry.precision, device) for entry in entries}
+    without_room = [entry for entry in entries if entry.model == STRAIGHTFORWARD and not _fits(task, device)]
+    tried = [entry for entry in entries if entry not in without_room]
+    found = _measure_in_turns(task, tried, device, repeats) if device == "cpu" else {}
+    for entry in tried if device != "cpu" else ():
+        found[entry] = _measure_alone(task, entry, torch.device(device), repeats)
+        gc.collect()
+        torch.cuda.empty_cache()
+        if entry.graph:
+            found[entry].flop = found[entry._replace(graph=False)].flop
+    records = []
+    for entry in entries:
+        measured = found.get(entry, Measured(remark="not tried, no room"))
+        best = None if measured.remark else min(measured.times)
+        records.append({**task._asdict(), **entry._asdict(), "seconds": best, "peak_bytes": measured.peak})
+        records[-1]["times"] = [round(seconds, 6) for seconds in measured.times]
+        records[-1]["remark"] = measured.remark
+        # One batch is counted, and a test is not four times its first batch.
+        known = best and task.work != TEST
+        records[-1]["flop"] = measured.flop if known else None
+        records[-1]["product_flop_per_second"] = speeds[entry.precision]
+    for record in records:
+        known = record["seconds"] and records[0]["seconds"]
+        record["ratio"] = record["seconds"] / records[0]["seconds"] if known else None
+    return records
+
+
+def _measure_alone(task: Task, entry: Entry, device: torch.device, repeats: int) -> Measured:
+    """In this process, on CUDA, whose allocator tells the peak of what runs between two resets."""
+    measured, before = Measured(), torch.cuda.memory_allocated(device)
+    try:
+        step = make_step(task, entry, device)
+        for _ in range(CUDA_WARM_UP):
+            time_of(step, 1, device)
+        torch.cuda.reset_peak_memory_stats(device)
+        measured.times += [time_of(step, TEST_BATCHES, device) for _ in range(repeats)]
+        if not entry.graph:  # whose memory is set aside before
+            measured.peak = peak_memory(device) - before
+            measured.flop = flops_of(step) if task.work != TEST else None
+    except torch.cuda.OutOfMemoryError:
+        measured = Measured(remark=OUT_OF_MEMORY)
+    except Exception as error:
+        if entry.graph:
+            return Measured(remark="cannot be recorded")
+        raise RuntimeError(_failure(task, entry, error)) from error
+    return measured
+
+
+def _measure_in_turns(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> dict[Entry, Measured]:
+    """Each in a process of its own, step by step."""
     spawn = multiprocessing.get_context("spawn")
     running: dict[Entry, tuple[multiprocessing.process.BaseProcess, Any]] = {}
-    times: dict[Entry, list[float]] = {entry: [] for entry in entries}
-    remarks: dict[Entry, str] = {}
-    peaks: dict[Entry, int] = {}
-    flops: dict[Entry, int] = {}
-    speeds = {entry.precision: product_speed(entry.precision, device) for entry in entries}
+    found = {entry: Measured() for entry in entries}
     for entry in entries:
-        if entry.model == STRAIGHTFORWARD and task.work == TRAIN and not _fits(task, device):
-            remarks[entry] = "not tried, no room"
-            continue
         ours, theirs = spawn.Pipe()
         process = spawn.Process(target=serve, args=(theirs, task, entry, device), daemon=True)
         process.start()
@@ -239,54 +366,54 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
                 answer = connection.recv()
             except (EOFError, ConnectionError):
                 # The system killed it, which it does for memory.
-                answer = OUT_OF_MEMORY
-            if isinstance(answer, Exception):
-                raise RuntimeError(f"{' '.join(map(str, (*task, *entry)))} failed: {answer}") from answer
-            if answer == OUT_OF_MEMORY:
-                remarks[entry] = answer
+                found[entry] = Measured(remark=OUT_OF_MEMORY)
                 del running[entry]
-            elif batches == COUNT:
-                flops[entry] = answer
+                continue
+            if isinstance(answer, Exception):
+                raise RuntimeError(_failure(task, entry, answer)) from answer
+            if batches == COUNT:
+                found[entry].flop = answer
             elif number:
-                times[entry].append(answer[0])
-                peaks[entry] = answer[1]
+                found[entry].times.append(answer[0])
+                found[entry].peak = answer[1]
     for process, connection in running.values():
         connection.send(0)
         process.join()
-    records = []
-    for entry in entries:
-        remark = remarks.get(entry, "")
-        best = None if remark else min(times[entry])
-        records.append({**task._asdict(), **entry._asdict(), "seconds": best, "peak_bytes": peaks.get(entry)})
-        records[-1]["remark"] = remark
-        # One batch is counted, and a test is not four times its first batch.
-        records[-1]["flop"] = flops[entry] if best and task.work != TEST else None
-        records[-1]["product_flop_per_second"] = speeds[entry.precision]
-    for record in records:
-        known = record["seconds"] and records[0]["seconds"]
-        record["ratio"] = record["seconds"] / records[0]["seconds"] if known else None
-    return records
+    return found
+
+
+def _failure(task: Task, entry: Entry, error: Exception) -> str:
+    return f"{_name(task, entry)} failed: {error}"
+
+
+def _name(task: Task, entry: Entry) -> str:
+    return " ".join(map(str, (*task, entry.model, entry.precision, entry.chunk)))
 
 
 def profile(task: Task, entry: Entry, device: str, rows: int = 10) -> str:
     """Which operations a step spends its time in, as a table."""
-    step = make_step(task, entry, torch.device(device))
-    step(1)
+    on = torch.device(device)
+    step = make_step(task, entry, on)
+    time_of(step, 1, on)
     activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (device != "cpu")]
     with torch.profiler.profile(activities=activities) as profiler:
-        step(1)
+        time_of(step, 1, on)
 
     def microseconds(operation: Any) -> float:
         return operation.self_cpu_time_total if device == "cpu" else operation.self_device_time_total
 
-    operations = sorted(profiler.key_averages(), key=microseconds, reverse=True)
+    # With CUDA the kernels stand beside the operations that launch them, and would count twice.
+    operations = [operation for operation in profiler.key_averages() if operation.device_type == DeviceType.CPU]
+    operations.sort(key=microseconds, reverse=True)
     total = sum(map(microseconds, operations))
     lines = [[operation.key, operation.count, f"{microseconds(operation) / total:.1%}"] for operation in operations]
     return tabulate(lines[:rows], ["operation", "calls", "share of the step"], tablefmt="github")
 
 
 def _fits(task: Task, device: str) -> bool:
-    return STRAIGHTFORWARD_BYTES_PER_CLASS * task.classes < 0.8 * free_memory(torch.device(device))
+    """Whether the straightforward step has room; CUDA's allocator says so itself, and kills nothing."""
+    needed = STRAIGHTFORWARD_BYTES_PER_CLASS * task.classes
+    return task.work != TRAIN or device != "cpu" or needed < 0.8 * free_memory(torch.device(device))
 
 
 def share_of_limit(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> float | None:
@@ -306,9 +433,11 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         flop, share = record["flop"], share_of_limit(record, records)
         rows.append(
             [
-                *(record[key] for key in ("work", "variant", "classes", "batch", "model", "precision")),
+                *(record[key] for key in ("work", "variant", "classes", "batch")),
+                record["model"] + (", as a graph" if record.get("graph") else ""),
+                record["precision"],
                 chunk if record["model"] == OURS and record["work"] == TRAIN else "",
-                f"{seconds:.3f}" if seconds else record["remark"],
+                f"{seconds:.{3 if seconds >= 0.1 else 4}f}" if seconds else record["remark"],
                 f"{peak / 2**30:.2f}" if peak else "",
                 f"{ratio:.2f}" if ratio else "",
                 f"{flop / 1e9:.0f}" if flop else "",
@@ -322,15 +451,25 @@ def table(records: Sequence[dict[str, Any]]) -> str:
 
 def machine(device: str) -> dict[str, str]:
     """What the numbers depend on."""
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else _cpu_name()
+    on_cuda = device != "cpu"
+    precisions = ("fp32", "bf16", "fp16") if on_cuda else ("fp32", "bf16")
     return {
         "date": datetime.date.today().isoformat(),
-        "device": name,
+        "device": torch.cuda.get_device_name(device) if on_cuda else _cpu_name(),
         "threads": str(torch.get_num_threads()),
         "torch": torch.__version__,
-        **{f"{name} product": f"{product_speed(name, device) / 1e9:.0f} GFLOP/s" for name in ("fp32", "bf16")},
+        **{f"{name} product": f"{product_speed(name, device) / 1e9:.0f} GFLOP/s" for name in precisions},
+        **({"copy": f"{copy_speed(device) / 1e9:.0f} GB/s"} if on_cuda else {}),
         "system": platform.platform(),
     }
+
+
+def copy_speed(device: str, size: int = 2**32, repeats: int = 10) -> float:
+    """Bytes per second, read and written, of a large copy within a CUDA device's memory."""
+    source = torch.empty(size, dtype=torch.uint8, device=device).random_()
+    target = torch.empty_like(source)
+    best = min(time_of(lambda _: target.copy_(source), 1, source.device) for _ in range(repeats))
+    return 2 * size / best
 
 
 def _cpu_name() -> str:
@@ -365,6 +504,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--profile", action="store_true", help="of the cases of --work, what a step spends its time in"
     )
     parser.add_argument("--json", type=Path, help="write the records there as well")
+    parser.add_argument("--show", type=Path, help="only print the table of a file that --json wrote")
     args = parser.parse_args(argv)
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"--device is {args.device}, but PyTorch sees no CUDA device; use cpu")
@@ -377,19 +517,29 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.show:
+        content = json.loads(args.show.read_text())
+        print(_line(content["machine"]), table(content["records"]), sep="\n\n")
+        return
+    use_tf32(False)
     facts, records = machine(args.device), []
-    print(", ".join(f"{key}: {value}" for key, value in facts.items()))
+    print(_line(facts))
     if args.profile:
         for task, entries in chosen_cases(args):
-            print(" ".join(map(str, (*task, *entries[0]))), profile(task, entries[0], args.device), sep="\n\n")
+            print(_name(task, entries[0]), profile(task, entries[0], args.device), sep="\n\n")
         return
-    standard = [case for case in standard_cases() if case[0].work in args.standard]
+
+    standard = [case for case in standard_cases(args.device, args.backbone) if case[0].work in args.standard]
     for task, entries in tqdm(chosen_cases(args) if args.work else standard, desc="cases"):
         records += measure(task, entries, args.device, args.repeats)
         if args.json:
             # After every case, so that an interruption loses no result.
             args.json.write_text(json.dumps({"machine": facts, "records": records}, indent=2) + "\n")
-    print(table(records))
+    print("", table(records), sep="\n")
+
+
+def _line(facts: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}: {value}" for key, value in facts.items())
 
 
 if __name__ == "__main__":

@@ -122,7 +122,7 @@ class StraightforwardBMIP(nn.Module):
 def _attention(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     """A block's attention over `x` `[batch, tokens, width]`: its output, and the map `[batch, tokens, tokens]`."""
     x = block.ln_1(x).transpose(0, 1)
-    mask = None if block.attn_mask is None else block.attn_mask.to(x.dtype)
+    mask = None if block.attn_mask is None else block.attn_mask.to(x)
     attended, attention = block.attn(x, x, x, need_weights=True, attn_mask=mask)
     return attended.transpose(0, 1), attention
 

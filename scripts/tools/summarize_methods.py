@@ -20,7 +20,6 @@ from tqdm import tqdm
 import train
 import trainers
 from experiments import ROOT
-from experiments.methods import METHODS
 from scripts.tools.benchmark import class_names, count_flop
 from scripts.tools.describe import table
 from trainers.base import TRAINER_REGISTRY
@@ -29,6 +28,7 @@ from trainers.prompting.core.clip_weights import image_resolution
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.summary import SIZES, clip_of_size, trained_numbers
 from trainers.prompting.declaration import prompt_sizes
+from trainers.prompting.methods import in_order
 from trainers.prompting.objectives.objective import Objective
 
 BATCH, CLASSES = 4, 50
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     clip_model = clip_of_size(backbone)
     images = torch.zeros(BATCH, 3, *[image_resolution(clip_model)] * 2)
     rows = []
-    for name, method in tqdm(METHODS.items(), leave=False):
+    for method in tqdm(in_order(), leave=False):
         cfg = method.recipes.tiny if backbone == "tiny" else method.recipes.default
         args = ["--trainer", method.trainer, "--backbone", backbone]
         args += ["--config-file", str(ROOT / f"configs/trainers/{method.trainer}/{cfg}.yaml")]
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         ]
         number, share = trained_numbers(learner, clip_model)
         flop = step_flop(PromptedCLIP(clip_model, learner, class_names(CLASSES)), objective, images)
-        rows.append([name, cfg, *prompts, f"{number:,}", f"{share:.4f} %", f"{flop / 1e9:.0f}"])
+        rows.append([method.name, cfg, *prompts, f"{number:,}", f"{share:.4f} %", f"{flop / 1e9:.0f}"])
     headers = ["method", "configuration", "text prompts", "vision prompts", "trained numbers", "of CLIP", "GFLOP"]
     print(table(headers, rows, colalign=["left"] * 4 + ["right"] * 3))
 

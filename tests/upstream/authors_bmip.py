@@ -3,7 +3,7 @@
 INPUT is a torch file with `clip` (a state dict), `images`, `classnames`, and the settings `length`, `depth`,
 `context`, `share`. OUTPUT gets `state_dict`, as the authors' trainer saves it, `logits`, and `gradients` of the
 cross-entropy against `labels`. Their code casts to fp16 in many places; here the casts do nothing, so that the
-arithmetic can be compared in fp32.
+arithmetic can be compared in fp32. `authors_speed.py` runs it as it is.
 """
 
 from __future__ import annotations
@@ -47,19 +47,12 @@ def stub_dassl() -> None:
         sys.modules[name] = module
 
 
-def main(checkout: str, source: str, target: str) -> None:
-    sys.path.insert(0, checkout)
-    without_half_precision()
-    stub_dassl()
-    from clip.model import build_model
-
+def build(given: dict, clip_model: nn.Module, resolution: int) -> nn.Module:
+    """Their model, on the CPU, around a CLIP of theirs."""
     from trainers.bmip import CustomCLIP
 
-    given = torch.load(source, weights_only=True)
-    length = given["length"]
-    design = dict(trainer="BMIP", bitp_length=length, connect_method="other", weight_threshold=0, **LENGTH_INDEPENDENT)
     bmip = SimpleNamespace(
-        N_CTX=length,
+        N_CTX=given["length"],
         CTX_INIT=given["context"],
         PROMPT_DEPTH=given["depth"],
         CONNECT_METHOD="None",
@@ -67,16 +60,33 @@ def main(checkout: str, source: str, target: str) -> None:
     )
     cfg = SimpleNamespace(
         TRAINER=SimpleNamespace(BMIP=bmip),
-        INPUT=SimpleNamespace(SIZE=tuple(given["images"].shape[-2:])),
+        INPUT=SimpleNamespace(SIZE=(resolution, resolution)),
         SHARE=SimpleNamespace(SHARE_PARAMETER_VISUAL=given["share"], SHARE_PARAMETER_TEXT=given["share"]),
     )
     torch.manual_seed(0)
-    model = CustomCLIP(cfg, given["classnames"], build_model(given["clip"], design).float())
+    model = CustomCLIP(cfg, given["classnames"], clip_model)
     learner = model.prompt_learner
     # Shared vision prompts are views of one tensor until the model moves to a GPU; separate them in the same way.
     learner.compound_prompts_visual = nn.ParameterList(
         [nn.Parameter(prompt.detach().clone()) for prompt in learner.compound_prompts_visual]
     )
+    return model
+
+
+def design(length: int) -> dict:
+    """What their copy of `clip` is built with."""
+    return dict(trainer="BMIP", bitp_length=length, connect_method="other", weight_threshold=0, **LENGTH_INDEPENDENT)
+
+
+def main(checkout: str, source: str, target: str) -> None:
+    sys.path.insert(0, checkout)
+    without_half_precision()
+    stub_dassl()
+    from clip.model import build_model
+
+    given = torch.load(source, weights_only=True)
+    clip_model = build_model(given["clip"], design(given["length"])).float()
+    model = build(given, clip_model, given["images"].shape[-1])
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "ctx" in name or "compound_prompts" in name:

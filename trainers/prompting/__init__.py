@@ -1,13 +1,13 @@
 """Prompt tokens in any layer of either tower of a frozen CLIP.
 
-core/         runs an unmodified CLIP with a learner's prompts, and says what a learner answers
-learners/     one file a method: which tokens enter which layer of which tower
-objectives/   one file an objective: the loss of a training step
+core/         runs an unmodified CLIP with a learner's prompts; the interface of learners
+learners/     one file per method: the tokens that enter each layer of each tower
+objectives/   one file per objective: the loss of a training step
 checkpoints/  finds, reads and translates trained prompts
 api/          `PromptClassifier`, a scikit-learn estimator; see docs/API.md
 
-Nothing here needs Dassl or yacs. A name in `__all__` can be imported from here; its module is loaded when the name is
-asked for, so that messages and sizes can be had without waiting for torch.
+Nothing here needs Dassl or yacs. Names in `__all__` can be imported from here; their modules are imported on first
+access, so that errors and declarations do not wait for torch.
 """
 
 from importlib import import_module

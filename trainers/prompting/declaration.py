@@ -1,9 +1,9 @@
-"""Declarations: each setting of a method or objective is said once, and everything else is derived from it.
+"""Declarations: each setting of a method or objective is declared once, and everything else is derived from it.
 
 A settings class is a frozen dataclass whose fields are made by `setting`. From its fields come the configuration's
-keys with their defaults, reading a configuration, the settings of `PromptClassifier`, values that a checkpoint's
-tensors tell, checks with their messages, and the tables of keys in the documentation. A `Method` names such a class,
-its learner and its recipes; `declare` makes it known. Importing this module does not import torch.
+keys with their defaults, the reading of configurations, the settings of `PromptClassifier`, the values read off a
+checkpoint's tensors, checks with their messages, and the tables of keys in the documentation. A `Method` names such a
+class, its learner and its recipes; `declare` registers it. Importing this module does not import torch.
 """
 
 from __future__ import annotations
@@ -26,30 +26,29 @@ if TYPE_CHECKING:
     from .core.learner import PromptLearner
 
 CROSS_ENTROPY = "cross_entropy"
-# Ends the name of a method's trainer where a plugin finds the method's own name taken.
+# Suffix of a trainer's name where a plugin finds the method's own name taken.
 PLUGIN_SUFFIX = "Plugin"
 _DECLARED = "setting"
-# Settings of a run that are no method's, with their configuration keys; {node} is the method's.
+# Settings of a run that belong to no method, with their configuration keys; {node} is the method's.
 RUN_KEYS = {"backbone": "MODEL.BACKBONE.NAME", "precision": "TRAINER.{node}.PREC", "epochs": "OPTIM.MAX_EPOCH"}
 RUN_KEYS |= {"settings": "the keys of TRAINER.{node}"}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is declared of one setting.
+    """The declaration of one setting.
 
     Attributes:
-        name: the field's.
-        default: also tells the type that values must have.
+        name: of the field.
+        default: its type is the type of all values.
         key: configuration key below `TRAINER.<node>`, or from the root (`root`); empty: no key sets it.
         help: one line for readers of the configuration.
         least, most: inclusive bounds.
         choices: all allowed values.
-        told_by: tells the value from a checkpoint's tensors: a name in `prompt_sizes`, or a function of the
-            state dict.
+        told_by: reads the value off a checkpoint's tensors: a name in `prompt_sizes`, or a function of the state dict.
         root: the key is complete.
-        shapes_training: training can only go on from a checkpoint with the same value.
-        tested: a trained model answers by it, so its tests need the same value.
+        shapes_training: training can only resume from a checkpoint with the same value.
+        tested: it affects predictions, so tests need the value of the training.
     """
 
     name: str
@@ -80,7 +79,7 @@ class Setting:
         raise SettingError(f"{{{self.name}}} is {{!r}}; set it to {{}}.", value, allowed, owner=owner)
 
     def _allowed(self, value: Any) -> str | None:
-        """None for a value that is allowed, else what would be, in words."""
+        """None for an allowed value, else a description of the allowed ones."""
         kind = type(self.default)
         kinds = {bool: (bool, "True or False"), int: (numbers.Integral, "a whole number"), str: (str, "a text")}
         kinds |= {float: (numbers.Real, "a number"), tuple: ((tuple, list), "a list")}
@@ -127,7 +126,7 @@ class Settings:
 
     @classmethod
     def declared(cls) -> dict[str, Setting]:
-        """The declared settings by field name, in their order."""
+        """The declared settings by field name, in order."""
         return {
             one.name: Setting(one.name, one.default, **one.metadata[_DECLARED])
             for one in dataclasses.fields(cls)
@@ -135,10 +134,10 @@ class Settings:
         }
 
     def check(self) -> None:
-        """Refuse values that do not go together; overridden where there are such. Raises SettingError."""
+        """Hook: raises SettingError for values that are allowed one by one, but not together."""
 
     def error(self, text: str, *values: object) -> SettingError:
-        """An error about these settings; see SettingError."""
+        """An error about these settings; see `SettingError`."""
         return SettingError(text, *values, owner=type(self))
 
     def plain(self) -> dict[str, Any]:
@@ -151,7 +150,7 @@ class Settings:
 
 
 def tree_of(keyed: Mapping[str, Any]) -> dict[str, Any]:
-    """A nested mapping of dotted keys."""
+    """Dotted keys as nested mappings."""
     tree: dict[str, Any] = {}
     for dotted, value in keyed.items():
         *path, last = dotted.split(".")
@@ -170,12 +169,12 @@ def read_settings(settings: type[Settings], tree: Mapping[str, Any], node: str =
 
 @dataclass(frozen=True)
 class UpstreamKey:
-    """A key of the authors' configuration that is no setting of its own here.
+    """A key of the authors' configuration that has no setting of its own here.
 
     Attributes:
-        key, default, help: below the method's node.
+        key, default, help: as in `Setting`, below the method's node.
         stands_for: the field that it sets; empty: it has no effect, and only its default is accepted.
-        meanings: from the key's value, as text, to that of the field; None where it says nothing.
+        meanings: from the key's value, as text, to the field's value, or None to leave the field alone.
         reason: why it has no effect.
     """
 
@@ -190,7 +189,7 @@ class UpstreamKey:
         """Translate the key's value into the field that it stands for, in place.
 
         Raises:
-            InputError: the value is not allowed, or another key says otherwise.
+            InputError: the value is not allowed, or contradicts another key.
         """
         dotted = f"TRAINER.{node}.{self.key}"
         if value is None and not isinstance(self.default, str):
@@ -218,14 +217,14 @@ class UpstreamKey:
 
 @dataclass(frozen=True)
 class Recipes:
-    """Names of a method's published recipes, files in `configs/trainers/<trainer>`, by protocol.
+    """Names of a method's recipes, files in `configs/trainers/<trainer>`, by protocol.
 
     Attributes:
-        default: base-to-new, and whatever has none of its own below. A file of this name with _DATASET after it holds
-            the settings for one data set, and replaces it there.
+        default: base-to-new, and all protocols without a recipe below. A file `<default>_<data set>` replaces it on
+            that data set.
         base2new_imagenet: base-to-new on ImageNet.
         cross_dataset: for transfer from ImageNet.
-        few_shot: from data set (a file in configs/datasets) and shots.
+        few_shot: a function of the data set (a file in configs/datasets) and the number of shots.
         tiny: for the small CLIP.
     """
 
@@ -245,26 +244,26 @@ class Recipes:
 
 @dataclass(frozen=True)
 class Method:
-    """A method: a learner, the objective that trains it, and everything that other parts need to know of them.
+    """A method: a learner, the objective that trains it, and all facts about them that other parts need.
 
     Attributes:
-        name: of the method, which is its trainer's unless `trainer` says otherwise.
-        summary: what it learns, in a line for readers of the documentation.
+        name: of the method, and of its trainer unless `trainer` is given.
+        summary: the learned parts, in a line for readers of the documentation.
         node: of its configuration, `TRAINER.<node>`.
         config: the learner's settings class.
-        learner: makes the learner of settings and CLIP.
-        recipes: names of its published recipes.
-        objective: name of what it minimises; other than cross-entropy, the method is named after it, and
+        learner: builds the learner from settings and CLIP.
+        recipes: names of its recipes.
+        objective: name of its objective. A method with another objective than cross-entropy is named after it, and
             TRAINER.OBJECTIVE cannot change it.
-        layout: the tensors' names in the checkpoints that its authors published; None if there are none.
+        layout: tensor names in the checkpoints that its authors published; None if there are none.
         folder: of its checkpoints, below the output folder: the registered name of its model.
-        needs_vit: it prompts the vision tower, which must be a ViT then.
+        needs_vit: it prompts the vision tower, which therefore must be a ViT.
         precision: default of its key PREC.
         prompts: name of the method that trains the same prompts by cross-entropy; empty: this one.
-        upstream_keys: see UpstreamKey.
-        trainer: registered name of its trainer, where another method's trains it with a recipe of its own.
-        learns: it has something to train.
-        venue, arxiv: where it was published.
+        upstream_keys: keys of the authors' configuration without a setting here.
+        trainer: registered name of the trainer, if another method's trainer trains it with its own recipe.
+        learns: it has trainable tensors.
+        venue, arxiv: of its publication.
     """
 
     name: str
@@ -301,7 +300,7 @@ class Method:
         """The settings that a configuration sets, by field name.
 
         Raises:
-            InputError: a key of the authors' that is not allowed.
+            InputError: a value of an upstream key that is not allowed.
         """
         found = read_settings(self.config, tree, self.node)
         for one in self.upstream_keys:
@@ -311,16 +310,17 @@ class Method:
         return found
 
     def told(self, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:
-        """The settings that a checkpoint's tensors tell, by field name; a state dict under the learner's names."""
+        """The settings read off a state dict under the learner's names, by field name."""
         sizes = prompt_sizes(state_dict)
         rules = {name: one.told_by for name, one in self.config.declared().items() if one.told_by}
         return {name: rule(state_dict) if callable(rule) else sizes.get(rule, 0) for name, rule in rules.items()}
 
 
 def prompt_sizes(state_dict: Mapping[str, Tensor]) -> dict[str, int]:
-    """Layers ("text_depth") and tokens per layer ("text_length") of each tower's prompts in our own names.
+    """Number of layers ("text_depth") and tokens in layer 0 ("text_length") of each tower's prompts.
 
-    The length of layer 0 counts; there is no entry for a tower without prompts.
+    Args:
+        state_dict: under the learner's names; a tower without prompts gets no entry.
     """
     sizes = {}
     for tower in ("text", "vision"):
@@ -335,7 +335,7 @@ METHODS: dict[str, Method] = {}
 
 
 def declare(method: Method) -> Method:
-    """Make a method known by its name.
+    """Register a method by its name.
 
     Raises:
         InputError: the name is taken.

@@ -1,4 +1,4 @@
-"""Errors that mean "the input is wrong, and here is the remedy", and the words that they use."""
+"""Errors about the user's input, with the remedy, worded by each front end."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from string import Formatter
 class InputError(ValueError):
     """A configuration value, file or folder that cannot be used.
 
-    The message names the key or path, the value found, what is allowed, and the remedy. ``train.py`` prints it
-    without a traceback, as it does what Dassl refuses while a run is built; what goes wrong later is a defect and
-    keeps its traceback.
+    The message names the key or path, the value found, the allowed values, and the remedy. ``train.py`` prints it
+    without a traceback, like Dassl's own errors while a run is built; later errors are defects and keep theirs.
     """
 
 
@@ -21,10 +20,9 @@ class SettingError(InputError):
     """An InputError about settings. Each front end words it with its own names for them.
 
     Args:
-        text: the message. A setting's field name in braces stands for its name; empty braces take the `values`.
+        text: the message, with settings' field names in braces, and empty braces for the `values`.
         values: in the order of the empty braces.
-        owner: the settings class of the fields; None where fields are those of the run, such as `backbone`, or where
-            their names tell.
+        owner: the settings class of the fields; None for fields of the run, such as `backbone`, and for unique names.
     """
 
     def __init__(self, text: str, *values: object, owner: type | None = None):
@@ -46,11 +44,11 @@ class _Names(Formatter):
 
 @contextlib.contextmanager
 def worded(name_of: Callable[[str, type | None], str], before: str = "") -> Iterator[None]:
-    """Word the setting errors of some work with a front end's names.
+    """Word the SettingErrors of a block with a front end's names.
 
     Args:
         name_of: from a field's name and its settings class to the front end's name.
-        before: begins the message of any InputError.
+        before: prefix of the message of any InputError.
     """
     try:
         yield
@@ -63,7 +61,7 @@ def worded(name_of: Callable[[str, type | None], str], before: str = "") -> Iter
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """A question after the known name that this one resembles, or nothing."""
+    """The question whether the most similar known name is meant, or nothing."""
     by_lower = {item.lower(): item for item in known}
     guess = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
     return f" Do you mean {by_lower[guess[0]]}?" if guess else ""

@@ -19,13 +19,13 @@ for _package in (learners, objectives):
 
 
 def in_order() -> list[Method]:
-    """All methods in the order of tables: by publication, those that are named after an objective last."""
+    """All methods in the order of tables: by publication, those named after an objective last."""
 
     def place(method: Method) -> tuple:
         objective = OBJECTIVES[method.objective]
         return method.objective != CROSS_ENTROPY, method.venue[-4:], objective.venue[-4:], method.arxiv
 
-    # One without a venue is a user's own, and stands after those.
+    # Methods without a venue are users' own, and come last.
     return sorted(METHODS.values(), key=lambda method: (not method.venue, *place(method)))
 
 
@@ -33,7 +33,7 @@ def get_method(name: str) -> Method:
     """Look up a method by name.
 
     Raises:
-        InputError: there is none of this name; the message lists them, and guesses.
+        InputError: there is none; the message lists the known names, and guesses.
     """
     if name not in METHODS:
         known = [method.name for method in in_order()]
@@ -42,7 +42,7 @@ def get_method(name: str) -> Method:
 
 
 def of_trainer(trainer: str) -> Method | None:
-    """The method that a trainer is named after, also where a plugin found that name taken; None for other trainers."""
+    """The method of a trainer's name, with or without a plugin's suffix; None for other trainers."""
     return METHODS.get(trainer) or METHODS.get(
         trainer[: -len(PLUGIN_SUFFIX)] if trainer.endswith(PLUGIN_SUFFIX) else ""
     )
@@ -56,8 +56,8 @@ def identify(trainer: str, recipe: str) -> tuple[str, str]:
         recipe: name of a configuration file.
 
     Returns:
-        The method whose recipe it is, and the rest of the name, which is empty where it names a data set alone; or the
-        trainer's name and the recipe's, where the recipe is of no method.
+        The method with that recipe, and the rest of the name, but "" if the rest is a data set. For a recipe of no
+        method, the trainer's name and the recipe's.
     """
     known = {one: method for method in in_order() if method.trainer == trainer for one in method.recipes.all}
     start = max((one for one in known if recipe == one or recipe.startswith(f"{one}_")), key=len, default=None)

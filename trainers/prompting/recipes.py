@@ -1,15 +1,14 @@
 """Read the YAML files of `configs/`: bases, variants, and recipes by name. Needs PyYAML alone.
 
-A file names its bases in `_BASE_`: a path, or a list of paths, relative to the file. Bases come first, and a file
-overrules its bases.
+A file names its bases in `_BASE_`: a path, or a list of paths, relative to the file. It overrules its bases.
 
 A *variant* (`configs/variants/<variant>.yaml`) changes a few keys of a method's recipe, on every backbone.
-`<recipe>_<variant>` names both together: where there is no file of that name, but there are `<recipe>.yaml` and the
-variant's file, the variant is merged after the recipe. A variant that sets `TRAINER.<NODE>` is for recipes that set
-that node; one that sets none is for all. Its key `_SHARES_` has numbers in proportion to another:
+`<recipe>_<variant>` names both together: if no file of that name exists, the variant is merged after the recipe. A
+variant that sets `TRAINER.<NODE>` is for recipes that set that node; one that sets none is for all. Its key `_SHARES_`
+scales numbers in proportion to another key:
 
     _SHARES_:
-      TRAINER.PROMPTSRC.GPA_MEAN: [15, 20, OPTIM.MAX_EPOCH]      15 of 20 epochs, or as large a share of another number
+      TRAINER.PROMPTSRC.GPA_MEAN: [15, 20, OPTIM.MAX_EPOCH]      15 of 20 epochs, or the same share of another number
 """
 
 from __future__ import annotations
@@ -33,18 +32,18 @@ _PLAIN = (str, int, float, bool, type(None), list, tuple)
 
 
 def read_files(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
-    """Read a file and its bases, in the order in which they are to be merged; or a recipe, its bases and a variant.
+    """Read a file and its bases, or a recipe, its bases and a variant, in merge order.
 
     Args:
         path: of a file, or of a recipe with a variant in its name.
         seen: files whose bases are being read.
 
     Returns:
-        Each file with its own keys, as PyYAML reads them: `1e-3` and `(224, 224)` are texts.
+        Each file with its own keys, as PyYAML reads them: `1e-3` and `(224, 224)` are strings.
 
     Raises:
-        InputError: a file that does not exist, has another ending than YAML's, is no mapping of keys, or is its own
-            base; a variant that is not for the recipe.
+        InputError: a file that does not exist, has no YAML suffix, is no mapping of keys, or is its own base; a
+            variant that does not suit the recipe.
     """
     path = Path(path)
     if path.suffix not in ENDINGS:
@@ -67,30 +66,30 @@ def read_files(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path
 
 
 def read_merged(path: str | Path) -> dict[str, Any]:
-    """What `read_files` gives, as one mapping."""
+    """`read_files` merged into one mapping."""
     return _merged(read_files(path))
 
 
 def read_recipe(trainer: str, name: str) -> dict[str, Any]:
-    """Read a recipe, with or without a variant in its name, as train.py reads it, but for Dassl's defaults.
+    """Read a recipe, with or without a variant in its name, like train.py but without Dassl's defaults.
 
     Args:
         trainer: a folder of `configs/trainers`.
 
     Returns:
-        Nested mappings. Texts of numbers and tuples are those (`1e-3` is 0.001); a whole number stays one, though the
-        key may take any.
+        Nested mappings. Strings of numbers and tuples are evaluated (`1e-3` is 0.001); whole numbers stay `int`, even
+        for keys of floats.
     """
     return _with_values(read_merged(recipe_path(trainer, name)))
 
 
 def recipe_path(trainer: str, name: str) -> Path:
-    """The path of a recipe, for `read_files`; where the name has a variant, there may be no such file."""
+    """The path of a recipe, for `read_files`; with a variant in the name, the file need not exist."""
     return CONFIGS / "trainers" / trainer / f"{name}.yaml"
 
 
 def is_readable(path: str | Path) -> bool:
-    """Whether `read_files` finds a file, or a recipe with a variant that is for it."""
+    """Whether `read_files` finds a file, or a recipe with a suitable variant."""
     recipe, variant = _split(Path(path))
     return variant in variants_of(recipe) if variant else recipe.is_file()
 
@@ -103,7 +102,7 @@ def variants_of(recipe: Path) -> list[str]:
 
 
 def suffixes_of(recipe: Path) -> list[str]:
-    """What can follow a recipe's name after an underscore: its variants, and the rest of other files' names."""
+    """Suffixes of a recipe's name after an underscore: its variants, and those of other files that begin with it."""
     start = f"{recipe.stem}_"
     files = [path.stem[len(start) :] for path in recipe.parent.glob("*.yaml") if path.stem.startswith(start)]
     return sorted({*files, *variants_of(recipe)})
@@ -122,7 +121,7 @@ def _variant_path(name: str) -> Path:
 
 
 def _variant_for(name: str, path: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that a variant sets in a recipe; raises InputError where it is not for that."""
+    """The keys that a variant sets in a recipe; raises InputError if it does not suit the recipe."""
     keys, nodes = read_merged(_variant_path(name)), _nodes(recipe)
     if not _is_for(keys, nodes):
         wanted, theirs = (", ".join(f"TRAINER.{node}" for node in sorted(some)) for some in (_nodes(keys), nodes))
@@ -133,7 +132,7 @@ def _variant_for(name: str, path: Path, recipe: Mapping[str, Any]) -> dict[str, 
     shares = keys.pop("_SHARES_", {})
     try:
         for key, (number, whole, other) in shares.items():
-            # The number itself is not set: a code base may declare a whole one, and yacs would refuse 15.0.
+            # The unscaled number is not set: a code base may declare an int, and yacs would refuse 15.0.
             if (actual := value_at(recipe, other)) != whole:
                 value: Any = number * actual / whole
                 for part in reversed(key.split(".")):
@@ -159,7 +158,7 @@ def _nodes(mapping: Mapping[str, Any]) -> set[str]:
 
 
 def _split(path: Path) -> tuple[Path, str]:
-    """The recipe's file and the variant's name that a path means; without a variant the path itself, and ""."""
+    """Split a path into the recipe's file and the variant's name; without a variant, the path itself and ""."""
     if not path.is_file():
         for recipe, rest in _prefixes(path):
             if _variant_path(rest).is_file():
@@ -168,14 +167,14 @@ def _split(path: Path) -> tuple[Path, str]:
 
 
 def _prefixes(path: Path) -> list[tuple[Path, str]]:
-    """The recipes whose names a file's name continues after an underscore, and the rest; the longest comes first."""
+    """Existing recipes whose name plus an underscore begins the file's name, and the rest; the longest first."""
     cuts = [place for place, letter in enumerate(path.stem) if letter == "_"]
     parts = [(path.with_name(path.stem[:cut] + path.suffix), path.stem[cut + 1 :]) for cut in reversed(cuts)]
     return [(recipe, rest) for recipe, rest in parts if recipe.is_file()]
 
 
 def _neighbours(path: Path) -> str:
-    """The end of a message: names that there are instead."""
+    """The end of a message: existing names."""
     for recipe, rest in _prefixes(path)[:1]:
         known = suffixes_of(recipe)
         if known:
@@ -186,17 +185,17 @@ def _neighbours(path: Path) -> str:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The mapping that a file holds, by PyYAML's safe loader; raises InputError where it is none."""
+    """The mapping in a file, by PyYAML's safe loader; raises InputError for other content."""
     try:
         state = path.stat()
         return copy.deepcopy(_parse(path.resolve(), state.st_mtime_ns, state.st_size))
-    except Exception as error:  # PyYAML raises errors of many kinds, of dates for example
+    except Exception as error:  # PyYAML raises many kinds of errors, for dates for example
         raise InputError(f"{path} is not a YAML mapping of configuration keys: {error}") from error
 
 
 @functools.cache
 def _parse(path: Path, changed: int, size: int) -> dict[str, Any]:
-    """Parse a file once for each change of it: a plan of thousands of runs reads few files."""
+    """Parse a file once per change of it, because a plan of thousands of runs reads few files."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     _check_plain({} if content is None else content)
     return content or {}
@@ -213,7 +212,7 @@ def _check_plain(mapping: Any, prefix: str = "") -> None:
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:
-    """Merge a nested mapping into another one, which it overrules, in place."""
+    """Merge `new` into a nested mapping, in place; `new` overrules."""
     for key, value in new.items():
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
             _merge(into[key], value)
@@ -229,7 +228,7 @@ def _merged(files: list[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
 
 
 def _with_values(value: Any) -> Any:
-    """Texts as the Python values that they write, as yacs reads them; others stay."""
+    """Evaluate strings that are Python literals, as yacs does; leave others."""
     if isinstance(value, dict):
         return {key: _with_values(item) for key, item in value.items()}
     if not isinstance(value, str):

@@ -12,15 +12,15 @@ and patterns.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import glob
-import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
@@ -30,54 +30,26 @@ from .classifier import PromptClassifier
 from .images import list_images, open_image
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGES", help="files, folders or quoted patterns")
-    add("--checkpoint", help="run folder, saved classifier or checkpoint file; without it, zero-shot CLIP")
-    add("--classes", help="names with commas between them, or a file with one per line; default: the recorded ones")
-    add("--method", help=f"one of {', '.join(METHODS)}; default: the recorded one")
-    add("--backbone", help="OpenAI's name of a CLIP, a path, or tiny; default: the recorded one, or ViT-B/16")
-    add("--setting", action="append", default=[], metavar="NAME=VALUE", help="of the method, such as depth=9")
-    add("--template", action="append", help='sentence of zero-shot CLIP, such as "a photo of a {}."; averaged if many')
-    add("--precision", help="fp32, bf16, fp16 or amp; default: the recorded one, or fp16 on a GPU")
-    add("--device", help="cpu or cuda; default: the GPU if there is one")
-    add("--top", type=int, default=5, help="classes to name for each image; default: 5")
-    add("--format", choices=["text", "csv", "json"], default="text")
-    add("--output", help="file to write; default: standard output")
-    add("--batch-size", type=int, default=100, help="images at a time; default: 100")
-    return parser.parse_args(argv)
-
-
 def find_images(arguments: Sequence[str]) -> list[str]:
-    """Paths of all images, each once, in the order in which they are named.
-
-    Raises:
-        InputError: a folder has no images, or a pattern fits nothing.
-    """
+    """Paths of all images, each once, in the order in which they are named; raises InputError for what has none."""
     found: list[str] = []
     for argument in arguments:
         if os.path.isdir(argument):
-            images = list_images(argument)
-            if not images:
-                raise InputError(f"The folder {argument!r} has no images.")
+            images, problem = list_images(argument), f"The folder {argument!r} has no images."
         elif os.path.exists(argument) or not glob.has_magic(argument):
             # One that is missing is reported among the images that cannot be read.
-            images = [argument]
+            images, problem = [argument], ""
         else:
-            images = sorted(path for path in glob.glob(argument, recursive=True) if os.path.isfile(path))
-            if not images:
-                raise InputError(f"No file fits the pattern {argument!r}.")
+            images, problem = sorted(glob.glob(argument, recursive=True)), f"No file fits the pattern {argument!r}."
+            images = [path for path in images if os.path.isfile(path)]
+        if not images:
+            raise InputError(problem)
         found += images
     return list(dict.fromkeys(found))
 
 
 def read_classes(value: str) -> list[str]:
-    """Class names from a file with one per line, or from a list with commas.
-
-    Raises:
-        InputError: there are none, or the file is not text.
-    """
+    """Class names from a file with one per line, or from a list with commas; raises InputError without names."""
     if os.path.isfile(value):
         try:
             lines = Path(value).read_text(encoding="utf-8").splitlines()
@@ -110,90 +82,71 @@ def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def make_classifier(args: argparse.Namespace) -> PromptClassifier:
-    """The classifier that the flags describe.
-
-    Raises:
-        InputError: they do not make one.
-    """
-    parameters = {name: getattr(args, name) for name in ("method", "backbone", "precision", "device")}
-    parameters = {name: value for name, value in parameters.items() if value is not None}
-    settings = read_settings(args.setting)
-    if args.template:
-        settings["templates"] = args.template
-    if settings:
-        parameters["settings"] = settings
-    parameters.update(prediction_batch_size=args.batch_size, progress=False)
-    classes = read_classes(args.classes) if args.classes is not None else None
+    """The classifier that the flags describe; raises InputError where they describe none."""
+    settings = read_settings(args.setting) | ({"templates": args.template} if args.template else {})
+    given = {name: getattr(args, name) for name in ("method", "backbone", "precision", "device")}
+    given = {name: value for name, value in {**given, "settings": settings or None}.items() if value is not None}
+    given |= {"prediction_batch_size": args.batch_size, "progress": False}
+    classes = None if args.classes is None else read_classes(args.classes)
     if args.checkpoint:
-        return PromptClassifier.load(args.checkpoint, classes, **parameters)
-    parameters.setdefault("method", "ZeroshotCLIP")
-    if parameters["method"] != "ZeroshotCLIP":
-        raise InputError(f"--method is {parameters['method']!r}, whose prompts are trained; give --checkpoint.")
+        return PromptClassifier.load(args.checkpoint, classes, **given)
+    if given.setdefault("method", "ZeroshotCLIP") != "ZeroshotCLIP":
+        raise InputError(f"--method is {given['method']!r}, whose prompts are trained; give --checkpoint.")
     if classes is None:
         raise InputError("Give the names of the classes with --classes, or trained prompts with --checkpoint.")
-    return PromptClassifier(**parameters).build(classes)
+    return PromptClassifier(**given).build(classes)
 
 
 def classify(classifier: PromptClassifier, paths: Sequence[str], top: int, batch_size: int) -> list[dict[str, Any]]:
     """Of each image its path under "image", and either "predictions", best first, or an "error"."""
-    rows: list[dict[str, Any]] = []
+    rows = [{"image": path} for path in paths]
     with tqdm(total=len(paths), desc="images", unit="image") as bar:
         for start in range(0, len(paths), batch_size):
-            batch = [{"image": path} for path in paths[start : start + batch_size]]
-            images, readable = [], []
+            batch, images = rows[start : start + batch_size], []
             for row in batch:
                 try:
                     images.append(open_image(row["image"]))
-                    readable.append(row)
                 except InputError as error:
                     row["error"] = str(error)
+            readable = [row for row in batch if "error" not in row]
             for row, probabilities in zip(readable, classifier.predict_proba(images)):
                 best = (-probabilities).argsort(kind="stable")[:top]
                 row["predictions"] = [
                     {"class": str(classifier.classes_[label]), "probability": float(probabilities[label])}
                     for label in best
                 ]
-            rows += batch
             bar.update(len(batch))
     return rows
 
 
-def as_text(rows: Sequence[dict[str, Any]]) -> str:
+def write_text(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
     """A line with the path, and one for each class, in per cent."""
-    lines = []
     for row in rows:
-        if "error" in row:
-            continue
-        lines.append(row["image"])
-        lines += [f"  {100 * found['probability']:6.2f} %  {found['class']}" for found in row["predictions"]]
-    return "".join(f"{line}\n" for line in lines)
+        if "predictions" in row:
+            print(row["image"], file=file)
+        for found in row.get("predictions", ()):
+            print(f"  {100 * found['probability']:6.2f} %  {found['class']}", file=file)
 
 
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
     """A line for each image and class: image, rank from 1, class, probability."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "rank", "class", "probability"])
     for row in rows:
         for rank, found in enumerate(row.get("predictions", ()), start=1):
             writer.writerow([row["image"], rank, found["class"], found["probability"]])
-    return text.getvalue()
 
 
-def as_json(rows: Sequence[dict[str, Any]]) -> str:
+def write_json(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
     """All rows, those with an error too."""
-    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+    print(json.dumps(rows, indent=2, ensure_ascii=False), file=file)
 
 
-FORMATS = {"text": as_text, "csv": as_csv, "json": as_json}
+FORMATS = {"text": write_text, "csv": write_csv, "json": write_json}
 
 
-def run(args: argparse.Namespace) -> int:
-    """Classify and write; exit status 0, or 1 where images cannot be read.
-
-    Raises:
-        InputError: a flag, the classes, the checkpoint or the images as a whole cannot be used.
-    """
+def predict(args: argparse.Namespace) -> int:
+    """Classify and write; exit status 0, or 1 where images cannot be read."""
     for flag, value in (("--top", args.top), ("--batch-size", args.batch_size)):
         if value < 1:
             raise InputError(f"{flag} is {value}; set it to 1 or more.")
@@ -203,11 +156,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--output is {args.output!r}, which is a folder; name a file.")
     paths = find_images(args.images)
     rows = classify(make_classifier(args), paths, args.top, args.batch_size)
-    text = FORMATS[args.format](rows)
-    if args.output:
-        Path(args.output).write_text(text, encoding="utf-8")
-    else:
-        sys.stdout.write(text)
+    with open(args.output, "w", encoding="utf-8") if args.output else contextlib.nullcontext(sys.stdout) as file:
+        FORMATS[args.format](rows, file)
     errors = [row["error"] for row in rows if "error" in row]
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
@@ -218,8 +168,24 @@ def run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 some images cannot be read, 2 wrong input, 130 interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGES", help="files, folders or quoted patterns")
+    add("--checkpoint", help="run folder, saved classifier or checkpoint file; without it, zero-shot CLIP")
+    add("--classes", help="names with commas between them, or a file with one per line; default: the recorded ones")
+    add("--method", help=f"one of {', '.join(METHODS)}; default: the recorded one")
+    add("--backbone", help="OpenAI's name of a CLIP, a path, or tiny; default: the recorded one, or ViT-B/16")
+    add("--setting", action="append", default=[], metavar="NAME=VALUE", help="of the method, such as depth=9")
+    add("--template", action="append", help='sentence of zero-shot CLIP, such as "a photo of a {}."; averaged if many')
+    add("--precision", help="fp32, bf16, fp16 or amp; default: the recorded one, or fp16 on a GPU")
+    add("--device", help="cpu or cuda; default: the GPU if there is one")
+    add("--top", type=int, default=5, help="classes to name for each image; default: 5")
+    add("--format", choices=["text", "csv", "json"], default="text")
+    add("--output", help="file to write; default: standard output")
+    add("--batch-size", type=int, default=100, help="images at a time; default: 100")
+    args = parser.parse_args(argv)
     try:
-        return run(parse_args(argv))
+        return predict(args)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,1 +1,1 @@
-"""Running a frozen CLIP with prompt tokens: torch and OpenAI's `clip`, no Dassl, no yacs."""
+"""A frozen CLIP with prompt tokens: torch and OpenAI's `clip`, no Dassl, no yacs."""

@@ -1,4 +1,4 @@
-"""Small networks after the towers, which change their features a little (Gao et al., arXiv 2110.04544)."""
+"""Residual adapters after the towers (Gao et al., arXiv 2110.04544)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ REDUCTION = 4  # of the width, in the middle of an adapter
 
 
 class FeatureAdapter(nn.Module):
-    """`share` of a two-layer network's answer to the features, and the rest of the features themselves.
+    """`share` times a two-layer network's output, plus `1 - share` times the features.
 
     Args:
         width: of the features.
@@ -34,7 +34,7 @@ class FeatureAdapters(nn.Module):
     """One adapter for each tower; CoPrompt's Section 3 (arXiv 2306.01195).
 
     Args:
-        width: of the features that both towers share.
+        width: of the features of both towers.
         image_share, text_share: see `FeatureAdapter`.
     """
 

@@ -1,7 +1,7 @@
-"""Attention as pure functions: fused where that is the faster way, and how much of it single tokens receive.
+"""Attention as pure functions, fused where that is faster, and the attention weights of single keys.
 
-Shapes: queries `[batch, heads, queries, head_width]`, keys and values `[batch, heads, keys, head_width]`. Where one of
-them has fewer rows than the others, each of its rows serves as many consecutive ones; a single row serves all.
+Shapes: queries `[batch, heads, queries, head_width]`, keys and values `[batch, heads, keys, head_width]`. A tensor
+with a smaller batch is expanded: each of its rows is repeated for consecutive rows of the others.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) ->
     """Softmax attention, `[batch, heads, queries, head_width]`.
 
     Args:
-        query, key, value: see above.
-        visible: bool, broadcast to `[batch, heads, queries, keys]`: who sees whom; None: everyone sees everyone.
+        query, key, value: see the module.
+        visible: bool mask, broadcast to `[batch, heads, queries, keys]`; None: no mask.
     """
     query, key, value = to_one_batch(query, key, value)
     if _is_fused(query):
@@ -27,14 +27,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) ->
 def attention_to(query: Tensor, key: Tensor, slots: slice, visible: Tensor | None) -> Tensor:
     """The attention weights that the keys at `slots` receive from each query, `[batch, heads, queries, slots]`.
 
-    A fused kernel gives them too, without a map in memory, as attention over values that are 1 at one slot each and 0
-    elsewhere.
+    A fused kernel computes them without an attention map in memory, as attention over values that are 1 at one slot
+    each and 0 elsewhere.
     """
     query, key = to_one_batch(query, key)
     if not _is_fused(query):
         return _weights(query, key, visible)[..., slots]
     number = slots.stop - slots.start
-    # As wide as the keys, which is what the fused kernels take.
+    # As wide as the keys, because the fused kernels require that.
     indicator = key.new_zeros(key.shape[-2], max(number, key.shape[-1]))
     indicator[slots, :number].fill_diagonal_(1)
     indicator = indicator.expand(*key.shape[:2], -1, -1)
@@ -42,7 +42,7 @@ def attention_to(query: Tensor, key: Tensor, slots: slice, visible: Tensor | Non
 
 
 def to_one_batch(*parts: Tensor) -> list[Tensor]:
-    """Parts with `batch` rows each, a row of a smaller part as often as needed; the batch may be empty."""
+    """Parts expanded to the largest batch among them; to an empty batch if one is empty."""
     rows = [len(part) for part in parts]
     batch = max(rows) if min(rows) else 0
     return [_repeated(part, batch) for part in parts]
@@ -56,7 +56,7 @@ def _repeated(part: Tensor, batch: int) -> Tensor:
 
 def _is_fused(query: Tensor) -> bool:
     # The fused CPU kernels are several times slower than the plain product in types that they convert; torch 1.13 has
-    # no fused ones.
+    # none.
     return (query.is_cuda or query.dtype == torch.float32) and hasattr(F, "scaled_dot_product_attention")
 
 
@@ -68,7 +68,7 @@ def _weights(query: Tensor, key: Tensor, visible: Tensor | None) -> Tensor:
 
 
 def visible_from(queries: int, keys: int, device: torch.device) -> Tensor | None:
-    """The causal mask `[queries, keys]` of queries that stand at the end of the keys; None where they see them all."""
+    """The causal mask `[queries, keys]` of queries at the end of the keys; None for a single query, which sees all."""
     if queries == 1:
         return None
     return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)

@@ -1,4 +1,4 @@
-"""Which classes the text tower encodes together: of similar length, and no more at once than memory allows."""
+"""Batches of classes for the text tower: of similar length, and within the limits of memory."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 import torch
 
+from .memory import kind_of
+
 # Fixed overhead per group, in token-equivalents: work that does not grow with the group, on a GPU the launching of
-# kernels. The numbers for CUDA are estimates.
-GROUP_COST = {"cpu": 64, "cuda": 4096}
-# Most tokens of a group. On a CPU larger activations come fresh from the operating system every time.
-LARGEST_GROUP = {"cpu": 2048, "cuda": 8192}
+# kernels (docs/PERFORMANCE.md, "On a GPU").
+GROUP_COST = {"cpu": 64, "cuda": 16384}
+# Most tokens of a group. On a CPU the allocator requests larger activations from the operating system every time.
+LARGEST_GROUP = {"cpu": 2048, "cuda": 16384}
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,14 @@ class ClassGroup:
 def group_classes(lengths: Sequence[int], device: torch.device, chunk: int | None = None) -> list[ClassGroup]:
     """Sort classes by length and cut them where that saves more padding than a further group costs.
 
-    The groups do not depend on the memory that happens to be free: another cut may change the last bit of a result.
+    The groups do not depend on the free memory, because another cut may change the last bit of a result.
 
     Args:
         lengths: tokens of each class's sentence, in label order.
-        device: that encodes.
-        chunk: most classes in a group; None leaves it to the number of tokens.
+        device: of the text tower.
+        chunk: most classes in a group; None: limited by the number of tokens alone.
     """
-    kind = "cpu" if device.type == "cpu" else "cuda"
+    kind = kind_of(device)
     order = sorted(range(len(lengths)), key=lambda label: lengths[label])
     groups = []
     for classes in _by_length(order, lengths, GROUP_COST[kind]):
@@ -49,12 +51,12 @@ def group_classes(lengths: Sequence[int], device: torch.device, chunk: int | Non
 
 
 def images_together(groups: Sequence[ClassGroup], device: torch.device, chunk: int | None = None) -> int:
-    """For how many images, which each give their own prompts, all of these groups can be encoded at once.
+    """Number of images, each with its own prompts, for which the text tower encodes a group at once.
 
     Args:
-        chunk: most pairs of an image and a class; None leaves it to the number of tokens.
+        chunk: most pairs of an image and a class; None: limited by the number of tokens alone.
     """
-    kind = "cpu" if device.type == "cpu" else "cuda"
+    kind = kind_of(device)
     pairs = max(len(group.classes) for group in groups)
     tokens = max(group.length * len(group.classes) for group in groups)
     most = LARGEST_GROUP[kind] // tokens if chunk is None else min(LARGEST_GROUP[kind] // tokens, chunk // pairs)
@@ -62,16 +64,15 @@ def images_together(groups: Sequence[ClassGroup], device: torch.device, chunk: i
 
 
 def held_batches(sizes: Sequence[int], held: int) -> int:
-    """How many of the last batches have no more than `held` classes or pairs; the last one is always held.
+    """Number of last batches with at most `held` classes or pairs together; at least 1.
 
-    The last ones are those whose gradient is computed first, so that their memory is free again when the activations
-    of the others are computed for the second time.
+    The backward pass reaches the last batches first, so their memory is free when the others are recomputed.
     """
     return max(1, sum(total <= held for total in itertools.accumulate(reversed(sizes))))
 
 
 def _by_length(order: list[int], lengths: Sequence[int], group_cost: int) -> list[list[int]]:
-    """The cut of `order`, ascending in length, with the least cost: padded tokens, plus a fixed cost per group."""
+    """The cheapest cut of `order`, which ascends in length: padded tokens plus a fixed cost per group."""
     ends = [
         end for end in range(1, len(order) + 1) if end == len(order) or lengths[order[end - 1]] < lengths[order[end]]
     ]
@@ -89,5 +90,5 @@ def _by_length(order: list[int], lengths: Sequence[int], group_cost: int) -> lis
 
 def _even_parts(classes: list[int], most: int) -> list[list[int]]:
     number = -(-len(classes) // most)
-    bounds = [batch * len(classes) // number for batch in range(number + 1)]
+    bounds = [part * len(classes) // number for part in range(number + 1)]
     return [classes[start:end] for start, end in zip(bounds, bounds[1:])]

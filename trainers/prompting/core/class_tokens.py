@@ -1,4 +1,4 @@
-"""Class names to token sequences, and the words that initialise prompts."""
+"""Class names as token sequences, and the words that initialise prompts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import InputError, SettingError
 from .openai_clip import clip
 
-# Where the class name stands: after all prompts, between their halves, in front of them (CoOp's names).
+# Place of the class name: after all prompts, between their halves, in front of them (CoOp's names).
 POSITIONS = ("end", "middle", "front")
 
 
@@ -20,8 +20,8 @@ class ClassTokens:
     """The tokenised sentences of a class set.
 
     Attributes:
-        ids: `[classes, tokens]`, cut after the longest sentence's EOT: under the causal mask nothing after it
-            reaches a feature.
+        ids: `[classes, tokens]`, cut after the longest sentence's EOT: under the causal mask later tokens cannot
+            reach a feature.
         eot: `[classes]`, position of EOT, where the text feature is read.
     """
 
@@ -33,7 +33,7 @@ def tokenize_sentences(sentences: Sequence[str], context_length: int) -> ClassTo
     """Tokenise with CLIP's byte-pair encoding.
 
     Raises:
-        InputError: a sentence does not fit the checkpoint's context length.
+        InputError: a sentence is longer than the checkpoint's context.
     """
     for sentence in sentences:
         try:
@@ -51,11 +51,11 @@ def tokenize_sentences(sentences: Sequence[str], context_length: int) -> ClassTo
 
 
 def tokenize_classes(classnames: Sequence[str], templates: Sequence[str], context_length: int) -> ClassTokens:
-    """Tokenise a sentence per class and template; underscores in names are spaces, as everywhere in the field.
+    """Tokenise a sentence per class and template; underscores in names become spaces, as everywhere in the field.
 
     Args:
         classnames: the class names, in label order.
-        templates: sentences with `{}` for the name; all classes in the first come first.
+        templates: sentences with `{}` for the name; the result has all classes of the first template first.
         context_length: tokens of the checkpoint's text tower (77 for OpenAI's).
     """
     if not classnames:
@@ -67,12 +67,12 @@ def tokenize_classes(classnames: Sequence[str], templates: Sequence[str], contex
 def place_slots(
     tokens: ClassTokens, classnames: Sequence[str], slots: int, position: str
 ) -> tuple[ClassTokens, Tensor]:
-    """Move the first `slots` tokens after SOS, which stand for prompts, to where `position` wants them.
+    """Move the first `slots` tokens after SOS, the placeholders of prompts, to their `position`.
 
-    The class name has as many tokens as its own encoding, as in CoOp; the lengths of the sentences stay.
+    The class name counts as many tokens as its separate encoding, as in CoOp; sentence lengths do not change.
 
     Returns:
-        The sentences in their new order, and the positions of the slots, `[classes, slots]`.
+        The reordered sentences, and the positions of the slots, `[classes, slots]`.
     """
     ids, places = tokens.ids.clone(), []
     before = {"end": slots, "middle": slots // 2, "front": 0}[position]
@@ -86,10 +86,10 @@ def place_slots(
 
 
 def context_template(context: str, slots: int, max_words: int = 4) -> tuple[str, bool]:
-    """The sentence around a prompt, and whether the words of `context` initialise it.
+    """The sentence around a prompt, and whether the words of `context` initialise the prompt.
 
-    With words: "{context} {}.", whose first `slots` words are replaced and whose others stay. Without words, or with
-    more than `max_words` slots: one placeholder "X" per slot (upstream behaviour of MaPLe, PromptSRC and BMIP).
+    With words: "{context} {}.", whose first `slots` words become prompts. Without words, or with more than `max_words`
+    slots: one placeholder "X" per slot (upstream behaviour of MaPLe, PromptSRC and BMIP).
     """
     context = context.replace("_", " ").strip()
     use_words = bool(context) and slots <= max_words
@@ -103,10 +103,10 @@ def context_vectors(
     """Embeddings of the first `length` tokens of `context`, `[length, width]` in fp32.
 
     Args:
-        length_field: name of the setting of the length, for messages.
+        length_field: name of the length's setting, for messages.
 
     Raises:
-        SettingError: `context` has fewer tokens; upstream would take EOT for a word there.
+        SettingError: `context` has fewer tokens; upstream would use EOT as a word.
     """
     ids = clip.tokenize(context.replace("_", " ").strip())[0]
     words = int(ids.argmax()) - 1

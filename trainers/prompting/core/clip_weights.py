@@ -1,7 +1,7 @@
-"""Fetch CLIP weights, and decide the compute precision: the only place that casts CLIP.
+"""Load CLIP weights, and set their compute precision; nothing else casts CLIP.
 
-Backbones are OpenAI's by name, any checkpoint in OpenAI's state-dict layout by path, or `tiny`, the small CLIP that
-ships with this project.
+Backbones are OpenAI's by name, any checkpoint in OpenAI's state-dict layout by path, or `tiny`, the small CLIP of this
+project.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..errors import SettingError
 from .openai_clip import CLIP, build_model, clip
 
-# How OpenAI normalised the images that CLIP was trained on, by channel.
+# OpenAI's normalisation of CLIP's training images, by channel.
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 TINY = Path(__file__).parents[1] / "weights" / "tiny_clip.npz"
@@ -28,11 +28,11 @@ TINY = Path(__file__).parents[1] / "weights" / "tiny_clip.npz"
 
 @dataclass(frozen=True)
 class Precision:
-    """What the frozen towers compute in. Trainable tensors are fp32 in all of them.
+    """Compute precision of the frozen towers; trainable tensors are always fp32.
 
     Attributes:
         matmul: type of matrix products. Frozen weights are stored in it: autocast would cast them in every step.
-        stream: type of the residual stream between the blocks, and of what is added to it.
+        stream: type of the residual stream.
         scale_gradients: the loss needs a gradient scaler.
     """
 
@@ -57,13 +57,13 @@ def get_precision(name: str) -> Precision:
 
 
 def use_tf32(enabled: bool) -> None:
-    """Whether CUDA multiplies and convolves fp32 in TF32; PyTorch's default is to convolve in it."""
+    """Let CUDA multiply and convolve fp32 in TF32, or not; by default PyTorch convolves in TF32."""
     torch.set_float32_matmul_precision("high" if enabled else "highest")
     torch.backends.cudnn.allow_tf32 = enabled
 
 
 def image_resolution(model: nn.Module) -> int:
-    """Side length in pixels of the images that a CLIP expects."""
+    """Side length in pixels of a CLIP's input images."""
     return model.visual.input_resolution
 
 
@@ -111,11 +111,11 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
     Args:
         name: OpenAI's name (downloaded and checksummed by `clip` into ~/.cache/clip), a path to a checkpoint in
             OpenAI's state-dict layout (.npz, .pt), or "tiny".
-        precision: what the towers compute in.
-        needs_vit: refuse a ResNet, before it is downloaded.
+        precision: of the towers.
+        needs_vit: refuse a ResNet, before its download.
 
     Raises:
-        SettingError: unknown name, unreadable file, or no network and no file.
+        SettingError: unknown name, unreadable file, or a failed download.
     """
     if name == "tiny":
         state = _read_state(TINY)
@@ -148,7 +148,7 @@ def _refuse_resnet(name: str, is_resnet: bool) -> None:
 def _download(name: str) -> dict[str, Tensor]:
     url = clip._MODELS[name]
     try:
-        # Not by `clip.load`, which builds the model, and in MaPLe's copy cannot.
+        # `clip.load` would also build the model, which fails in MaPLe's copy.
         path = clip._download(url, os.path.expanduser("~/.cache/clip"))
     except (OSError, RuntimeError) as error:
         raise SettingError(
@@ -160,7 +160,7 @@ def _download(name: str) -> dict[str, Tensor]:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict; of a TorchScript archive only the tensors are used, pickles are limited to tensors."""
+    """Read a state dict: the tensors of a TorchScript archive, or a pickle of tensors only."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:
@@ -185,13 +185,13 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith("constants.pkl") for name in archive.namelist())
 
 
-# What the copies of `clip` in MaPLe and its heirs want to be told beyond OpenAI's arguments; with this they build what
-# OpenAI's code builds, for the methods that leave the towers alone.
+# The copies of `clip` in MaPLe and its successors take this argument beyond OpenAI's; with these values they build
+# OpenAI's towers.
 _PLAIN_DESIGN = {"trainer": "CoOp", "vision_depth": 0, "vision_ctx": 0, "language_depth": 0, "language_ctx": 0}
 
 
 def _without_prompts(build: Callable) -> dict[str, dict]:
-    """The arguments with which a function or class of whatever `clip` is imported gives an unmodified CLIP."""
+    """Extra arguments with which a function or class of the imported `clip` builds an unmodified CLIP."""
     wants_design = "design_details" in inspect.signature(build).parameters
     return {"design_details": dict(_PLAIN_DESIGN)} if wants_design else {}
 
@@ -202,10 +202,10 @@ def new_clip(*sizes: int | tuple[int, ...] | None) -> nn.Module:
 
 
 def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
-    """OpenAI's model of the sizes that a state dict implies, in fp32."""
+    """OpenAI's model for a state dict, in fp32."""
     state = {key: value for key, value in state.items() if key not in _NOT_WEIGHTS}
     try:
-        # build_model rounds the weights to fp16, so they are loaded again in fp32.
+        # build_model rounds the weights to fp16, so load them again in fp32.
         model = build_model(dict(state), **_without_prompts(build_model)).float()
         model.load_state_dict(state)
     except (KeyError, RuntimeError, ZeroDivisionError) as error:

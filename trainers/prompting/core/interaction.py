@@ -21,15 +21,15 @@ def attention_readout(
     causal: bool,
     relative: bool = False,
 ) -> Tensor:
-    """How much attention each prompt slot receives, averaged over heads and over the reading tokens.
+    """Attention that each prompt slot receives, averaged over heads and reading tokens.
 
     Args:
-        query: `[batch, heads, readers, head_width]` of the tokens whose attention is read: CLS and patches in the
-            vision tower, the tokens after the prompts in the text tower. They stand at the end of the keys.
+        query: `[batch, heads, readers, head_width]` of the reading tokens, the last ones of the keys: CLS and patches
+            in the vision tower, the tokens after the prompts in the text tower.
         key: `[batch, heads, tokens, head_width]`, prompt slots included.
         slots: positions of the `b` prompt tokens among the keys.
         counted: `[batch, readers]` bool, False for readers that do not count (padding after EOT); None counts all.
-        causal: a token sees only itself and what stands before it (text tower).
+        causal: a token sees only itself and earlier tokens (text tower).
         relative: multiply each reader's attention by the number of tokens it sees, so that uniform attention reads
             as 1 instead of about 1 / tokens.
 
@@ -49,7 +49,7 @@ def attention_readout(
 
 
 def gate(readout: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Substitution weights `w = sigmoid(L(a))` in (0, 1), `L` being one scale and one bias; shape of `readout`."""
+    """Substitution weights `w = sigmoid(scale * a + bias)` in (0, 1); shape of `readout`."""
     return torch.sigmoid(readout * scale + bias)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that the methods' own authors published: their tensors' names, and what of them is not taken over."""
+"""Tensor names of checkpoints that the methods' authors published, and their translation to the learners' names."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 
-# Rebuilt from the class names, in every method; the class names of a checkpoint are those it was trained on.
+# Rebuilt from the class names in every method; a checkpoint has those of its training classes.
 CLASS_TOKENS = r"(prompt_learner\.)?(token_prefix|token_suffix)"
-# The authors save the whole model. Prompts that live inside the towers are told apart before.
+# The authors save the whole model. Prompts inside the towers match `renames` first.
 FROZEN_CLIP = r"(image_encoder|text_encoder)\..+|logit_scale"
 # Of PromptSRC, and of CoPrompt.
 FROZEN_TEACHER = r"(prompt_learner\.ZS_image_encoder|model_distill)\..+"
@@ -25,11 +25,11 @@ class PublishedLayout:
     """The published names of a method's tensors.
 
     Attributes:
-        renames: pairs of a pattern that matches a published name as a whole, and a function of its groups that gives
-            the learner's name; the first that matches counts.
-        marker: pattern that a name must match for the state dict to be one of the authors'.
-        unused: further names, with the reason why they are left out.
-        implies: settings that such a checkpoint has, whatever its tensors.
+        renames: pairs of a pattern for a complete published name, and a function from its groups to the learner's
+            name; the first match counts.
+        marker: pattern of a name that identifies the authors' state dicts.
+        unused: patterns of further names, with the reason to leave them out.
+        implies: settings of all such checkpoints.
     """
 
     renames: tuple[tuple[str, Callable[..., str]], ...]
@@ -42,10 +42,10 @@ class PublishedLayout:
         return any(re.fullmatch(self.marker, key) for key in state_dict)
 
     def translate(self, state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Tensors in fp32 under the learner's names, and how many were left out for which reason.
+        """Tensors in fp32 under the learner's names, and the number of tensors left out for each reason.
 
         Raises:
-            InputError: a name is unknown; the checkpoint is of another method.
+            InputError: a name is unknown, so the checkpoint is of another method.
         """
         reasons = {
             **(self.unused or {}),
@@ -76,7 +76,7 @@ class PublishedLayout:
     def translate_for(
         self, state_dict: Mapping[str, Tensor], learner: nn.Module
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """What `translate` gives, for a learner; raises InputError too where the checkpoint does not suit it."""
+        """`translate` for a learner; also raises InputError if the checkpoint does not suit it."""
         return self.translate(state_dict)
 
     def _translated(self, key: str) -> str | None:

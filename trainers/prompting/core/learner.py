@@ -1,4 +1,4 @@
-"""What a prompt-learning method answers: which prompt tokens enter layer i of which tower."""
+"""The interface of prompt-learning methods: the prompt tokens that enter layer i of each tower."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .adapters import FeatureAdapters
 
 
 class Readout(Protocol):
-    """The attention that the prompt slots of the current layer receive, asked of the core by a learner.
+    """The attention that the prompt slots of the current layer receive, for learners that ask for it.
 
     Attributes:
-        samples: `[batch]`, which of all classes the batch holds; None for all of them, in their order. Classes may
-            come in several batches, and the same batch again when activations are recomputed.
+        samples: `[batch]`, labels of the batch's classes; None for all classes, in order. Classes may come in several
+            batches, and a batch comes again when activations are recomputed.
         total: number of all classes or images.
     """
 
@@ -30,13 +30,13 @@ class Readout(Protocol):
         """Read before the slots are replaced.
 
         Args:
-            tokens: `[b, width]` or `[batch, b, width]` prompts to read with in the slots; None reads with what the
-                previous layer left there. Layer 0 has no previous layer, so it needs them; the core gives them the
-                positional embedding (text) or `ln_pre` (vision) as it does for prompts that enter there.
+            tokens: content of the slots, `[b, width]` or `[batch, b, width]`; None: the previous layer's output. Layer
+                0 has none, so it needs tokens; the core adds the positional embedding (text) or applies `ln_pre`
+                (vision), as for prompts that enter there.
             relative: see `interaction.attention_readout`.
 
         Returns:
-            `[batch, b]` in fp32, with gradient where the tokens have one.
+            `[batch, b]` in fp32, with gradient if the tokens have one.
         """
 
 
@@ -46,9 +46,9 @@ class TowerPrompts:
 
     Attributes:
         length: number of prompt slots.
-        depth: prompts enter layers 0 ... depth - 1; after them the slots go on as ordinary tokens.
-        at: `at(layer, readout)` gives the tokens that enter that layer, `[length, width]` (the same for the whole
-            batch) or `[batch, length, width]`; None keeps what the previous layer left in the slots (never at 0).
+        depth: prompts enter layers 0 ... depth - 1; in later layers the slots are ordinary tokens.
+        at: `at(layer, readout)` returns the tokens that enter that layer, `[length, width]` (the same for the whole
+            batch) or `[batch, length, width]`; None keeps the previous layer's output in the slots (never in layer 0).
     """
 
     length: int
@@ -61,18 +61,18 @@ class TowerPrompts:
 
 
 class PromptLearner(nn.Module):
-    """Base of all methods' learners. Its parameters are all that trains, and all that a checkpoint holds.
+    """Base of all methods' learners. Only its parameters train, and only its state is in a checkpoint.
 
-    Nothing in it depends on the class names, so a state dict loads on any class set, if it is not class-specific.
+    Nothing in it depends on the class names, so a state dict loads on any class set unless it is class-specific.
 
     Attributes:
         template: the sentence of a class, with `{}` for its name.
-        text_slots: how many tokens after SOS the text prompts replace; 0 leaves the sentence as it is.
-        position: where the class name stands among the prompts, one of `class_tokens.POSITIONS`; only at the "end"
-            can prompts enter more layers than the first.
+        text_slots: number of tokens after SOS that text prompts replace; 0: none.
+        position: place of the class name among the prompts, one of `class_tokens.POSITIONS`; prompts beyond the first
+            layer need "end".
         conditional: the text prompts depend on the image.
-        class_specific: there are prompts for each class, which serve no others.
-        adapters: what both towers' features pass through; None leaves them as they are.
+        class_specific: each class has prompts of its own.
+        adapters: applied to the features of both towers; None: no adapters.
     """
 
     template: str
@@ -83,7 +83,7 @@ class PromptLearner(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # Not an attribute of the class, which would hide the module of that name for ever.
+        # A class attribute would hide a module assigned under this name.
         self.adapters: FeatureAdapters | None = None
 
     @property
@@ -92,14 +92,14 @@ class PromptLearner(nn.Module):
         return (self.template,)
 
     def set_class_count(self, number: int) -> None:
-        """Told the number of classes before any of them is encoded."""
+        """Called with the number of classes before any of them is encoded."""
 
     def text(self, image_features: Tensor | None = None) -> TowerPrompts | None:
         """Prompts of the text tower; None runs it without.
 
         Args:
-            image_features: normalised, `[images, embed]` in fp32, where the learner is conditional; its prompts are
-                `[images, b, width]` then. Otherwise None.
+            image_features: for a conditional learner, normalised `[images, embed]` in fp32; its prompts are
+                `[images, b, width]`. None for others.
         """
         return None
 
@@ -108,16 +108,16 @@ class PromptLearner(nn.Module):
         return None
 
     def adapt_text(self, features: Tensor) -> Tensor:
-        """What becomes of the text tower's features `[..., embed]`, in fp32, before they are normalised."""
+        """Adapt the text tower's features `[..., embed]`, in fp32, before they are normalised."""
         return features if self.adapters is None else self.adapters.text(features)
 
     def adapt_image(self, features: Tensor) -> Tensor:
-        """What becomes of the vision tower's features `[..., embed]`, in fp32, before they are normalised."""
+        """Adapt the vision tower's features `[..., embed]`, in fp32, before they are normalised."""
         return features if self.adapters is None else self.adapters.image(features)
 
 
 class FixedSentence(PromptLearner):
-    """No prompts at all: zero-shot CLIP with one or more sentences per class."""
+    """Zero-shot CLIP: no prompts, one or more sentences per class."""
 
     def __init__(self, *templates: str):
         super().__init__()
@@ -133,7 +133,7 @@ INIT_STD = 0.02  # of random prompts, in all methods
 
 def random_prompts(layers: Iterable[int], length: int, width: int) -> nn.ParameterDict:
     """Trainable prompts by layer, each `[length, width]`, drawn from N(0, 0.02²)."""
-    # A plain dict would be sorted by its keys, which are text: 0, 1, 10, ...
+    # ParameterDict sorts a plain dict by its keys as strings: 0, 1, 10, ...
     prompts = OrderedDict((str(layer), nn.Parameter(torch.empty(length, width))) for layer in layers)
     for prompt in prompts.values():
         nn.init.normal_(prompt, std=INIT_STD)
@@ -141,7 +141,7 @@ def random_prompts(layers: Iterable[int], length: int, width: int) -> nn.Paramet
 
 
 def check_depth(field: str, depth: int, layers: int) -> None:
-    """Raises SettingError if prompts are to enter more layers than a backbone has; `field` is the setting's name."""
+    """Raises SettingError if a depth exceeds the backbone's number of layers; `field` is the setting's name."""
     if depth > layers:
         raise SettingError(
             f"{{{field}}} is {{}}, but the towers of this backbone have {{}} layers; set it to 1..{{}}.",

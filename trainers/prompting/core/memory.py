@@ -1,4 +1,4 @@
-"""Memory: how much is free, how many activations fit, and handing back the unused."""
+"""Free and peak memory, the number of activations that fit, and trimming of the heap."""
 
 from __future__ import annotations
 
@@ -10,27 +10,32 @@ from collections.abc import Sequence
 import psutil
 import torch
 
-# Automatic share of the memory for activations: this part of what is free, and no more bytes than that.
+# Budget of activations: this share of the free memory, and at most this many bytes.
 FREE_SHARE = 0.25
-MOST_BYTES = 2 * 2**30
-# Growth of the process after which unused memory is handed back. What is handed back is fetched again by the next
-# group, at a cost, so this is not done for each.
+MOST_BYTES = {"cpu": 2 * 2**30, "cuda": 8 * 2**30}
+# Growth of the process after which the heap is trimmed. The next group allocates trimmed memory again, at a cost, so
+# trimming after each group would be slow.
 SLACK = 2**30
-_resident = 0  # bytes of the process when memory was last handed back
+_resident = 0  # bytes of the process after the last trim
+
+
+def kind_of(device: torch.device) -> str:
+    """The kind of a device in tables of constants: "cpu", or "cuda" for all others."""
+    return "cpu" if device.type == "cpu" else "cuda"
 
 
 def automatic_held(lengths: Sequence[int], bytes_per_token: int, device: torch.device) -> int:
-    """How many of the classes with the longest sentences fit into free memory with their activations; at least 1."""
-    tokens = min(MOST_BYTES, FREE_SHARE * free_memory(device)) / bytes_per_token
+    """Number of classes, longest sentences first, whose activations fit into the budget; at least 1."""
+    tokens = min(MOST_BYTES[kind_of(device)], FREE_SHARE * free_memory(device)) / bytes_per_token
     sums = itertools.accumulate(sorted(lengths, reverse=True))
     return max(1, sum(1 for total in sums if total <= tokens))
 
 
 def return_unused_memory(device: torch.device) -> None:
-    """Hand back to the system what the C library keeps of freed CPU memory, whenever the process has grown by SLACK.
+    """Trim the C library's heap whenever the process has grown by SLACK.
 
-    It keeps holes between blocks, which over hundreds of groups add up to several times what is in use. Only glibc
-    does so and can be asked; elsewhere nothing happens.
+    Over hundreds of groups, heap fragmentation adds up to several times the memory in use. Only glibc can trim; on
+    other systems nothing happens.
     """
     global _resident
     if device.type != "cpu" or sys.platform != "linux":
@@ -45,7 +50,7 @@ def return_unused_memory(device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated on a device now."""
+    """Bytes that can be allocated on a device."""
     if device.type == "cuda":
         reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + reusable

@@ -1,4 +1,4 @@
-"""Metrics of one pass over images of all classes, when a model was trained on some of them. In per cent."""
+"""Metrics, in per cent, of one pass over images of all classes by a model trained on some of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def harmonic_mean(base: float, new: float) -> float:
-    """`2 * base * new / (base + new)`, 0 where both are."""
+    """`2 * base * new / (base + new)`; 0 if both are 0."""
     return 2 * base * new / (base + new) if base + new else 0.0
 
 
@@ -20,7 +20,7 @@ def openworld_auc(base_scores: Tensor, base_correct: Tensor, new_scores: Tensor,
     correctly among their own classes; pairs of equal scores count half.
 
     Args:
-        base_scores, new_scores: `[images]`, how much each looks like a base class.
+        base_scores, new_scores: `[images]`, score of each image as one of a base class.
         base_correct, new_correct: `[images]` bool, classified correctly among the base or the new classes.
     """
     base, new = base_scores[base_correct], new_scores[new_correct].sort().values
@@ -33,7 +33,7 @@ class OpenWorld:
     """Collects predictions batch by batch.
 
     Attributes:
-        is_base: `[classes]` bool, whether a label is one of the classes that were learned; the others are new.
+        is_base: `[classes]` bool, True for learned classes; the others are new.
     """
 
     is_base: Tensor
@@ -52,12 +52,12 @@ class OpenWorld:
             kept.append(torch.stack([among, overall, score], dim=1)[chosen].cpu())
 
     def results(self) -> dict[str, float] | None:
-        """None where there are no base or no new images; otherwise
+        """None without base or without new images; otherwise
 
-        base, new: accuracy of these images among their own classes, as if the others did not exist.
+        base, new: accuracy of these images among their own classes alone.
         HM: harmonic mean of the two.
         accuracy: of all images among all classes (open-world accuracy). base_among_all, new_among_all: its parts.
-        openworld_auc: with the largest probability of a base class, of all classes' softmax, as the score.
+        openworld_auc: the score is the largest probability of a base class in the softmax over all classes.
         """
         if not self.base or not self.new:
             return None

@@ -1,8 +1,8 @@
-"""A frozen CLIP with a learner's prompts, and the classes that it tells apart.
+"""A frozen CLIP with a learner's prompts, over a set of classes.
 
-Exact shortcuts over all classes: sentences end at their EOT, after which nothing reaches a feature under the causal
-mask; classes of similar length are encoded together; without gradients the text features are kept until a parameter
-changes; with gradients, activations are held for as many classes as memory allows and computed again for the others.
+Exact shortcuts: sentences end at their EOT, because under the causal mask later tokens cannot reach a feature; classes
+of similar length are encoded together; without gradients the text features are cached until a parameter changes; with
+gradients, activations are held for as many classes as memory allows and recomputed for the others.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ AUTOMATIC = 0
 
 
 class TextBatch(NamedTuple):
-    """What the text tower encodes at once: some classes, of a conditional learner each for some images.
+    """Input of one pass of the text tower: some classes; for a conditional learner, each for some images.
 
     Attributes:
         length: tokens of the longest sentence.
         classes: labels `[classes of the batch]`, on the device.
-        images: which of the batch; only the first where text does not depend on images.
+        images: slice of the images; only the first if text does not depend on images.
     """
 
     length: int
@@ -43,16 +43,16 @@ class TextBatch(NamedTuple):
 class PromptedCLIP(nn.Module):
     """A frozen CLIP with a learner's prompts, over a set of classes.
 
-    Only the learner's parameters train. The classes are no part of any state dict.
+    Only the learner's parameters train. No state dict contains the classes.
 
     Args:
-        clip_model: OpenAI's CLIP, weights as `clip_io.load_clip` leaves them for `precision`.
+        clip_model: OpenAI's CLIP, with weights from `clip_weights.load_clip` for the same `precision`.
         learner: the prompts.
         classnames: in label order.
-        precision: what the towers compute in.
-        class_chunk: classes whose activations are held at once for the gradient; those of the others are computed
-            again, which bounds the memory and changes results by no more than rounding, since other rows are
-            multiplied together. AUTOMATIC decides by the memory that is free, which changes no bit.
+        precision: of the towers.
+        class_chunk: classes whose activations are held at once for the gradient; the others are recomputed. A chunk
+            also limits the size of groups, so it changes results by rounding. AUTOMATIC decides by the free memory,
+            and changes no bit.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class PromptedCLIP(nn.Module):
         self.set_classes(classnames)
 
     def set_classes(self, classnames: Sequence[str]) -> None:
-        """Replace the classes that images are told apart by."""
+        """Replace the classes."""
         self.learner.set_class_count(len(classnames))
         slots, context_length = self.learner.text_slots, self.clip_model.context_length
         tokens = tokenize_classes(classnames, self.learner.templates, context_length)
@@ -84,13 +84,13 @@ class PromptedCLIP(nn.Module):
         self.register_buffer("places", None if places is None else places.to(device), persistent=False)
         after = tokens.ids[:, 1 + slots :]
         same = (after == after[0]).all(dim=0).long().cumprod(dim=0).sum()
-        # Words after the prompts that all sentences share; each keeps a token of its own, from which it is read.
+        # Number of words after the prompts that all sentences share; at least one token, the one read, stays separate.
         self.shared_words = 0 if places is not None else min(int(same), int(tokens.eot.min()) - 1 - slots)
         self._plan: tuple[tuple, list[TextBatch], int] | None = None
         self._kept: tuple[tuple, Tensor] | None = None
 
     def train(self, mode: bool = True) -> PromptedCLIP:
-        """Training mode concerns the learner only; CLIP stays in evaluation mode."""
+        """Set the learner's mode; CLIP stays in evaluation mode."""
         super().train(mode)
         self.clip_model.eval()
         return self
@@ -98,12 +98,11 @@ class PromptedCLIP(nn.Module):
     def encode_text(self, image_features: Tensor | None = None) -> Tensor:
         """Features of all sentences, not normalised: `[sentences, embed]`.
 
-        A learner with one sentence per class has as many as classes, in their order; one with several has those of
-        the first template first.
+        Sentences are in label order; with several templates, all sentences of the first come first.
 
         Args:
-            image_features: normalised, `[images, embed]` in fp32, where the learner is conditional; the features are
-                `[images, sentences, embed]` then.
+            image_features: for a conditional learner, normalised `[images, embed]` in fp32; the result is
+                `[images, sentences, embed]`.
         """
         images = 1 if image_features is None else len(image_features)
         prompts = self.learner.text() if image_features is None else None
@@ -114,7 +113,7 @@ class PromptedCLIP(nn.Module):
             if torch.is_grad_enabled() and number < recomputed:
                 encode = functools.partial(checkpoint, encode, use_reentrant=False)
             given = None if image_features is None else image_features[batch.images]
-            # The last argument is filled by the first run, and read where activations are recomputed.
+            # The first run fills the last argument; the recomputation of activations reads it.
             encoded = encode(batch, prompts, given, recomputed > 0, {})
             shape = batch.images.stop - batch.images.start, len(batch.classes)
             features.setdefault(batch.images.start, []).append(encoded.unflatten(0, shape))
@@ -127,7 +126,7 @@ class PromptedCLIP(nn.Module):
         return encoded[0] if image_features is None else encoded
 
     def _batches(self, images: int) -> tuple[list[TextBatch], int]:
-        """The batches, and how many of them, from the first on, are recomputed for the gradient."""
+        """The batches, and the number of first ones that are recomputed for the gradient."""
         device = self.ids.device
         if self._plan is None or self._plan[0] != (device, images):
             lengths = (self.eot + 1).tolist()
@@ -138,7 +137,7 @@ class PromptedCLIP(nn.Module):
             if held == AUTOMATIC:
                 per_token = activation_bytes(self.clip_model.transformer.resblocks, self.precision.stream)
                 held = automatic_held(lengths * images, per_token, device)
-            # They outlive this call, which may be in inference mode, and training may need them.
+            # Labels outlive this call, which may be in inference mode, and training may need them.
             with torch.inference_mode(False):
                 labels = [torch.tensor(group.classes, device=device) for group in groups]
             batches = [
@@ -156,12 +155,11 @@ class PromptedCLIP(nn.Module):
         bounded: bool,
         readouts: Readouts,
     ) -> Tensor:
-        """Features of some sentences, `[sentences, embed]`, or of some for each of some images, image by image.
+        """Features of a batch, `[images * classes, embed]`, image by image.
 
         Args:
-            prompts: of the text tower; those of a conditional learner come from `image_features` instead.
-            bounded: memory of the batch before is handed back first, be it in the forward pass or where activations
-                are computed again.
+            prompts: of the text tower; a conditional learner computes them from `image_features` instead.
+            bounded: trim the heap first, in the forward pass and in the recomputation of activations.
         """
         if bounded:
             return_unused_memory(self.ids.device)
@@ -225,10 +223,10 @@ class PromptedCLIP(nn.Module):
     def class_features(self) -> Tensor:
         """Normalised features of all classes, `[classes, embed]` in fp32; not for conditional learners.
 
-        Without gradients, or where the text tower has no prompts, they are computed once per state of the learner: an
-        in-place change of its tensors raises their version counters, and moving the model changes where they lie.
-        What raises no counter, like a fused optimiser, comes with a forward pass for the gradient, which forgets them;
-        a bare write to `.data` does not, and needs `set_classes`.
+        Without gradients, or without prompts in the text tower, they are cached per state of the learner: an in-place
+        change of its tensors raises their version counters, and moving the model changes their addresses. A fused
+        optimiser raises no counter, but its forward pass with gradient clears the cache; after a bare write to
+        `.data`, call `set_classes`.
         """
         fixed = self.learner.text_slots == 0 and self.learner.adapters is None
         if torch.is_grad_enabled() and not fixed:
@@ -237,7 +235,7 @@ class PromptedCLIP(nn.Module):
         tensors = [] if fixed else [*self.learner.parameters(), *self.learner.buffers()]
         state = self.ids.device, *((tensor.data_ptr(), tensor._version) for tensor in tensors)
         if self._kept is None or self._kept[0] != state:
-            # In this order: leaving inference mode turns gradients on again.
+            # This order matters: leaving inference mode turns gradients on again.
             with torch.inference_mode(False), torch.no_grad():
                 self._kept = state, self._normalised_text()
         return self._kept[1]
@@ -253,7 +251,7 @@ class PromptedCLIP(nn.Module):
         """Normalised features in fp32 of `images` `[batch, 3, height, width]` and of the classes.
 
         Returns:
-            `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` of a conditional learner.
+            `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` for a conditional learner.
         """
         image_features = F.normalize(self.learner.adapt_image(self.encode_image(images).float()), dim=-1)
         if self.learner.conditional:
@@ -261,7 +259,7 @@ class PromptedCLIP(nn.Module):
         return image_features, self.class_features()
 
     def logits(self, image_features: Tensor, class_features: Tensor) -> Tensor:
-        """CLIP's scaled cosine similarity of what `features` gives: `[batch, classes]` in fp32."""
+        """CLIP's scaled cosine similarity of the results of `features`: `[batch, classes]` in fp32."""
         scaled = self.clip_model.logit_scale.exp().float() * image_features
         if class_features.dim() == 3:
             return (class_features @ scaled[:, :, None])[..., 0]
@@ -280,7 +278,7 @@ def encode_sentences(
     Raises:
         InputError: a sentence is longer than the checkpoint's context.
     """
-    # As they stand: underscores are spaces in class names alone, and braces are none of a template's.
+    # Sentences are templates without a place for the name, so their braces are escaped.
     templates = [sentence.replace("{", "{{").replace("}", "}}") for sentence in sentences]
     with torch.no_grad():
         return PromptedCLIP(clip_model, FixedSentence(*templates), [""], precision).encode_text().float()

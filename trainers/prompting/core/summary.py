@@ -1,4 +1,4 @@
-"""What a method trains: tensors, their number, and their share of CLIP. Needs sizes only, no weights and no data."""
+"""Tables of a method's trainable tensors, and their share of CLIP. Needs sizes only, no weights and no data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES = {
 
 
 def clip_of_size(name: str) -> nn.Module:
-    """A CLIP of a backbone's sizes, with random weights where the sizes are known, so that nothing is downloaded."""
+    """A CLIP of a backbone's sizes; with random weights for the names in `SIZES`, so that nothing is downloaded."""
     if name not in SIZES:
         return load_clip(name)
     with torch.random.fork_rng(devices=[]):
@@ -29,13 +29,13 @@ def clip_of_size(name: str) -> nn.Module:
 
 
 def trained_numbers(learner: PromptLearner, clip_model: nn.Module) -> tuple[int, float]:
-    """Trainable numbers, and their share of CLIP's in per cent."""
+    """The number of trainable parameters, and their share of CLIP's in per cent."""
     trained = sum(parameter.numel() for parameter in learner.parameters() if parameter.requires_grad)
     return trained, 100 * trained / sum(parameter.numel() for parameter in clip_model.parameters())
 
 
 def summarize(learner: PromptLearner, clip_model: nn.Module) -> str:
-    """A table of the trainable tensors, and their sum. What belongs to a class is shown for one class."""
+    """A table of the trainable tensors, and their sum; class-specific tensors are shown for one class."""
     learner.set_class_count(1)
     rows = [
         [name, list(parameter.shape), f"{parameter.numel():,}"]

@@ -1,4 +1,4 @@
-"""Sentences for a class, with `{}` for its name; the order of several means nothing, since features are averaged."""
+"""Sentences for a class, with `{}` for its name. The order of several does not matter: their features are averaged."""
 
 DEFAULT = "a photo of a {}."
 # CoOp's, by registered data-set name, where it is not the default.
@@ -22,7 +22,7 @@ SELECTED = (
     "art of the {}.",
     "a photo of the small {}.",
 )
-# Of the eighty that OpenAI published for ImageNet, those that PromptSRC's teacher is made of.
+# The sentences of PromptSRC's teacher, among the eighty that OpenAI published for ImageNet.
 SIXTY = (
     "a bad photo of a {}.",
     "a bad photo of the {}.",

@@ -1,22 +1,22 @@
 """Run the residual blocks of a frozen CLIP tower with prompt tokens entering any layer.
 
-The blocks of OpenAI's `clip` are driven from outside through their own modules (`ln_1`, `attn`, `ln_2`, `mlp`), one
-driver for both towers. A sequence is a list of segments,
+One driver for both towers calls the modules of OpenAI's blocks (`ln_1`, `attn`, `ln_2`, `mlp`) from outside. A
+sequence is a list of segments,
 
     text      SOS | prompt slots | words that all sentences share | the rest up to EOT
     vision    prompt slots | CLS and patches
 
-each `[1, tokens, width]` while it is the same for the whole batch, else `[batch, tokens, width]`. Where classes are
-encoded for several images, whose prompts differ, the batch is image by image, and the prompts have one row per image.
-Nothing is approximated, but no work is done twice, and none that nobody looks at:
+each `[1, tokens, width]` while it is the same for the whole batch, else `[batch, tokens, width]`. For a conditional
+learner, whose prompts depend on the image, the batch is image by image, and the prompts have one row per image.
+Nothing is approximated; repeated and unused work is skipped:
 
-* what is the same for all classes is computed once; it becomes one per class in the layer in which it first sees
-  something that differs by class, by the sum of residual stream and attention;
-* query, key and value of a token depend on that token alone, so those of the tokens that stay serve both the
-  attention readout and the block;
-* what a block leaves in the slots is computed only if a learner looks at it, and with gradient only if the learner
-  looks with gradient, because new prompts replace it;
-* in the last layer only the token whose feature is read goes beyond key and value.
+* a segment that is the same for all classes is computed once; it becomes one per class in the first layer in which it
+  sees a difference between classes, by the sum of residual stream and attention;
+* query, key and value of a token depend on that token alone, so the tokens that stay use them for both the attention
+  readout and the block;
+* new prompts replace a block's output in the slots, so that output is computed only if a learner reads it, and with
+  gradient only if the learner reads with gradient;
+* in the last layer only the token whose feature is read needs more than key and value.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from .interaction import attention_readout
 from .learner import TowerPrompts
 from .openai_clip import QuickGELU
 
-# What was read of the slots as they were left, by layer and whether relative.
+# Readouts of the previous layer's output in the slots, by layer and `relative`.
 Readouts = dict[tuple[int, bool], Tensor]
 
 
 @dataclass(frozen=True)
 class TowerInput:
-    """What enters a tower beside its prompts.
+    """Input of a tower beside its prompts.
 
     Attributes:
         segments: without the prompts, in order; the last one holds the token to read.
-        slot: index in `segments` at which the prompts stand.
-        enter: what layer 0 does to prompts `[..., b, width]`: positional embedding (text) or ln_pre (vision).
-        causal: a token sees only itself and what stands before it (text).
+        slot: index in `segments` at which the prompts are inserted.
+        enter: applied to prompts `[..., b, width]` of layer 0: positional embedding (text) or ln_pre (vision).
+        causal: a token sees only itself and earlier tokens (text).
         read: `[batch]`, position in the last segment of the token whose feature is read.
-        counted: `[batch, tokens after the slots]` bool, whose attention a readout averages; None counts all.
-        samples: `[batch]`, which of all classes these are; None for all of them, in their order.
+        counted: `[batch, tokens after the slots]` bool, True for tokens that a readout averages; None counts all.
+        samples: `[batch]`, labels of the batch's classes; None for all classes, in order.
         total: number of all classes or images.
-        readouts: filled with what is read while gradients are off. Whoever runs the same input again, to recompute
-            activations, hands it in and spares reading again.
+        readouts: filled with readouts while gradients are off; a second run of the same input, to recompute
+            activations, reuses them.
     """
 
     segments: Sequence[Tensor]
@@ -89,7 +89,7 @@ class LayerReadout:
 
 @dataclass(frozen=True)
 class Unread:
-    """Stands in for a layer's readout where prompts are written into the sequence, and none can be read."""
+    """Replaces a layer's readout where prompts are written into the sequence, so that nothing can be read."""
 
     samples: Tensor | None
     total: int
@@ -99,13 +99,13 @@ class Unread:
 
 
 def run_tower(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
-    """Run all residual blocks; gives the token that is read, `[batch, width]`."""
+    """Run all residual blocks; returns the token to read, `[batch, width]`."""
     segments, slot, read = list(source.segments), source.slot, source.read
     depth = 0 if prompts is None else prompts.depth
     left: Callable[[], Tensor] | None = None
     for number, block in enumerate(blocks):
         if number == depth:
-            # From here on the slots are tokens like all others.
+            # From here on the slots are ordinary tokens.
             if left is not None:
                 segments.insert(slot, left())
             slot = 0
@@ -124,10 +124,10 @@ def run_tower(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPro
 
 
 def activation_bytes(blocks: Sequence[nn.Module], stream: torch.dtype) -> int:
-    """Memory that a token of a training step holds for the gradient, as a sum over all blocks.
+    """Bytes that a token of a training step holds for the gradient, summed over all blocks.
 
-    Per block ten times the width: the inputs of both LayerNorms in the type of the residual stream; query, key, value,
-    the attention's output and the hidden layer of the MLP (4) in that of the matrices.
+    Per block ten times the width: the inputs of both LayerNorms (2) in the type of the residual stream; query, key,
+    value, the attention's output and the hidden layer of the MLP (4 + 4) in that of the matrices.
     """
     weights = (block.attn.in_proj_weight for block in blocks)
     stream_bytes = torch.finfo(stream).bits // 8
@@ -142,10 +142,10 @@ def _new_tokens(
     left: Callable[[], Tensor] | None,
     source: TowerInput,
 ) -> Tensor:
-    """What the learner puts into the slots of a layer, `[1 or batch, b, width]`.
+    """The learner's tokens for the slots of a layer, `[1 or batch, b, width]`.
 
     Args:
-        left: computes what the previous layer left in the slots; None in layer 0.
+        left: computes the previous layer's output in the slots; None in layer 0.
     """
 
     def placed(tokens: Tensor) -> Tensor:
@@ -168,9 +168,9 @@ def _new_tokens(
 
 
 class _Layer:
-    """One residual block over segments; their outputs are computed when they are asked for.
+    """One residual block over segments; outputs are computed on demand.
 
-    Without queries it gives only `output_at`.
+    Without queries only `output_at` works.
     """
 
     def __init__(self, block: nn.Module, segments: Sequence[Tensor], causal: bool, with_queries: bool):
@@ -199,7 +199,7 @@ class _Layer:
         )
 
     def output(self, index: int) -> Tensor:
-        """A segment after the block; `[batch, tokens, width]` if any segment that it sees is one per sample."""
+        """A segment after the block; `[batch, tokens, width]` if any segment that it sees has a row per sample."""
         tokens, query = self.tokens[index], self.heads[index].query
         key, value = self._seen_by(index)
         visible = visible_from(query.shape[2], key.shape[2], key.device) if self.causal else None
@@ -219,7 +219,7 @@ class _Layer:
     def _seen_by(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values that a segment sees."""
         last = index + 1 if self.causal else len(self.heads)
-        # What was joined without gradient must not serve where there is one.
+        # Keys joined without gradient must not serve a pass with gradient.
         key = last, torch.is_grad_enabled()
         if key not in self.seen:
             heads = self.heads[:last]
@@ -234,7 +234,7 @@ def _heads(block: nn.Module, tokens: Tensor, with_query: bool) -> Heads:
 
 
 def _split_heads(block: nn.Module, tokens: Tensor, parts: slice) -> Tensor:
-    """Of query, key and value those that `parts` names, `[parts, batch, heads, tokens, head_width]`."""
+    """The `parts` of (query, key, value), `[parts, batch, heads, tokens, head_width]`."""
     attention, width = block.attn, tokens.shape[-1]
     rows = slice(parts.start * width, parts.stop * width)
     weight, bias = attention.in_proj_weight[rows], attention.in_proj_bias[rows]
@@ -251,13 +251,13 @@ def _finish(block: nn.Module, tokens: Tensor, attended: Tensor) -> Tensor:
 def _mlp(mlp: nn.Module, tokens: Tensor) -> Tensor:
     hidden = mlp.c_fc(tokens)
     if isinstance(mlp.gelu, QuickGELU):
-        # x sigmoid(1.702 x) = silu(1.702 x) / 1.702, in fewer passes over memory and with less kept for the gradient.
+        # x sigmoid(1.702 x) = silu(1.702 x) / 1.702, with fewer passes over memory and less memory for the gradient.
         return mlp.c_proj(F.silu(hidden.mul_(1.702), inplace=not hidden.requires_grad).div_(1.702))
     return mlp.c_proj(mlp.gelu(hidden))
 
 
 def _merged(segments: Sequence[Tensor]) -> list[Tensor]:
-    """Neighbouring segments of the same batch size as one."""
+    """Merge neighbouring segments of the same batch size."""
     merged: list[list[Tensor]] = []
     for segment in segments:
         if merged and len(merged[-1][0]) == len(segment):
@@ -268,6 +268,6 @@ def _merged(segments: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _joined(parts: Iterable[Tensor]) -> Tensor:
-    """Heads `[1 or batch, heads, tokens, head_width]` side by side along the tokens."""
+    """Concatenate heads `[1 or batch, heads, tokens, head_width]` along the tokens."""
     parts = list(parts)
     return parts[0] if len(parts) == 1 else torch.cat(to_one_batch(*parts), dim=2)

@@ -1,1 +1,1 @@
-"""One file a method: its settings, its learner, the published layout of its checkpoints, and its `METHOD`."""
+"""One file per method: its settings, its learner, the published layout of its checkpoints, and its `METHOD`."""

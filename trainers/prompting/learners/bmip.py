@@ -1,18 +1,17 @@
-"""BMIP's learner: prompts in both towers that are mixed, layer by layer, with those of the other tower.
+"""BMIP's learner: prompts in both towers, mixed layer by layer with those of the other tower.
 
 Lv et al., "BMIP: Bi-directional Modality Interaction Prompt Learning for VLM", IJCAI 2025, arXiv 2501.07769. In each
-of the first `depth` layers of both encoders, a gate that reads how much attention a prompt slot receives decides how
-much of the modality's own prompt enters, and how much of the other modality's, projected (Eq. 10-11).
+of the first `depth` layers of both encoders, a gate reads the attention that a prompt slot receives, and mixes the
+modality's own prompt with the projected prompt of the other modality (Eq. 10-11).
 
-Differences between the paper (`variant="paper"`) and the authors' released code (`variant="released"`):
+The authors' published code (`variant="released"`) differs from the paper (`variant="paper"`):
 
-* layer 0: the released code gives the text tower its own prompts and the vision tower the projected text prompts;
+* in layer 0 the text tower gets its own prompts and the vision tower the projected text prompts;
 * text prompts are replaced in layers 1 ... depth - 2 only;
-* the vision gate is one for the whole batch: its readout is averaged over the images too;
-* the text readout is that of SOS, which sees nothing but itself: it is exactly 0, and the gate is sigmoid(bias).
+* one vision gate serves the whole batch: its readout is averaged over the images, too;
+* the text readout is that of SOS, which sees only itself: it is exactly 0, and the gate is sigmoid(bias).
 
-Both are described by a plan, which says for each layer of each tower how its prompts come about; the tensors that a
-plan does not use are not created.
+A plan describes either variant: a rule for each layer of each tower. Tensors that a plan does not use are not created.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from ..declaration import Method, Recipes, Settings, UpstreamKey, declare, setti
 TEXT, VISION = "text", "vision"
 OTHER = {TEXT: VISION, VISION: TEXT}
 
-# How the prompts of a layer come about. Without a rule, the slots keep what the previous layer left in them.
+# Rules for the prompts of a layer. Without a rule, the slots keep the previous layer's output.
 OWN, PROJECTED, GATED = "own", "projected", "gated"
 UNGATED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "addition": interaction.addition,
@@ -52,8 +51,8 @@ AGGREGATIONS = {
     "v2l": (PROJECTED, OWN),
 }
 VARIANTS = ("paper", "released")
-# What the gates see: the attention that the slots receive; nothing, so that a gate is a learned constant; or the
-# attention of the image or class before, among those that are encoded together. The latter two are controls.
+# Input of the gates: the attention that the slots receive; or, as controls, 0, which makes a gate a learned constant,
+# or the attention of the previous image or class of the batch.
 READOUTS = ("attention", "zero", "shuffled")
 UNUSED = "takes no part in the released forward pass"
 
@@ -117,11 +116,11 @@ class BMIPConfig(Settings):
 
     @property
     def slots(self) -> int:
-        """Prompt slots of each tower: b, or 2b where both modalities' prompts stand side by side."""
+        """Prompt slots of each tower: b, or 2b with the prompts of both modalities side by side."""
         return 2 * self.length if self.aggregation == "joint" else self.length
 
     def plan(self) -> dict[str, list[str | None]]:
-        """For each tower the rule of each layer < depth; None keeps the slots as they come."""
+        """For each tower the rule of each layer < depth; None keeps the previous layer's output."""
         if self.variant == "released":
             return {
                 TEXT: [OWN, *[GATED] * (self.depth - 2), *[None] * (self.depth > 1)],
@@ -141,10 +140,10 @@ class BMIPLearner(PromptLearner):
 
     Attributes:
         text_prompts, vision_prompts: P_l^i `[b, d_l]`, P_v^i `[b, d_v]`.
-        text_to_vision, vision_to_text: the heads F_lv^i and F_vl^i; "deep" serves all layers from 1 on when shared.
+        text_to_vision, vision_to_text: the heads F_lv^i and F_vl^i; a shared "deep" head serves all layers from 1 on.
         text_gate, vision_gate: L_l^i and L_v^i, one scale and one bias each.
-        last_gates: {"text" or "vision": {layer: w}} of the last forward pass, w `[batch, b]` detached (`[b]` where the
-            released code has one for all).
+        last_gates: {"text" or "vision": {layer: w}} of the last forward pass, w `[batch, b]` detached (`[b]` for the
+            common gates of `released`).
 
     Raises:
         InputError: `depth` beyond the towers, or too few words in `context`.
@@ -167,7 +166,7 @@ class BMIPLearner(PromptLearner):
         self.text_gate = self._make_gates(TEXT)
         self.vision_gate = self._make_gates(VISION)
         if use_words:
-            # Also where no prompt starts from them: with fewer words than slots, prompts would replace class names.
+            # Checked even if no prompt starts from them: with fewer words than slots, prompts would replace the name.
             words = context_vectors(clip_model.token_embedding, config.context, config.slots)
             if "0" in self.text_prompts:
                 with torch.no_grad():
@@ -193,14 +192,14 @@ class BMIPLearner(PromptLearner):
 
     def _initialise(self, prompt: Tensor, tower: str) -> None:
         if self.config.variant == "released" and tower == VISION and not self.config.share_vision:
-            # The authors' bound, VPT's Xavier bound with a patch size of 16 and one channel in its place.
+            # The authors' bound: VPT's Xavier bound with a patch size of 16 and one channel.
             bound = (6 / (3 * 16 + prompt.shape[1])) ** 0.5
             nn.init.uniform_(prompt, -bound, bound)
         else:
             nn.init.normal_(prompt, std=INIT_STD)
 
     def _make_heads(self, tower: str, width: dict[str, int], share: bool) -> nn.ModuleDict:
-        """Heads into `tower`: layer 0 its own, the deep ones one for all, or copies of one start."""
+        """Heads into `tower`: one for layer 0, and a shared one for deep layers, or copies with the same start."""
         layers = self._receiving(tower)
         heads = {}
         if 0 in layers:
@@ -251,8 +250,8 @@ class BMIPLearner(PromptLearner):
         return TowerPrompts(length=self.text_slots, depth=len(rules), at=at)
 
     def _read(self, tower: str, tokens: Tensor | None, readout: Readout) -> Tensor:
-        """The readout that the variant gates by: `[batch, b]`, or `[b]` for all in the released code."""
-        # The released code reads the attention of SOS, which the causal mask keeps from seeing any prompt.
+        """The variant's readout: `[batch, b]`, or `[b]` for `released`."""
+        # `released` reads the attention of SOS, which sees no prompt under the causal mask.
         if self.config.readout == "zero" or (self.config.variant == "released" and tower == TEXT):
             return self.text_prompts["0"].new_zeros(self.config.length)
         with torch.no_grad() if self.config.detach else contextlib.nullcontext():
@@ -272,7 +271,7 @@ def _keep_gates(kept: dict[int, Tensor], layer: int, weights: Tensor, readout: R
 
 
 class BMIPLayout(PublishedLayout):
-    """Checkpoints of the authors' code, which a learner of the "released" variant takes."""
+    """Checkpoints of the authors' code, for a learner of the variant "released"."""
 
     def translate_for(
         self, state_dict: Mapping[str, Tensor], learner: BMIPLearner
@@ -280,12 +279,12 @@ class BMIPLayout(PublishedLayout):
         """Translate for a learner.
 
         Returns:
-            Tensors under the learner's names, and how many were left out for which reason: those that take no part in
-            the released forward pass (`ctx_v`, `proj_v`, `exchange_*`, gates of other layers), the frozen CLIP
-            weights, and class-dependent buffers, which are rebuilt from the class names.
+            Tensors under the learner's names, and the number of tensors left out for each reason: unused in the
+            authors' forward pass (`ctx_v`, `proj_v`, `exchange_*`, gates of other layers), frozen CLIP weights, and
+            class-dependent buffers, which are rebuilt from the class names.
 
         Raises:
-            InputError: the learner is of the other variant, its depth is not the checkpoint's, or a key is unknown.
+            InputError: the learner has the other variant or another depth, or a key is unknown.
         """
         config = learner.config
         if config.variant != "released":

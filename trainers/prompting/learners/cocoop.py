@@ -13,7 +13,7 @@ from ..core.learner import TowerPrompts
 from ..declaration import Method, Recipes, declare
 from .coop import CoOpConfig, CoOpLearner
 
-# The hidden layer of the network is so many times narrower than its input (paper, Section 3.2).
+# Width of the network's input over that of its hidden layer (paper, Section 3.2).
 REDUCTION = 16
 
 
@@ -26,11 +26,11 @@ class CoCoOpConfig(CoOpConfig):
 
 
 class CoCoOpLearner(CoOpLearner):
-    """Context tokens, and the network that shifts them all by the same vector.
+    """Context tokens, and a network that maps an image to a common shift of all tokens.
 
     Attributes:
         text_prompts: for layer 0, `[b, d_t]`.
-        meta_net: `Linear(embed, embed // 16), ReLU, Linear(embed // 16, d_t)`, of the normalised image feature.
+        meta_net: `Linear(embed, embed // 16), ReLU, Linear(embed // 16, d_t)` on the normalised image feature.
     """
 
     conditional = True

@@ -1,4 +1,4 @@
-"""CoOp: learned context words, for all classes or for each (Zhou et al., IJCV 2022, arXiv 2109.01134)."""
+"""CoOp: learned context words, common or per class (Zhou et al., IJCV 2022, arXiv 2109.01134)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class CoOpConfig(Settings):
     length: int = setting(
         16, "N_CTX", "context tokens, b; of no account where CTX_INIT has words", told_by="text_length"
     )
-    # All words are prompts, so only their number counts in a checkpoint.
+    # All words are prompts, so a checkpoint only tells their number.
     context: str = setting(
         "", "CTX_INIT", "initial words, one token each; empty: random prompts", told_by=lambda state_dict: ""
     )
@@ -51,7 +51,7 @@ class CoOpConfig(Settings):
 
     @property
     def slots(self) -> int:
-        """Context tokens: the number of words where there are any, as in CoOp."""
+        """Number of context tokens: that of the words if there are any, as in CoOp."""
         return len(self.words.split()) if self.words else self.length
 
 
@@ -59,8 +59,8 @@ class CoOpLearner(PromptLearner):
     """Context tokens that enter the text tower.
 
     Attributes:
-        text_prompts: for layer 0, `[b, d_t]`, or `[classes, b, d_t]` if class-specific. The latter belong to the
-            classes that they are trained for, and exist from `set_class_count` on.
+        text_prompts: for layer 0, `[b, d_t]`, or `[classes, b, d_t]` if class-specific. The latter serve their
+            training classes only, and are created by `set_class_count`.
     """
 
     def __init__(self, config: CoOpConfig, clip_model: nn.Module):
@@ -69,12 +69,12 @@ class CoOpLearner(PromptLearner):
         self.position = config.position
         self.class_specific = config.class_specific
         self.text_slots = config.slots
-        # In CoOp all words of the context are prompts, however many there are.
+        # In CoOp all words of the context are prompts, whatever their number.
         self.template, use_words = context_template(config.context, config.slots, max_words=config.slots)
         self.width = text_width(clip_model)
         self.text_prompts = nn.ParameterDict()
         if config.class_specific:
-            # Drawn here, so that the prompts do not depend on what is drawn before the classes are known.
+            # Drawn here, so that the prompts do not depend on draws before the classes are known.
             self.seed = int(torch.randint(2**31, ()))
             return
         self.text_prompts = random_prompts([0], config.slots, self.width)
@@ -86,7 +86,7 @@ class CoOpLearner(PromptLearner):
         """Draw class-specific contexts.
 
         Raises:
-            SettingError: there are contexts already, for another number of classes.
+            SettingError: contexts exist for another number of classes.
         """
         if not self.class_specific:
             return
@@ -113,7 +113,7 @@ LAYOUT = PublishedLayout(renames=((r"ctx", lambda: "text_prompts.0"),), marker="
 
 
 def few_shot_recipe(dataset: str, shots: int) -> str:
-    """CoOp's schedule for a number of shots, on the ResNet-50 of its main experiments."""
+    """CoOp's schedule for a number of shots, on ResNet-50 as in its main experiments."""
     if dataset == "imagenet" or shots == 1:
         return "rn50_ep50"
     return "rn50_ep100" if shots <= 4 else "rn50"

@@ -1,6 +1,6 @@
 """IVLP and language prompting: independent prompts in both towers, or in the text tower alone.
 
-They are baselines of Khattak et al., *MaPLe* (arXiv 2210.03117).
+Baselines of Khattak et al., *MaPLe* (arXiv 2210.03117).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ..declaration import Method, Recipes, Settings, declare, setting
 class IVLPConfig(Settings):
     """Settings of the learner. A vision depth and length of 0 leave that tower without prompts.
 
-    With heads (`head_width`) the method has as many parameters as one that projects prompts between the towers, and
-    still no interaction: one residual head of each tower serves layer 0 and one all others.
+    Residual heads (`head_width`) give the method as many parameters as one that projects prompts between the towers,
+    without interaction: in each tower one head serves layer 0, and one all others.
     """
 
     text_length: int = setting(
@@ -64,8 +64,8 @@ class IVLPLearner(PromptLearner):
 
     Attributes:
         text_prompts, vision_prompts: `[b, d_t]` and `[b, d_v]` for each layer, from N(0, 0.02²) or words.
-        text_heads, vision_heads: with a head width, `Linear, ReLU, Linear` for layer 0 and for all "deep" ones; what
-            enters a layer is the prompt plus its head's output.
+        text_heads, vision_heads: with a head width, `Linear, ReLU, Linear` for layer 0 and for all "deep" ones; the
+            prompt plus its head's output enters a layer.
 
     Raises:
         InputError: a depth beyond the towers, or too few words in `context`.
@@ -134,7 +134,7 @@ PUBLISHED = dict(
     learner=IVLPLearner,
     layout=LAYOUT,
     folder="VLPromptLearner",
-    # Language prompting does without a ViT; the learner refuses vision prompts in a ResNet.
+    # Language prompting needs no ViT; the learner refuses vision prompts in a ResNet.
     needs_vit=False,
     trainer="IVLP",
     venue="CVPR 2023",
@@ -156,7 +156,7 @@ METHOD = declare(
         **PUBLISHED,
     )
 )
-# The control: no interaction, with the recipe and the number of parameters of BMIP.
+# The control: BMIP's recipe and number of parameters, without interaction.
 CONTROL = declare(
     Method(
         "IVLP_BMIP_size",

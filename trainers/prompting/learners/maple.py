@@ -27,7 +27,7 @@ class MaPLeConfig(Settings):
 
 
 class MaPLeLearner(PromptLearner):
-    """Text prompts, and a linear head of each layer that makes the vision prompts out of them.
+    """Text prompts, and a linear head in each layer that projects them to vision prompts.
 
     Attributes:
         text_prompts: `[b, d_t]` for each layer, from N(0, 0.02²) or words.
@@ -74,7 +74,7 @@ LAYOUT = PublishedLayout(
             r"prompt_learner\.compound_prompt_projections\.(\d+)\.(weight|bias)",
             lambda i, kind: f"text_to_vision.{int(i) + 1}.{kind}",
         ),
-        # CoPrompt's, which are MaPLe's prompts with adapters.
+        # CoPrompt's checkpoints: MaPLe's prompts with adapters.
         (r"adapter_(image|text)\.fc\.(\d)\.weight", lambda tower, i: f"adapters.{tower}.layers.{i}.weight"),
     ),
     marker=r"prompt_learner\.ctx",

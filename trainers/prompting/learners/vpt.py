@@ -13,7 +13,7 @@ from .ivlp import LAYOUT, IVLPConfig, IVLPLearner
 
 @dataclass(frozen=True)
 class VPTConfig(IVLPConfig):
-    """IVLP's settings without text prompts, whose context is the sentence."""
+    """IVLP's settings without text prompts; the context is the sentence."""
 
     text_length: int = 0
     text_depth: int = 0

@@ -16,7 +16,7 @@ from ..declaration import Method, Recipes, Settings, declare, setting
 
 @dataclass(frozen=True)
 class ZeroshotConfig(Settings):
-    """Settings of CLIP as it is."""
+    """Settings of zero-shot CLIP."""
 
     templates: tuple[str, ...] = setting(
         (DEFAULT,), "", "sentences of a class, with {} for its name; the features of several are averaged"
@@ -32,7 +32,7 @@ class ZeroshotConfig(Settings):
 
 @dataclass(frozen=True)
 class SelectedConfig(ZeroshotConfig):
-    """The same with the sentences that OpenAI selected for ImageNet."""
+    """Settings with the sentences that OpenAI selected for ImageNet."""
 
     templates: tuple[str, ...] = setting(
         SELECTED, "", "sentences of a class, with {} for its name; their features are averaged"

@@ -1,1 +1,1 @@
-"""One file an objective: its settings, its loss, and its declaration."""
+"""One file per objective: its settings, its loss, and the methods named after it."""

@@ -1,10 +1,10 @@
-"""CoPrompt's objective: prompted features consistent with the frozen CLIP's of another view, and of descriptions.
+"""CoPrompt's objective: prompted features consistent with the frozen CLIP's of another view and of descriptions.
 
-Roy and Etemad, "Consistency-guided Prompt Learning for Vision-Language Models", ICLR 2024, arXiv 2306.01195. It fits
-any learner, and gives it adapters after both towers.
+Roy and Etemad, "Consistency-guided Prompt Learning for Vision-Language Models", ICLR 2024, arXiv 2306.01195. It trains
+any learner, with adapters after both towers.
 
-Differences from the authors' code: classes may have different numbers of descriptions; the adapters' shares and the
-settings of each data set are configuration keys and files, which the command line overrules.
+Differences from the authors' code: classes may have different numbers of descriptions; the command line overrules the
+adapters' shares and the settings of each data set, which are configuration keys and files.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SHOWN_CHARACTERS = 60
 
 
 def check_length(path: Path, name: str, sentences: Sequence[str], context_length: int) -> None:
-    """Raises InputError if a sentence about class `name` has more tokens than the text tower takes."""
+    """Raises InputError if a sentence about class `name` is longer than the text tower's context."""
     for sentence in sentences:
         try:
             tokenize_sentences([sentence], context_length)
@@ -96,14 +96,14 @@ class ConsistencyConfig(Settings):
 
 @register_objective
 class Consistency(Objective):
-    """Cross-entropy on one view of the image; distance to the frozen CLIP on another, and to a described class.
+    """Cross-entropy on one view of the image; distances from the frozen CLIP on another view, and on descriptions.
 
-    Each step draws a description of each class; classes with the same number of them get the same one's number, so
-    with equal numbers all do, as in the authors' code.
+    Each step draws one description of each class; classes with equal numbers of descriptions get the same index, as in
+    the authors' code.
 
     Args:
         config: settings.
-        run: names the data set, whose descriptions are those that `descriptions.find_descriptions` finds.
+        run: names the data set, for `descriptions.find_descriptions`.
     """
 
     name = "consistency"
@@ -118,7 +118,7 @@ class Consistency(Objective):
     def __init__(self, config: ConsistencyConfig | None = None, run: RunFacts | None = None):
         super().__init__(config, run)
         # Made by `prepare`: normalised features of all descriptions, class by class, [descriptions, embed] in fp32;
-        # and on the CPU, [classes], how many a class has, and the row of its first.
+        # and on the CPU, [classes], each class's number of descriptions and first row.
         self.described: Tensor | None = None
         self.counts: Tensor | None = None
         self.starts: Tensor | None = None
@@ -128,7 +128,7 @@ class Consistency(Objective):
         return describe(self.run.dataset, self.config.descriptions, classnames)
 
     def find(self) -> Path | None:
-        """The file that they are from; None where the data set has none. Raises InputError for a missing one."""
+        """The file of descriptions; None if the data set has none. Raises InputError for a missing one."""
         return find_descriptions(self.run.dataset, self.config.descriptions)
 
     def check_training(self) -> None:
@@ -151,11 +151,11 @@ class Consistency(Objective):
         self.starts = self.counts.cumsum(0) - self.counts
 
     def draw(self) -> Tensor:
-        """The teacher's features of a described class, `[classes, embed]`; draws from Python's generator.
+        """The teacher's features of one description per class, `[classes, embed]`; draws from Python's generator.
 
-        `prepare` must have been called.
+        Needs `prepare`.
         """
-        # In double precision, in which a number below 1 times a count stays below the count.
+        # In double precision, a number below 1 times a count stays below the count.
         chosen = self.starts + (random.random() * self.counts.double()).long()
         return self.described[chosen.to(self.described.device)]
 

@@ -1,4 +1,4 @@
-"""Cross-entropy, by which most methods train their prompts."""
+"""Cross-entropy, the objective of most methods."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .objective import Loss, Objective, register_objective
 
 @register_objective
 class CrossEntropy(Objective):
-    """The loss of the labels under the softmax over all classes."""
+    """Cross-entropy of the labels under the softmax over all classes."""
 
     name = CROSS_ENTROPY
     summary = "cross-entropy of the labels"

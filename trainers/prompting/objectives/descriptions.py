@@ -34,20 +34,20 @@ PUBLISHED_NAMES = {
 
 
 def read_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[str]]:
-    """The sentences of each class, in the order of the class names; numbers of sentences may differ.
+    """The sentences of each class, in the order of the class names; their numbers may differ.
 
-    Names are compared with underscores as spaces. Names in the file that are no classes are passed over, since a
-    model is often trained on some of a data set's classes.
+    Underscores in names count as spaces. Other names in the file are ignored, since a model is often trained on some
+    of a data set's classes.
 
     Raises:
-        InputError: there is no such file, it is no such object, or a class has no sentences in it, or twice.
+        InputError: there is no such file, it holds other content, or it lacks a class or has it twice.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no file of descriptions {path}; correct {DESCRIPTIONS_KEY}.")
     remedy = f"or name another file in {DESCRIPTIONS_KEY}."
     try:
-        # Editors of some systems begin a file with a mark of its encoding. Objects become tuples, lists stay lists.
+        # The encoding accepts a byte order mark. Objects become tuples of pairs, lists stay lists.
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=tuple)
     except ValueError as error:
         raise InputError(
@@ -78,14 +78,14 @@ def read_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[
 
 
 def find_descriptions(dataset: str, place: str) -> Path | None:
-    """The file of a data set's descriptions; None where none is asked for, and none shipped.
+    """The file of a data set's descriptions; None if `place` is empty and the shipped folder has none.
 
     Args:
         dataset: registered name.
-        place: file, or folder of such files; empty stands for the shipped folder, which need not know the data set.
+        place: file, or folder of such files; empty: the shipped folder.
 
     Raises:
-        InputError: there is none at the place that is asked for, or it holds no JSON object.
+        InputError: there is none at `place`, or it holds no JSON object.
     """
     folder = Path(place).expanduser() if place else DESCRIPTIONS
     names = (f"{PUBLISHED_NAMES.get(dataset, dataset)}_prompt.json", f"{dataset}.json")
@@ -106,10 +106,10 @@ def find_descriptions(dataset: str, place: str) -> Path | None:
 
 
 def describe(dataset: str, place: str, classnames: Sequence[str]) -> Sequence[Sequence[str]]:
-    """The sentences of each class, from the file that `find_descriptions` gives, or from the data set's template.
+    """The sentences of each class, from the file of `find_descriptions`, or from the data set's template.
 
     Raises:
-        InputError: the file that is asked for is not there, or lacks a class.
+        InputError: as `find_descriptions` and `read_descriptions`.
     """
     path = find_descriptions(dataset, place)
     if path is not None:

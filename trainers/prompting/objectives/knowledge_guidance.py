@@ -1,15 +1,14 @@
 """KgCoOp's objective: class features that stay near those of hand-written sentences.
 
 Yao et al., "Visual-Language Prompt Tuning with Knowledge-guided Context Optimization", CVPR 2023, arXiv 2303.13283. It
-fits any learner.
+trains any learner.
 
-The paper writes the mean squared distance of the unit vectors, which is twice one minus the mean cosine; this follows
-the authors' code, which has the latter, so that the published weight means the same.
+The paper's term is the mean squared distance of unit vectors, 2 (1 - mean cosine). The authors' code has 1 - mean
+cosine; so has this module, and the published weight means the same.
 
-Differences from the authors' code: the sentences are CoOp's, of which that of DescribableTextures is "{} texture.",
-where theirs has "a photo of a {}, a type of texture."; the teacher computes in the precision of the towers, where
-theirs is always in half precision; PREC amp works, where theirs ends in an error; and the default weight is the 8 that
-their script gives, where their `train.py` has 1.
+Differences from the authors' code: the sentences are CoOp's, with "{} texture." for DescribableTextures (theirs: "a
+photo of a {}, a type of texture."); the teacher computes in the precision of the towers (theirs: always in half
+precision); PREC amp works (theirs: an error); the default weight is 8, as in their script (their `train.py`: 1).
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class KnowledgeGuidance(Objective):
 
     Args:
         config: settings.
-        run: names the data set, whose sentence is that of `templates.template_of`.
+        run: names the data set, for `templates.template_of`.
     """
 
     name = "knowledge_guidance"
@@ -84,7 +83,7 @@ class KnowledgeGuidance(Objective):
         return Loss(sum(terms.values()), logits, terms)
 
 
-# What the authors' file has beside the context, and their model never reads.
+# Tensors in the authors' file that their model never reads.
 UNUSED = {r"bias_vectors|meta_net\..+": "parts that take no part in the authors' model either"}
 
 METHOD = declare(

@@ -1,6 +1,6 @@
-"""What a training step minimises: the loss of any learner's prompts, with teachers where it has some.
+"""The interface of objectives: the loss of a training step for any learner, with or without teachers.
 
-An objective asks the model for features, and knows neither the learner nor how the towers run.
+An objective asks the model for features, and depends neither on the learner nor on how the towers run.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ..core.prompted_clip import PromptedCLIP, encode_sentences
 from ..declaration import Settings
 from ..errors import InputError
 
-SENTENCES_TOGETHER = 1000  # that a teacher encodes between two steps of its progress bar
+SENTENCES_TOGETHER = 1000  # encoded by a teacher per step of its progress bar
 
 
 class Loss(NamedTuple):
     """The loss of one batch.
 
     Attributes:
-        total: what is minimised, a scalar.
+        total: the scalar to minimise.
         logits: `[batch, classes]` of the first view, for the accuracy.
-        terms: scalars that `total` is made of, as they enter it, by name; for the log.
+        terms: weighted summands of `total` by name, for the log.
     """
 
     total: Tensor
@@ -39,7 +39,7 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What an objective is told of a run.
+    """Facts about a run, for objectives.
 
     Attributes:
         epochs: of the training.
@@ -51,15 +51,15 @@ class RunFacts:
 
 
 class Objective:
-    """Base of all objectives, which are declared by `register_objective`. A subclass overrides what differs.
+    """Base of all objectives, which `register_objective` declares.
 
     Attributes of a class:
         name: its value of TRAINER.OBJECTIVE.
         summary: its terms, in a line for readers of the documentation.
         Config: its settings class, whose keys are complete (`root=True`).
-        views: how many times each image is augmented independently.
-        takes_all_epochs: training must reach its last epoch for the model to be what the objective is about.
-        venue, arxiv: where it was published.
+        views: number of independent augmentations of each image.
+        takes_all_epochs: the result needs training up to the last epoch.
+        venue, arxiv: of its publication.
     """
 
     name: str
@@ -75,21 +75,21 @@ class Objective:
         self.run = run or RunFacts()
 
     def check_training(self) -> None:
-        """Refuse what a model can be tested with, but not trained; called before any data is read.
+        """Refuse settings that allow tests, but no training; called before any data is read.
 
         Raises:
-            InputError: a value, or a file that training needs.
+            InputError: a value that is not allowed, or a missing file that training needs.
         """
 
     def settings(self) -> dict[str, Any]:
-        """The configuration's keys that shape the training by this objective, dotted, with their values.
+        """Dotted keys of this objective that shape training, with their values.
 
-        A checkpoint holds them, and training goes on from it with the same ones alone.
+        A checkpoint holds them, and training resumes with the same values only.
         """
         return self._keyed("shapes_training")
 
     def tested_settings(self) -> dict[str, Any]:
-        """Those that a trained model answers by, so that its tests need the same values."""
+        """Dotted keys that affect predictions of a trained model, with the values that its tests need."""
         return self._keyed("tested")
 
     def _keyed(self, flag: str) -> dict[str, Any]:
@@ -97,16 +97,16 @@ class Objective:
         return {one.key: getattr(self.config, name) for name, one in declared if getattr(one, flag)}
 
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
-        """Give the learner further parts that train, on the CPU; called once, before any checkpoint is loaded."""
+        """Add trainable parts to the learner, on the CPU; called once, before any checkpoint is loaded."""
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
-        """Compute what the teachers say about the classes, on the model's device; called once before training."""
+        """Compute the teachers' class features, on the model's device; called once before training."""
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         """The loss of a batch.
 
         Args:
-            views: as many as the attribute says, each `[batch, 3, height, width]`.
+            views: `self.views` tensors `[batch, 3, height, width]`.
             labels: `[batch]`.
         """
         raise NotImplementedError
@@ -115,11 +115,11 @@ class Objective:
         """Called after the last step of an epoch (1-based), before validation and saving; may change the learner."""
 
     def training_state(self) -> dict[str, Any]:
-        """What must be in a checkpoint for training to go on exactly: plain data and tensors."""
+        """Plain data and tensors that a checkpoint needs for exact resuming."""
         return {}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        """Take back what `training_state` gave under the same settings."""
+        """Restore a `training_state` of the same settings."""
 
 
 OBJECTIVES: dict[str, type[Objective]] = {}
@@ -127,7 +127,7 @@ Registered = TypeVar("Registered", bound="type[Objective]")
 
 
 def register_objective(objective: Registered) -> Registered:
-    """Decorate an objective's class to make it TRAINER.OBJECTIVE `name`.
+    """Class decorator that registers an objective as the value `name` of TRAINER.OBJECTIVE.
 
     Raises:
         InputError: the name is taken.
@@ -149,7 +149,7 @@ def frozen_image_features(model: PromptedCLIP, images: Tensor) -> Tensor:
 def encode_in_steps(
     clip_model: nn.Module, sentences: Sequence[str], together: int, precision: Precision = PRECISIONS["fp32"]
 ) -> Iterator[Tensor]:
-    """What `encode_sentences` gives, of at most `together` sentences at a time, with a progress bar."""
+    """`encode_sentences` in steps of `together` sentences, with a progress bar."""
     for start in tqdm(range(0, len(sentences), together), desc="Teacher's sentences", leave=False):
         yield encode_sentences(clip_model, sentences[start : start + together], precision)
 

@@ -1,10 +1,10 @@
 """PromptSRC's objective: prompts that stay near the frozen CLIP, and are averaged over the epochs.
 
 Khattak et al., "Self-regulating Prompts: Foundational Model Adaptation without Forgetting", ICCV 2023, arXiv
-2307.06948. It fits any learner.
+2307.06948. It trains any learner.
 
-Differences from the authors' code: the average is over what trains, where theirs takes in the frozen weights in half
-precision, and rounds them; it is kept in the checkpoints, where theirs is lost when a run is resumed.
+Differences from the authors' code: the average covers the trained tensors alone, theirs also the frozen weights, in
+half precision, which rounds them; checkpoints hold the average, theirs lose it when a run is resumed.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from .objective import (
     register_objective,
 )
 
-# PromptSRC's authors leave out twenty of the eighty that OpenAI published for ImageNet; BMIP's take all.
+# PromptSRC's authors omit twenty of the eighty that OpenAI published for ImageNet; BMIP's use all.
 TEACHER_SENTENCES = {60: SIXTY, 80: EIGHTY}
 PUBLISHED_MEAN = 0.75  # of the Gaussian, as a share of the epochs
-SMALLEST_STD = 1e-6  # in epochs: one epoch takes it all, and squares of distances are still far from overflow
+SMALLEST_STD = 1e-6  # in epochs: one epoch has all the weight, and squared distances are far from overflow
 
 
 def mean_difference(features: Tensor, teacher: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def mean_difference(features: Tensor, teacher: Tensor) -> Tensor:
 def logit_divergence(logits: Tensor, teacher: Tensor) -> Tensor:
     """KL(teacher || prompted) of two `[batch, classes]`, divided by batch times classes as in the authors' code.
 
-    Eq. 4 has no factor. Divided like this, the term fades with the number of classes.
+    Eq. 4 has no such factor; with it, the term vanishes as the number of classes grows.
     """
     log_p, log_q = F.log_softmax(logits, dim=1), F.log_softmax(teacher, dim=1)
     return F.kl_div(log_p, log_q, reduction="sum", log_target=True) / logits.numel()
@@ -58,14 +58,14 @@ def logit_divergence(logits: Tensor, teacher: Tensor) -> Tensor:
 def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
     """Weights of the epochs 1 ... `epochs`: the normal density there, divided by its sum (Eq. 6)."""
     exponents = [-0.5 * ((epoch - mean) / std) ** 2 for epoch in range(1, epochs + 1)]
-    # All but one may vanish, never all: the largest counts as 1.
+    # The largest becomes 1, so that at most all others underflow to 0.
     densities = [math.exp(exponent - max(exponents)) for exponent in exponents]
     return [density / sum(densities) for density in densities]
 
 
 @dataclass(frozen=True)
 class SelfRegulationConfig(Settings):
-    """Settings; the divergence of logits has weight 1."""
+    """Settings of the weights and of the average; the divergence of logits has weight 1."""
 
     text_weight: float = setting(
         25.0,
@@ -101,11 +101,11 @@ class SelfRegulationConfig(Settings):
 
 @register_objective
 class SelfRegulation(Objective):
-    """Cross-entropy; distance of text, image and logits from those of the frozen CLIP; an average over the epochs.
+    """Cross-entropy; distances of features and logits from the frozen CLIP's; an average over the epochs.
 
-    The frozen CLIP sees the same augmented image, and each class in sixty (or eighty) sentences, whose features are
-    averaged. After the last epoch the prompts are the average of their values at the end of each epoch, weighted by a
-    Gaussian (Section 3.3); training itself is not touched by it.
+    The frozen CLIP sees the same augmented image, and averages the features of sixty (or eighty) sentences per class.
+    After the last epoch the prompts become the average of their values at the end of each epoch, weighted by a
+    Gaussian (Section 3.3); the average does not affect training itself.
     """
 
     name = "self_regulation"
@@ -138,13 +138,13 @@ class SelfRegulation(Objective):
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         frozen, names = model.clip_model, [name.replace("_", " ") for name in classnames]
         if any(parameter.dtype != torch.float32 for parameter in frozen.parameters()):
-            # The authors' teacher of text computes in fp32 whatever the towers do. The weights are those that the
-            # towers store: OpenAI's, which are fp16, come back exactly, but bf16 has rounded them before.
+            # The authors' text teacher computes in fp32 in every precision of the towers. Its weights are those that
+            # the towers store: OpenAI's fp16 weights are restored exactly, but not from bf16.
             frozen = copy.deepcopy(frozen).float()
         templates = TEACHER_SENTENCES[self.config.sentences]
         sentences = [template.format(name) for template in templates for name in names]
         total = torch.zeros(len(names), frozen.text_projection.shape[1], device=model.ids.device)
-        # All classes of some templates at a time, for their sum.
+        # Complete templates at a time, so that each step can be summed over them.
         together = max(1, SENTENCES_TOGETHER // len(names)) * len(names)
         for encoded in encode_in_steps(frozen, sentences, together):
             total += encoded.unflatten(0, (-1, len(names))).sum(dim=0)
@@ -182,7 +182,7 @@ class SelfRegulation(Objective):
 
 @dataclass(frozen=True)
 class PromptSRCConfig(ivlp.IVLPConfig):
-    """Settings of PromptSRC's own prompts: IVLP's, of other numbers, without heads."""
+    """Settings of PromptSRC's own prompts: IVLP's, with other lengths and no heads."""
 
     text_length: int = changed(ivlp.IVLPConfig, "text_length", 4)
     vision_length: int = changed(ivlp.IVLPConfig, "vision_length", 4)
@@ -190,7 +190,7 @@ class PromptSRCConfig(ivlp.IVLPConfig):
 
 
 def few_shot_recipe(dataset: str, shots: int) -> str:
-    """PromptSRC's two averages over the epochs: most data sets have a broad one, the others one of the last epochs."""
+    """PromptSRC's two averages over the epochs: a broad one for most data sets, one of late epochs for the others."""
     late = ("stanford_cars", "oxford_flowers", "fgvc_aircraft", "dtd", "eurosat")
     return "vit_b16_c2_ep50_batch4_4+4ctx_few_shot" + ("_late" if dataset in late else "")
 

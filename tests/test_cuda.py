@@ -1,0 +1,218 @@
+"""On a CUDA device every method trains in every precision, and fp32 gives what a CPU gives."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_clip
+from test_classifier import digits
+from test_resnet_backbones import RESNET
+from test_training import assert_same_state, interrupt_in
+from torch.nn import functional as F
+
+import train
+from trainers.prompting.api.classifier import PromptClassifier
+from trainers.prompting.api.recipe import configure
+from trainers.prompting.core import batching, memory
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, use_tf32
+from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.methods import METHODS
+
+DEVICE = "cuda"
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+CONFIGS = Path(__file__).parents[1] / "configs" / "trainers"
+RECIPES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.glob("*/tiny.yaml"))
+RECIPES.append(Path("BMIP", "tiny_released.yaml"))
+# Of norms: fp32 rounds at 6e-8, and the towers add up a few hundred products.
+FEATURES, GRADIENTS = 1e-5, 1e-4
+# Half precision: cosine of the gradients of all trained tensors, and difference of the cosines that are the logits.
+GRADIENT_COSINE, LOGIT_DIFFERENCE = 0.99, 0.01
+LEARNERS = {
+    # As deep as the small CLIP of these tests.
+    **{
+        name: (name, {field: 3 for field in method.config.declared() if field.endswith("depth")})
+        for name, method in METHODS.items()
+        if name != "LanguagePrompting"
+    },
+    "LanguagePrompting": ("LanguagePrompting", {"text_depth": 3}),
+    "BMIP released": ("BMIP", {"depth": 3, "variant": "released"}),
+    "BMIP with gradient through the readout": ("BMIP", {"depth": 3, "detach": False}),
+    "CoOp in the middle": ("CoOp", {"position": "middle"}),
+}
+MANY = [f"{'very ' * (number % 4)}{word}" for number, word in enumerate(["cat", "dog", "sun", "sea", "oak"] * 4)]
+LABELS = [3, 0, 7, 7]
+
+
+@pytest.fixture(autouse=True)
+def flags():
+    """Products in full fp32, and PyTorch's flags as they were afterwards."""
+    use_tf32(False)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture
+def train_on_cuda(run_train):
+    def call(trainer: str, *arguments: str, precision: str = "fp32", options=(), **kwargs):
+        node = train.TRAINER_REGISTRY.get(trainer).method.node
+        given = ["USE_CUDA", "True", f"TRAINER.{node}.PREC", precision, "TRAINER.PROMPTSRC.GPA_MEAN", "1.0"]
+        return run_train(*arguments, trainer=trainer, options=[*given, "OPTIM.WARMUP_EPOCH", "0", *options], **kwargs)
+
+    train.trainers.register_all()
+    return call
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: f"{recipe.parent}-{recipe.stem}")
+def test_every_method_trains_and_leaves_its_record(train_on_cuda, recipe, precision):
+    trainer = recipe.parent.name
+    run = train_on_cuda(trainer, "--config-file", str(CONFIGS / recipe), precision=precision)
+    assert run.status == 0, run.errors
+    assert all(math.isfinite(float(loss.split()[0])) for loss in run.losses())
+    assert run.result["environment"]["device"] == torch.cuda.get_device_name()
+    assert 20 < run.result["accuracy"] <= 100 and run.result["peak_memory_bytes"] > 0
+    trains = run.result["parameters"] > 0
+    assert run.result["trained"] == trains and bool(run.losses()) == trains
+
+
+@pytest.mark.parametrize(
+    "trainer, precision", [("BMIP", "fp32"), ("BMIP", "amp"), ("CoCoOp", "fp16"), ("PromptSRC", "bf16")]
+)
+def test_an_interrupted_run_ends_as_the_uninterrupted_one_to_the_bit(
+    train_on_cuda, tmp_path, monkeypatch, trainer, precision
+):
+    options = ["OPTIM.MAX_EPOCH", "3"]
+    whole = train_on_cuda(trainer, precision=precision, folder=tmp_path / "whole", options=options)
+    interrupt_in(monkeypatch, epoch=1)
+    stopped = train_on_cuda(trainer, precision=precision, folder=tmp_path / "stopped", options=options)
+    assert stopped.status == 130
+    resumed = train_on_cuda(trainer, precision=precision, folder=tmp_path / "stopped", options=options)
+    assert "epoch [2/3]" in resumed.output and "epoch [1/3]" not in resumed.output
+    assert resumed.losses() == whole.losses()[-len(resumed.losses()) :]
+    saved = [
+        torch.load(next(run.folder.glob("*/model.pth.tar-3")), map_location="cpu", weights_only=True)
+        for run in (resumed, whole)
+    ]
+    assert_same_state(*saved)
+    assert_same_state(resumed.result, whole.result)
+
+
+def results(model: PromptedCLIP, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """On the CPU: image features, logits, and all gradients of the cross-entropy in one row."""
+    device = model.ids.device
+    image_features, class_features = model.features(images.to(device))
+    logits = model.logits(image_features, class_features)
+    parameters = list(model.learner.parameters())
+    loss = F.cross_entropy(logits, torch.tensor(LABELS[: len(images)], device=device))
+    gradients = torch.autograd.grad(loss, parameters) if parameters else [logits.new_zeros(1)]
+    row = torch.cat([gradient.flatten() for gradient in gradients])
+    return image_features.detach().cpu(), logits.detach().cpu(), row.cpu()
+
+
+def prompted(name: str, clip_model: torch.nn.Module, precision: str = "fp32", **options) -> PromptedCLIP:
+    """A model of `LEARNERS` with the same prompts each time."""
+    method, settings = METHODS[LEARNERS[name][0]], LEARNERS[name][1]
+    clip_model = copy.deepcopy(clip_model)
+    torch.manual_seed(3)
+    learner = method.learner(configure(method, settings, "tiny"), clip_model)
+    cast_matmul_weights(clip_model, PRECISIONS[precision].matmul)
+    return PromptedCLIP(clip_model, learner, MANY, PRECISIONS[precision], **options)
+
+
+def distance(ours: torch.Tensor, reference: torch.Tensor) -> float:
+    """The norm of the difference, relative to the reference's."""
+    return float((ours - reference).norm() / reference.norm().clamp(min=1e-12))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_fp32_gives_what_a_cpu_gives(small_clip, images, name):
+    expected = results(prompted(name, small_clip), images)
+    found = results(prompted(name, small_clip).to(DEVICE), images)
+    for ours, reference, tolerance in zip(found, expected, (FEATURES, FEATURES, GRADIENTS)):
+        assert distance(ours, reference) < tolerance
+
+
+def test_a_resnet_gives_what_it_gives_on_a_cpu(images):
+    train.repeat_to_the_bit()
+    resnet = make_clip(**RESNET)
+    expected, found = results(prompted("CoOp", resnet), images), results(prompted("CoOp", resnet).to(DEVICE), images)
+    for ours, reference, tolerance in zip(found, expected, (FEATURES, FEATURES, GRADIENTS)):
+        assert distance(ours, reference) < tolerance
+    half = results(prompted("CoOp", resnet, "fp16").to(DEVICE), images)
+    assert torch.cosine_similarity(half[0], expected[0]).min() > 0.99
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "amp"])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_half_precision_is_within_its_tolerance_of_fp32(small_clip, images, name, precision):
+    _, expected, reference = results(prompted(name, small_clip), images)
+    _, logits, gradients = results(prompted(name, small_clip, precision).to(DEVICE), images)
+    assert (logits - expected).abs().max() / small_clip.logit_scale.exp() < LOGIT_DIFFERENCE
+    if reference.any():
+        assert F.cosine_similarity(gradients, reference, dim=0) > GRADIENT_COSINE
+
+
+# As many image tokens as ViT-B/16 has: attention kernels split such sequences, and add up their parts.
+LARGE = dict(image_resolution=112, transformer_width=128, transformer_heads=2)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", ["BMIP", "CoCoOp"])
+def test_the_same_step_gives_the_same_bits(name, precision):
+    train.repeat_to_the_bit()
+    images = torch.randn(4, 3, 112, 112, generator=torch.Generator().manual_seed(1))
+    model = prompted(name, make_clip(**LARGE), precision).to(DEVICE)
+    first = results(model, images)
+    for _ in range(5):
+        assert all(map(torch.equal, results(model, images), first))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_recomputed_activations_give_the_same_bits(small_clip, images, monkeypatch, precision):
+    train.repeat_to_the_bit()
+    monkeypatch.setattr(batching, "LARGEST_GROUP", {"cuda": 60, "cpu": 60})
+    held = results(prompted("BMIP", small_clip, precision).to(DEVICE), images)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1)
+    model = prompted("BMIP", small_clip, precision).to(DEVICE)
+    assert all(map(torch.equal, results(model, images), held))
+    batches, recomputed = model._batches(1)
+    assert 1 < len(batches) == recomputed + 1
+
+
+def test_a_step_never_waits_for_the_device(small_clip, images):
+    model = prompted("BMIP", small_clip).to(DEVICE)
+    images, labels = images.to(DEVICE), torch.tensor(LABELS, device=DEVICE)
+    optimiser = torch.optim.SGD(model.learner.parameters(), lr=0.1)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimiser.step()
+
+    step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_classifier_fits_and_predicts_and_is_the_same_on_a_cpu(tmp_path):
+    images, labels = digits(4)
+    short = dict(backbone="tiny", progress=False, epochs=2, settings={"depth": 2})
+    for precision in (None, *PRECISIONS):
+        classifier = PromptClassifier(**short, precision=precision, device=DEVICE).fit(images, labels)
+        assert classifier.model_.ids.device.type == DEVICE
+        assert classifier.score(images, labels) > 0.5
+    exact = PromptClassifier(**short, precision="fp32").fit(images, labels)
+    assert exact.model_.ids.device.type == DEVICE
+    exact.save(tmp_path)
+    on_cpu = PromptClassifier.load(tmp_path, device="cpu")
+    np.testing.assert_allclose(on_cpu.predict_proba(images), exact.predict_proba(images), atol=1e-4)
+    assert list(on_cpu.predict(images)) == list(exact.predict(images))
