@@ -20,32 +20,21 @@ BAD_VALUES = [
     (["MODEL.BACKBONE.NAME", "ViT-B/17"], ["MODEL.BACKBONE.NAME", "ViT-B/17", "ViT-B/16", "tiny"]),
     (["INPUT.SIZE", "(224, 224)"], ["INPUT.SIZE", "(224, 224)", "(32, 32)"]),
     ([f"{PAPER}PROMPT_DEPTH", "5"], [f"{PAPER}PROMPT_DEPTH", "5", "1..4"]),
-    ([f"{PAPER}PROMPT_DEPTH", "0"], [f"{PAPER}PROMPT_DEPTH", "0", "1 or more"]),
-    ([f"{PAPER}N_CTX", "0"], [f"{PAPER}N_CTX", "0", "1 or more"]),
-    ([f"{PAPER}VARIANT", "published"], [f"{PAPER}VARIANT", "published", "paper, released"]),
     ([f"{PAPER}AGGREGATION", "mean"], [f"{PAPER}AGGREGATION", "mean", "bmip", "addition", "l2v", "v2l"]),
     (
         [f"{PAPER}AGGREGATION", "joint", f"{PAPER}VARIANT", "released"],
         [f"{PAPER}AGGREGATION", "joint", f"{PAPER}VARIANT"],
     ),
-    ([f"{PAPER}GATE.READOUT", "random"], [f"{PAPER}GATE.READOUT", "random", "attention, zero, shuffled"]),
     (
         [f"{PAPER}GATE.READOUT", "zero", f"{PAPER}AGGREGATION", "addition"],
         [f"{PAPER}GATE.READOUT", "zero", "addition", "attention"],
     ),
     ([f"{PAPER}PREC", "fp8"], [f"{PAPER}PREC", "fp8", "fp32", "bf16"]),
-    ([f"{PAPER}WEIGHT_THRESHOLD", "0.1"], [f"{PAPER}WEIGHT_THRESHOLD", "0.1", "Remove it"]),
-    ([f"{PAPER}CONNECT_METHOD", "exchange"], [f"{PAPER}CONNECT_METHOD", "exchange", "joint", "AGGREGATION"]),
-    (
-        [f"{PAPER}CONNECT_METHOD", "joint", f"{PAPER}AGGREGATION", "addition"],
-        [f"{PAPER}CONNECT_METHOD", f"{PAPER}AGGREGATION", "one of them"],
-    ),
     ([f"{PAPER}CTX_INIT", "photo"], ["CTX_INIT", "photo", "N_CTX"]),
     # The prompts would replace the class name: 4 slots, and a side without words to start from.
     ([f"{PAPER}CTX_INIT", "a photo", f"{PAPER}AGGREGATION", "joint"], ["CTX_INIT", "a photo", "N_CTX", "4"]),
     ([f"{PAPER}CTX_INIT", "photo", f"{PAPER}AGGREGATION", "v2l"], ["CTX_INIT", "photo", "N_CTX"]),
     (["TRAIN.PATIENT_COUNT", "0"], ["TRAIN.PATIENT_COUNT", "0", "1 or more"]),
-    (["MODEL.CLASS_CHUNK", "-1"], ["MODEL.CLASS_CHUNK", "-1", "0 or more"]),
     (["SEED.X", "1"], ["SEED.X"]),
     ([f"{PAPER}N_CONTEXT", "2"], [f"{PAPER}N_CONTEXT", "Non-existent"]),
     (["OPTIM.MAX_EPOCH", "1.5"], ["OPTIM.MAX_EPOCH", "int", "1.5"]),
@@ -58,7 +47,6 @@ BAD_LATER = [
     ([f"{PAPER}N_CTX", "80"], ["77 tokens", "the keys of TRAINER.BMIP"]),
     (["OPTIM.NAME", "adamm"], ["OPTIM.NAME", "adamm", "adamw"]),
     (["OPTIM.LR_SCHEDULER", "cos"], ["OPTIM.LR_SCHEDULER", "cos", "cosine"]),
-    (["OPTIM.WARMUP_TYPE", "slow"], ["OPTIM.WARMUP_TYPE", "slow", "constant"]),
     (["INPUT.INTERPOLATION", "cubic"], ["INPUT.INTERPOLATION", "cubic", "bicubic"]),
     (["INPUT.TRANSFORMS", "('flip',)"], ["INPUT.TRANSFORMS", "flip", "random_flip"]),
     (["TEST.EVALUATOR", "Regression"], ["TEST.EVALUATOR", "Regression", "Classification"]),
@@ -91,11 +79,6 @@ def test_a_file_that_is_no_clip_is_refused(run_train, no_data, tmp_path):
     torch.save({"weight": torch.zeros(1)}, tmp_path / "model.pt")
     run = run_train("--backbone", str(tmp_path / "model.pt"))
     assert run.status == 2 and "MODEL.BACKBONE.NAME" in run.errors and "OpenAI's CLIP layout" in run.errors
-
-
-def test_an_unknown_precision_of_zero_shot_clip_is_refused(run_train, no_data):
-    run = run_train(trainer="ZeroshotCLIP", options=["TRAINER.ZEROSHOTCLIP.PREC", "fp8"])
-    assert run.status == 2 and "TRAINER.ZEROSHOTCLIP.PREC" in run.errors and "fp8" in run.errors
 
 
 def test_a_resnet_by_path_is_refused(run_train, no_data, tmp_path):
@@ -144,41 +127,21 @@ def test_a_checkpoint_of_another_prompt_length_names_the_shapes(run_train, tmp_p
     assert other.status == 2 and "text_prompts has 3 layers of 2 tokens" in other.errors
 
 
-# Of PromptSRC's self-regulation, and of CoPrompt's consistency.
-BAD_FOR_OBJECTIVES = {
-    "self_regulation": [
-        ([f"{SRC}TEXT_LOSS_WEIGHT", "-1"], [f"{SRC}TEXT_LOSS_WEIGHT", "-1", "0.0 or more"]),
-        ([f"{SRC}IMAGE_LOSS_WEIGHT", "1e999"], [f"{SRC}IMAGE_LOSS_WEIGHT", "inf", "a finite number"]),
-        ([f"{SRC}TEACHER_SENTENCES", "70"], [f"{SRC}TEACHER_SENTENCES", "70", "60, 80"]),
-        ([f"{SRC}GPA_STD", "1e-200"], [f"{SRC}GPA_STD", "1e-200", "1e-06 or more"]),
-        (["DATALOADER.K_TRANSFORMS", "2"], ["DATALOADER.K_TRANSFORMS", "2", "1 views"]),
-    ],
-    "consistency": [
-        (["TRAINER.W", "-1"], ["TRAINER.W", "-1", "0.0 or more"]),
-        (["TRAINER.DISTILL", "kl"], ["TRAINER.DISTILL", "'kl'", "cosine, mse"]),
-        ([f"{CO}IMAGE_ADAPTER_SHARE", "1.5"], [f"{CO}IMAGE_ADAPTER_SHARE", "1.5", "between 0.0 and 1.0"]),
-        ([f"{CO}TEXT_ADAPTER_SHARE", "-0.1"], [f"{CO}TEXT_ADAPTER_SHARE", "-0.1", "between 0.0 and 1.0"]),
-        (["DATALOADER.K_TRANSFORMS", "3"], ["DATALOADER.K_TRANSFORMS", "3", "2 views"]),
-    ],
-}
-# A method of that name with all values; a stack and a method that is told its objective with the first.
-CASES = [
-    pytest.param(trainer, options, words, id=f"{trainer}-{' '.join(options)}")
-    for objective, trainers in {
-        "self_regulation": ["PromptSRC", "PromptSRC_BMIP"],
-        "consistency": ["CoPrompt"],
-    }.items()
-    for trainer in trainers
-    for options, words in BAD_FOR_OBJECTIVES[objective][: None if trainer == trainers[0] else 1]
+TWO, THREE = (["DATALOADER.K_TRANSFORMS", number] for number in "23")
+# Of what declarations allow, one value each; by the trainer's objective, and by one that is told.
+BAD_FOR_OBJECTIVES = [
+    ("PromptSRC", [f"{SRC}IMAGE_LOSS_WEIGHT", "1e999"], [f"{SRC}IMAGE_LOSS_WEIGHT", "inf", "a finite number"]),
+    ("PromptSRC_BMIP", [f"{SRC}GPA_STD", "1e-200"], [f"{SRC}GPA_STD", "1e-200", "1e-06 or more"]),
+    ("CoPrompt", [f"{CO}IMAGE_ADAPTER_SHARE", "1.5"], [f"{CO}IMAGE_ADAPTER_SHARE", "1.5", "between 0.0 and 1.0"]),
+    ("KgCoOp", ["TRAINER.COOP.W", "-1"], ["TRAINER.COOP.W", "-1", "0.0 or more"]),
+    ("MaPLe", ["TRAINER.OBJECTIVE", "consistency", "TRAINER.W", "-1"], ["TRAINER.W", "-1", "0.0 or more"]),
+    ("PromptSRC", TWO, ["DATALOADER.K_TRANSFORMS", "2", "1 views"]),
+    ("CoPrompt", THREE, ["DATALOADER.K_TRANSFORMS", "3", "2 views"]),
+    ("BMIP", THREE, ["DATALOADER.K_TRANSFORMS", "3", "1 views"]),
 ]
-CASES += [
-    pytest.param("MaPLe", ["TRAINER.OBJECTIVE", objective, *values[0][0]], values[0][1], id=f"MaPLe-{objective}")
-    for objective, values in BAD_FOR_OBJECTIVES.items()
-]
-CASES.append(pytest.param("BMIP", ["DATALOADER.K_TRANSFORMS", "3"], ["K_TRANSFORMS", "3", "1 views"], id="BMIP-views"))
 
 
-@pytest.mark.parametrize("trainer, options, words", CASES)
+@pytest.mark.parametrize("trainer, options, words", BAD_FOR_OBJECTIVES, ids=str)
 def test_bad_values_of_objectives_are_refused_before_data_is_read(run_train, no_data, trainer, options, words):
     assert_refused(run_train(trainer=trainer, options=[*MEAN, *options]), words)
 
@@ -235,6 +198,7 @@ OTHERS_PROMPTS = [
     ("CoPrompt_BMIP", [f"{CO}N_CTX", "2", f"{CO}PROMPT_DEPTH", "1", f"{CO}PREC", "bf16"], "BMIP"),
     ("MaPLe", ["TRAINER.OBJECTIVE", "self_regulation", f"{SRC}N_CTX_TEXT", "9", f"{SRC}PREC", "bf16"], "MAPLE"),
     ("IVLP", ["TRAINER.OBJECTIVE", "consistency", f"{CO}CTX_INIT", "a photo of a"], "IVLP"),
+    ("BMIP", ["TRAINER.OBJECTIVE", "knowledge_guidance", "TRAINER.COOP.N_CTX", "4"], "BMIP"),
 ]
 
 
@@ -267,9 +231,3 @@ def test_keys_of_a_method_that_takes_no_part_are_let_be(run_train):
 def test_the_remedy_for_early_stopping_works(run_train):
     options = [*MEAN, "TEST.NO_TEST_EARLY", "False", "TRAIN.EARLY_STOPPING", "False"]
     assert run_train(trainer="PromptSRC", options=options).status == 0
-
-
-def test_whole_numbers_are_numbers(run_train):
-    options = [*MEAN, f"{SRC}GPA_STD", "2", f"{SRC}TEXT_LOSS_WEIGHT", "0", f"{SRC}IMAGE_LOSS_WEIGHT", "3"]
-    run = run_train(trainer="PromptSRC", options=options)
-    assert run.status == 0 and "loss_text 0.0000" in run.output

@@ -251,32 +251,18 @@ WRONG_PARAMETERS = {
     "method": (dict(method="bimp"), "method is 'bimp'; set it to one of ZeroshotCLIP, .*Do you mean BMIP"),
     "setting": (dict(settings={"depht": 3}), "settings has 'depht', which BMIP does not have.*Do you mean depth"),
     "deep": (dict(settings={"depth": 5}), r"settings\['depth'\] is 5, but the towers .* have 4 layers"),
-    "value": (dict(settings={"length": 0}), r"settings\['length'\] is 0; set it to 1 or more"),
-    "variant": (dict(settings={"variant": "new"}), r"settings\['variant'\] is 'new'; set it to one of paper"),
     "words": (dict(settings={"context": "a"}), r"settings\['context'\] is 'a'.*\(settings\['length'\]\)"),
     "backbone": (dict(backbone="ViT-B/17"), "backbone is 'ViT-B/17', which is neither a file nor one of tiny"),
-    "precision": (dict(precision="fp8"), "precision is 'fp8'; set it to one of fp32, bf16"),
     "device": (dict(device="gpu"), "device is 'gpu'; set it to cpu, cuda"),
-    "no such GPU": (dict(device="cuda:99"), "device is 'cuda:99', but torch finds .* GPUs here; set it to cpu"),
     "number of a GPU": (dict(device=99), "device is 99, but torch finds .* GPUs here"),
-    "no device": (dict(device=[1]), r"device is \[1\]; set it to cpu, cuda"),
     "optimizer": (dict(optimizer="sdg"), "optimizer is 'sdg'; set it to one of sgd, adam"),
     "rate": (dict(learning_rate=0.0), "learning_rate is 0.0; set it above 0"),
     "epochs": (dict(epochs=1.5), "epochs is 1.5; set it to a whole number, 0 or more"),
     "batch": (dict(batch_size=0), "batch_size is 0; set it to a whole number, 1 or more"),
     "crop": (dict(crop_scale=(0.5, 2.0)), r"crop_scale is \(0.5, 2.0\); set it to two parts"),
-    "one crop": (dict(crop_scale=0.5), "crop_scale is 0.5; set it to two parts"),
-    "short crop": (dict(crop_scale=(1,)), r"crop_scale is \(1,\); set it to two parts"),
-    "rate in words": (dict(learning_rate="x"), "learning_rate is 'x'; set it above 0"),
-    "decay in words": (dict(weight_decay="a"), "weight_decay is 'a'; set it to 0 or more"),
     "decay below 0": (dict(weight_decay=-1), "weight_decay is -1; set it to 0 or more"),
     "flip in words": (dict(flip="no"), "flip is 'no'; set it to True or False"),
     "settings in a list": (dict(settings=[1]), r"settings is \[1\]; give a dict of settings, or a BMIPConfig"),
-    "number in words": (dict(settings={"depth": "3"}), r"settings\['depth'\] is '3'; set it to a whole number"),
-    "broken number": (dict(settings={"depth": 1.5}), r"settings\['depth'\] is 1.5; set it to a whole number"),
-    "number for words": (dict(settings={"context": 3}), r"settings\['context'\] is 3; set it to a text"),
-    "words for yes": (dict(settings={"detach": "yes"}), r"settings\['detach'\] is 'yes'; set it to True or False"),
-    "yes for a number": (dict(settings={"depth": True}), r"settings\['depth'\] is True; set it to a whole number"),
     "seed": (dict(random_state=-1), "random_state is -1; set it to 0 or more, or None"),
 }
 
@@ -313,13 +299,6 @@ def test_a_file_of_16_bits_is_refused_before_anything_is_loaded(tmp_path):
     images, labels = digits(2)
     with pytest.raises(InputError, match=r"^The image \S+deep.png' has Pillow's mode I.*; convert it to 8 bits"):
         PromptClassifier("BMIP", "/no/such/clip.pt").fit([tmp_path / "deep.png", *images[1:]], labels)
-
-
-def test_prompts_of_classes_cannot_serve_another_number_of_them():
-    settings = {"class_specific": True, "context": "", "length": 2}
-    classifier = PromptClassifier("CoOp", **TINY, settings=settings).build(["a", "b"])
-    with pytest.raises(InputError, match=r"settings\['class_specific'\] is True: there are contexts for 2 classes"):
-        classifier.set_classes(["a", "b", "c"])
 
 
 def test_a_loss_that_is_not_finite_ends_the_fit():

@@ -55,22 +55,6 @@ print(PromptClassifier.load(sys.argv[1], device="cpu").predict(images).shape)
     assert done.stdout == "(4,)\n"
 
 
-def test_the_core_the_learners_and_the_objectives_need_nothing_of_minidassl():
-    code = """
-import importlib, pkgutil
-import trainers.prompting as prompting
-for part in ("core", "learners", "objectives"):
-    package = importlib.import_module(f"trainers.prompting.{part}")
-    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        importlib.import_module(module.name)
-clip_model = prompting.load_clip("tiny")
-learner = prompting.BMIPLearner(prompting.BMIPConfig(depth=2), clip_model)
-print(prompting.PromptedCLIP(clip_model, learner, ["cat", "dog"]).ids.shape[0])
-"""
-    done = run_python(refusing("dassl", "yacs", "minidassl") + code)
-    assert (done.stdout, done.returncode) == ("2\n", 0), done.stderr
-
-
 def test_the_script_for_images_needs_neither_too(tmp_path):
     code = "sys.path.insert(0, 'scripts')\nimport predict\nsys.exit(predict.main(sys.argv[1:]))"
     done = run_python(

@@ -14,11 +14,10 @@ from helpers.learners import TOLERANCE, make_learner
 from helpers.objectives import LABELS
 from torch.nn import functional as F
 
-from trainers.prompting.core import batching, memory, tower
+from trainers.prompting.core import batching, memory
 from trainers.prompting.core.attention import attend, attention_to, visible_from
 from trainers.prompting.core.class_tokens import tokenize_classes
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
-from trainers.prompting.core.interaction import attention_readout
 from trainers.prompting.core.learner import PromptLearner, TowerPrompts
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.tower import activation_bytes
@@ -55,19 +54,6 @@ def test_gates_of_classes_come_in_label_order_from_groups_too(small_clip, images
         PromptedCLIP(small_clip, learner, MANY, class_chunk=chunk)(images).sum().backward()
         gates.append({tower: dict(layers) for tower, layers in learner.last_gates.items()})
     torch.testing.assert_close(*gates, **TOLERANCE)
-
-
-def test_recomputation_reads_no_attention_again(small_clip, images, monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        tower, "attention_readout", lambda *args, **kw: calls.append(1) or attention_readout(*args, **kw)
-    )
-    learner = make_learner(small_clip, depth=3)
-    loss = PromptedCLIP(small_clip, learner, MANY, class_chunk=8)(images).sum()
-    forward = len(calls)
-    loss.backward()
-    # Layer 0 reads with tokens that the learner hands over, in two of three groups.
-    assert forward == 3 * 3 + 3 and len(calls) == forward + 2
 
 
 class PromptsByLayer(PromptLearner):
@@ -130,15 +116,6 @@ def test_a_wrong_number_of_prompts_is_refused(small_clip, classnames):
     learner = PromptsByLayer([torch.zeros(2, 64), torch.zeros(3, 64)])
     with pytest.raises(ValueError, match="3 prompts for 2 slots in layer 1"):
         PromptedCLIP(small_clip, learner, classnames).encode_text()
-
-
-@pytest.mark.parametrize("names", [["cat"], ["cat", "cat"], ["sun", "sun flower"]], ids=str)
-@pytest.mark.parametrize("plan", [(ALL, ALL), (EACH, ALL), (ALL, EACH)], ids=", ".join)
-def test_sentences_that_are_equal_or_begin_alike_are_right(small_clip, names, plan):
-    torch.manual_seed(0)
-    learner = PromptsByLayer([torch.randn(2, 64) if kind == ALL else torch.randn(len(names), 2, 64) for kind in plan])
-    fast = PromptedCLIP(small_clip, learner, names).encode_text()
-    torch.testing.assert_close(fast, features_of_whole_sentences(small_clip, learner, names), **TOLERANCE)
 
 
 class ReadingLearner(PromptLearner):
@@ -291,14 +268,6 @@ def test_the_estimate_of_held_memory_is_near_what_is_held(variant):
     estimate = activation_bytes(clip_model.transformer.resblocks, torch.float32) * tokens
     # Shared tokens and those of the last layer are not held, key and value are held with the shared ones beside them.
     assert 0.5 * estimate < held[1] - held[0] < 1.2 * estimate
-
-
-def test_the_estimate_counts_the_residual_stream_in_its_own_type():
-    clip_model = make_clip()
-    exact = activation_bytes(clip_model.transformer.resblocks, torch.float32)
-    cast_matmul_weights(clip_model, torch.bfloat16)
-    mixed = activation_bytes(clip_model.transformer.resblocks, torch.float32)
-    assert exact == 3 * 64 * (2 + 8) * 4 and mixed == 3 * 64 * (2 * 4 + 8 * 2)
 
 
 def test_with_a_chunk_held_memory_does_not_grow_with_the_classes(small_clip):

@@ -64,13 +64,6 @@ def test_kgcoop_is_coops_prompts_by_knowledge_guidance_and_weight_0_is_coop(run_
     assert not torch.equal(states["KgCoOp"]["text_prompts.0"], states["CoOp"]["text_prompts.0"])
 
 
-@pytest.mark.parametrize("trainer", ["KgCoOp", "BMIP"])
-@pytest.mark.parametrize("value, allowed", [("-1", "0.0 or more"), ("1e999", "a finite number")])
-def test_a_bad_weight_is_refused(run_train, trainer, value, allowed):
-    run = run_train(trainer=trainer, options=[*(BY if trainer == "BMIP" else []), W, value])
-    assert_refused(run, [W, allowed])
-
-
 def test_a_classifier_refuses_the_method_and_names_the_prompts_that_it_trains():
     with pytest.raises(InputError, match="'KgCoOp'.*knowledge_guidance.*set it to CoOp"):
         PromptClassifier("KgCoOp", "tiny").fit([], [])

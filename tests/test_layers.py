@@ -90,11 +90,3 @@ def test_a_module_imports_from_its_own_layer_and_lower_ones_alone(name):
 @pytest.mark.parametrize("name", sorted(name for name in MODULES if name.startswith("trainers.prompting")))
 def test_prompting_needs_neither_dassl_nor_yacs(name):
     assert not {other.partition(".")[0] for other in imported(name)} & WITHOUT_DASSL
-
-
-def test_the_core_and_the_methods_do_without_the_engine():
-    lower = ("trainers.prompting.core", "trainers.prompting.learners", "trainers.prompting.objectives")
-    using = [
-        name for name in MODULES if name.startswith(lower) and any("minidassl" in other for other in imported(name))
-    ]
-    assert not using

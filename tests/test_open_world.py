@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from trainers.prompting.core.metrics import OpenWorld, harmonic_mean, openworld_auc
+from trainers.prompting.core.metrics import OpenWorld, openworld_auc
 
 SYMBOLS, SKETCHES = (
     ("--dataset-config-file", f"configs/datasets/{name}.yaml") for name in ("symbols", "symbols_sketch")
@@ -51,10 +51,6 @@ def test_a_perfect_score_and_perfect_classifiers_give_all():
     everything = torch.ones(3, dtype=torch.bool)
     assert openworld_auc(torch.tensor([3.0, 4.0, 5.0]), everything, torch.tensor([0.0, 1.0, 2.0]), everything) == 100
     assert openworld_auc(torch.zeros(3), everything, torch.zeros(3), everything) == 50
-
-
-def test_the_harmonic_mean_of_nothing_is_nothing():
-    assert harmonic_mean(0, 0) == 0 and harmonic_mean(50, 100) == pytest.approx(200 / 3)
 
 
 def test_without_new_images_there_is_no_result():

@@ -41,14 +41,6 @@ def test_without_prompts_features_equal_clips(make, classnames):
         torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-4)
 
 
-def test_text_prompts_that_are_the_words_change_nothing(small_clip, classnames):
-    learner = BMIPLearner(BMIPConfig(aggregation="none", depth=1, length=3), small_clip)
-    plain = PromptedCLIP(small_clip, FixedSentence("a photo of a {}."), classnames)
-    torch.testing.assert_close(
-        PromptedCLIP(small_clip, learner, classnames).encode_text(), plain.encode_text(), rtol=1e-5, atol=1e-5
-    )
-
-
 class KeepingLearner(PromptLearner):
     """Prompts enter layer 0; deeper layers are asked, and keep their slots."""
 

@@ -49,12 +49,6 @@ def test_a_saved_classifier_comes_back_with_the_same_predictions(method, tmp_pat
     np.testing.assert_array_equal(loaded.fit(images, labels).predict_proba(images), saved.predict_proba(images))
 
 
-def test_it_serves_other_classes(tmp_path):
-    PromptClassifier(**TINY).build(NAMES[:3]).save(tmp_path)
-    loaded = PromptClassifier.load(tmp_path, classes=["six", "seven"], **QUIET)
-    assert list(loaded.classes_) == ["six", "seven"]
-
-
 def test_saving_again_replaces_and_leaves_nothing_else(tmp_path):
     for classes in (NAMES[:3], NAMES[:5]):
         PromptClassifier(**TINY).build(classes).save(tmp_path)

@@ -15,6 +15,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from helpers.upstream import root
 from test_configs import CONFIGS, DATASETS, load
 from yacs.config import CfgNode
 
@@ -51,12 +52,6 @@ def test_ours_has_the_effect_of_theirs(path):
     assert load(method, CONFIGS / "trainers" / method / path.name) == load(method, path)
 
 
-def root(variable: str) -> Path:
-    if not os.environ.get(variable):
-        pytest.skip(f"{variable} names no checkout")
-    return Path(os.environ[variable])
-
-
 def without_names(cfg: CfgNode) -> CfgNode:
     cfg = cfg.clone()
     cfg.defrost()
@@ -67,14 +62,14 @@ def without_names(cfg: CfgNode) -> CfgNode:
 @pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2"])
 @pytest.mark.parametrize("backbone", ["rn50", "rn101", "vit_b32", "vit_b16"])
 def test_zero_shot_clip_sees_and_tests_as_with_coops_file_which_its_script_takes(trainer, backbone):
-    theirs = load(trainer, root("COOP_ROOT") / f"configs/trainers/CoOp/{backbone}.yaml")
+    theirs = load(trainer, root("COOP") / f"configs/trainers/CoOp/{backbone}.yaml")
     ours = load(trainer, CONFIGS / f"trainers/{trainer}/{backbone}.yaml")
     assert (ours.INPUT, ours.MODEL, ours.DATALOADER.TEST) == (theirs.INPUT, theirs.MODEL, theirs.DATALOADER.TEST)
 
 
 def test_promptsrcs_second_few_shot_setting_is_a_file_of_its_own():
     name = "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"
-    path = root("PROMPTSRC_ROOT") / f"configs/trainers/PromptSRC/{name}.yaml"
+    path = root("PROMPTSRC") / f"configs/trainers/PromptSRC/{name}.yaml"
     # There it is a comment, to be exchanged by hand.
     late = ["TRAINER.PROMPTSRC.GPA_MEAN", "45", "TRAINER.PROMPTSRC.GPA_STD", "5"]
     assert "GPA_MEAN: 45" in path.read_text() and "GPA_STD: 5" in path.read_text()
@@ -85,7 +80,7 @@ def test_promptsrcs_second_few_shot_setting_is_a_file_of_its_own():
 def overrides() -> dict[str, list[str]]:
     """CoPrompt's settings of each data set, as options of the command line."""
     names: dict = {}
-    exec((root("COPROMPT_ROOT") / "trainers/constants.py").read_text(), names)
+    exec((root("COPROMPT") / "trainers/constants.py").read_text(), names)
     found = {path.stem: names["get_dataset_specified_config"](load_name(path)) for path in DATASETS}
     return {stem: options for stem, options in found.items() if options != [""]}
 
@@ -95,7 +90,7 @@ def load_name(path: Path) -> str:
 
 
 def test_coprompts_settings_of_every_data_set_are_a_file_of_its_own():
-    path, known = root("COPROMPT_ROOT") / "configs/trainers/coprompt.yaml", overrides()
+    path, known = root("COPROMPT") / "configs/trainers/coprompt.yaml", overrides()
     assert len(known) == 11
     files = {file.stem for file in (CONFIGS / "trainers/CoPrompt").glob("coprompt_*.yaml")}
     assert files == {f"coprompt_{stem}" for stem in known}
@@ -131,7 +126,7 @@ STACKED = {
 
 def teacher_sentences() -> int:
     """How many sentences the authors' stacked trainer averages for its teacher: all of their file, not a key."""
-    return len(runpy.run_path(str(root("BMIP_ROOT") / "trainers/imagenet_templates.py"))["IMAGENET_TEMPLATES"])
+    return len(runpy.run_path(str(root("BMIP") / "trainers/imagenet_templates.py"))["IMAGENET_TEMPLATES"])
 
 
 def in_our_keys(cfg: CfgNode) -> CfgNode:
@@ -159,7 +154,7 @@ def without_prompts(cfg: CfgNode) -> CfgNode:
 
 @pytest.mark.parametrize("name", STACKED)
 def test_the_authors_stacked_recipes_have_the_effect_of_theirs_but_for_the_seed(name):
-    folder = root("BMIP_ROOT") / "configs/trainers/PromptSRC_BMIP"
+    folder = root("BMIP") / "configs/trainers/PromptSRC_BMIP"
     ours = load("PromptSRC_BMIP", CONFIGS / f"trainers/PromptSRC_BMIP/{name}.yaml")
     assert ours.MODEL.INIT_SEED == 48  # their default
     for file in STACKED[name]:
@@ -167,13 +162,13 @@ def test_the_authors_stacked_recipes_have_the_effect_of_theirs_but_for_the_seed(
 
 
 def test_the_authors_own_files_are_refused_since_they_would_train_other_prompts():
-    for path in sorted((root("BMIP_ROOT") / "configs/trainers/PromptSRC_BMIP").glob("*.yaml")):
+    for path in sorted((root("BMIP") / "configs/trainers/PromptSRC_BMIP").glob("*.yaml")):
         with pytest.raises(InputError, match="N_CTX_TEXT.*TRAINER.BMIP"):
             load("PromptSRC_BMIP", path)
 
 
 def test_every_stacked_recipe_of_the_authors_has_ours():
-    folder = root("BMIP_ROOT") / "configs/trainers/PromptSRC_BMIP"
+    folder = root("BMIP") / "configs/trainers/PromptSRC_BMIP"
     assert {path.stem for path in folder.glob("*.yaml")} == {file for files in STACKED.values() for file in files}
     ours = {path.stem for path in (CONFIGS / "trainers/PromptSRC_BMIP").glob("*.yaml")}
     assert ours > set(STACKED)

@@ -7,7 +7,6 @@ those that are not named are skipped. DASSL_ROOT names upstream Dassl, unless it
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -21,52 +20,40 @@ import torch
 from conftest import make_clip
 from dataset_trees import write_tree
 from helpers.runs import assert_same_state
+from helpers.upstream import environment, root, why_no_dassl
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import install_plugin
 
 CHECKOUTS = ("CoOp", "MaPLe", "PromptSRC", "CoPrompt", "BMIP")
-DASSL_ROOT = os.environ.get("DASSL_ROOT", "")
 LEARNER = "MultiModalPromptLearner"
 
 
-def environment(**more: str) -> dict[str, str]:
-    # Python leaves its caches in the checkout, as it does where nobody switched that off.
-    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**inherited, "PYTHONPATH": DASSL_ROOT, "OMP_NUM_THREADS": "1", "OUTDATED_IGNORE": "1", **more}
-
-
-def why_not() -> str | None:
-    command = [sys.executable, "-c", "import dassl.engine"]
-    tried = subprocess.run(command, env=environment(), capture_output=True, text=True)
-    if tried.returncode == 0:
-        return None
-    return f"upstream Dassl cannot be imported (DASSL_ROOT): {tried.stderr.strip().splitlines()[-1]}"
-
-
-REASON = why_not()
+REASON = why_no_dassl()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 
-def files(root: Path) -> dict[str, bytes]:
+def files(folder: Path) -> dict[str, bytes]:
     """Everything in a checkout but what git keeps, and Python's caches."""
-    paths = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     own = (path for path in paths if not {".git", "__pycache__"} & set(path.parts))
-    return {str(path): (root / path).read_bytes() for path in own}
+    return {str(path): (folder / path).read_bytes() for path in own}
 
 
-def git_status(root: Path) -> list[str]:
+def git_status(folder: Path) -> list[str]:
     """What git says of a checkout but for Python's caches, which not every checkout ignores."""
-    done = subprocess.run(["git", "status", "--porcelain"], cwd=root, capture_output=True, text=True)
+    done = subprocess.run(["git", "status", "--porcelain"], cwd=folder, capture_output=True, text=True)
     return [line for line in done.stdout.splitlines() if "__pycache__" not in line]
 
 
 class Checkout:
     """A copy of a checkout with the plugin in it, and a EuroSAT tree."""
 
-    def __init__(self, name: str, source: str, folder: Path):
+    def __init__(self, name: str, source: Path, folder: Path):
         self.root, self.data = folder / name, folder / "data"
         self.environment = environment(DATA=str(self.data), PYTHON=sys.executable)
+        # Python leaves its caches in the checkout, as it does where nobody switched that off.
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
         shutil.copytree(source, self.root, symlinks=True)
         write_tree(self.data, "EuroSAT")
         self.before, self.status = files(self.root), git_status(self.root)
@@ -93,10 +80,7 @@ class Checkout:
 
 @pytest.fixture(scope="module", params=CHECKOUTS)
 def checkout(request, tmp_path_factory) -> Checkout:
-    name = f"{request.param.upper()}_ROOT"
-    if not os.environ.get(name):
-        pytest.skip(f"set {name} to a checkout of {request.param}")
-    return Checkout(request.param, os.environ[name], tmp_path_factory.mktemp(request.param))
+    return Checkout(request.param, root(request.param), tmp_path_factory.mktemp(request.param))
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +148,7 @@ def test_uninstalling_restores_every_byte_and_leaves_the_outputs(checkout, train
 
 def test_two_commands_compare_bmip_with_maple(tmp_path):
     """Installing is one. Random weights stand for OpenAI's, under their name and with a checksum of ours."""
-    if not os.environ.get("MAPLE_ROOT"):
-        pytest.skip("set MAPLE_ROOT to a checkout of MaPLe")
-    checkout = Checkout("MaPLe", os.environ["MAPLE_ROOT"], tmp_path)
+    checkout = Checkout("MaPLe", root("MaPLe"), tmp_path)
     weights = tmp_path / ".cache" / "clip" / "ViT-B-16.pt"
     weights.parent.mkdir(parents=True)
     torch.save(make_clip(transformer_width=512, transformer_heads=8, vision_width=768).state_dict(), weights)

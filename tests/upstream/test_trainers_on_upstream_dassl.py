@@ -7,7 +7,6 @@ imports: `pip install gdown scipy wilds==1.2.2`.
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,37 +15,24 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.runs import assert_same_state
+from helpers.upstream import environment, why_no_dassl
 
 REPOSITORY = Path(__file__).parents[2]
-ROOT = os.environ.get("DASSL_ROOT")
 
 
-def run(*command: str, upstream: bool) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = ROOT if upstream else ""
-    return subprocess.run(
-        [sys.executable, *command], cwd=REPOSITORY, env=environment, capture_output=True, text=True, errors="replace"
-    )
-
-
-def why_not() -> str | None:
-    if not ROOT:
-        return "set DASSL_ROOT to a checkout of upstream Dassl"
-    tried = run("-c", "import dassl.engine", upstream=True)
-    return f"upstream Dassl cannot be imported: {tried.stderr.strip().splitlines()[-1]}" if tried.returncode else None
-
-
-REASON = why_not()
+REASON = why_no_dassl()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
 
 
 def train(folder: Path, data_root: str, *arguments: str, upstream: bool, options=()) -> str:
-    done = run(
-        *("train.py", "--root", data_root, "--seed", "1", "--trainer", "BMIP"),
+    command = [
+        *(sys.executable, "train.py", "--root", data_root, "--seed", "1", "--trainer", "BMIP"),
         *("--dataset-config-file", "configs/datasets/digits.yaml", "--config-file", "configs/trainers/BMIP/tiny.yaml"),
         *("--output-dir", str(folder), *arguments, "DATASET.NUM_SHOTS", "2", "DATASET.SUBSAMPLE_CLASSES", "base"),
         *("OPTIM.MAX_EPOCH", "3", "TRAIN.PRINT_FREQ", "1", "DATALOADER.TEST.BATCH_SIZE", "500", *options),
-        upstream=upstream,
+    ]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env=environment(upstream), capture_output=True, text=True, errors="replace"
     )
     assert done.returncode == 0, done.stderr
     assert ("Dassl: upstream" if upstream else "Dassl: built-in stand-in") in done.stdout

@@ -6,7 +6,6 @@ Dassl as well, installed or named by DASSL_ROOT. There, what breaks on current t
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -18,9 +17,9 @@ import torch
 from conftest import make_clip
 from dataset_trees import write_tree
 from helpers.runs import assert_same_state
+from helpers.upstream import environment, root, why_no_dassl
 
 RUNNER = Path(__file__).with_name("run_checkout.py")
-DASSL_ROOT = os.environ.get("DASSL_ROOT", "")
 # MaPLe's deep text prompts are 512 wide and its vision prompts 768, whatever the checkpoint.
 SIZES = dict(transformer_width=512, transformer_heads=8, vision_width=768, embed_dim=128)
 
@@ -54,8 +53,7 @@ CASES = (
 
 @pytest.fixture(scope="module", params=CASES, ids=str)
 def case(request) -> Case:
-    if not os.environ.get(f"{request.param.checkout.upper()}_ROOT"):
-        pytest.skip(f"set {request.param.checkout.upper()}_ROOT to a checkout of {request.param.checkout}")
+    root(request.param.checkout)
     return request.param
 
 
@@ -69,9 +67,6 @@ def given(tmp_path_factory) -> Path:
 
 
 def run(case: Case, given: Path, side: str, output: Path, *arguments: str, classes: str = "base", options=()) -> str:
-    root = os.environ[f"{case.checkout.upper()}_ROOT"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OUTDATED_IGNORE": "1", "HALF": "no"}
-    environment["PYTHONPATH"] = DASSL_ROOT if side == "upstream" else ""
     done = subprocess.run(
         [
             *(sys.executable, str(RUNNER), side, str(given / "clip.pt"), "train.py", "--root", str(given)),
@@ -82,8 +77,8 @@ def run(case: Case, given: Path, side: str, output: Path, *arguments: str, class
             *("OPTIM.MAX_EPOCH", "2", "TRAIN.PRINT_FREQ", "1", "DATALOADER.NUM_WORKERS", "0"),
             *(*case.options, *options),
         ],
-        cwd=root,
-        env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=root(case.checkout),
+        env=environment(side == "upstream", HALF="no", PYTHONDONTWRITEBYTECODE="1"),
         capture_output=True,
         text=True,
         errors="replace",
@@ -139,12 +134,9 @@ def test_a_stopped_run_goes_on_to_the_same_end_on_the_standin(case, given, on_st
 
 
 def test_every_step_is_that_on_upstream_dassl(case, given, on_standin, tmp_path):
-    environment = {**os.environ, "PYTHONPATH": DASSL_ROOT, "OUTDATED_IGNORE": "1"}
-    tried = subprocess.run(
-        [sys.executable, "-c", "import dassl.engine"], env=environment, capture_output=True, text=True
-    )
-    if tried.returncode:
-        pytest.skip(f"upstream Dassl cannot be imported (DASSL_ROOT): {tried.stderr.strip().splitlines()[-1]}")
+    reason = why_no_dassl()
+    if reason:
+        pytest.skip(reason)
     printed = run(case, given, "upstream", tmp_path / "run")
     assert losses(printed) == losses(on_standin[0])
     assert accuracy(printed) == accuracy(on_standin[0])
