@@ -96,7 +96,7 @@ class BMIPConfig(Settings):
     readout: str = setting(
         "attention",
         "GATE.READOUT",
-        "what the gates see; controls: zero (a constant gate), shuffled (another sample's)",
+        "what the gates read: attention, or a control: zero (a constant gate), shuffled (another sample's)",
         choices=READOUTS,
     )
 

@@ -18,9 +18,7 @@ from ..declaration import Method, Recipes, Settings, declare, setting
 class CoOpConfig(Settings):
     """Settings of the learner: b context tokens (`length`), or one for each word of `context`."""
 
-    length: int = setting(
-        16, "N_CTX", "context tokens, b; of no account where CTX_INIT has words", told_by="text_length"
-    )
+    length: int = setting(16, "N_CTX", "context tokens, b; ignored where CTX_INIT has words", told_by="text_length")
     # All words are prompts, so a checkpoint only tells their number.
     context: str = setting(
         "", "CTX_INIT", "initial words, one token each; empty: random prompts", told_by=lambda state_dict: ""
