@@ -28,6 +28,8 @@ SMALL = dict(
     transformer_heads=1,
     transformer_layers=3,
 )
+# Over those sizes, a CLIP whose vision tower is a ResNet.
+RESNET = dict(vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None, embed_dim=32)
 
 
 def make_clip(seed: int = 0, **sizes) -> CLIP:

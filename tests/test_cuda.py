@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import make_clip
+from conftest import RESNET, make_clip
+from helpers.runs import assert_same_state, interrupt_in
 from test_classifier import digits
-from test_resnet_backbones import RESNET
-from test_training import assert_same_state, interrupt_in
 from torch.nn import functional as F
 
 import train

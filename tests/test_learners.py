@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from conftest import SMALL, make_clip
+from conftest import RESNET, SMALL, make_clip
 from helpers.learners import SETTINGS, new_learner
 from test_prompted_clip import VIT_B16
 from torch.nn import functional as F
@@ -371,7 +371,6 @@ def test_as_many_tokens_as_a_sentence_holds_are_allowed(small_clip, images):
 
 # ------------------------------------------------------------------------------------------------ ResNets
 
-RESNET = dict(vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None, embed_dim=32)
 PLAIN = FixedSentence("a photo of a {}.")
 
 
