@@ -216,11 +216,11 @@ def test_a_class_with_too_few_images_to_hold_any_out_is_named(tmp_path):
         build("UCF101", tmp_path)
 
 
-def test_names_beyond_ascii_are_read(tmp_path):
+def test_names_beyond_ascii_are_read_and_blank_lines_are_not(tmp_path):
     folder = write_tree(tmp_path, "FGVCAircraft")
     for file in ("variants.txt", *(f"images_variant_{part}.txt" for part in ("train", "val", "test"))):
         path = folder / file
-        path.write_text(path.read_text().replace("Tu-154", "Ту-154"), encoding="utf-8")
+        path.write_text(path.read_text().replace("Tu-154", "Ту-154") + "\n", encoding="utf-8")
     assert build("FGVCAircraft", tmp_path).classnames[-1] == "Ту-154"
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 
-def test_json_goes_around_and_creates_the_folder(tmp_path, monkeypatch):
+def test_json_goes_around_and_folders_are_created(tmp_path, monkeypatch):
     path = tmp_path / "new" / "split.json"
     utils.write_json({"train": [["a/é.jpg", 0, "cat"]]}, str(path))
     assert utils.read_json(path) == {"train": [["a/é.jpg", 0, "cat"]]}
@@ -18,6 +18,10 @@ def test_json_goes_around_and_creates_the_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     utils.write_json([1], "bare_name.json")
     assert utils.read_json("bare_name.json") == [1]
+    for _ in range(2):
+        utils.mkdir_if_missing("deep/folder")
+    utils.mkdir_if_missing("")
+    assert (tmp_path / "deep" / "folder").is_dir()
 
 
 def test_hidden_names_are_not_listed(tmp_path):
