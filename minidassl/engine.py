@@ -1,8 +1,8 @@
 """The registry of trainers, and the life cycle of a training run.
 
 Construction: ``check_cfg`` → device → ``build_data_loader`` → ``build_model`` → evaluator. ``train()``: resume or
-start → for every epoch ``run_epoch``, ``after_epoch`` → final test. A method overrides ``build_model`` and
-``forward_backward``, and often ``check_cfg`` and ``parse_batch_train``.
+start → for every epoch ``before_epoch``, ``run_epoch``, ``after_epoch`` → final test. A method overrides
+``build_model`` and ``forward_backward``, and often ``check_cfg`` and ``parse_batch_train``.
 
 Differences from upstream: checkpoints (:mod:`minidassl.own.checkpointing`); one class instead of three; no default
 model, because there are no backbones; a failed training keeps its TensorBoard events; training works without
@@ -169,6 +169,7 @@ class TrainerX(CheckpointingMethods):
             self.before_train()
             for epoch in range(self.start_epoch, self.max_epoch):
                 self.epoch = epoch
+                self.before_epoch()
                 self.run_epoch()
                 self.after_epoch()
             self.after_train()
@@ -176,6 +177,9 @@ class TrainerX(CheckpointingMethods):
             # Flush, not close: a trainer that leaves the loop may still test and write.
             if self._writer is not None:
                 self._writer.flush()
+
+    def before_epoch(self) -> None:
+        """Hook: no trainer here needs it, but one written for Dassl must not have it passed over in silence."""
 
     def before_train(self) -> None:
         """Resume from ``RESUME``, else from the output folder; open the writer; start the clock."""
