@@ -57,8 +57,8 @@ DRAWN = 0.5
 FEW = 2
 WORDS = "a photo of a"
 # In proportion to the largest value: logits and loss, each gradient; and the mean of each gradient.
-# Theirs rounds adapters to half precision, in which a unit may be on that is off in ours. How much that is depends on the
-# CPU's products in half precision: at most 0.24 and 0.031 on the machines that ran this.
+# Theirs rounds adapters to half precision, in which a unit may be on that is off in ours. How much that is depends on
+# the CPU's products in half precision: at most 0.24 and 0.031 on the machines that ran this.
 TOLERANCES = {"none": (1e-5, 2e-5, 2e-5), "fp16": (1e-2, 3e-1, 4e-2)}
 # A gate has one number, a sum of many that nearly cancel out.
 GATES = {"none": 1e-4, "fp16": 1e-1}
