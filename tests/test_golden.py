@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from golden import freeze
 
 LAUNCH, DEFAULTS, RECIPES, WEIGHTS, RECORDS = map(
@@ -48,8 +49,16 @@ def test_a_record_has_the_same_fields(name, data_root, tmp_path):
     assert {key: found.get(key) for key in RECORDS["records"][name]} == RECORDS["records"][name]
 
 
+def draws_wide_seeds_from_64_bits() -> bool:
+    """Whether torch.randint takes a number below 2**31 from 64 random bits; up to PyTorch 2.6 it takes 32."""
+    wide, narrow = (torch.randint(limit, (), generator=torch.Generator().manual_seed(0)) for limit in (2**31, 2**27))
+    return int(wide) % 2**27 != int(narrow)
+
+
 @pytest.mark.parametrize("name", WEIGHTS["runs"])
 def test_training_gives_the_same_checkpoint_and_weights(name, data_root, tmp_path):
+    if "CSC True" in name and not draws_wide_seeds_from_64_bits():
+        pytest.skip("prompts of single classes begin with a seed from torch.randint, which drew others up to 2.6")
     found, frozen = freeze.weights(name, data_root, tmp_path), WEIGHTS["runs"][name]
     assert found["files"] == frozen["files"]
     tensors, expected = (
