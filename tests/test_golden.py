@@ -50,7 +50,7 @@ def test_a_record_has_the_same_fields(name, data_root, tmp_path):
 
 
 def draws_wide_seeds_from_64_bits() -> bool:
-    """Whether torch.randint takes a number below 2**31 from 64 random bits; up to PyTorch 2.6 it takes 32."""
+    """Whether torch.randint takes a number below 2**31 from 64 random bits; that of PyTorch 2.6 takes 32."""
     wide, narrow = (torch.randint(limit, (), generator=torch.Generator().manual_seed(0)) for limit in (2**31, 2**27))
     return int(wide) % 2**27 != int(narrow)
 
@@ -58,7 +58,7 @@ def draws_wide_seeds_from_64_bits() -> bool:
 @pytest.mark.parametrize("name", WEIGHTS["runs"])
 def test_training_gives_the_same_checkpoint_and_weights(name, data_root, tmp_path):
     if "CSC True" in name and not draws_wide_seeds_from_64_bits():
-        pytest.skip("prompts of single classes begin with a seed from torch.randint, which drew others up to 2.6")
+        pytest.skip("prompts of single classes begin with a seed that this torch.randint draws otherwise")
     found, frozen = freeze.weights(name, data_root, tmp_path), WEIGHTS["runs"][name]
     assert found["files"] == frozen["files"]
     tensors, expected = (
