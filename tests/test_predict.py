@@ -74,6 +74,14 @@ def test_csv_has_a_line_for_each_image_and_class_also_in_a_file(folder, call, tm
     assert (tmp_path / "found.csv").read_text() == output
 
 
+def test_a_failed_write_leaves_the_earlier_output_as_it_was(folder, call, tmp_path, monkeypatch):
+    output = tmp_path / "found.csv"
+    output.write_text("earlier")
+    monkeypatch.setattr("os.fsync", lambda descriptor: (_ for _ in ()).throw(OSError("no space left")))
+    assert call(*ZERO_SHOT, "--format", "csv", "--output", str(output), folder)[0] == 2
+    assert output.read_text() == "earlier"
+
+
 def test_text_names_the_image_and_its_classes_in_per_cent(folder, call):
     status, output, errors = call(*ZERO_SHOT, paths_of(folder)[0])
     lines = output.splitlines()
@@ -162,6 +170,10 @@ WRONG = {
     "pattern": ([*ZERO_SHOT, "/no/such/*.jpg"], "No file fits the pattern '/no/such/*.jpg'"),
     "empty folder": ([*ZERO_SHOT, "empty"], "The folder 'empty' has no images"),
     "output to a folder": ([*ZERO_SHOT, "--output", "/tmp"], "--output is '/tmp', which is a folder; name a file"),
+    "output to a device": (
+        [*ZERO_SHOT, "--output", "/dev/null"],
+        "--output is '/dev/null', which is no file on a disk",
+    ),
     "output": ([*ZERO_SHOT, "--output", "/no/such/file.csv"], "whose folder is not there"),
 }
 

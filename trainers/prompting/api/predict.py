@@ -11,15 +11,17 @@ folder. Flags overrule recorded values. IMAGES are files, patterns, and folders,
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import glob
+import io
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
+
+from minidassl.own.files import write_whole
 
 from tqdm import tqdm
 
@@ -153,10 +155,14 @@ def predict(args: argparse.Namespace) -> int:
         raise InputError(f"--output is {args.output!r}, whose folder is not there; create it first.")
     if args.output and Path(args.output).is_dir():
         raise InputError(f"--output is {args.output!r}, which is a folder; name a file.")
+    if args.output and Path(args.output).exists() and not Path(args.output).is_file():
+        raise InputError(f"--output is {args.output!r}, which is no file on a disk; without --output, all is printed.")
     paths = find_images(args.images)
     rows = classify(make_classifier(args), paths, args.top, args.batch_size)
-    with open(args.output, "w", encoding="utf-8") if args.output else contextlib.nullcontext(sys.stdout) as file:
-        FORMATS[args.format](rows, file)
+    text = io.StringIO() if args.output else None
+    FORMATS[args.format](rows, text or sys.stdout)
+    if text:
+        write_whole(Path(args.output).resolve(), text.getvalue())
     errors = [row["error"] for row in rows if "error" in row]
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
