@@ -140,6 +140,21 @@ def test_the_remaining_time_counts_the_batches_of_all_epochs(tmp_path, seconds, 
     assert line.endswith(f" eta {eta}")
 
 
+def test_each_hook_of_training_is_called_in_its_place(tmp_path):
+    called = []
+
+    def note(name):
+        def hook(self, *arguments):
+            called.append(name)
+            return getattr(ToyTrainer, name)(self, *arguments)
+
+        return hook
+
+    names = ("before_train", "before_epoch", "run_epoch", "after_epoch", "after_train")
+    make_toy(tmp_path, kind=type("Noting", (ToyTrainer,), {name: note(name) for name in names})).train()
+    assert called == ["before_train", *names[1:4] * EPOCHS, "after_train"]
+
+
 def test_construction_goes_through_its_steps_in_order(tmp_path, monkeypatch):
     order = []
     for step in ("check_cfg", "build_data_loader", "build_model"):
