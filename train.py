@@ -9,6 +9,7 @@ import sys
 
 import minidassl
 from minidassl.own.checkpoint import CheckpointError
+from minidassl.own.run_lock import FolderInUse, run_lock
 
 import torch
 import torchvision
@@ -94,6 +95,12 @@ def run(args: argparse.Namespace) -> None:
         learner, _ = TRAINER_REGISTRY.get(cfg.TRAINER.NAME).build_parts(cfg, clip_model)
         print(summarize(learner, clip_model))
         return
+    with run_lock(cfg.OUTPUT_DIR):
+        _run(args, cfg)
+
+
+def _run(args: argparse.Namespace, cfg: CfgNode) -> None:
+    """Train or evaluate in a folder that no other process works in."""
     trains = not (args.eval_only or args.no_train)
     if args.force and cfg.RESUME:
         raise InputError("--force trains from scratch and --resume goes on from a run; give one of them.")
@@ -141,7 +148,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong input, 130 interrupted."""
     try:
         run(parse_args(argv))
-    except (InputError, CheckpointError, FileNotFoundError, FloatingPointError) as error:
+    except (InputError, CheckpointError, FolderInUse, FloatingPointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

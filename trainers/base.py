@@ -6,7 +6,9 @@ even on upstream Dassl, because upstream's break on current PyTorch or do not re
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -18,6 +20,7 @@ from minidassl.metrics import compute_accuracy
 from minidassl.own.checkpoint import load_checkpoint, load_weights
 from minidassl.own.checkpointing import Checkpointing
 from minidassl.own.optim import build_lr_scheduler, build_optimizer
+from minidassl.own.run_folder import has_checkpoints
 
 import torch
 from dassl.engine import TRAINER_REGISTRY, TrainerX
@@ -26,7 +29,7 @@ from yacs.config import CfgNode
 
 from .config import Common, build_objective, key_names, objective_of, settings_of
 from .early_stopping import EarlyStopping, may_validate
-from .evaluation import Recorder, record_of
+from .evaluation import Recorder, data_fingerprint, plain_configuration, record_of
 from .prompting.checkpoints.checks import adopt, check_adapters
 from .prompting.core.clip_weights import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.core.learner import PromptLearner
@@ -36,10 +39,12 @@ from .prompting.errors import InputError, worded
 from .prompting.objectives.objective import Objective
 from .records import (
     OBJECTIVE_KEY,
+    check_origin,
     check_resumed,
     check_tested,
     keep_settings,
     learned_classnames,
+    shaping_settings,
     trained_on,
     write_result,
 )
@@ -73,6 +78,7 @@ class PromptTrainer(Checkpointing, TrainerX):
     learned: list[str] | None = None  # names of the classes that they were trained on
     objective_state: Mapping[str, Any] = MappingProxyType({})  # from the checkpoint to resume from
     resumed_settings: Mapping[str, Any] | None = None  # its settings of the objective; None if it has none
+    resumed_origin: Mapping[str, Any] | None = None  # its settings, data and CLIP; None if it does not tell
 
     def __init__(self, cfg: CfgNode):
         with worded(key_names(cfg, self.method)):
@@ -282,12 +288,13 @@ class PromptTrainer(Checkpointing, TrainerX):
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Resume from this run's own checkpoints if it has some, even if RESUME names another run."""
-        own = self.newest_file(self.output_dir) is not None
+        own = has_checkpoints(os.path.join(self.output_dir, self.method.folder))
         return super().resume_model_if_exist(self.output_dir if own else directory)
 
     def before_train(self) -> None:
         super().before_train()
         if self.start_epoch:
+            check_origin(self.resumed_origin, self.origin, "settings", "data", "clip")
             check_resumed(self.resumed_settings, self._objective_settings())
             self.objective.load_training_state(self.objective_state)
         if self.start_epoch < self.max_epoch:
@@ -309,6 +316,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             "train_seconds": self.train_seconds,
             "objective": self.objective.training_state(),
             "objective_settings": self._objective_settings(),
+            "origin": self.origin,
         }
 
     def load_training_state(self, state: dict[str, Any]) -> None:
@@ -316,6 +324,21 @@ class PromptTrainer(Checkpointing, TrainerX):
         self.train_seconds = state.get("train_seconds", 0.0)
         self.objective_state = state.get("objective", {})
         self.resumed_settings = state.get("objective_settings")
+        self.resumed_origin = state.get("origin")
+
+    @functools.cached_property
+    def origin(self) -> dict[str, Any]:
+        """What a checkpoint of this run belongs to: settings, a hash of the training images, and one of CLIP."""
+        data = self.dm.dataset
+        return {
+            "settings": shaping_settings(plain_configuration(self.cfg)),
+            "data": data_fingerprint(data.train_x, data.dataset_dir),
+            "clip": self.clip_model.digest,
+        }
+
+    def check_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        origin = (checkpoint.get("trainer_state") or {}).get("origin")
+        check_origin(origin, {"clip": self.clip_model.digest}, "clip")
 
     def _objective_settings(self) -> dict[str, Any]:
         """The objective's name and settings, as dotted keys of the configuration."""
@@ -343,9 +366,10 @@ class PromptTrainer(Checkpointing, TrainerX):
         return accuracy
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        check_tested(self.objective.tested_settings(), directory)
+        if directory:
+            check_tested(self.objective.tested_settings(), directory)
         super().load_model(directory, epoch)
-        if not self.trained:  # else this is the run's own best model
+        if directory and not self.trained:  # else there is no model, or this is the run's own best one
             self.model_dir, self.trained_on = str(directory), trained_on(directory, self.cfg)
             self.learned = learned_classnames(directory)
             self.evaluator.mark_learned(self.dm.dataset.classnames, self.learned)

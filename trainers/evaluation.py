@@ -56,7 +56,13 @@ class Recorder:
         self._forget()
 
     def process(self, logits: Tensor, labels: Tensor) -> None:
-        """Logits `[batch, classes]`, labels `[batch]`."""
+        """Logits `[batch, classes]`, labels `[batch]`; raises FloatingPointError for logits that are not finite."""
+        if not torch.isfinite(logits).all():
+            first = int(self._total.sum())
+            raise FloatingPointError(
+                f"The logits of some of the test images {first + 1} to {first + len(labels)} are not finite, so there "
+                "is no result. Compute in fp32 (PREC), or train again with a lower OPTIM.LR."
+            )
         self._evaluator.process(logits, labels)
         self.open_world.add(logits, labels)
         logits, labels = logits.float().cpu(), labels.cpu()

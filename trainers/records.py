@@ -46,7 +46,7 @@ _FREE = (
 
 def write_result(folder: str | Path, result: dict[str, Any]) -> None:
     """Write the record of a finished run or evaluation, `result.json`."""
-    write_whole(Path(folder) / RESULT, json.dumps(result, indent=2) + "\n")
+    write_whole(Path(folder) / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
 def read_result(folder: str | Path) -> dict[str, Any] | None:
@@ -168,6 +168,33 @@ def check_resumed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> N
         )
 
 
+def shaping_settings(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """The dotted keys of a configuration, as plain data, that shape a result, with their values."""
+    return {key: value for key, value in _flatten(configuration).items() if not _is_free(key)}
+
+
+def check_origin(before: Mapping[str, Any] | None, now: Mapping[str, Any], *parts: str) -> None:
+    """Check that a checkpoint comes from the same "settings", "data" and "clip"; older ones do not tell.
+
+    Raises:
+        InputError: it does not.
+    """
+    for part in parts if before else ():
+        if part == "settings":
+            changed = changed_settings(before[part], now[part])
+        else:
+            changed = [] if before[part] == now[part] else [f"{_ORIGINS[part]} were others"]
+        if changed:
+            raise InputError(
+                f"The checkpoint is of another run: {'; '.join(changed)}. Restore the former, or train from scratch "
+                "(--force, or another --output-dir)."
+            )
+
+
+# Of the facts in a checkpoint's "origin", beside its settings, in words.
+_ORIGINS = {"data": "the training images", "clip": "the weights of CLIP (MODEL.BACKBONE.NAME)"}
+
+
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The `differences` of two configurations in words."""
     return [f"{key} was {old!r} and is now {new!r}" for key, (old, new) in differences(before, now).items()]
@@ -179,8 +206,12 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     return {
         key: (before[key], now[key])
         for key in sorted(before.keys() & now.keys())
-        if before[key] != now[key] and not any(key == free or key.startswith(free + ".") for free in _FREE)
+        if before[key] != now[key] and not _is_free(key)
     }
+
+
+def _is_free(key: str) -> bool:
+    return any(key == free or key.startswith(free + ".") for free in _FREE)
 
 
 def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,11 +6,12 @@ further plain data of the trainer. :mod:`minidassl.own.run_folder` has the file 
 Differences from upstream: a file is complete or absent, never half-written; it holds tensors and plain values only,
 so that ``torch.load(weights_only=True)`` reads it; a run resumes from the newest ``model.pth.tar-<epoch>``, not from
 the file that ``checkpoint`` names, which may be the best one of a much earlier epoch. Older files with pickled
-schedulers remain readable (:mod:`minidassl.own.legacy_pickle`).
+schedulers remain readable (:mod:`minidassl.own.archive`).
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import pickle
 import warnings
@@ -22,10 +23,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from . import legacy_pickle
+from .archive import holds_inert, is_torchscript, read_archive
 from .files import write_whole
 from .run_folder import POINTER_FILE, CheckpointError, MissingCheckpointError, epoch_file
 
+# Before PyTorch 2.6, weights_only=True lets a file run code (CVE-2025-32434).
+_LOADS_SAFELY = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 6)
 _KEYS = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
 
 
@@ -44,7 +47,14 @@ def save_checkpoint(state: Mapping[str, Any], save_dir: str | os.PathLike[str], 
 
     Raises:
         CheckpointError: ``state`` holds other values than tensors and plain ones; nothing has been written.
+        FloatingPointError: a weight is not finite; nothing has been written.
     """
+    spoilt = not_finite(state["state_dict"])
+    if spoilt:
+        raise FloatingPointError(
+            f"{_shorten(spoilt)} are not finite after epoch {state['epoch']}, which is not saved; the same command "
+            "goes on from the last saved one. Lower OPTIM.LR, or compute in fp32 (PREC)."
+        )
     plain = _plain(state, "state")
     plain["state_dict"] = OrderedDict(
         (key[len("module.") :] if key.startswith("module.") else key, value)
@@ -55,6 +65,12 @@ def save_checkpoint(state: Mapping[str, Any], save_dir: str | os.PathLike[str], 
     write_whole(path, lambda file: torch.save(plain, file))
     write_whole(os.path.join(save_dir, POINTER_FILE), f"{name}\n")
     print(f"Checkpoint saved to {path}")
+
+
+def not_finite(state_dict: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of the tensors with infinite or undefined elements."""
+    floats = {name: value for name, value in state_dict.items() if value.is_floating_point()}
+    return [name for name, value in floats.items() if not torch.isfinite(value).all()]
 
 
 def _plain(value: Any, where: str) -> Any:
@@ -99,38 +115,59 @@ def read_file(fpath: str | os.PathLike[str]) -> dict[str, Any]:
     if not os.path.exists(fpath):
         raise MissingCheckpointError(f'No checkpoint at "{fpath}"')
     try:
-        content = torch.load(fpath, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds of errors here, depending on the bytes
-        content = _read_legacy(fpath, error)
+        content = _read(fpath)
+    except Exception as error:  # of many kinds, depending on the bytes
+        raise CheckpointError(f'"{fpath}" {_fault(fpath, error)}') from error
     if not isinstance(content, dict):
-        raise CheckpointError(f'"{fpath}" holds a {type(content).__name__} where a dict of tensors is expected')
-    return content
-
-
-def _read_legacy(fpath: str | os.PathLike[str], why: Exception) -> dict[str, Any]:
-    """Read a file that ``weights_only=True`` refused with the error ``why``."""
-    if not isinstance(why, pickle.UnpicklingError) or not zipfile.is_zipfile(fpath):
-        # torch's message is left out, because it may advise executing the file's content.
-        fault = f"is no checkpoint; give a file that training wrote, such as {epoch_file(10)}"
-        if os.path.isfile(fpath):
-            with open(fpath, "rb") as file:
-                # An empty file, or the beginning of a zip file, torch's format, may be part of a checkpoint.
-                if file.read(4) in (b"", b"PK\x03\x04"):
-                    fault = "is a damaged checkpoint; delete it or copy it again"
-        raise CheckpointError(f'"{fpath}" {fault}') from why
-    try:
-        content = torch.load(fpath, map_location="cpu", weights_only=False, pickle_module=legacy_pickle)
-    except Exception as error:
         raise CheckpointError(
-            f'"{fpath}" is damaged, or holds objects that may run code when they are read ({_first_line(error)}); it '
-            "has not been executed. Ask its author for a file that torch.load(weights_only=True) reads"
-        ) from error
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(f'"{fpath}" holds pickled objects but no state_dict; it is no checkpoint')
-    if not legacy_pickle.holds_inert(content):  # torch 1.13 refuses even files with a plain float
+            f'"{fpath}" is no checkpoint: it holds a {type(content).__name__} where a dict of tensors is expected'
+        )
+    if not holds_inert(content):
         return content
+    if "state_dict" not in content:
+        raise CheckpointError(f'"{fpath}" holds pickled objects but no state_dict; it is no checkpoint')
     print(f'Note: "{fpath}" holds pickled optimizer or scheduler objects; only its weights and epoch are used')
     return {"state_dict": content["state_dict"], "epoch": content.get("epoch")}
+
+
+def _read(fpath: str | os.PathLike[str]) -> Any:
+    """The content of a file, by PyTorch where that is safe and knows all of it, else by the restricted reader."""
+    if is_torchscript(fpath):
+        raise CheckpointError("it holds a whole model as TorchScript")
+    if not _LOADS_SAFELY:
+        _note_restricted()
+        return read_archive(fpath)
+    try:
+        return torch.load(fpath, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        if not zipfile.is_zipfile(fpath):
+            raise
+        return read_archive(fpath)
+
+
+@functools.cache
+def _note_restricted() -> None:
+    print(
+        f"Note: PyTorch {torch.__version__} may run code of a checkpoint (CVE-2025-32434, mended in 2.6), so "
+        "checkpoints are read without it; files in the format of PyTorch before 1.6 are refused"
+    )
+
+
+def _fault(fpath: str | os.PathLike[str], error: Exception) -> str:
+    """What is wrong with a file that could not be read, and what to do."""
+    # torch's message is left out, because it may advise executing the file's content.
+    fault = f"is no checkpoint; give a file that training wrote, such as {epoch_file(10)}"
+    if not os.path.isfile(fpath):
+        return fault
+    if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(fpath):
+        return (
+            f"is damaged, or holds objects that may run code when they are read ({_first_line(error)}); it has not "
+            "been executed. Ask its author for a file that torch.load(weights_only=True) reads"
+        )
+    with open(fpath, "rb") as file:
+        # An empty file, or the beginning of a zip file, torch's format, may be part of a checkpoint.
+        damaged = file.read(4) in (b"", b"PK\x03\x04") and not is_torchscript(fpath)
+    return "is a damaged checkpoint; delete it or copy it again" if damaged else fault
 
 
 def _first_line(error: BaseException) -> str:
@@ -182,8 +219,16 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], fpath
     """Load ``state_dict`` of the file ``fpath`` strictly; an error may leave ``model`` partly overwritten.
 
     Raises:
-        CheckpointError: names are missing or unexpected, or shapes differ; the message lists them.
+        CheckpointError: names are missing or unexpected, shapes differ, or a weight is not finite; the message lists
+            them.
     """
+    own = model.state_dict()
+    # Of the fitting ones, since a hostile file may have tensors of any size in few bytes.
+    spoilt = not_finite(
+        {name: state_dict[name] for name in own if name in state_dict and own[name].shape == state_dict[name].shape}
+    )
+    if spoilt:
+        raise CheckpointError(f'"{fpath}" is spoilt: {_shorten(spoilt)} are not finite; choose an earlier epoch')
     try:
         model.load_state_dict(state_dict)
     except RuntimeError as error:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .checkpoint import load_checkpoint, load_weights, restore, save_checkpoint
+from .checkpoint import load_checkpoint, load_weights, not_finite, restore, save_checkpoint
 from .files import write_whole
-from .run_folder import BEST_FILE, CheckpointError, MissingCheckpointError, epoch_file, find_checkpoint, newest_epoch
+from .run_folder import BEST_FILE, CheckpointError, MissingCheckpointError, common_epochs, epoch_file, find_checkpoint
 
 
 class CheckpointingMethods:
@@ -51,6 +51,9 @@ class CheckpointingMethods:
         :meth:`load_model` adds its path.
         """
         return state_dict
+
+    def check_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Refuse a checkpoint that is not for this trainer, by a ``ValueError``; called before a test loads it."""
 
     # ---------------------------------------------------------------------------------------------------- saving
 
@@ -165,11 +168,20 @@ class CheckpointingMethods:
         return checkpoint["epoch"]
 
     def newest_file(self, directory: str | os.PathLike[str]) -> str | None:
-        """Name of the newest file that every registered model has, else of the best file."""
+        """Name of the newest file that every registered model has, else of the best file; None without any.
+
+        Files with weights that are not finite, which no run can go on from, are passed over with a note.
+        """
         folders = [os.path.join(directory, name) for name in self.get_model_names()]
-        epoch = newest_epoch(folders)
-        name = BEST_FILE if epoch is None else epoch_file(epoch)
-        return name if folders and all(os.path.exists(os.path.join(folder, name)) for folder in folders) else None
+        for name in [*map(epoch_file, reversed(common_epochs(folders))), BEST_FILE]:
+            paths = [os.path.join(folder, name) for folder in folders]
+            if not paths or not all(map(os.path.exists, paths)):
+                continue
+            spoilt = [path for path in paths if not_finite(load_checkpoint(path)["state_dict"])]
+            if not spoilt:
+                return name
+            print(f"Note: {', '.join(spoilt)} has weights that are not finite; looking for an earlier one")
+        return None
 
     # --------------------------------------------------------------------------------------------------- loading
 
@@ -199,6 +211,7 @@ class CheckpointingMethods:
             checkpoint = load_checkpoint(path)
             print(f'Loading weights to {name} from "{path}" (epoch = {checkpoint["epoch"]})')
             try:
+                self.check_checkpoint(checkpoint)
                 state_dict = self.convert_state_dict(name, checkpoint["state_dict"])
             except ValueError as error:
                 raise CheckpointError(f'"{path}" cannot be loaded. {error}') from error

@@ -50,10 +50,15 @@ def checkpoint_folders(run: str | os.PathLike[str]) -> list[Path]:
     return [entry for entry in sorted(Path(run).glob("*")) if has_checkpoints(entry)]
 
 
-def newest_epoch(folders: Iterable[str | os.PathLike[str]]) -> int | None:
-    """The newest epoch with a checkpoint in all ``folders``; ``None`` if there is none."""
+def common_epochs(folders: Iterable[str | os.PathLike[str]]) -> list[int]:
+    """The epochs with a checkpoint in all ``folders``, ascending."""
     found = [set(saved_epochs(folder)) for folder in folders]
-    return max(set.intersection(*found), default=None) if found else None
+    return sorted(set.intersection(*found)) if found else []
+
+
+def newest_epoch(folders: Iterable[str | os.PathLike[str]]) -> int | None:
+    """The newest of the `common_epochs`; ``None`` if there is none."""
+    return max(common_epochs(folders), default=None)
 
 
 def find_checkpoint(folder: str | os.PathLike[str], epoch: int | None = None) -> Path:

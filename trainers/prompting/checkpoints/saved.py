@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from minidassl.own.archive import read_arrays
 from minidassl.own.checkpoint import read_file, state_dict_of
 from minidassl.own.files import write_whole
 from minidassl.own.run_folder import BEST_FILE, CheckpointError, checkpoint_folders, find_checkpoint, has_checkpoints
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
@@ -123,8 +123,7 @@ def _read_classifier(folder: Path) -> Saved:
         raise InputError(f"{folder / DESCRIPTION} has no parameters by name; save the classifier again.")
     path = folder / WEIGHTS
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            state_dict = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        state_dict = read_arrays(path)
     except Exception as error:  # zipfile, zlib and numpy each raise their own exceptions for damaged files
         raise InputError(f"{path} is missing or damaged ({error}); save the classifier again.") from error
     return Saved(path, state_dict, description["parameters"], description["classes"])

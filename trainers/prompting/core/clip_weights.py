@@ -6,14 +6,16 @@ project.
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from minidassl.own.archive import is_torchscript, read_arrays, read_torchscript
+from minidassl.own.checkpoint import read_file, state_dict_of
+
 import torch
 from torch import Tensor, nn
 
@@ -114,6 +116,9 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
         precision: of the towers.
         needs_vit: refuse a ResNet, before its download.
 
+    Returns:
+        OpenAI's model, whose `digest` is the `state_digest` of its weights before they are cast.
+
     Raises:
         SettingError: unknown name, unreadable file, or a failed download.
     """
@@ -131,9 +136,21 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
             name,
             ", ".join(clip.available_models()),
         )
-    model = _build(name, {key: value.float() for key, value in state.items()})
+    state = {key: value.float() for key, value in state.items()}
+    model = _build(name, state)
+    model.digest = state_digest(state)
     cast_matmul_weights(model, precision.matmul)
     return model.eval().requires_grad_(False)
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """A hash of names, shapes and evenly spread elements; it tells two CLIPs apart, also two of the same path."""
+    digest = hashlib.sha256()
+    for key in sorted(state.keys() - set(_NOT_WEIGHTS)):
+        value = state[key].detach().flatten()
+        digest.update(f"{key} {tuple(state[key].shape)}\n".encode())
+        digest.update(value[:: max(1, len(value) // _HASHED)].cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _refuse_resnet(name: str, is_resnet: bool) -> None:
@@ -160,29 +177,17 @@ def _download(name: str) -> dict[str, Tensor]:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict: the tensors of a TorchScript archive, or a pickle of tensors only."""
+    """Read a state dict of tensors alone, or the tensors of a TorchScript archive, without executing anything."""
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return {key: torch.from_numpy(arrays[key]) for key in arrays.files}
-        if _is_torchscript(path):
-            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+            return read_arrays(path)
+        return read_torchscript(path) if is_torchscript(path) else state_dict_of(read_file(path), path)
+    except Exception as error:  # of many kinds, depending on the bytes
         raise SettingError(
             "{backbone} is {!r}, which cannot be read as a checkpoint ({}). Give a state dict in OpenAI's CLIP "
             "layout: .npz, or .pt of tensors only.",
             *(str(path), error),
         ) from error
-    return state.get("state_dict", state)
-
-
-def _is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive, the form in which OpenAI distributes its weights."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("constants.pkl") for name in archive.namelist())
 
 
 # The copies of `clip` in MaPLe and its successors take this argument beyond OpenAI's; with these values they build
@@ -215,6 +220,8 @@ def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
     return model
 
 
+# Elements of a tensor that `state_digest` reads, at the least.
+_HASHED = 1000
 _NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
