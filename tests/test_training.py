@@ -6,6 +6,8 @@ import pytest
 import torch
 from helpers.runs import assert_same_state, interrupt_in
 
+from trainers.records import clear_run
+
 CHANGES = {"OPTIM.LR": "0.01", "TRAINER.BMIP.N_CTX": "1", "SEED": "2"}
 
 
@@ -210,3 +212,15 @@ def test_a_loss_that_is_not_finite_ends_in_an_error_whose_remedy_works(run_train
         run = run_train()
     assert run.status == 2 and "OPTIM.LR" in run.errors and "PREC" in run.errors
     assert run_train(options=["OPTIM.LR", "0.001"]).status == 0
+
+
+def test_force_deletes_what_runs_write_and_nothing_else(run_train):
+    run = run_train()
+    (checkpoints,) = {path.parent for path in run.folder.glob("*/model.pth.tar-2")}
+    (checkpoints / "model.pth.tar-1.77.part").write_text("of a killed run")
+    own = {run.folder / "notes.txt", checkpoints / "notes.txt", checkpoints / "model.pth.tar-2.copy"}
+    for path in own:
+        path.write_text("mine")
+    clear_run(run.folder)
+    left = {path for path in run.folder.rglob("*") if path.is_file() and not path.name.startswith("log.txt")}
+    assert left == own

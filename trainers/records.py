@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from minidassl.own.files import write_whole
-from minidassl.own.run_folder import checkpoint_folders
+from minidassl.own.run_folder import checkpoint_folders, is_of_checkpoints
 
 import yaml
 from yacs.config import CfgNode
@@ -20,6 +19,7 @@ from .prompting.errors import InputError
 RESULT = "result.json"
 SETTINGS = "settings.yaml"
 LOG = "log.txt"
+TENSORBOARD = "tensorboard"
 OBJECTIVE_KEY = "TRAINER.OBJECTIVE"
 # Keys that may differ between a run and its continuation: they set places and speed, or concern the last test alone.
 # Another number of workers draws other augmentations; it is allowed because machines differ in cores.
@@ -222,13 +222,21 @@ def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def clear_run(folder: str | Path) -> None:
-    """Delete the checkpoints, TensorBoard events, record and settings of a training run; its logs stay."""
+    """Delete the checkpoints, TensorBoard events, record and settings of a training run.
+
+    Its logs stay, and so does whatever a run does not write, with its folder.
+    """
     folder = Path(folder)
     for name in (RESULT, SETTINGS):
         (folder / name).unlink(missing_ok=True)
-    for part in (*checkpoint_folders(folder), folder / "tensorboard"):
-        if part.is_dir():
-            shutil.rmtree(part)
+    events = folder / TENSORBOARD
+    found = [path for part in checkpoint_folders(folder) for path in part.iterdir() if is_of_checkpoints(path.name)]
+    for path in [*found, *events.glob("events.out.tfevents.*")]:
+        if path.is_file():
+            path.unlink()
+    for part in {path.parent for path in found} | {events}:
+        if part.is_dir() and not any(part.iterdir()):
+            part.rmdir()
 
 
 def set_log_aside(folder: str | Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 BEST_FILE = "model-best.pth.tar"
 POINTER_FILE = "checkpoint"
 
+_WRITTEN = re.compile(r"(model\.pth\.tar-\d+|model-best\.pth\.tar|checkpoint)(\.\d+\.part)?")
 _EPOCH_FILE = re.compile(r"model\.pth\.tar-(\d+)")
 
 
@@ -26,6 +27,11 @@ class CheckpointError(ValueError):
 
 class MissingCheckpointError(CheckpointError, FileNotFoundError):
     """There is no checkpoint where one is needed."""
+
+
+def is_of_checkpoints(name: str) -> bool:
+    """Whether saving checkpoints writes files of this name, be it for a moment."""
+    return bool(_WRITTEN.fullmatch(name))
 
 
 def epoch_file(epoch: int) -> str:
