@@ -8,8 +8,9 @@ import random
 from pathlib import Path
 
 import pytest
-from hostile.faults import KILLED, run_with_fault, snapshot
 from test_install_plugin import call, checkout, install_plugin  # noqa: F401  (a fixture)
+
+from hostile.faults import KILLED, run_with_fault, snapshot
 
 OWN = {
     "configs/trainers/BMIP/tiny.yaml": "MINE: 1\n",
