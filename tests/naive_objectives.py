@@ -1,7 +1,7 @@
 """The objectives' equations, written for reading and not for speed: the reference that the fast ones are tested by.
 
-Nothing of the project is imported. Features of the methods come from the naive towers of `naive_methods.py` and
-`naive_bmip.py`, one image and one sentence at a time; every sum over entries, classes and images is a loop.
+Nothing of the project is imported. Features come from the naive towers of `naive_methods.py`, one image and one
+sentence at a time; every sum over entries, classes and images is a loop.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from naive_bmip import unit
-from naive_methods import _embedded, _tokens, image_feature, text_feature
+from naive_methods import _embedded, _tokens, image_feature, text_feature, unit
 from torch import Tensor
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The core's shortcuts change no number: groups of classes, recomputed activations, what is computed once.
 
-The reference is `naive_bmip.py`, or OpenAI's own blocks run over full sequences.
+The reference is the uncut work, or OpenAI's own blocks run over full sequences.
 """
 
 from __future__ import annotations

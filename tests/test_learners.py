@@ -98,6 +98,11 @@ def test_deep_methods_start_up_to_four_tokens_of_layer_0_by_words(wide_clip, nam
         assert_random(prompt)
 
 
+def test_joint_prompts_have_slots_for_the_tokens_of_both_towers(small_clip):
+    learner = start(small_clip, "BMIP", depth=3, aggregation="joint", length=3)
+    assert learner.text_slots == 6 and learner.template == "X X X X X X {}."
+
+
 def test_vpt_says_the_plain_sentence(small_clip):
     for context, template in ((WORDS, "a photo of a {}."), ("an image of", "an image of {}.")):
         learner = start(small_clip, "VPT", vision_depth=1, context=context)

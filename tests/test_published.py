@@ -20,7 +20,7 @@ from helpers.published import (
     write_run,
 )
 from helpers.runs import assert_refused, saved
-from naive_bmip import cosine_logits
+from naive_methods import cosine_logits
 
 from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.core.prompted_clip import PromptedCLIP

@@ -13,7 +13,7 @@ import torch
 from conftest import make_clip
 from helpers.learners import make_learner, naive_features
 from helpers.published import CLASSES, PUBLISHED, coop, floats, released_layout, write_run
-from naive_bmip import cosine_logits
+from naive_methods import cosine_logits
 from test_classifier import NAMES, TINY, digits, training_images
 
 from trainers.prompting.api.classifier import PromptClassifier

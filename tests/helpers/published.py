@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from naive_bmip import cosine_logits
-from naive_methods import cocoop_features, coop_features, ivlp_features, maple_features
+from naive_methods import cocoop_features, coop_features, cosine_logits, ivlp_features, maple_features
 from torch import Tensor
 
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, text_width, vision_width
