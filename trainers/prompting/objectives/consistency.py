@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.adapters import FeatureAdapters
+from ..core.adapters import FeatureAdapter
 from ..core.class_tokens import tokenize_sentences
 from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP
@@ -136,7 +136,8 @@ class Consistency(Objective):
 
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
         width = clip_model.text_projection.shape[1]
-        learner.adapters = FeatureAdapters(width, self.config.image_share, self.config.text_share)
+        shares = {"image": self.config.image_share, "text": self.config.text_share}
+        learner.adapters = nn.ModuleDict({tower: FeatureAdapter(width, share) for tower, share in shares.items()})
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         by_class = self.describe(classnames)
