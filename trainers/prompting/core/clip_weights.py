@@ -73,11 +73,7 @@ def text_width(model: nn.Module) -> int:
 
 
 def vision_width(model: nn.Module) -> int:
-    """Width of the vision transformer, d_v.
-
-    Raises:
-        SettingError: the vision tower is a ResNet.
-    """
+    """Width of the vision transformer, d_v; raises SettingError for a ResNet."""
     return _vision_transformer(model).width
 
 
@@ -87,11 +83,7 @@ def text_depth(model: nn.Module) -> int:
 
 
 def vision_depth(model: nn.Module) -> int:
-    """Layers of the vision tower.
-
-    Raises:
-        SettingError: it is a ResNet.
-    """
+    """Layers of the vision tower; raises SettingError for a ResNet."""
     return len(_vision_transformer(model).resblocks)
 
 
@@ -203,7 +195,9 @@ def new_clip(*sizes: int | tuple[int, ...] | None) -> nn.Module:
 
 def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
     """OpenAI's model for a state dict, in fp32."""
-    state = {key: value for key, value in state.items() if key not in _NOT_WEIGHTS}
+    state = {
+        key: value for key, value in state.items() if key not in ("input_resolution", "context_length", "vocab_size")
+    }
     try:
         # build_model rounds the weights to fp16, so load them again in fp32.
         model = build_model(dict(state), **_without_prompts(build_model)).float()
@@ -213,9 +207,6 @@ def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
             "{backbone} is {!r}, which is no checkpoint in OpenAI's CLIP layout ({}).", name, error
         ) from error
     return model
-
-
-_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
 def cast_matmul_weights(model: nn.Module, dtype: torch.dtype) -> None:

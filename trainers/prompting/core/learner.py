@@ -57,10 +57,6 @@ class TowerPrompts:
     depth: int
     at: Callable[[int, Readout], Tensor | None]
 
-    def __post_init__(self) -> None:
-        if self.length < 1 or self.depth < 1:
-            raise ValueError(f"{self.length} slots in {self.depth} layers; a tower without prompts is None")
-
 
 class PromptLearner(nn.Module):
     """Base of all methods' learners. Only its parameters train, and only its state is in a checkpoint.

@@ -41,9 +41,7 @@ class TextBatch(NamedTuple):
 
 
 class PromptedCLIP(nn.Module):
-    """A frozen CLIP with a learner's prompts, over a set of classes.
-
-    Only the learner's parameters train. No state dict contains the classes.
+    """See the module. Only the learner's parameters train; no state dict contains the classes.
 
     Args:
         clip_model: OpenAI's CLIP, with weights from `clip_weights.load_clip` for the same `precision`.

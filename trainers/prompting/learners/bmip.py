@@ -263,12 +263,7 @@ class BMIPLayout(PublishedLayout):
     def translate_for(
         self, state_dict: Mapping[str, Tensor], learner: BMIPLearner
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Translate for a learner.
-
-        Returns:
-            Tensors under the learner's names, and the number of tensors left out for each reason: unused in the
-            authors' forward pass (`ctx_v`, `proj_v`, `exchange_*`, gates of other layers), frozen CLIP weights, and
-            class-dependent buffers, which are rebuilt from the class names.
+        """`translate`, leaving out also the gates and heads of layers that have none in the authors' forward pass.
 
         Raises:
             InputError: the learner has the other variant or another depth, or a key is unknown.
