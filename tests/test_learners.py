@@ -128,6 +128,14 @@ def test_deep_heads_start_as_separate_copies_of_one_and_layer_0_has_its_own(wide
     assert heads["1"].weight.data_ptr() != heads["2"].weight.data_ptr()
 
 
+def test_maple_in_one_layer_draws_the_start_of_the_deep_heads_as_the_authors_do(small_clip):
+    start(small_clip, "MaPLe", depth=1, context="")
+    after = torch.rand(3)
+    torch.manual_seed(0)
+    torch.randn(2, 64), torch.nn.Linear(64, 128), torch.nn.Linear(64, 128)
+    assert torch.equal(torch.rand(3), after)
+
+
 def test_heads_start_as_linear_layers_do(wide_clip):
     coupling, network = start(wide_clip, "MaPLe", depth=2).text_to_vision, start(wide_clip, "CoCoOp").meta_net
     for module in (*coupling.values(), network.linear1):

@@ -201,19 +201,16 @@ class BMIPLearner(PromptLearner):
         )
 
     def text(self, image_features: Tensor | None = None) -> TowerPrompts:
-        return self._tower(TEXT, self.text_prompts, self.vision_prompts, self.vision_to_text, self.text_gate)
+        return self._tower(TEXT)
 
     def vision(self) -> TowerPrompts:
-        return self._tower(VISION, self.vision_prompts, self.text_prompts, self.text_to_vision, self.vision_gate)
+        return self._tower(VISION)
 
-    def _tower(
-        self,
-        tower: str,
-        own_prompts: nn.ParameterDict,
-        other_prompts: nn.ParameterDict,
-        heads: nn.ModuleDict,
-        gates: nn.ModuleDict,
-    ) -> TowerPrompts:
+    def _tower(self, tower: str) -> TowerPrompts:
+        own_prompts, other_prompts, heads, gates = {
+            TEXT: (self.text_prompts, self.vision_prompts, self.vision_to_text, self.text_gate),
+            VISION: (self.vision_prompts, self.text_prompts, self.text_to_vision, self.vision_gate),
+        }[tower]
         rules = self.plan[tower]
         gates_by_layer = self.last_gates[tower] = {}
 
