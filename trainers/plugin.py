@@ -16,9 +16,9 @@ from minidassl.own.checkpoint import CheckpointError
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
 
+from .base import OTHER_NAMES
 from .config import Common, declare_missing, declared_keys
 from .prompting.errors import InputError
-from .registration import OTHER_NAMES
 
 # Data sets and loaders are the code base's own; records need this one of their keys.
 _DATA = ("DATASET.", "DATALOADER.")
