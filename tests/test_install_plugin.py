@@ -325,7 +325,7 @@ def test_an_installation_that_breaks_off_can_be_taken_out(checkout, capsys, monk
     write = install_plugin.write
 
     def full(path: Path, content: bytes) -> None:
-        if path.name == "registration.py":
+        if path.name == "records.py":
             raise OSError(28, "No space left on device", str(path))
         write(path, content)
 
@@ -333,7 +333,7 @@ def test_an_installation_that_breaks_off_can_be_taken_out(checkout, capsys, monk
         patch.setattr(install_plugin, "write", full)
         assert call(checkout) == 2
     error = capsys.readouterr().err
-    assert "No space left on device" in error and "registration.py" in error and "--uninstall" in error
+    assert "No space left on device" in error and "records.py" in error and "--uninstall" in error
     assert call(checkout, "--uninstall") == 0
     assert snapshot(checkout) == before
 

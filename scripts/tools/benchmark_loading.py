@@ -31,9 +31,10 @@ from PIL import Image
 from tabulate import tabulate
 from torch.utils.data import DataLoader
 from tqdm import tqdm
+from yacs.config import CfgNode
 
-from trainers.config import default_cfg, read_yaml
-from trainers.prompting.recipes import CONFIGS
+from trainers.config import default_cfg
+from trainers.prompting.recipes import CONFIGS, read_merged
 
 WIDTH, HEIGHT, BLOCK, NOISE, QUALITY = 500, 375, 16, 12, 90
 
@@ -55,8 +56,7 @@ def write_photos(folder: Path, number: int) -> list[Datum]:
 def make_loader(photos: list[Datum], workers: int, cached: bool, kept: bool) -> DataLoader:
     cfg = default_cfg()
     for name in ("clip_vit_b16", "few_shot"):
-        for _, node in read_yaml(CONFIGS / "base" / f"{name}.yaml"):
-            cfg.merge_from_other_cfg(node)
+        cfg.merge_from_other_cfg(CfgNode(read_merged(CONFIGS / "base" / f"{name}.yaml")))
     cfg.DATALOADER.NUM_WORKERS = workers
     cfg.DATALOADER.CACHE_GB = cfg.DATALOADER.CACHE_GB if cached else 0.0
     with contextlib.redirect_stdout(io.StringIO()):
