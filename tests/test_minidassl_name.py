@@ -93,7 +93,7 @@ def test_the_parts_our_trainers_use_work_beside_upstream(tmp_path):
     code = """
 from dassl.engine import TrainerX
 from minidassl.own.checkpoint import save_checkpoint
-from minidassl.engine import Checkpointing
+from minidassl.own.checkpointing import Checkpointing
 from minidassl.optim import build_optimizer
 import dassl.utils
 class PromptTrainer(Checkpointing, TrainerX): pass

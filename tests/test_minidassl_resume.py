@@ -7,33 +7,20 @@ import random
 import shutil
 from types import SimpleNamespace
 
-from minidassl.engine import Checkpointing
+from minidassl.own import checkpointing
 from minidassl.own.checkpoint import load_checkpoint
 from minidassl.utils import set_random_seed
 
 import numpy as np
 import pytest
 import torch
-from test_minidassl_training import BATCHES, EPOCHS, ToyTrainer, make_toy
+from helpers.toy import BATCHES, EPOCHS, Killed, toy_cfg
+from test_minidassl_training import ToyTrainer, make_toy
 from torch import nn
 
 
-class Killed(Exception): ...
-
-
-class KilledTrainer(ToyTrainer):
-    """Dies in the middle of epoch ``kill_at`` (0-based)."""
-
-    kill_at = None
-
-    def forward_backward(self, batch):
-        if (self.epoch, self.batch_idx) == (self.kill_at, 1):
-            raise Killed
-        return super().forward_backward(batch)
-
-
 def kill(folder, options, epoch, **kwargs) -> ToyTrainer:
-    trainer = make_toy(folder, *options, kind=KilledTrainer, **kwargs)
+    trainer = make_toy(folder, *options, **kwargs)
     trainer.kill_at = epoch
     with pytest.raises(Killed):
         trainer.train()
@@ -125,8 +112,6 @@ def test_only_the_files_asked_for_are_left(tmp_path, options, kept, stop):
 
 
 def test_an_old_file_goes_only_after_the_new_one_is_written(tmp_path, monkeypatch):
-    from minidassl.own import checkpointing as checkpointing
-
     trainer = make_toy(tmp_path)
     real = checkpointing.save_checkpoint
 
@@ -217,7 +202,7 @@ def test_the_best_model_of_the_earlier_folder_is_deployed_if_it_stays_the_best(t
 
 
 def test_with_several_models_the_newest_epoch_that_all_have_is_taken(tmp_path, capsys):
-    class Two(KilledTrainer):
+    class Two(ToyTrainer):
         def build_model(self):
             super().build_model()
             self.other = nn.Linear(1, 1)
@@ -275,15 +260,13 @@ def test_the_gradient_scaler_is_saved_and_restored(tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_generators_of_all_cuda_devices_are_saved_and_restored():
-    from minidassl.own.checkpointing import _rng_state, _set_rng_state
-
     def draw():
         return [torch.rand(3, device=f"cuda:{index}").tolist() for index in range(torch.cuda.device_count())]
 
     draw()
-    state = _rng_state()
+    state = checkpointing._rng_state()
     first = draw()
-    _set_rng_state(state)
+    checkpointing._set_rng_state(state)
     assert draw() == first
 
 
@@ -313,13 +296,11 @@ class ForeignTrainer:
         raise AssertionError("the mix-in's after_epoch has to come first")
 
 
-class Mixed(Checkpointing, ForeignTrainer): ...
+class Mixed(checkpointing.Checkpointing, ForeignTrainer): ...
 
 
 def test_the_mix_in_works_in_front_of_a_foreign_trainer(tmp_path):
-    from test_minidassl_training import toy_cfg
-
-    cfg = toy_cfg(tmp_path)
+    cfg = toy_cfg("minidassl", tmp_path)
     trainer = Mixed(cfg, nn.Linear(2, 2))
     for trainer.epoch in range(2):
         trainer.after_epoch()
