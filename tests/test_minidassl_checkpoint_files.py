@@ -94,11 +94,9 @@ def test_files_reach_the_disk_before_their_names_and_the_pointer_comes_last(tmp_
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
-def test_a_missing_file_is_a_file_not_found_error_and_no_path_a_value_error(tmp_path):
+def test_a_missing_file_is_a_file_not_found_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=f'No checkpoint at "{tmp_path}/none"'):
         load_checkpoint(tmp_path / "none")
-    with pytest.raises(ValueError, match="None"):
-        load_checkpoint(None)
 
 
 def write_truncated(path: Path, share: float) -> None:
