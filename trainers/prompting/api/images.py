@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +35,8 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
         InputError: it cannot be read, or is of another kind; the message names the path or the number.
     """
     if isinstance(image, (str, os.PathLike)):
-        try:
-            with Image.open(image) as opened:
-                _check_pixels(opened, f"The image {str(image)!r}")
-                return opened.convert("RGB")
-        except InputError:
-            raise
-        except FileNotFoundError as error:
-            raise InputError(f"There is no image {str(image)!r}.") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = "no image in a format that Pillow reads" if isinstance(error, UnidentifiedImageError) else error
-            raise InputError(f"The image {str(image)!r} cannot be read: {reason}.") from error
+        with _opened(image) as opened:
+            return opened.convert("RGB")
     name = "The image" if number is None else f"Image {number}"
     if isinstance(image, Image.Image):
         _check_pixels(image, name)
@@ -58,6 +50,22 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
     if isinstance(image, Tensor):
         return _from_tensor(image.detach().cpu(), name)
     raise InputError(f"{name} is a {type(image).__name__}; give {KINDS}.")
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """Open an image file; raises InputError if it cannot be read, here or in the block."""
+    try:
+        with Image.open(path) as image:
+            _check_pixels(image, f"The image {str(path)!r}")
+            yield image
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"There is no image {str(path)!r}.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "no image in a format that Pillow reads" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"The image {str(path)!r} cannot be read: {reason}.") from error
 
 
 def _check_pixels(image: Image.Image, name: str) -> None:
@@ -92,11 +100,8 @@ def list_of(images: Any) -> list[Any]:
         InputError: it is a single image, or has no length.
     """
     single = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3
-    if single or (isinstance(images, Tensor) and images.dim() == 3):
-        raise InputError(
-            f"images is a single image {list(images.shape)}; give a list of images, be it one of a single image."
-        )
-    if isinstance(images, (str, os.PathLike, Image.Image)) or not hasattr(images, "__len__"):
+    single = single or (isinstance(images, Tensor) and images.dim() == 3)
+    if single or isinstance(images, (str, os.PathLike, Image.Image)) or not hasattr(images, "__len__"):
         raise InputError(f"images is a {type(images).__name__}; give a list of images, be it one of a single image.")
     return list(images)
 
@@ -109,12 +114,8 @@ def check_files(images: Iterable[Any]) -> None:
     """
     for image in images:
         if isinstance(image, (str, os.PathLike)):
-            try:
-                with Image.open(image) as opened:
-                    _check_pixels(opened, f"The image {str(image)!r}")
-            except Exception:
-                open_image(image)  # raises the InputError
-                raise
+            with _opened(image):
+                pass
 
 
 def evaluation_transform(side: int) -> Callable[[Image.Image], Tensor]:
