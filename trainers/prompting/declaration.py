@@ -75,29 +75,24 @@ class Setting:
         """
         allowed = self._allowed(value)
         if allowed is None:
-            return tuple(value) if isinstance(self.default, tuple) else type(self.default)(value)
+            return type(self.default)(value)
         raise SettingError(f"{{{self.name}}} is {{!r}}; set it to {{}}.", value, allowed, owner=owner)
 
     def _allowed(self, value: Any) -> str | None:
         """None for an allowed value, else a description of the allowed ones."""
         kind = type(self.default)
         kinds = {bool: (bool, "True or False"), int: (numbers.Integral, "a whole number"), str: (str, "a text")}
-        kinds |= {float: (numbers.Real, "a number"), tuple: ((tuple, list), "a list")}
+        kinds |= {float: (numbers.Real, "a finite number"), tuple: ((tuple, list), "a list")}
         wanted, words = kinds[kind]
         if self.choices is not None:
             return None if value in self.choices else f"one of {', '.join(map(str, self.choices))}"
-        if not isinstance(value, wanted) or isinstance(value, bool) != (kind is bool):
-            return words
-        if kind is float and not math.isfinite(value):
-            words = "a finite number"
-        elif (self.least is None or value >= self.least) and (self.most is None or value <= self.most):
+        fits = isinstance(value, wanted) and isinstance(value, bool) == (kind is bool)
+        fits = fits and (kind is not float or math.isfinite(value))
+        if fits and (self.least is None or value >= self.least) and (self.most is None or value <= self.most):
             return None
-        if self.least is None:
-            return words
-        bound = f"{self.least} or more" if self.most is None else f"between {self.least} and {self.most}"
-        if kind is int:
-            return bound
-        return f"{'a finite number' if self.most is None else 'a number'}{',' * (self.most is None)} {bound}"
+        if self.most is not None:
+            return f"{words} between {self.least} and {self.most}"
+        return words if self.least is None else f"{words}, {self.least} or more"
 
 
 def setting(default: Any, key: str, help: str, **more: Any) -> Any:

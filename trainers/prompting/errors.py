@@ -31,15 +31,8 @@ class SettingError(InputError):
 
     def worded(self, name_of: Callable[[str, type | None], str]) -> str:
         """The message with `name_of(field, owner)` for each field."""
-        return _Names(name_of, self.owner).vformat(self.text, self.values, {})
-
-
-class _Names(Formatter):
-    def __init__(self, name_of: Callable[[str, type | None], str], owner: type | None):
-        self.name_of, self.owner = name_of, owner
-
-    def get_value(self, key: int | str, args: tuple, kwargs: dict) -> object:
-        return args[key] if isinstance(key, int) else self.name_of(key, self.owner)
+        fields = {field for _, field, _, _ in Formatter().parse(self.text) if field}
+        return self.text.format(*self.values, **{field: name_of(field, self.owner) for field in fields})
 
 
 @contextlib.contextmanager

@@ -7,11 +7,10 @@ import pkgutil
 
 from . import learners, objectives
 from .declaration import CROSS_ENTROPY, METHODS, PLUGIN_SUFFIX, Method
-from .errors import InputError, suggestion
 from .objectives.objective import OBJECTIVES
 from .recipes import CONFIGS
 
-__all__ = ["METHODS", "OBJECTIVES", "get_method", "identify", "in_order", "of_trainer"]
+__all__ = ["METHODS", "OBJECTIVES", "identify", "in_order", "of_trainer"]
 
 for _package in (learners, objectives):
     for _module in pkgutil.iter_modules(_package.__path__):
@@ -27,18 +26,6 @@ def in_order() -> list[Method]:
 
     # Methods without a venue are users' own, and come last.
     return sorted(METHODS.values(), key=lambda method: (not method.venue, *place(method)))
-
-
-def get_method(name: str) -> Method:
-    """Look up a method by name.
-
-    Raises:
-        InputError: there is none; the message lists the known names, and guesses.
-    """
-    if name not in METHODS:
-        known = [method.name for method in in_order()]
-        raise InputError(f"method is {name!r}; set it to one of {', '.join(known)}.{suggestion(str(name), known)}")
-    return METHODS[name]
 
 
 def of_trainer(trainer: str) -> Method | None:

@@ -52,7 +52,10 @@ class Saved:
 def write_saved(
     folder: str | os.PathLike[str], state_dict: Mapping[str, Tensor], parameters: Mapping[str, Any], classes: list[str]
 ) -> None:
-    """Write a classifier, each file atomically, the description last."""
+    """Write a classifier, each file atomically, the description last.
+
+    Parameters that JSON does not have, such as a random generator, become None, hence the default.
+    """
     root = Path(folder).expanduser()
     if root.exists() and not root.is_dir():
         raise InputError(f"{str(folder)!r} is a file; give a folder to save the classifier in.")
@@ -60,8 +63,14 @@ def write_saved(
     arrays = {name: value.detach().float().cpu().numpy() for name, value in state_dict.items()}
     write_whole(root / WEIGHTS, lambda file: np.savez(file, **arrays))
     description = {"format": FORMAT, "classes": classes, "parameters": parameters}
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(description, indent=2, ensure_ascii=False, default=_plain) + "\n"
     write_whole(root / DESCRIPTION, text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, os.PathLike) else None
 
 
 def read_saved(path: str | os.PathLike[str]) -> Saved:
