@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .core.layout import PublishedLayout
     from .core.learner import PromptLearner
+    from .objectives.objective import Objective
 
 CROSS_ENTROPY = "cross_entropy"
 # Suffix of a trainer's name where a plugin finds the method's own name taken.
@@ -284,6 +285,10 @@ class Method:
     def __post_init__(self) -> None:
         object.__setattr__(self, "trainer", self.trainer or self.name)
         object.__setattr__(self, "prompts", self.prompts or self.name)
+
+    def trained_by(self, objective: type[Objective], name: str, **changes: Any) -> Method:
+        """Declare a method of the same prompts that another objective trains, with some fields replaced."""
+        return declare(dataclasses.replace(self, name=name, trainer=name, objective=objective.name, **changes))
 
     @property
     def keys(self) -> dict[str, Any]:
