@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from .objectives.objective import Objective
 
 CROSS_ENTROPY = "cross_entropy"
-# Suffix of a trainer's name where a plugin finds the method's own name taken.
-PLUGIN_SUFFIX = "Plugin"
-_DECLARED = "setting"
 # Settings of a run that belong to no method, with their configuration keys; {node} is the method's.
 RUN_KEYS = {"backbone": "MODEL.BACKBONE.NAME", "precision": "TRAINER.{node}.PREC", "epochs": "OPTIM.MAX_EPOCH"}
 RUN_KEYS |= {"settings": "the keys of TRAINER.{node}"}
@@ -98,13 +95,13 @@ class Setting:
 
 def setting(default: Any, key: str, help: str, **more: Any) -> Any:
     """A field of a settings class; the arguments are attributes of `Setting`."""
-    return field(default=default, metadata={_DECLARED: {"key": key, "help": help, **more}})
+    return field(default=default, metadata={"key": key, "help": help, **more})
 
 
 def changed(settings: type[Settings], name: str, default: Any, **more: Any) -> Any:
     """The field `name` of another settings class with another default."""
-    declared = {one.name: one.metadata[_DECLARED] for one in dataclasses.fields(settings) if one.metadata}
-    return field(default=default, metadata={_DECLARED: {**declared[name], **more}})
+    (declared,) = (one.metadata for one in dataclasses.fields(settings) if one.name == name)
+    return field(default=default, metadata={**declared, **more})
 
 
 @dataclass(frozen=True)
@@ -123,11 +120,8 @@ class Settings:
     @classmethod
     def declared(cls) -> dict[str, Setting]:
         """The declared settings by field name, in order."""
-        return {
-            one.name: Setting(one.name, one.default, **one.metadata[_DECLARED])
-            for one in dataclasses.fields(cls)
-            if one.metadata
-        }
+        fields = (one for one in dataclasses.fields(cls) if one.metadata)
+        return {one.name: Setting(one.name, one.default, **one.metadata) for one in fields}
 
     def check(self) -> None:
         """Hook: raises SettingError for values that are allowed one by one, but not together."""
@@ -188,10 +182,8 @@ class UpstreamKey:
             InputError: the value is not allowed, or contradicts another key.
         """
         dotted = f"TRAINER.{node}.{self.key}"
-        if value is None and not isinstance(self.default, str):
-            return
         if declared is None:
-            if value != self.default:
+            if value not in (None, self.default):
                 raise InputError(f"{dotted} is {value}, but {self.reason}")
             return
         # yacs reads the text "None" as None.
@@ -305,8 +297,7 @@ class Method:
         found = read_settings(self.config, tree, self.node)
         for one in self.upstream_keys:
             value = value_at(tree, f"TRAINER.{self.node}.{one.key}")
-            if value_at(tree, f"TRAINER.{self.node}") is not None:
-                one.apply(found, value, self.node, self.config.declared().get(one.stands_for))
+            one.apply(found, value, self.node, self.config.declared().get(one.stands_for))
         return found
 
     def told(self, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:

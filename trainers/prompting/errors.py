@@ -11,8 +11,8 @@ from string import Formatter
 class InputError(ValueError):
     """A configuration value, file or folder that cannot be used.
 
-    The message names the key or path, the value found, the allowed values, and the remedy. ``train.py`` prints it
-    without a traceback, like Dassl's own errors while a run is built; later errors are defects and keep theirs.
+    The message names the key or path, the value found, the allowed values, and the remedy. Front ends print it without
+    a traceback.
     """
 
 
@@ -37,12 +37,7 @@ class SettingError(InputError):
 
 @contextlib.contextmanager
 def worded(name_of: Callable[[str, type | None], str], before: str = "") -> Iterator[None]:
-    """Word the SettingErrors of a block with a front end's names.
-
-    Args:
-        name_of: from a field's name and its settings class to the front end's name.
-        before: prefix of the message of any InputError.
-    """
+    """Word the SettingErrors of a block with a front end's names; `before` prefixes the message of any InputError."""
     try:
         yield
     except SettingError as error:

@@ -122,9 +122,6 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             classes: all class names, in label order; None: those of the labels, sorted. Names without an image are
                 classes of the softmax, too.
 
-        Returns:
-            This classifier.
-
         Raises:
             InputError: images, labels or a parameter cannot be used.
             FloatingPointError: the loss is not finite.
@@ -190,19 +187,11 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
     # -------------------------------------------------------------------------------------------------- building
 
     def build(self, classes: Sequence[str]) -> PromptClassifier:
-        """Build untrained prompts, or zero-shot CLIP, for a set of classes.
-
-        Raises:
-            InputError: a parameter cannot be used.
-        """
+        """Build untrained prompts, or zero-shot CLIP, for a set of classes; raises as `fit`."""
         return self._built(self._recipe(), _check_classes(classes), [], [])
 
     def set_classes(self, classes: Sequence[str]) -> PromptClassifier:
-        """Replace the classes, with the same prompts.
-
-        Raises:
-            InputError: class-specific prompts serve their training classes only.
-        """
+        """Replace the classes, with the same prompts; raises InputError for class-specific ones."""
         check_is_fitted(self, "model_")
         classes = _check_classes(classes)
         with worded(in_python):
@@ -268,12 +257,6 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         hidden = not self.progress or len(loader) == 1
         batches = tqdm(loader, desc="predict", disable=hidden)
         return torch.cat([model(batch.to(model.ids.device)).cpu() for batch, _ in batches])
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        return tags
 
     # --------------------------------------------------------------------------------------------- files
 
@@ -350,11 +333,7 @@ def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -
 
 
 def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapping[str, Tensor]) -> None:
-    """Load prompts into a classifier, under our names or those of the method's authors.
-
-    Raises:
-        InputError: they are of another method, backbone, depth or length, or come with CoPrompt's adapters.
-    """
+    """Load prompts, under our names or those of the method's authors; raises InputError where they do not fit."""
     model = classifier.model_
     state_dict, _ = adopt(state_dict, method.layout, model.learner, model.clip_model, str(classifier.backbone))
     if any(key.startswith("adapters.") for key in state_dict):
