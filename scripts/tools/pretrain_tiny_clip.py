@@ -40,7 +40,7 @@ from minidassl.own.image_cache import read_image  # noqa: E402
 from datasets import DATASET_REGISTRY, DatasetBase, Datum  # noqa: E402
 from datasets.builtin.drawing import PICTURE, STYLES  # noqa: E402
 from datasets.builtin.glyphs import DIGITS, OTHERS, SYMBOLS  # noqa: E402
-from datasets.builtin.symbols import VARIANTS  # noqa: E402
+from datasets.table import ROWS  # noqa: E402
 from trainers.prompting.core.clip_weights import PIXEL_MEAN, PIXEL_STD, load_clip  # noqa: E402
 from trainers.prompting.core.openai_clip import CLIP, clip  # noqa: E402
 
@@ -229,7 +229,7 @@ def evaluate(path: Path, root: str, seed: int, shots: int = 16) -> None:
     from sklearn.linear_model import LogisticRegression
 
     model = load_clip(str(path))
-    for name in ("Digits", *(variant for variant, _, _ in VARIANTS)):
+    for name in (row.name for row in ROWS if row.write):
         results = []
         for subset in ("base", "new", "all"):
             data = built_in(name, root, subset, shots, seed)
