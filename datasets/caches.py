@@ -13,8 +13,7 @@ from typing import Any
 
 from trainers.prompting.errors import InputError
 
-from .fewshot import Item
-from .readers import Splits
+from .fewshot import Splits
 
 # Upstream's record class, and the stand-in's in older files.
 DATUM = (("dassl.data.datasets.base_dataset", "Datum"), ("minidassl.data.datasets.base_dataset", "Datum"))
@@ -34,8 +33,8 @@ class _RecordUnpickler(pickle.Unpickler):
         return _Record
 
 
-def read_cache(path: Path, images: Path, splits: Splits) -> dict[str, list[Item]]:
-    """The cached images of "train" and, except for ImageNet, "val", as items of `splits`, in cached order.
+def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
+    """`splits` with the cached images for "train" and, except for ImageNet, for "val", in cached order.
 
     Raises:
         InputError: the file is damaged, names another class than the record class, or holds images that the split does
@@ -66,14 +65,12 @@ def read_cache(path: Path, images: Path, splits: Splits) -> dict[str, list[Item]
                     f"it was made for another split: {remedy}."
                 )
             found[part].append(item)
-    return found
+    return splits._replace(**found)
 
 
 def _below(path: str, images: Path) -> str:
     """A path relative to the folder of the images, also if that folder has moved since the path was written."""
-    path, here = path.replace("\\", "/"), images.as_posix()
-    if path.startswith(here + "/"):
-        return path[len(here) + 1 :]
+    path = path.replace("\\", "/")
     # The folders of the data set and of its images keep their names; for "." they are the same.
     marker = f"/{images.parent.name}/{images.name}/"
     return path.rpartition(marker)[2] if marker in path else path.rpartition(f"/{images.name}/")[2]

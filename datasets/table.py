@@ -14,8 +14,7 @@ from typing import Callable
 
 from . import layouts
 from .builtin import digits, symbols
-from .layouts import class_folders
-from .readers import Splits
+from .fewshot import Splits
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ ROWS = (
         "Caltech101",
         "caltech-101",
         "101_ObjectCategories",
-        class_folders(
+        partial(
+            layouts.class_folders,
             ignored=("BACKGROUND_Google", "Faces_easy"),
             renames={"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"},
         ),
@@ -66,7 +66,7 @@ ROWS = (
     Row("OxfordPets", "oxford_pets", derive=layouts.oxford_pets, published=(37, 2944, 736, 3669)),
     Row("StanfordCars", "stanford_cars", ".", layouts.stanford_cars, published=(196, 6509, 1635, 8041)),
     Row("OxfordFlowers", "oxford_flowers", "jpg", layouts.oxford_flowers, published=(102, 4093, 1633, 2463)),
-    Row("Food101", "food-101", derive=class_folders(), published=(101, 50500, 20200, 30300)),
+    Row("Food101", "food-101", derive=layouts.class_folders, published=(101, 50500, 20200, 30300)),
     Row(
         "FGVCAircraft",
         "fgvc_aircraft",
@@ -75,12 +75,13 @@ ROWS = (
         published=(100, 3334, 3333, 3333),
     ),
     Row("SUN397", "sun397", "SUN397", layouts.sun397, published=(397, 15880, 3970, 19850)),
-    Row("DescribableTextures", "dtd", derive=class_folders(), published=(47, 2820, 1128, 1692)),
+    Row("DescribableTextures", "dtd", derive=layouts.class_folders, published=(47, 2820, 1128, 1692)),
     Row(
         "EuroSAT",
         "eurosat",
         "2750",
-        class_folders(
+        partial(
+            layouts.class_folders,
             renames={
                 "AnnualCrop": "Annual Crop Land",
                 "HerbaceousVegetation": "Herbaceous Vegetation Land",
