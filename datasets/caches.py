@@ -15,20 +15,16 @@ from trainers.prompting.errors import InputError
 
 from .fewshot import Splits
 
-# Upstream's record class, and the stand-in's in older files.
-DATUM = (("dassl.data.datasets.base_dataset", "Datum"), ("minidassl.data.datasets.base_dataset", "Datum"))
-FIELDS = ("_impath", "_label", "_classname")
-
 
 class _Record:
     """Replaces the cache's record class: attributes without behaviour."""
 
 
 class _RecordUnpickler(pickle.Unpickler):
-    """Resolves the name of the record class alone."""
+    """Resolves the name of the record class alone, which is that of upstream's."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in DATUM:
+        if (module, name) != ("dassl.data.datasets.base_dataset", "Datum"):
             raise pickle.UnpicklingError(f"it names {module}.{name}")
         return _Record
 
@@ -37,15 +33,14 @@ def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
     """`splits` with the cached images for "train" and, except for ImageNet, for "val", in cached order.
 
     Raises:
-        InputError: the file is damaged, names another class than the record class, or holds images that the split does
-            not have with that label and name.
+        InputError: the file is damaged, names another class, or holds images that the split does not have.
     """
     remedy = "delete it, and the shots are drawn anew"
     try:
         with path.open("rb") as file:
             content = _RecordUnpickler(file).load()
         lists = {
-            part: [tuple(vars(record)[name] for name in FIELDS) for record in content[part]]
+            part: [(str(record._impath), record._label, record._classname) for record in content[part]]
             for part in ("train", "val")
             if part == "train" or part in content
         }
@@ -58,7 +53,7 @@ def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
         known = {_below(item.path, images): item for item in getattr(splits, part)}
         found[part] = []
         for image, label, name in records:
-            item = known.get(_below(str(image), images))
+            item = known.get(_below(image, images))
             if item is None or (item.label, item.name) != (label, name):
                 raise InputError(
                     f"{path} holds {image} as {name!r} with label {label}, which the split's {part!r} does not have; "

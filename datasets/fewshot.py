@@ -37,12 +37,12 @@ def generator(seed: int) -> random.Random:
     return random.Random(seed) if seed >= 0 else random.Random()
 
 
-def by_label(items: Iterable[Item]) -> dict[int, list[Item]]:
+def by_label(items: Iterable[Item]) -> list[list[Item]]:
     """The items of each label, in order of first appearance."""
     groups: dict[int, list[Item]] = {}
     for item in items:
         groups.setdefault(item.label, []).append(item)
-    return groups
+    return list(groups.values())
 
 
 def sample_fewshot(items: list[Item], shots: int, rng: random.Random) -> list[Item]:
@@ -51,8 +51,10 @@ def sample_fewshot(items: list[Item], shots: int, rng: random.Random) -> list[It
     Classes come in order of first appearance, a class's items in the order drawn. A smaller class is kept whole, in
     its own order, and draws nothing from `rng`.
     """
-    groups = by_label(items).values()
-    return [item for group in groups for item in (rng.sample(group, shots) if len(group) >= shots else group)]
+    sampled = []
+    for group in by_label(items):
+        sampled += rng.sample(group, shots) if len(group) >= shots else group
+    return sampled
 
 
 def subsample_classes(splits: Splits, subset: str, ratio: int | None, rng: random.Random) -> Splits:

@@ -16,8 +16,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import minidassl  # noqa: F401  # isort: skip  (first: answers to the name "dassl")
-from minidassl.utils import read_image
+from minidassl.own.image_cache import read_image
 
 from tqdm import tqdm
 
@@ -49,10 +48,7 @@ def read_split_json(path: Path, image_dir: Path) -> Splits:
     for split in SPLITS:
         rows = content.get(split) if isinstance(content, dict) else None
         if not isinstance(rows, list) or not rows:
-            state = "is empty" if rows == [] else "is missing or no list"
-            raise data_error(
-                f"{path}: {split!r} {state}; the file needs non-empty lists train, val and test: download it again"
-            )
+            raise data_error(f"{path} has no list of images {split!r}; download it again")
         splits.append([_item(row, index, split, path, image_dir) for index, row in enumerate(rows)])
     return check_splits(Splits(*splits), str(path))
 
@@ -73,7 +69,7 @@ def cut_classes(items: list[Item], rng: random.Random, *shares: float) -> list[l
     Python's `round`, half to even, gives the counts.
     """
     parts: list[list[Item]] = [[] for _ in range(len(shares) + 1)]
-    for group in by_label(items).values():
+    for group in by_label(items):
         counts = [round(len(group) * share) for share in shares]
         counts.append(len(group) - sum(counts))
         if 0 in counts:
@@ -95,9 +91,7 @@ def some(things: Iterable[str]) -> str:
 
 def check_splits(splits: Splits, source: str) -> Splits:
     """Check that labels run from 0 without gaps, and that a label has the same name in all splits."""
-    names: dict[int, str] = {}
-    for item in splits.train:
-        names.setdefault(item.label, item.name)
+    names = {item.label: item.name for item in splits.train}
     missing = sorted(set(range(max(names) + 1)) - set(names))
     if missing or min(names) < 0:
         raise data_error(

@@ -39,18 +39,14 @@ class Row:
         return f"split_zhou_{self.name}.json"
 
 
+_without_split_file = partial(Row, has_split_file=False)
 _variant_of_imagenet = partial(
-    Row, derive=layouts.imagenet_variant, has_split_file=False, test_only=True, domain_of="ImageNet"
+    _without_split_file, derive=layouts.imagenet_variant, test_only=True, domain_of="ImageNet"
 )
 
 ROWS = (
-    Row(
-        "ImageNet",
-        "imagenet",
-        derive=layouts.imagenet,
-        has_split_file=False,
-        val_is_test=True,
-        published=(1000, 1281167, 50000, 50000),
+    _without_split_file(
+        "ImageNet", "imagenet", derive=layouts.imagenet, val_is_test=True, published=(1000, 1281167, 50000, 50000)
     ),
     Row(
         "Caltech101",
@@ -67,12 +63,8 @@ ROWS = (
     Row("StanfordCars", "stanford_cars", ".", layouts.stanford_cars, published=(196, 6509, 1635, 8041)),
     Row("OxfordFlowers", "oxford_flowers", "jpg", layouts.oxford_flowers, published=(102, 4093, 1633, 2463)),
     Row("Food101", "food-101", derive=layouts.class_folders, published=(101, 50500, 20200, 30300)),
-    Row(
-        "FGVCAircraft",
-        "fgvc_aircraft",
-        derive=layouts.fgvc_aircraft,
-        has_split_file=False,
-        published=(100, 3334, 3333, 3333),
+    _without_split_file(
+        "FGVCAircraft", "fgvc_aircraft", derive=layouts.fgvc_aircraft, published=(100, 3334, 3333, 3333)
     ),
     Row("SUN397", "sun397", "SUN397", layouts.sun397, published=(397, 15880, 3970, 19850)),
     Row("DescribableTextures", "dtd", derive=layouts.class_folders, published=(47, 2820, 1128, 1692)),
@@ -104,7 +96,7 @@ ROWS = (
     _variant_of_imagenet("ImageNetSketch", "imagenet-sketch", published=(1000, 0, 0, 50889)),
     _variant_of_imagenet("ImageNetA", "imagenet-adversarial", "imagenet-a", published=(200, 0, 0, 7500)),
     _variant_of_imagenet("ImageNetR", "imagenet-rendition", "imagenet-r", published=(200, 0, 0, 30000)),
-    Row("ImageFolder", ".", ".", layouts.image_folder, has_split_file=False),
+    _without_split_file("ImageFolder", ".", ".", layouts.image_folder),
     Row("Digits", "digits", write=digits.write),
     # A new domain shift of Symbols is a style in `builtin/drawing.py` and a row here.
     Row("Symbols", "symbols", write=partial(symbols.write, style="outline")),

@@ -42,9 +42,9 @@ def test_a_split_file_is_read_in_file_order(read, tmp_path):
     [
         ("<!DOCTYPE html><html>Quota exceeded</html>", "an HTML page"),
         ("", "no valid JSON"),
-        ([1, 2], "'train' is missing"),
-        ({**CONTENT, "val": None}, "'val' is missing"),
-        ({**CONTENT, "test": []}, "'test' is empty"),
+        ([1, 2], "no list of images 'train'"),
+        ({**CONTENT, "val": None}, "no list of images 'val'"),
+        ({**CONTENT, "test": []}, "no list of images 'test'"),
         ({**CONTENT, "val": [["a/3.jpg", 0]]}, "row 0 of 'val'"),
         ({**CONTENT, "val": [["a/3.jpg", "first", "forest"]]}, "row 0 of 'val'"),
         ({**CONTENT, "train": [["a/1.jpg", 2, "forest"]]}, r"without gaps, but \[0, 1\]"),

@@ -19,8 +19,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 SANS = ("DejaVuSans", "DejaVuSans-Bold")
 ALL_FONTS = (
-    "DejaVuSans",
-    "DejaVuSans-Bold",
+    *SANS,
     "DejaVuSans-Oblique",
     "DejaVuSans-BoldOblique",
     "DejaVuSansMono",
