@@ -118,7 +118,7 @@ def code_version() -> str:
     digest = hashlib.sha256()
     # In a plugin, the trainers are not beside the stand-in, and the data sets are another project's.
     for folder in (trainers, trainers.parent / "datasets", Path(minidassl.__file__).resolve().parent):
-        for file in sorted(folder.rglob("*.py")):
+        for file in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".yaml")):
             digest.update(file.relative_to(folder.parent).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
