@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 
-import minidassl
 from minidassl.own.checkpoint import CheckpointError
 from minidassl.own.run_lock import FolderInUse, run_lock
 
 import torch
-import torchvision
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed, setup_logger
 from yacs.config import CfgNode
@@ -20,6 +17,7 @@ from yacs.config import CfgNode
 import datasets  # noqa: F401  (registers the data sets)
 import trainers
 from trainers.config import build_cfg
+from trainers.evaluation import environment
 from trainers.prompting.core.summary import clip_of_size, summarize
 from trainers.prompting.errors import InputError
 from trainers.records import check_settings, clear_run, is_trained, set_log_aside
@@ -46,13 +44,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--load-epoch", type=int, help="epoch to load; the best on validation if there is one, else the last")
     add("--no-train", action="store_true", help="build everything, and stop")
     add("--summary", action="store_true", help="print what the method trains, and stop; needs no data and no weights")
-    add(
-        "--import",
-        dest="modules",
-        action="append",
-        default=[],
-        help="Python module with trainers or objectives of yours",
-    )
+    add("--import", dest="modules", action="append", default=[], help="module with trainers or objectives of yours")
     add("--force", action="store_true", help="delete the run in --output-dir and train from scratch")
     add("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
     return parser.parse_args(argv)
@@ -61,18 +53,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def describe(args: argparse.Namespace, cfg: CfgNode) -> None:
     """Print what runs, in upstream's blocks."""
     rule = "*" * 15
-    print(f"{rule}\n** Arguments **\n{rule}")
-    for key, value in sorted(vars(args).items()):
-        print(f"{key}: {value}")
-    print(f"{rule}\n** Config **\n{rule}\n{cfg}")
-    on_gpu = torch.cuda.is_available() and cfg.USE_CUDA
-    device = torch.cuda.get_device_name() if on_gpu else platform.processor() or platform.machine()
-    print(f"{rule}\n** System info **\n{rule}")
-    print(
-        f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
-        f"{device}, {torch.get_num_threads()} threads"
+    device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+    arguments, system = (
+        "\n".join(f"{key}: {value}" for key, value in sorted(facts.items()))
+        for facts in (vars(args), environment(device))
     )
-    print(minidassl.CHOICE)
+    for title, text in (("Arguments", arguments), ("Config", cfg), ("System info", system)):
+        print(f"{rule}\n** {title} **\n{rule}\n{text}")
 
 
 def repeat_to_the_bit() -> None:
@@ -110,9 +97,9 @@ def _run(args: argparse.Namespace, cfg: CfgNode) -> None:
         if is_trained(cfg.OUTPUT_DIR):
             print(f"Already trained: {cfg.OUTPUT_DIR} (its result is in result.json; --force trains it again)")
             return
-    check_training = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "check_training", None)
-    if check_training is not None and not args.eval_only:
-        check_training(cfg)
+    trainer_class = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if hasattr(trainer_class, "check_training") and not args.eval_only:
+        trainer_class.check_training(cfg)
     if cfg.SEED >= 0:
         set_random_seed(cfg.SEED)
         if torch.cuda.is_available():

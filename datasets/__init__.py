@@ -20,11 +20,12 @@ from trainers.prompting.errors import InputError
 from . import fewshot
 from .builtin.files import write_once
 from .caches import read_cache
-from .fewshot import Item
-from .readers import GUIDE, Splits, check_images, check_splits, missing_image, read_split_json, without_broken
+from .fewshot import Item, Splits
+from .readers import check_images, check_splits, data_error, missing_image, read_split_json, without_broken
 from .table import ROWS, Row
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+MAX_VAL_SHOTS = 4
 
 
 class TableDataset(DatasetBase):
@@ -35,9 +36,6 @@ class TableDataset(DatasetBase):
     def __init__(self, cfg: Any):
         folder = locate(self.row, cfg.DATASET.ROOT)
         self.dataset_dir = str(folder)
-        self.image_dir = str(folder / self.row.images)
-        self.split_path = str(folder / self.row.split_file)
-        self.test_only = self.row.test_only
         splits, source = list_images(self.row, folder, cfg.SEED)
         check_images(splits, source)
         # As in CoOp, sets for tests alone keep all images and classes.
@@ -55,17 +53,16 @@ def locate(row: Row, root: str) -> Path:
     For built-in sets an empty root means `data` in this repository, so that they work without any argument.
     """
     if not root and row.write is None:
-        raise InputError(
-            f"DATASET.ROOT is empty, but {row.name} is not built in; set --root to the folder that contains "
-            f"{row.folder}/, see {GUIDE}."
+        raise data_error(
+            f"DATASET.ROOT is empty, but {row.name} is not built in; set --root to the folder above {row.folder}/"
         )
     base = Path(root).expanduser().absolute() if root else REPOSITORY / "data"
     folder = base / row.folder
     if row.write is not None:
         write_once(folder, row.split_file, row.write)
     elif not folder.is_dir():
-        hint = f"; did you mean --root {base.parent}?" if base.name == row.folder else f", see {GUIDE}."
-        raise InputError(
+        hint = f" (did you mean --root {base.parent}?)" if base.name == row.folder else ""
+        raise data_error(
             f"DATASET.ROOT is {root!r}, but {row.name} needs the folder {folder}, which is not there{hint}"
         )
     return folder
@@ -75,26 +72,18 @@ def list_images(row: Row, folder: Path, seed: int) -> tuple[Splits, str]:
     """All images of a data set, from its split JSON or from its published files, and the path of that source."""
     images, split_path = folder / row.images, folder / row.split_file
     if not images.is_dir():
-        raise InputError(f"{row.name} needs its images in {images}, which is not there, see {GUIDE}.")
-    source = str(split_path)
+        raise data_error(f"{row.name} needs its images in {images}, which is not there")
     if row.has_split_file and split_path.is_file():
         print(f"Reading split from {split_path}")
-        splits = read_split_json(split_path, images)
-    elif row.derive is None:
-        raise InputError(
-            f"{row.name} needs the split file {split_path}, which is not there; download {row.split_file} and put "
-            f"it into {folder}, see {GUIDE}."
-        )
-    else:
-        source = str(folder)
-        try:
-            # Unseeded runs must agree on the held-out images, so a negative seed cuts as seed 0 does.
-            splits = check_splits(row.derive(folder, images, random.Random(max(seed, 0))), source)
-        except InputError as error:
-            if not row.has_split_file:
-                raise
-            raise InputError(f"{error} Or download {row.split_file} and put it into {folder}.") from error
-    return splits, source
+        return read_split_json(split_path, images), str(split_path)
+    try:
+        # Unseeded runs must agree on the held-out images, so a negative seed cuts as seed 0 does.
+        splits = row.derive(folder, images, random.Random(max(seed, 0)))
+        return check_splits(splits, str(folder)), str(folder)
+    except InputError as error:
+        if not row.has_split_file:
+            raise
+        raise InputError(f"{error} Or download {row.split_file} and put it into {folder}.") from error
 
 
 def few_shot(row: Row, folder: Path, splits: Splits, shots: int, seed: int) -> Splits:
@@ -107,33 +96,31 @@ def few_shot(row: Row, folder: Path, splits: Splits, shots: int, seed: int) -> S
     path = folder / "split_fewshot" / f"shot_{shots}-seed_{seed}.pkl"
     if path.is_file():
         print(f"Loading preprocessed few-shot data from {path}")
-        cached = read_cache(path, folder / row.images, splits)
-        return Splits(cached["train"], splits.val if row.val_is_test else cached.get("val", []), splits.test)
+        return read_cache(path, folder / row.images, splits)
     rng = fewshot.generator(seed)
     print(f"Creating a {shots}-shot dataset")
     small = sum(count < shots for count in Counter(item.label for item in splits.train).values())
     if small:
         print(f"Note: {small} classes have fewer than {shots} training images, and give all of them")
-    if row.val_is_test:
-        return splits._replace(train=fewshot.sample_fewshot(splits.train, shots, rng))
-    print(f"Creating a {min(shots, fewshot.MAX_VAL_SHOTS)}-shot dataset")
-    return Splits(*fewshot.sample_train_val(splits.train, splits.val, shots, rng), splits.test)
+    train, val = fewshot.sample_fewshot(splits.train, shots, rng), splits.val
+    if not row.val_is_test:
+        val_shots = min(shots, MAX_VAL_SHOTS)
+        print(f"Creating a {val_shots}-shot dataset")
+        val = fewshot.sample_fewshot(val, val_shots, rng)
+    return Splits(train, val, splits.test)
 
 
 def select(splits: Splits, cfg: Any) -> Splits:
     """The images of the classes that the configuration selects."""
-    train, val, test = splits
     # Read with defaults: CoOp's train.py declares the first of these keys alone.
     subset = cfg.DATASET.get("SUBSAMPLE_CLASSES", "all")
-    if cfg.DATASET.get("USE_RATIO", False):
+    ratio = cfg.DATASET.get("SUBSAMPLE_RATIO", 100) if cfg.DATASET.get("USE_RATIO", False) else None
+    selected = fewshot.subsample_classes(splits, subset, ratio, fewshot.generator(cfg.SEED))
+    if ratio is not None:
         print("USE RATIO TO SUBSAMPLE CLASSES!")
-        ratio = cfg.DATASET.get("SUBSAMPLE_RATIO", 100)
-        chosen = fewshot.subsample_classes_ratio((train, val, test), subset, ratio, fewshot.generator(cfg.SEED))
-    else:
-        chosen = fewshot.subsample_classes((train, val, test), subset)
     if subset != "all":
         print(f"SUBSAMPLE {subset.upper()} CLASSES!")
-    return Splits(*chosen)
+    return selected
 
 
 def _datum(item: Item, source: str) -> Datum:
@@ -150,7 +137,7 @@ def register(rows: Iterable[Row]) -> None:
     """
     for row in rows:
         if row.name not in DATASET_REGISTRY.registered_names():
-            attributes = {"row": row, "dataset_dir": row.folder, "__module__": __name__}
+            attributes = {"row": row, "dataset_dir": row.folder, "test_only": row.test_only, "__module__": __name__}
             DATASET_REGISTRY.register(type(row.name, (TableDataset,), attributes))
 
 

@@ -13,12 +13,7 @@ from typing import Any
 
 from trainers.prompting.errors import InputError
 
-from .fewshot import Item
-from .readers import Splits
-
-# Upstream's record class, and the stand-in's in older files.
-DATUM = (("dassl.data.datasets.base_dataset", "Datum"), ("minidassl.data.datasets.base_dataset", "Datum"))
-FIELDS = ("_impath", "_label", "_classname")
+from .fewshot import Splits
 
 
 class _Record:
@@ -26,27 +21,26 @@ class _Record:
 
 
 class _RecordUnpickler(pickle.Unpickler):
-    """Resolves the name of the record class alone."""
+    """Resolves the name of the record class alone, which is that of upstream's."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in DATUM:
+        if (module, name) != ("dassl.data.datasets.base_dataset", "Datum"):
             raise pickle.UnpicklingError(f"it names {module}.{name}")
         return _Record
 
 
-def read_cache(path: Path, images: Path, splits: Splits) -> dict[str, list[Item]]:
-    """The cached images of "train" and, except for ImageNet, "val", as items of `splits`, in cached order.
+def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
+    """`splits` with the cached images for "train" and, except for ImageNet, for "val", in cached order.
 
     Raises:
-        InputError: the file is damaged, names another class than the record class, or holds images that the split does
-            not have with that label and name.
+        InputError: the file is damaged, names another class, or holds images that the split does not have.
     """
     remedy = "delete it, and the shots are drawn anew"
     try:
         with path.open("rb") as file:
             content = _RecordUnpickler(file).load()
         lists = {
-            part: [tuple(vars(record)[name] for name in FIELDS) for record in content[part]]
+            part: [(str(record._impath), record._label, record._classname) for record in content[part]]
             for part in ("train", "val")
             if part == "train" or part in content
         }
@@ -59,21 +53,19 @@ def read_cache(path: Path, images: Path, splits: Splits) -> dict[str, list[Item]
         known = {_below(item.path, images): item for item in getattr(splits, part)}
         found[part] = []
         for image, label, name in records:
-            item = known.get(_below(str(image), images))
+            item = known.get(_below(image, images))
             if item is None or (item.label, item.name) != (label, name):
                 raise InputError(
                     f"{path} holds {image} as {name!r} with label {label}, which the split's {part!r} does not have; "
                     f"it was made for another split: {remedy}."
                 )
             found[part].append(item)
-    return found
+    return splits._replace(**found)
 
 
 def _below(path: str, images: Path) -> str:
     """A path relative to the folder of the images, also if that folder has moved since the path was written."""
-    path, here = path.replace("\\", "/"), images.as_posix()
-    if path.startswith(here + "/"):
-        return path[len(here) + 1 :]
+    path = path.replace("\\", "/")
     # The folders of the data set and of its images keep their names; for "." they are the same.
     marker = f"/{images.parent.name}/{images.name}/"
     return path.rpartition(marker)[2] if marker in path else path.rpartition(f"/{images.name}/")[2]

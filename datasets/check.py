@@ -27,7 +27,7 @@ from .readers import SPLITS, broken_images, some
 from .table import ROWS, Row
 
 
-def examine(row: Row, root: str, deep: bool, workers: int) -> tuple[Sequence[object], list[str], list[str]]:
+def examine(row: Row, root: str, deep: bool) -> tuple[Sequence[object], list[str], list[str]]:
     """Numbers of classes and images, the faults that make a data set unusable, and further remarks."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
@@ -44,15 +44,12 @@ def examine(row: Row, root: str, deep: bool, workers: int) -> tuple[Sequence[obj
     if shared:
         remarks.append(f"{len(shared)} names belong to more than one class: {some(shared)}")
     images = list(dict.fromkeys(item.path for items in splits for item in items))
-    missing = [path for path in images if not os.path.isfile(path)]
+    missing = {path for path in images if not os.path.isfile(path)}
     if missing:
-        remedy = "unpack the images again, see docs/DATASETS.md"
-        faults.append(f"{source} lists {len(missing)} images that are not there: {some(missing)}; {remedy}.")
-    if deep:
-        gone = set(missing)
-        broken = broken_images([path for path in images if path not in gone], row.name, workers)
-        if broken:
-            faults.append(f"{len(broken)} images cannot be decoded: {some(broken.values())}; unpack them again.")
+        faults.append(f"{source} lists {len(missing)} images that are not there: {some(missing)}; unpack them again.")
+    broken = broken_images([path for path in images if path not in missing], row.name) if deep else {}
+    if broken:
+        faults.append(f"{len(broken)} images cannot be decoded: {some(broken.values())}; unpack them again.")
     return sizes, faults, remarks
 
 
@@ -63,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("datasets", nargs="*", metavar="DATASET", help=f"of {', '.join(names)}; default: CoOp's fifteen")
     add("--root", default=os.environ.get("DATA", ""), help="folder of all data sets; default: $DATA")
     add("--deep", action="store_true", help="decode every image")
-    add("--workers", type=int, default=os.cpu_count(), help="images decoded at once")
     args = parser.parse_args(argv)
     # By hand: argparse's choices refuse an empty list in some versions of Python.
     unknown = sorted(set(args.datasets) - set(names))
@@ -72,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = [row for row in ROWS if (row.name in args.datasets if args.datasets else row.published)]
     lines, findings, status = [], [], 0
     for row in tqdm(rows, desc="data sets", leave=False):
-        sizes, faults, remarks = examine(row, args.root, args.deep, args.workers)
+        sizes, faults, remarks = examine(row, args.root, args.deep)
         lines.append([row.name, "unusable" if faults else "usable", *sizes])
         findings += [f"\n{row.name}, fault: {text}" for text in faults]
         findings += [f"\n{row.name}, remark: {text}" for text in remarks]

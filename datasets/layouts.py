@@ -16,17 +16,21 @@ from typing import Any
 
 from trainers.prompting.errors import InputError
 
-from .fewshot import Item, by_label
-from .readers import GUIDE, SPLITS, Splits, cut_classes, read_class_folders, some, visible
-
-VAL_SHARE = 0.2
-# Other entries beside the class folders of ImageNet's variants.
-NO_CLASS = ("README.txt",)
+from .fewshot import Item, Splits
+from .readers import SPLITS, cut_classes, data_error, some
 
 
-def class_folders(ignored: Sequence[str] = (), renames: Mapping[str, str] | None = None) -> Callable[..., Splits]:
-    """A reader of one folder per class, cut 50/20/30."""
-    return lambda folder, images, rng: read_class_folders(images, rng, tuple(ignored), renames)
+def class_folders(
+    folder: Path,
+    images: Path,
+    rng: random.Random,
+    ignored: Sequence[str] = (),
+    renames: Mapping[str, str] | None = None,
+) -> Splits:
+    """One folder per class, cut 50/20/30; `renames` maps names of folders to those of classes."""
+    renames = renames or {}
+    names = {name: renames.get(name, name) for name in _folders(images) if name not in ignored}
+    return _cut_all(_folder_items(images, names), rng)
 
 
 def oxford_pets(folder: Path, images: Path, rng: random.Random) -> Splits:
@@ -34,14 +38,12 @@ def oxford_pets(folder: Path, images: Path, rng: random.Random) -> Splits:
 
     def item(line: str) -> Item:
         image, label, _, _ = line.split(" ")
-        name = image.rpartition("_")[0].lower()
-        if not name:
-            raise ValueError
-        return Item(str(images / f"{image}.jpg"), int(label) - 1, name)
+        name, _ = image.rsplit("_", 1)
+        return Item(str(images / f"{image}.jpg"), int(label) - 1, name.lower())
 
     expected = '"<class name>_<number> <class id> <species> <breed id>"'
     trainval, test = (_items(folder / "annotations" / f"{part}.txt", item, expected) for part in ("trainval", "test"))
-    return Splits(*_cut_trainval(trainval, rng), test)
+    return _cut_trainval(trainval, test, rng)
 
 
 def stanford_cars(folder: Path, images: Path, rng: random.Random) -> Splits:
@@ -52,18 +54,13 @@ def stanford_cars(folder: Path, images: Path, rng: random.Random) -> Splits:
         found = []
         for row in _mat(path, "annotations"):
             label = int(row["class"][0, 0]) - 1
-            if not 0 <= label < len(names):
-                raise InputError(
-                    f"{path}: class {label + 1} of {row['fname'][0]} is beyond the {len(names)} names of "
-                    f"devkit/cars_meta.mat; download both again, see {GUIDE}."
-                )
             model, _, year = names[label].rpartition(" ")
             found.append(Item(str(images / part / row["fname"][0]), label, f"{year} {model}".strip()))
         return found
 
     trainval = items("cars_train", folder / "devkit" / "cars_train_annos.mat")
     test = items("cars_test", folder / "cars_test_annos_withlabels.mat")
-    return Splits(*_cut_trainval(trainval, rng), test)
+    return _cut_trainval(trainval, test, rng)
 
 
 def oxford_flowers(folder: Path, images: Path, rng: random.Random) -> Splits:
@@ -72,16 +69,13 @@ def oxford_flowers(folder: Path, images: Path, rng: random.Random) -> Splits:
     try:
         names = json.loads(_text(path))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path} is no valid JSON ({error}); download it again, see {GUIDE}.") from error
+        raise data_error(f"{path} is no valid JSON ({error}); download it again") from error
     items = []
     for number, label in enumerate(_mat(folder / "imagelabels.mat", "labels"), start=1):
         if str(label) not in names:
-            raise InputError(
-                f"{path} has no name for class {label} of imagelabels.mat; download it again, see {GUIDE}."
-            )
+            raise data_error(f"{path} has no name for class {label} of imagelabels.mat; download it again")
         items.append(Item(str(images / f"image_{number:05d}.jpg"), int(label) - 1, names[str(label)]))
-    print("Splitting data into 50% train, 20% val, and 30% test")
-    return cut_classes(by_label(items), rng)
+    return _cut_all(items, rng)
 
 
 def fgvc_aircraft(folder: Path, images: Path, rng: random.Random) -> Splits:
@@ -108,7 +102,7 @@ def sun397(folder: Path, images: Path, rng: random.Random) -> Splits:
 
     expected = '"/<a line of ClassName.txt>/<image>"'
     trainval, test = (_items(folder / f"{part}_01.txt", item, expected) for part in ("Training", "Testing"))
-    return Splits(*_cut_trainval(trainval, rng), test)
+    return _cut_trainval(trainval, test, rng)
 
 
 def ucf101(folder: Path, images: Path, rng: random.Random) -> Splits:
@@ -128,7 +122,7 @@ def ucf101(folder: Path, images: Path, rng: random.Random) -> Splits:
 
     expected = '"<class name of classInd.txt>/<video>.avi"'
     trainval, test = (_items(lists / f"{part}list01.txt", item, expected) for part in ("train", "test"))
-    return Splits(*_cut_trainval(trainval, rng), test)
+    return _cut_trainval(trainval, test, rng)
 
 
 def imagenet(folder: Path, images: Path, rng: random.Random) -> Splits:
@@ -137,34 +131,27 @@ def imagenet(folder: Path, images: Path, rng: random.Random) -> Splits:
     CoOp numbers the folders of train and val separately, so a folder that is missing in one of them shifts all later
     labels against the other; here it is an error.
     """
-    names = _wnid_names(folder)
-    train, val = (_folder_items(images / part, names) for part in ("train", "val"))
-    in_train, in_val = ({item.name for item in items} for items in (train, val))
-    for part, missing in (("train", in_val - in_train), ("val", in_train - in_val)):
-        if missing:
-            raise InputError(
-                f"{images / part} lacks {len(missing)} classes that the other part has ({some(missing)}); complete "
-                f"it, see {GUIDE}."
-            )
-    absent = set(names.values()) - in_train
-    if absent:
-        raise InputError(
-            f"{images} has {len(in_train)} of the {len(names)} classes of {folder / 'classnames.txt'}; missing: "
-            f"{some(absent)}. Complete it, or remove their lines to use the others alone, see {GUIDE}."
-        )
+    names = dict(sorted(_wnid_names(folder).items()))
+    train, val = (_listed_items(images / part, names, "classnames.txt") for part in ("train", "val"))
     return Splits(train, val, val)
 
 
 def imagenet_v2(folder: Path, images: Path, rng: random.Random) -> Splits:
-    """`<images>/<number>/*`, with the number of the line of `classnames.txt`, from 0; test images only."""
-    names = list(_wnid_names(folder).values())
-    numbered = {str(label): name for label, name in enumerate(names)}
-    return _test_only(_folder_items(images, numbered, list(numbered)))
+    """`<images>/<number>/*`, with the number of the line of `classnames.txt`, from 0; test images only.
+
+    As in CoOp they are the training list, too, where Dassl reads the class names.
+    """
+    names = {str(label): name for label, name in enumerate(_wnid_names(folder).values())}
+    items = _listed_items(images, names, "classnames.txt")
+    return Splits(items, [], items)
 
 
 def imagenet_variant(folder: Path, images: Path, rng: random.Random) -> Splits:
-    """`<images>/<wnid>/*`, and `classnames.txt` with the names of these and further classes; test images only."""
-    return _test_only(_folder_items(images, _wnid_names(folder)))
+    """`<images>/<wnid>/*`, and `classnames.txt` with the names of these and further classes; like `imagenet_v2`."""
+    folders = _folders(images)
+    names = {wnid: name for wnid, name in sorted(_wnid_names(folder).items()) if wnid in folders}
+    items = _listed_items(images, names, "classnames.txt")
+    return Splits(items, [], items)
 
 
 def image_folder(folder: Path, images: Path, rng: random.Random) -> Splits:
@@ -174,69 +161,57 @@ def image_folder(folder: Path, images: Path, rng: random.Random) -> Splits:
     """
     parts = [part for part in SPLITS if (folder / part).is_dir()]
     if "train" not in parts:
-        return read_class_folders(folder, rng)
+        return class_folders(folder, images, rng)
     if len(parts) == 1:
         raise InputError(f"{folder} has train, but neither val nor test; add one of them, or put the classes in it.")
-    names = _class_entries(folder / "train")
-    found = {}
-    for part in parts:
-        entries = _class_entries(folder / part)
-        if entries != names:
-            raise InputError(
-                f"{folder / part} and {folder / 'train'} must have the same classes, but differ in "
-                f"{some(set(entries) ^ set(names))}."
-            )
-        found[part] = _folder_items(folder / part, {name: name for name in names})
-    return Splits(found["train"], found.get("val", found.get("test")), found.get("test", found.get("val")))
+    names = {name: name for name in _folders(folder / "train")}
+    found = {part: _listed_items(folder / part, names, "train") for part in parts}
+    return Splits(found["train"], found.get("val") or found["test"], found.get("test") or found["val"])
 
 
-def _test_only(items: list[Item]) -> Splits:
-    """Splits of test images alone; as in CoOp they are the training list, too, where Dassl reads the class names."""
-    return Splits(items, [], items)
+def _folders(images: Path) -> list[str]:
+    """Sorted names of the class folders; hidden entries and stray files beside them do not count."""
+    folders = [name for name in _visible(images) if (images / name).is_dir()] if images.is_dir() else []
+    if not folders:
+        raise data_error(f"{images} has no class folders; unpack the images into it, one folder per class")
+    return folders
 
 
-def _cut_trainval(items: list[Item], rng: random.Random) -> tuple[list[Item], list[Item]]:
-    """80% of each class for training and 20% for validation; classes in order of first appearance."""
-    print("Splitting trainval into 80% train and 20% val")
-    train, val = [], []
-    for group in by_label(items).values():
-        number = round(len(group) * VAL_SHARE)
-        if not number:
-            raise InputError(
-                f"Class {group[0].name!r} has {len(group)} images for training and validation, too few to hold "
-                f"{VAL_SHARE:.0%} out; complete the lists of images, see {GUIDE}."
-            )
-        rng.shuffle(group)
-        val += group[:number]
-        train += group[number:]
-    return train, val
+def _visible(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
-def _class_entries(images: Path) -> list[str]:
-    if not images.is_dir():
-        raise InputError(
-            f"The folder {images} is not there; unpack the images into it, one folder per class, see {GUIDE}."
-        )
-    return [name for name in visible(images) if name not in NO_CLASS]
-
-
-def _folder_items(images: Path, names: Mapping[str, str], entries: Sequence[str] | None = None) -> list[Item]:
-    """All images of class folders, labelled in the order of `entries`, by default the sorted folders."""
+def _folder_items(images: Path, names: Mapping[str, str]) -> list[Item]:
+    """All images of class folders, labelled in the order of `names`, from folder to class name."""
     items = []
-    for label, entry in enumerate(_class_entries(images) if entries is None else entries):
-        if not (images / entry).is_dir():
-            raise InputError(f"{images / entry} is no class folder; it must be one for label {label}, see {GUIDE}.")
-        if entry not in names:
-            raise InputError(
-                f"{images / entry} has no line in classnames.txt; add it, or remove the folder, see {GUIDE}."
-            )
-        files = visible(images / entry)
+    for label, (folder, name) in enumerate(names.items()):
+        files = _visible(images / folder)
         if not files:
-            raise InputError(f"{images / entry} has no images; unpack them again, or remove the folder, see {GUIDE}.")
-        items += [Item(str(images / entry / file), label, names[entry]) for file in files]
-    if not items:
-        raise InputError(f"{images} has no class folders; unpack the images into it, see {GUIDE}.")
+            raise data_error(f"{images / folder} has no images; unpack them again, or remove the folder")
+        items += [Item(str(images / folder / file), label, name) for file in files]
     return items
+
+
+def _listed_items(images: Path, names: Mapping[str, str], listed_in: str) -> list[Item]:
+    """The same; an InputError unless `names` are all class folders, and no others."""
+    different = set(names).symmetric_difference(_folders(images))
+    if different:
+        raise data_error(
+            f"{images} and {listed_in} must have the same classes, but differ in {some(different)}; add or remove them"
+        )
+    return _folder_items(images, names)
+
+
+def _cut_all(items: list[Item], rng: random.Random) -> Splits:
+    print("Splitting into 50% train, 20% val, and 30% test")
+    return Splits(*cut_classes(items, rng, 0.5, 0.2))
+
+
+def _cut_trainval(trainval: list[Item], test: list[Item], rng: random.Random) -> Splits:
+    """The published test images; of each class of the others, 20% for validation, and the rest for training."""
+    print("Splitting trainval into 80% train and 20% val")
+    val, train = cut_classes(trainval, rng, 0.2)
+    return Splits(train, val, test)
 
 
 def _wnid_names(folder: Path) -> dict[str, str]:
@@ -252,10 +227,8 @@ def _wnid_names(folder: Path) -> dict[str, str]:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InputError(f"The file {path} is not there; download it and put it there, see {GUIDE}.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}); check its permissions, or download it again.") from error
+        raise data_error(f"{path} cannot be read ({error}); download it and put it there") from error
 
 
 def _items(path: Path, parse: Callable[[str], Any], expected: str) -> list[Any]:
@@ -267,25 +240,23 @@ def _items(path: Path, parse: Callable[[str], Any], expected: str) -> list[Any]:
         try:
             items.append(parse(line))
         except (ValueError, KeyError) as error:
-            raise InputError(
-                f"{path}, line {number} is {line!r}, but a line is {expected}; download the file again, see {GUIDE}."
+            raise data_error(
+                f"{path}, line {number} is {line!r}, but a line is {expected}; download the file again"
             ) from error
     if not items:
-        raise InputError(f"{path} is empty; download it again, see {GUIDE}.")
+        raise data_error(f"{path} is empty; download it again")
     return items
 
 
 def _mat(path: Path, field: str) -> Any:
     """The only row of an array in a MATLAB file."""
-    if not path.is_file():
-        raise InputError(f"The file {path} is not there; download it and put it there, see {GUIDE}.")
     # Imported here because few data sets need it.
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
     try:
-        return loadmat(path)[field][0]
+        return loadmat(str(path))[field][0]
     except (MatReadError, KeyError, IndexError, ValueError, TypeError, NotImplementedError, OSError) as error:
-        raise InputError(
-            f"{path} is no MATLAB file with {field!r} ({error}); download it again, see {GUIDE}."
+        raise data_error(
+            f"{path} cannot be read as a MATLAB file with {field!r} ({error}); download it and put it there"
         ) from error

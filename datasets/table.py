@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Callable
 
 from . import layouts
 from .builtin import digits, symbols
-from .layouts import class_folders
-from .readers import Splits
+from .fewshot import Splits
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,21 @@ class Row:
         return f"split_zhou_{self.name}.json"
 
 
+_without_split_file = partial(Row, has_split_file=False)
+_variant_of_imagenet = partial(
+    _without_split_file, derive=layouts.imagenet_variant, test_only=True, domain_of="ImageNet"
+)
+
 ROWS = (
-    Row(
-        "ImageNet",
-        "imagenet",
-        derive=layouts.imagenet,
-        has_split_file=False,
-        val_is_test=True,
-        published=(1000, 1281167, 50000, 50000),
+    _without_split_file(
+        "ImageNet", "imagenet", derive=layouts.imagenet, val_is_test=True, published=(1000, 1281167, 50000, 50000)
     ),
     Row(
         "Caltech101",
         "caltech-101",
         "101_ObjectCategories",
-        class_folders(
+        partial(
+            layouts.class_folders,
             ignored=("BACKGROUND_Google", "Faces_easy"),
             renames={"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Motorbikes": "motorbike"},
         ),
@@ -61,59 +62,46 @@ ROWS = (
     Row("OxfordPets", "oxford_pets", derive=layouts.oxford_pets, published=(37, 2944, 736, 3669)),
     Row("StanfordCars", "stanford_cars", ".", layouts.stanford_cars, published=(196, 6509, 1635, 8041)),
     Row("OxfordFlowers", "oxford_flowers", "jpg", layouts.oxford_flowers, published=(102, 4093, 1633, 2463)),
-    Row("Food101", "food-101", derive=class_folders(), published=(101, 50500, 20200, 30300)),
-    Row(
-        "FGVCAircraft",
-        "fgvc_aircraft",
-        derive=layouts.fgvc_aircraft,
-        has_split_file=False,
-        published=(100, 3334, 3333, 3333),
+    Row("Food101", "food-101", derive=layouts.class_folders, published=(101, 50500, 20200, 30300)),
+    _without_split_file(
+        "FGVCAircraft", "fgvc_aircraft", derive=layouts.fgvc_aircraft, published=(100, 3334, 3333, 3333)
     ),
     Row("SUN397", "sun397", "SUN397", layouts.sun397, published=(397, 15880, 3970, 19850)),
-    Row("DescribableTextures", "dtd", derive=class_folders(), published=(47, 2820, 1128, 1692)),
+    Row("DescribableTextures", "dtd", derive=layouts.class_folders, published=(47, 2820, 1128, 1692)),
     Row(
         "EuroSAT",
         "eurosat",
         "2750",
-        class_folders(
+        partial(
+            layouts.class_folders,
             renames={
                 "AnnualCrop": "Annual Crop Land",
-                "Forest": "Forest",
                 "HerbaceousVegetation": "Herbaceous Vegetation Land",
                 "Highway": "Highway or Road",
                 "Industrial": "Industrial Buildings",
                 "Pasture": "Pasture Land",
                 "PermanentCrop": "Permanent Crop Land",
                 "Residential": "Residential Buildings",
-                "River": "River",
                 "SeaLake": "Sea or Lake",
             },
         ),
         published=(10, 13500, 5400, 8100),
     ),
     Row("UCF101", "ucf101", "UCF-101-midframes", layouts.ucf101, published=(101, 7639, 1898, 3783)),
-    *(
-        Row(
-            *(name, folder, images, derive),
-            has_split_file=False,
-            test_only=True,
-            published=(classes, 0, 0, number),
-            domain_of="ImageNet",
-        )
-        for name, folder, images, derive, classes, number in (
-            (
-                *("ImageNetV2", "imagenetv2", "imagenetv2-matched-frequency-format-val", layouts.imagenet_v2),
-                *(1000, 10000),
-            ),
-            ("ImageNetSketch", "imagenet-sketch", "images", layouts.imagenet_variant, 1000, 50889),
-            ("ImageNetA", "imagenet-adversarial", "imagenet-a", layouts.imagenet_variant, 200, 7500),
-            ("ImageNetR", "imagenet-rendition", "imagenet-r", layouts.imagenet_variant, 200, 30000),
-        )
+    _variant_of_imagenet(
+        *("ImageNetV2", "imagenetv2", "imagenetv2-matched-frequency-format-val"),
+        derive=layouts.imagenet_v2,
+        published=(1000, 0, 0, 10000),
     ),
-    Row("ImageFolder", ".", ".", layouts.image_folder, has_split_file=False),
+    _variant_of_imagenet("ImageNetSketch", "imagenet-sketch", published=(1000, 0, 0, 50889)),
+    _variant_of_imagenet("ImageNetA", "imagenet-adversarial", "imagenet-a", published=(200, 0, 0, 7500)),
+    _variant_of_imagenet("ImageNetR", "imagenet-rendition", "imagenet-r", published=(200, 0, 0, 30000)),
+    _without_split_file("ImageFolder", ".", ".", layouts.image_folder),
     Row("Digits", "digits", write=digits.write),
-    *(
-        Row(name, folder, write=write, domain_of="" if name == "Symbols" else "Symbols")
-        for name, folder, write in symbols.VARIANTS
-    ),
+    # A new domain shift of Symbols is a style in `builtin/drawing.py` and a row here.
+    Row("Symbols", "symbols", write=partial(symbols.write, style="outline")),
+    Row("SymbolsSketch", "symbols-sketch", write=partial(symbols.write, style="sketch"), domain_of="Symbols"),
+    Row("SymbolsInverse", "symbols-inverse", write=partial(symbols.write, style="inverse"), domain_of="Symbols"),
+    Row("SymbolsNoise", "symbols-noise", write=partial(symbols.write, style="noise"), domain_of="Symbols"),
+    Row("SymbolsTilt", "symbols-tilt", write=partial(symbols.write, style="tilt"), domain_of="Symbols"),
 )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import trainers
 from trainers.prompting.core.metrics import harmonic_mean
@@ -20,19 +20,19 @@ from trainers.records import read_result
 
 from .commands import add_data, exit_status, import_flags, make_parser
 from .methods import names, parse, row_name
-from .protocols import chains
+from .protocols import chains, plan
 from .runner import report_failures, run_chains
-from .runs import Chain, Request, check_data, check_files, parse_seeds
+from .runs import Request, Run, check_data, check_files, parse_seeds
 from .tables.text import lay_out, mean_and_spread
 
 COLUMNS = ("base", "new", "HM", "open-world", "parameters", "train s", "peak GiB")
 
 
-def row(name: str, chains: Sequence[Chain]) -> list[str]:
-    """One method on one data set over the seeds that came to their end."""
+def row(name: str, several: Iterable[Sequence[Run]]) -> list[str]:
+    """One method on one data set over the seeds that came to their end: the runs of each."""
     found = []
-    for chain in chains:
-        trained, tested = (read_result(run.folder) for run in (chain.runs[0], chain.runs[-1]))
+    for runs in several:
+        trained, tested = (read_result(run.folder) for run in (runs[0], runs[-1]))
         if tested is not None and (numbers := tested["open_world"]) is not None:
             costs = trained["train_seconds"] or 0, trained["peak_memory_bytes"] / 2**30
             found.append((*(numbers[key] for key in ("base", "new", "HM", "accuracy")), tested["parameters"], *costs))
@@ -49,27 +49,24 @@ def row(name: str, chains: Sequence[Chain]) -> list[str]:
 def compare(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
     trainers.register_all()
-    datasets, seeds = args.datasets, parse_seeds(args.seeds)
-    methods = [parse(method) for method in args.methods or names()]
-    check_data(datasets, args.data)
-    planned = [
-        ((dataset, *method), chain)
+    seeds, methods = parse_seeds(args.seeds), [parse(method) for method in args.methods or names()]
+    requests = [
+        Request("open_world", name, dataset, seed, args.shots, variant=variant)
         for seed in seeds
-        for dataset in datasets
-        for method in methods
-        for chain in chains("open_world", Request("", method[0], dataset, seed, args.shots, variant=method[1]))
+        for dataset in args.datasets
+        for name, variant in methods
     ]
-    every = [chain for _, chain in planned]
-    check_files([run for chain in every for run in chain.runs])
-    failures = run_chains(every, args.data, (*import_flags(args.modules), *args.extra), args.jobs)
-    for name in datasets:
-        print(
-            f"\n{name}, {args.shots} shots, seeds {', '.join(map(str, seeds))}: accuracy in per cent "
-            "(mean ± std over seeds)"
-        )
-        rows = [
-            row(row_name(*method), [chain for key, chain in planned if key == (name, *method)]) for method in methods
-        ]
+    planned = chains(requests)
+    check_files([run for chain in planned for run in chain])
+    check_data(args.datasets, args.data)
+    failures = run_chains(planned, args.data, (*import_flags(args.modules), *args.extra), args.jobs)
+    for dataset in args.datasets:
+        title = f"{dataset}, {args.shots} shots, seeds {', '.join(map(str, seeds))}"
+        print(f"\n{title}: accuracy in per cent (mean ± std over seeds)")
+        rows = []
+        for method in methods:
+            plans = [plan(one) for one in requests if (one.dataset, one.method, one.variant) == (dataset, *method)]
+            rows.append(row(row_name(*method), plans))
         print(lay_out(["method", *COLUMNS], rows, right=True))
     return report_failures(failures)
 

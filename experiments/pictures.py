@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -59,34 +60,29 @@ def load(run: Path, data: str | None) -> PromptTrainer:
     return trainer
 
 
-class Observed(PromptLearner):
-    """A learner whose prompts go the same way, while the attention that they receive is read.
+def observe(learner: PromptLearner) -> dict[tuple[str, int], list[Tensor]]:
+    """Let a learner note the attention that its prompts receive.
 
-    Attributes:
-        seen: {(tower, layer): readouts `[batch, b]`}, in units of uniform attention.
+    Returns:
+        {(tower, layer): readouts `[batch, b]`}, in units of uniform attention, filled by each forward pass.
     """
+    seen: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
 
-    def __init__(self, learner: PromptLearner):
-        super().__init__()
-        self.learner, self.template, self.text_slots = learner, learner.template, learner.text_slots
-        self.seen: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
+    def observed(tower: str, prompts_of: Callable[[], TowerPrompts | None]) -> Callable[[], TowerPrompts | None]:
+        def prompts() -> TowerPrompts | None:
+            plain = prompts_of()
 
-    def text(self, image_features: Tensor | None = None) -> TowerPrompts | None:
-        return self._observed("text", self.learner.text())
+            def at(layer: int, readout: Readout) -> Tensor | None:
+                tokens = plain.at(layer, readout)
+                seen[tower, layer].append(readout(tokens, relative=True).cpu())
+                return tokens
 
-    def vision(self) -> TowerPrompts | None:
-        return self._observed("vision", self.learner.vision())
+            return plain and TowerPrompts(plain.length, plain.depth, at)
 
-    def _observed(self, tower: str, prompts: TowerPrompts | None) -> TowerPrompts | None:
-        if prompts is None:
-            return None
+        return prompts
 
-        def at(layer: int, readout: Readout) -> Tensor | None:
-            tokens = prompts.at(layer, readout)
-            self.seen[tower, layer].append(readout(tokens, relative=True).cpu())
-            return tokens
-
-        return TowerPrompts(prompts.length, prompts.depth, at)
+    learner.text, learner.vision = observed("text", learner.text), observed("vision", learner.vision)
+    return seen
 
 
 @torch.no_grad()
@@ -95,32 +91,34 @@ def features(trainer: PromptTrainer) -> tuple[dict[str, Tensor], Tensor, dict[tu
     learner, names = trainer.learner, trainer.dm.dataset.classnames
     # Prompts that depend on the image, or do not stand right after SOS, have no readout.
     readable = not learner.conditional and learner.position == "end"
-    observed = Observed(learner).eval() if readable else learner
-    models: dict[str, nn.Module] = {
-        name: PromptedCLIP(trainer.clip_model, one, names, trainer.precision)
-        for name, one in (("plain CLIP", FixedSentence("{}")), (type(trainer).__name__, observed))
-    }
+    seen = observe(learner) if readable else {}
+    plain = PromptedCLIP(trainer.clip_model, FixedSentence("{}"), names, trainer.precision)
+    # Without the text features that the trainer's model may have kept.
+    prompted = PromptedCLIP(trainer.clip_model, learner, names, trainer.precision)
     found: dict[str, list[Tensor]] = defaultdict(list)
     labels: list[Tensor] = []
     for batch in tqdm(trainer.test_loader, desc="images"):
         images, label = trainer.parse_batch_test(batch)
-        for name, model in models.items():
+        for name, model in (("plain CLIP", plain), (type(trainer).__name__, prompted)):
             found[name].append(nn.functional.normalize(model.encode_image(images).float(), dim=-1).cpu())
         labels.append(label.cpu())
         if sum(map(len, labels)) >= MOST_IMAGES:
             break
     if readable:
-        models[type(trainer).__name__].encode_text()
-    seen = {key: torch.cat(values) for key, values in observed.seen.items()} if readable else {}
-    return {name: torch.cat(parts) for name, parts in found.items()}, torch.cat(labels), seen
+        prompted.encode_text()
+    attention = {key: torch.cat(values) for key, values in seen.items()}
+    return {name: torch.cat(parts) for name, parts in found.items()}, torch.cat(labels), attention
 
 
-def both_towers(title: str, ylabel: str) -> tuple[Figure, dict[str, Axes]]:
+def by_tower(
+    title: str, ylabel: str, towers: Sequence[str] = ("text", "vision"), sharey: bool = True
+) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a picture of each tower."""
-    figure, both = plt.subplots(1, 2, figsize=(8, 3.5), sharey=True, layout="constrained")
-    both[0].set_ylabel(ylabel)
+    size = (4 * len(towers), 3.5)
+    figure, axes = plt.subplots(1, len(towers), figsize=size, sharey=sharey, layout="constrained", squeeze=False)
+    axes[0, 0].set_ylabel(ylabel)
     figure.suptitle(title)
-    return figure, dict(zip(("text", "vision"), both))
+    return figure, dict(zip(towers, axes[0]))
 
 
 def tower_title(tower: str, mark: str) -> str:
@@ -162,9 +160,8 @@ def draw_features(found: dict[str, Tensor], labels: Tensor, classnames: list[str
 def draw_attention(seen: dict[tuple[str, int], Tensor], title: str) -> Figure:
     """Attention to each prompt token by layer, in units of uniform attention."""
     towers = sorted({tower for tower, _ in seen})
-    size = (4.2 * len(towers), 3.5)
-    figure, several = plt.subplots(1, len(towers), figsize=size, layout="constrained", squeeze=False)
-    for axes, tower in zip(several[0], towers):
+    figure, by_name = by_tower(title, "attention (1: uniform)", towers, sharey=False)
+    for tower, axes in by_name.items():
         layers = sorted(layer for name, layer in seen if name == tower)
         for token in range(seen[tower, layers[0]].shape[-1]):
             values = [seen[tower, layer][:, token] for layer in layers]
@@ -175,9 +172,7 @@ def draw_attention(seen: dict[tuple[str, int], Tensor], title: str) -> Figure:
         axes.set_ylim(bottom=0)
         axes.set(title=tower_title(tower, ","), xlabel="layer", xticks=layers)
         axes.grid(alpha=0.3)
-    several[0, 0].set_ylabel("attention (1: uniform)")
-    several[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    figure.suptitle(title)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
 
 

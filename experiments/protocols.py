@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from trainers.prompting.errors import InputError
@@ -12,9 +13,9 @@ from trainers.prompting.errors import InputError
 from . import methods
 from .data import BUILTIN, DOMAINS, SOURCE_OF, TARGETS
 from .methods import BASELINE, METHODS, TINY
-from .runs import Chain, Request, Run, class_options
-from .tables import conclusions, open_world, results
-from .tables.results import Results
+from .runs import Request, Run, class_options
+from .tables import conclusions, results
+from .tables.table import Results
 
 # Per cent of base classes among those of a test.
 RATIOS = (0, 20, 50, 80, 100)
@@ -118,22 +119,19 @@ def zeroshot(request: Request) -> list[Run]:
     return [Run(request.method, request.dataset, recipe, request.seed, output)]
 
 
-Chains = Mapping[str, tuple[Request, ...]]
-
-
-def transfer(targets: Mapping[str, tuple[str, ...]]) -> Callable[[Request], Chains]:
+def transfer(targets: Mapping[str, tuple[str, ...]]) -> Callable[[Request], list[Request]]:
     """Training on all classes of a source, and the test of that model on each target."""
 
-    def chains(request: Request) -> Chains:
+    def requests(request: Request) -> list[Request]:
         source = request.dataset
         if source not in targets:
             raise InputError(
                 f"--datasets is {source!r}, but here it names what models are trained on: {', '.join(targets)}."
             )
         tests = [replace(request, protocol="xd_test", dataset=target, source=source) for target in targets[source]]
-        return {f" and {len(tests)} targets": (replace(request, protocol="xd_train"), *tests)}
+        return [replace(request, protocol="xd_train"), *tests]
 
-    return chains
+    return requests
 
 
 @dataclass(frozen=True)
@@ -148,8 +146,7 @@ class Protocol:
     dataset: str | None = None  # by default
     conclusion: Callable[[list[Run]], str] = conclusions.accuracies  # the table of the runs of a launch
     table: Results | None = None  # of the records
-    # The requests whose runs make up the table, by the end of their names in messages.
-    chains: Callable[[Request], Chains] = lambda request: {"": (request,)}
+    requests: Callable[[Request], list[Request]] = lambda request: [request]  # whose runs make up the table
 
 
 _ALL = (
@@ -161,7 +158,7 @@ _ALL = (
         base2new,
         learns=None,
         table=results.BASE2NEW,
-        chains=lambda request: {"": (replace(request, protocol="open_world"), request)},
+        requests=lambda request: [replace(request, protocol="open_world"), request],
     ),
     Protocol(
         "open_world",
@@ -170,7 +167,7 @@ _ALL = (
         among_all,
         learns=None,
         conclusion=conclusions.open_world,
-        table=open_world.OPEN_WORLD,
+        table=results.OPEN_WORLD,
     ),
     Protocol(
         "class_ratio",
@@ -193,7 +190,7 @@ _ALL = (
         lambda request: all_classes(request, "cross_dataset"),
         flags=("source",),
         table=results.CROSS_DATASET,
-        chains=transfer({"imagenet": TARGETS, "symbols": ("digits",)}),
+        requests=transfer({"imagenet": TARGETS, "symbols": ("digits",)}),
     ),
     Protocol(
         "dg_test",
@@ -202,7 +199,7 @@ _ALL = (
         dataset="imagenet",
         conclusion=conclusions.data_sets,
         table=results.DOMAINS,
-        chains=transfer(DOMAINS),
+        requests=transfer(DOMAINS),
     ),
     Protocol(
         "few_shot",
@@ -210,7 +207,7 @@ _ALL = (
         lambda request: all_classes(request, "few_shot", trains=True, learned=request.dataset),
         flags=(*COOPS_OWN,),
         table=results.FEW_SHOT,
-        chains=lambda request: {f" and {shots} shots": (replace(request, shots=shots),) for shots in SHOTS},
+        requests=lambda request: [replace(request, shots=shots) for shots in SHOTS],
     ),
     Protocol(
         "few_shot_test",
@@ -241,8 +238,8 @@ _ALL = (
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 # The protocols whose runs make a table: those of the protocols, and of what is studied in the open world.
 PROTOCOL_OF = {protocol.table.name: protocol.name for protocol in _ALL if protocol.table}
-PROTOCOL_OF |= dict.fromkeys((study.name for study in open_world.STUDIES), "open_world")
-TABLES = {table.name: table for table in (*(one.table for one in _ALL if one.table), *open_world.STUDIES)}
+PROTOCOL_OF |= dict.fromkeys((study.name for study in results.STUDIES), "open_world")
+TABLES = {table.name: table for table in (*(one.table for one in _ALL if one.table), *results.STUDIES)}
 PLANS = {name: table.plan for name, table in TABLES.items() if table.plan}
 
 
@@ -260,15 +257,14 @@ def plan(request: Request) -> list[Run]:
     """The runs of a request, in order; raises InputError where something is too much or missing in it."""
     protocol, name = PROTOCOLS[request.protocol], request.method
     learns = METHODS[name].learns
-    if protocol.learns and not learns:
-        others = ", ".join(other.name for other in _ALL if not other.learns)
+    if protocol.learns not in (None, learns):
+        others = ", ".join(other.name for other in _ALL if other.learns in (None, learns))
+        fitting = ", ".join(one for one in methods.names() if METHODS[one].learns == protocol.learns)
         raise InputError(
-            f"{protocol.name} is about trained models, but {name} has nothing to train; choose one of the protocols "
-            f"{others}, or another method."
+            f"{protocol.name} is about {'trained' if protocol.learns else 'untrained'} models, but {name} "
+            f"{'learns' if learns else 'has nothing to train'}; choose one of the methods {fitting}, or of the "
+            f"protocols {others}."
         )
-    if protocol.learns is False and learns:
-        untrained = ", ".join(one for one in methods.names() if not METHODS[one].learns)
-        raise InputError(f"{protocol.name} trains nothing, but {name} learns; choose one of {untrained}.")
     for flag in ("source", *COOPS_OWN, "weights"):
         value, coops = getattr(request, flag), flag in COOPS_OWN
         if value is not None and (flag not in protocol.flags or (coops and name != "CoOp")):
@@ -286,12 +282,12 @@ def plan(request: Request) -> list[Run]:
     return protocol.runs(request)
 
 
-def chains(protocol: str, request: Request) -> list[Chain]:
-    """All runs of a request's method for the table of a protocol; `request.protocol` does not count."""
-    recipe = f":{methods.recipe_name(request.variant)}" if request.variant else ""
-    name = f"{request.method}{recipe} on {request.dataset} with seed {request.seed}"
-    made = []
-    for suffix, requests in PROTOCOLS[protocol].chains(replace(request, protocol=protocol)).items():
-        runs = dict.fromkeys(run for one in requests for run in plan(one) if run.method == request.method)
-        made.append(Chain(name + suffix, tuple(runs)))
-    return made
+def chains(requests: Iterable[Request]) -> list[list[Run]]:
+    """The runs of their methods for tables, one chain for each model, so that no two train the same one at once."""
+    by_model: dict[str, dict[Run, None]] = defaultdict(dict)
+    for request in requests:
+        for part in PROTOCOLS[request.protocol].requests(request):
+            for run in plan(part):
+                if run.method == request.method:
+                    by_model[run.model_dir or run.output][run] = None
+    return [[*runs] for runs in by_model.values()]

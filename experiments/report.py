@@ -17,7 +17,7 @@ import re
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -28,12 +28,11 @@ from . import ROOT
 from . import pictures as look_inside
 from .commands import exit_status, make_parser
 from .methods import BASELINE, names
-from .pictures import both_towers, plt, save, tower_title
+from .pictures import by_tower, plt, save, tower_title
 from .protocols import TABLES
 from .store import Collection, Record, collect
-from .tables.cells import Table
-from .tables.open_world import ELSEWHERE, OPEN_WORLD, in_open_world
-from .tables.results import FEW_SHOT
+from .tables.results import ELSEWHERE, FEW_SHOT, OPEN_WORLD, in_open_world
+from .tables.table import Table
 from .tables.text import bold, with_marks
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito); a method has the same one in all pictures.
@@ -70,12 +69,12 @@ def look(method: str) -> dict[str, str]:
 Picture = tuple[Figure, str, tuple[str, ...]]
 
 
-def by_test(records: Sequence[Record]) -> dict[tuple[str, str, str], list[Record]]:
-    """Records of the seeds, by method, data set and shots."""
+def of_seeds(records: Iterable[Record]) -> Iterator[tuple[tuple[str, str, str, str], list[Record]]]:
+    """Method, data set, classes and shots, and their records."""
     groups = defaultdict(list)
     for record in records:
-        groups[record.method, record.data["dataset"], record.shots].append(record)
-    return dict(sorted(groups.items()))
+        groups[record.method, record.data["dataset"], record.data["classes"], record.shots].append(record)
+    yield from sorted(groups.items())
 
 
 def is_bmip(record: Record) -> bool:
@@ -88,16 +87,16 @@ def accuracy_bars(table: Table) -> Iterator[Picture]:
     for dataset in table.groups:
         shown = dict(zip(("base", "new", "HM"), SHADES))
         lines = {row: [line[dataset, name] for name in shown] for row, line in table.numbers.items()}
-        lines = {row: line for row, line in lines.items() if None not in (mean for mean, _ in line)}
+        lines = {row: line for row, line in lines.items() if None not in line}
         if not lines:
             continue
         figure, axes = plt.subplots(figsize=(6, 1.2 + 0.5 * len(lines)), layout="constrained")
         for number, (name, shade) in enumerate(shown.items()):
-            lengths, cells = zip(*(line[number] for line in lines.values()))
+            means = [line[number].mean for line in lines.values()]
             # HM is of averages, and has no spread; nor have numbers that are the same for all seeds.
-            errors = [(cell.spread or math.nan) if cell else math.nan for cell in cells]
+            errors = [line[number].spread or math.nan for line in lines.values()]
             places = [place + 0.27 * (number - 1) for place in range(len(lines))]
-            axes.barh(places, lengths, 0.27, xerr=errors, capsize=2, label=name, color=shade, ecolor="#D55E00")
+            axes.barh(places, means, 0.27, xerr=errors, capsize=2, label=name, color=shade, ecolor="#D55E00")
         axes.set_yticks(range(len(lines)), [*lines])
         axes.invert_yaxis()
         axes.set(xlabel="accuracy in per cent", xlim=(0, 100))
@@ -117,7 +116,7 @@ def few_shot_curves(found: Collection) -> Iterator[Picture]:
         dataset = table.title.removeprefix("All classes of ").removeprefix("All classes, ")
         figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
         for number, (row, line) in enumerate(table.numbers.items()):
-            cells = {shots[group]: cell for (group, _), (_, cell) in line.items() if cell}
+            cells = {shots[group]: cell for (group, _), cell in line.items() if cell}
             # Beside each other: error bars of the same place hide one another.
             places = [count * 1.05 ** (number - (len(table.rows) - 1) / 2) for count in cells]
             means, spreads = [cell.mean for cell in cells.values()], [cell.spread for cell in cells.values()]
@@ -133,14 +132,13 @@ def few_shot_curves(found: Collection) -> Iterator[Picture]:
 def class_gains(found: Collection) -> Iterator[Picture]:
     """Accuracy of each class among all classes, less that of zero-shot CLIP."""
     tested = in_open_world(found.records)
-    for (method, dataset, shots), records in by_test(tested).items():
-        same = BASELINE, dataset, records[0].data["backbone"]
-        keys = ("trainer", "dataset", "backbone")
-        plain = [record for record in tested if tuple(record.data[key] for key in keys) == same]
+    for (method, dataset, _, shots), records in of_seeds(tested):
+        same = {"trainer": BASELINE, "dataset": dataset, "backbone": records[0].data["backbone"]}
+        plain = [record for record in tested if same.items() <= record.data.items()]
         if not is_bmip(records[0]) or not plain:
             continue
         ours, theirs = class_accuracies(records), class_accuracies(plain)
-        base = set(list(ours)[: (len(ours) + 1) // 2])
+        base = [*ours][: (len(ours) + 1) // 2]
         gains = {name: ours[name] - theirs[name] for name in ours.keys() & theirs.keys()}
         ordered = sorted(gains, key=lambda name: (gains[name], name))
         if len(ordered) > MOST_CLASSES:
@@ -171,9 +169,9 @@ def class_accuracies(records: Sequence[Record]) -> dict[str, float]:
 def gates_by_layer(found: Collection) -> Iterator[Picture]:
     """The gates of each tower and layer: spread over images and classes, and over seeds."""
     tested = [record for record in in_open_world(found.records) if is_bmip(record) and record.data.get("gates")]
-    for (method, dataset, shots), records in by_test(tested).items():
+    for (method, dataset, _, shots), records in of_seeds(tested):
         title = f"{method} on {dataset}, {shots}"
-        figure, both = both_towers(title, ylabel="weight of the layer's own prompts")
+        figure, both = by_tower(title, ylabel="weight of the layer's own prompts")
         for tower, axes in both.items():
             gates = [
                 {row["layer"]: row for row in record.data["gates"] if row["tower"] == tower} for record in records
@@ -197,12 +195,9 @@ def gates_by_layer(found: Collection) -> Iterator[Picture]:
 
 
 def gates_in_training(found: Collection) -> Iterator[Picture]:
-    histories = defaultdict(list)
-    for record in found.records:
-        if record.data["trained"] and is_bmip(record) and record.data.get("gate_history"):
-            histories[record.method, record.data["dataset"], record.data["classes"], record.shots].append(record)
-    for (method, dataset, classes, shots), records in sorted(histories.items()):
-        figure, both = both_towers(f"{method} on {dataset}, {classes} classes, {shots}", "mean gate of the last batch")
+    trained = [record for record in found.records if record.data["trained"] and record.data.get("gate_history")]
+    for (method, dataset, classes, shots), records in of_seeds(filter(is_bmip, trained)):
+        figure, both = by_tower(f"{method} on {dataset}, {classes} classes, {shots}", "mean gate of the last batch")
         for tower, axes in both.items():
             gates = [name for name in records[0].data["gate_history"][0] if name.startswith(tower)]
             # From dark to light by depth, as many as there are.

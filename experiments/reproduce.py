@@ -21,9 +21,9 @@ from .data import BUILTIN
 from .methods import TINY, names, parse
 from .protocols import PLANS, PROTOCOL_OF, chains
 from .runner import is_done, report_failures, run_chains
-from .runs import Chain, Request, check_data, check_files, parse_seeds
+from .runs import Request, Run, check_data, check_files, parse_seeds
 from .tables.command import print_tables
-from .tables.open_world import PAIRED
+from .tables.results import PAIRED
 
 # Hours on one GPU for a training run with sixteen shots: MaPLe's authors report one for ImageNet, and four for ten
 # data sets and three seeds, in five epochs of half the images. Tests are not counted.
@@ -34,28 +34,22 @@ EMBEDDED = "embedded"
 
 def planned_chains(
     tables: Sequence[str], embedded: bool, datasets: Sequence[str], methods: Sequence[str], seeds: Sequence[int]
-) -> list[Chain]:
-    """One chain for each model, with all that is tested of it, so that no two train the same one at once.
-
-    They come seed by seed, so that a table is there early with the first.
+) -> list[list[Run]]:
+    """Seed by seed, so that a table is there early with the first.
 
     Args:
         embedded: the plans' embedded counterparts.
         datasets, methods, seeds: in place of the plans', where there are any.
     """
-    by_model: dict[str, list[Chain]] = {}
+    requests = []
     for table in tables:
         plan = PLANS[table]
         for seed in seeds or (plan.embedded_seeds if embedded else ()) or plan.seeds:
             for dataset in datasets or (plan.embedded if embedded else plan.datasets):
                 for method in methods or plan.methods_for(dataset in BUILTIN, embedded):
                     name, variant = parse(method)
-                    for chain in chains(PROTOCOL_OF[table], Request("", name, dataset, seed, variant=variant)):
-                        by_model.setdefault(chain.runs[0].output, []).append(chain)
-    return [
-        Chain(same[0].name, tuple(dict.fromkeys(run for chain in same for run in chain.runs)))
-        for same in by_model.values()
-    ]
+                    requests.append(Request(PROTOCOL_OF[table], name, dataset, seed, variant=variant))
+    return chains(requests)
 
 
 def reproduce(args: argparse.Namespace) -> int:
@@ -64,11 +58,11 @@ def reproduce(args: argparse.Namespace) -> int:
     embedded = args.table == EMBEDDED
     tables = [*PLANS] if args.table in ("all", EMBEDDED) else [args.table]
     planned = planned_chains(tables, embedded, args.datasets, args.methods, parse_seeds(args.seeds))
-    options, all_runs = import_flags(args.modules), [run for chain in planned for run in chain.runs]
+    options, all_runs = import_flags(args.modules), [run for chain in planned for run in chain]
     check_files(all_runs)
     if not args.dry_run:
         check_data([run.dataset for run in all_runs], args.data)
-    missing = [run for chain in planned for run in chain.runs if not is_done(run, chain, args.data, options)]
+    missing = [run for chain in planned for run in chain if not is_done(run, chain, args.data, options)]
     for run in missing if args.dry_run else ():
         print(shlex.join(run.command(args.data, options)))
     hours = sum(GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) for run in missing if run.trains and not run.is_small)

@@ -1,4 +1,7 @@
-"""Run chains of train.py commands: several at once, nothing twice, and on with the others where one fails."""
+"""Run chains of train.py commands: several at once, nothing twice, and on with the others where one fails.
+
+A chain is run in its order: at most one run that trains, first, and tests of what it trained.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +26,12 @@ from trainers.prompting.errors import InputError
 from trainers.records import RESULT, changed_settings, check_settings, read_result
 
 from . import runs
-from .runs import Chain, Run
+from .runs import Run
 
 LAST_LINES = 3
 
 
-def is_done(run: Run, chain: Chain, data: str | None, options: Sequence[str]) -> bool:
+def is_done(run: Run, chain: Sequence[Run], data: str | None, options: Sequence[str]) -> bool:
     """Whether a run has left its record, with these settings and, for a test, of the weights that are there now.
 
     Raises InputError where a training run has other settings.
@@ -42,7 +45,7 @@ def is_done(run: Run, chain: Chain, data: str | None, options: Sequence[str]) ->
         return result is not None and result["trained"]
     if result is None or result["accuracy"] is None or "configuration" not in result:
         return False
-    weights = [(record_of(trained) or {}).get("weights_hash") for trained in chain.runs if trained.trains]
+    weights = [(record_of(trained) or {}).get("weights_hash") for trained in chain if trained.trains]
     is_of_these = not weights or weights == [result["weights_hash"]]
     return is_of_these and not changed_settings(result["configuration"], plain_configuration(cfg))
 
@@ -103,22 +106,22 @@ def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
         return "\n".join(lines[-LAST_LINES:]) or f"exit status {process.exitcode}, and nothing was printed"
 
 
-def run_chain(chain: Chain, data: str | None, options: Sequence[str]) -> str:
-    """Run all that is missing; gives the last lines of a failed run, or nothing."""
-    for run in chain.runs:
+def run_chain(chain: Sequence[Run], data: str | None, options: Sequence[str]) -> str:
+    """Run all that is missing; gives the folder and the last lines of a failed run, or nothing."""
+    for run in chain:
         try:
             failure = "" if is_done(run, chain, data, options) else execute(run, data, options)
         except InputError as error:
-            return str(error)
+            failure = str(error)
         if failure:
-            return failure
+            return f"{run.output} failed:\n{failure}"
     return ""
 
 
 def run_chains(
-    chains: Sequence[Chain], data: str | None, options: Sequence[str], at_once: int | None
-) -> dict[str, str]:
-    """Run all chains, with a progress bar; gives the last lines of those that failed, by their names.
+    chains: Sequence[Sequence[Run]], data: str | None, options: Sequence[str], at_once: int | None
+) -> list[str]:
+    """Run all chains, with a progress bar; gives what `run_chain` says of those that failed.
 
     Args:
         chains: in the order in which they start.
@@ -126,15 +129,14 @@ def run_chains(
         options: flags of train.py and KEY VALUE pairs for all runs.
         at_once: how many at the same time; None: one per core with the small CLIP alone, else one.
     """
-    small = all(run.is_small for chain in chains for run in chain.runs)
-    failures = {}
+    small = all(run.is_small for chain in chains for run in chain)
+    failures = []
     progress = tqdm(total=len(chains), desc="runs", smoothing=0)
     with progress, ThreadPoolExecutor(at_once or (os.cpu_count() if small else 1)) as pool:
-        waiting = {pool.submit(run_chain, chain, data, options): chain.name for chain in chains}
+        waiting = {pool.submit(run_chain, chain, data, options): chain[0].output for chain in chains}
         try:
             for future in as_completed(waiting):
-                if future.result():
-                    failures[waiting[future]] = future.result()
+                failures += filter(None, [future.result()])
                 progress.set_postfix_str(waiting[future], refresh=False)
                 progress.update()
         except KeyboardInterrupt:
@@ -143,8 +145,8 @@ def run_chains(
     return failures
 
 
-def report_failures(failures: dict[str, str]) -> int:
+def report_failures(failures: Sequence[str]) -> int:
     """Print them; gives the exit status."""
-    for name, lines in failures.items():
-        print(f"\n{name} failed:\n{lines}", file=sys.stderr)
+    for failure in failures:
+        print(f"\n{failure}", file=sys.stderr)
     return 1 if failures else 0

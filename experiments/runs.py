@@ -104,14 +104,6 @@ class Run:
         return result
 
 
-@dataclass(frozen=True)
-class Chain:
-    """Runs one after the other: at most one that trains, first, and tests of what it trained."""
-
-    name: str
-    runs: tuple[Run, ...]
-
-
 def check_files(runs: Sequence[Run], source: str | None = None) -> None:
     """Refuse data sets and recipes that do not exist, before anything starts."""
     there = sorted(path.stem for path in (recipes.CONFIGS / "datasets").glob("*.yaml"))

@@ -15,14 +15,10 @@ __version__ = "0.6.3+minidassl"  # upstream's version with the same interface
 
 _finder = _alias.Finder()
 sys.meta_path.insert(0, _finder)
+answer = _finder.take
 
 
 def __getattr__(name: str) -> str:
     if name == "CHOICE":
         return _finder.decide()
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def answer() -> None:
-    """Answer to the name ``dassl`` in this process even if upstream could; call it before any use of that name."""
-    _finder.take()

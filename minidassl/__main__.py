@@ -14,12 +14,10 @@ import minidassl
 
 
 def main(arguments: list[str]) -> None:
-    """Answer to the name `dassl` in this process, and run the script."""
     if not arguments or not os.path.isfile(arguments[0]):
         got = f"{arguments[0]} is no file" if arguments else "no script is named"
         sys.exit(f"error: {got}; usage: python -m minidassl SCRIPT.py [ARGUMENTS]")
-    minidassl.answer()
-    print(minidassl.CHOICE)
+    print(minidassl.answer())
     script = os.path.abspath(arguments[0])
     sys.argv = arguments
     # `python -m` has put the working directory there.

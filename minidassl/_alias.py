@@ -37,9 +37,8 @@ class Finder(MetaPathFinder):
         return self.choice
 
     def take(self) -> str:
-        """Let the stand-in answer even if upstream could; call it before any use of the name."""
-        if self.choice is None or self._upstream:
-            self.choice = self._install()
+        """Let the stand-in answer in this process even if upstream could; call it before any use of the name."""
+        self.choice = self._install()
         return self.choice
 
     def _try_upstream(self) -> str:

@@ -25,13 +25,11 @@ from tqdm import tqdm
 from .config import refuse_unsupported
 from .data import DataManager
 from .evaluation import build_evaluator
-from .own.checkpointing import Checkpointing, CheckpointingMethods
+from .own.checkpointing import CheckpointingMethods
 from .utils import AverageMeter, MetricMeter, Registry
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
-
-__all__ = ["TRAINER_REGISTRY", "Checkpointing", "TrainerX", "build_trainer"]
 
 TRAINER_REGISTRY = Registry("TRAINER")
 build_trainer = TRAINER_REGISTRY.build
@@ -98,14 +96,9 @@ class TrainerX(CheckpointingMethods):
     ) -> None:
         """Register a model: only registered ones are saved, loaded and switched between modes.
 
-        ``model_backward_and_update`` steps ``optim``; ``update_lr`` steps ``sched``.
-
-        Raises:
-            AttributeError: the trainer's constructor has not run.
-            ValueError: the name, which also names the folder of its checkpoints, is taken.
+        ``model_backward_and_update`` steps ``optim``; ``update_lr`` steps ``sched``. ``name``, also of the folder for
+        checkpoints, must not be taken (``ValueError``).
         """
-        if "_models" not in self.__dict__:
-            raise AttributeError("register_model needs super().__init__() to be called first")
         if name in self._models:
             raise ValueError(f"Found duplicate model names: {name!r} is already registered")
         self._models[name] = model
@@ -146,7 +139,6 @@ class TrainerX(CheckpointingMethods):
     # ---------------------------------------------------------------------------------------------- TensorBoard
 
     def init_writer(self, log_dir: str) -> None:
-        """Open the TensorBoard writer."""
         try:
             # Imported here because it loads slowly, and evaluation never writes.
             from torch.utils.tensorboard import SummaryWriter
@@ -225,7 +217,7 @@ class TrainerX(CheckpointingMethods):
         return self.model(input)
 
     def parse_batch_test(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return images [batch, 3, height, width] and labels [batch]."""
+        """Images [batch, 3, height, width] and labels [batch]."""
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
     def run_epoch(self) -> None:
@@ -257,5 +249,5 @@ class TrainerX(CheckpointingMethods):
         )
 
     def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return images [batch, 3, height, width], labels [batch] and domains [batch]."""
+        """Images [batch, 3, height, width], labels [batch] and domains [batch]."""
         return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)

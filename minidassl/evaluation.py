@@ -34,26 +34,21 @@ class Classification:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples."""
-        self._correct = 0
-        self._total = 0
+        self._correct = self._total = 0
         self._y_true, self._y_pred = [], []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
         """Add scores ``mo`` [batch, num_classes] and labels ``gt`` [batch]."""
         pred = mo.max(dim=1).indices
-        self._correct += int(pred.eq(gt).sum().item())
+        self._correct += int(pred.eq(gt).sum())
         self._total += gt.shape[0]
         self._y_true.extend(gt.tolist())
         self._y_pred.extend(pred.tolist())
 
     def evaluate(self) -> OrderedDict[str, float]:
-        """Print and return ``accuracy``, which selects the best model, ``error_rate`` and ``macro_f1``.
+        """Print and return ``accuracy``, which selects the best model, ``error_rate`` and ``macro_f1``, in percent.
 
-        All are in percent. Macro F1 averages over the labels in the ground truth.
-
-        Raises:
-            ValueError: no sample has been processed.
+        Macro F1 averages over the labels in the ground truth. Without samples it is a ``ValueError``.
         """
         if self._total == 0:
             raise ValueError("there is nothing to evaluate: no sample was processed, so the data loader was empty")

@@ -1,4 +1,8 @@
-"""Small helpers that CoOp-family code imports from this module."""
+"""Small helpers that CoOp-family code imports from this module.
+
+Differences from upstream: logging never closes the console; a complete line is in the log at once, so a killed process
+loses nothing; the console provides all other attributes of a stream (``isatty``, ``fileno``, ``encoding``…).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import difflib
 import json
 import os
 import random
+import sys
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,12 +21,58 @@ import PIL
 import torch
 from torch import nn
 
-from .logger import Logger, setup_logger
 from .own.checkpoint import load_checkpoint, read_file, state_dict_of
 from .own.files import write_whole
 from .own.image_cache import read_image
 
-__all__ = ["Logger", "load_checkpoint", "read_image", "setup_logger"]
+__all__ = ["load_checkpoint", "read_image"]
+
+
+class Logger:
+    """A text stream that writes to the current ``sys.stdout`` and to the end of a file."""
+
+    def __init__(self, fpath: str | os.PathLike[str]) -> None:
+        self.console = sys.stdout
+        os.makedirs(os.path.dirname(fpath) or ".", exist_ok=True)
+        self.file = open(fpath, "a", encoding="utf-8")  # noqa: SIM115  (the rest of the process writes to it)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.console, name)
+
+    def write(self, msg: str) -> int:
+        """Write to both, and flush complete lines to the operating system."""
+        for stream in (self.console, self.file):
+            stream.write(msg)
+            if "\n" in msg:
+                stream.flush()
+        return len(msg)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        self.write("".join(lines))
+
+    def flush(self) -> None:
+        """Flush both, the file to the disk."""
+        self.console.flush()
+        self.file.flush()
+        os.fsync(self.file.fileno())
+
+
+def setup_logger(output: str | None = None) -> None:
+    """Replace ``sys.stdout`` by a :class:`Logger`; a second call moves the log.
+
+    An existing log stays as it is: the new one gets the time (``-YYYY-MM-DD-HH-MM-SS``) appended to its name.
+
+    Args:
+        output: a path that ends in ``.txt`` or ``.log``, or a folder, for the file ``log.txt``. ``None``: do nothing.
+    """
+    if output is None:
+        return
+    if isinstance(sys.stdout, Logger):
+        sys.stdout = sys.stdout.console
+    path = output if output.endswith((".txt", ".log")) else os.path.join(output, "log.txt")
+    if os.path.exists(path):
+        path += time.strftime("-%Y-%m-%d-%H-%M-%S")
+    sys.stdout = Logger(path)
 
 
 def set_random_seed(seed: int) -> None:
@@ -28,7 +80,6 @@ def set_random_seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    torch.cuda.manual_seed_all(seed)
 
 
 def collect_env_info() -> str:
@@ -59,7 +110,7 @@ def read_json(fpath: str | os.PathLike[str]) -> Any:
 
 def write_json(obj: Any, fpath: str | os.PathLike[str]) -> None:
     """Write ``obj`` as indented JSON, and create missing parent folders."""
-    write_whole(fpath, json.dumps(obj, indent=4, separators=(",", ": ")))
+    write_whole(fpath, json.dumps(obj, indent=4))
 
 
 def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[str]:
@@ -71,16 +122,8 @@ def listdir_nohidden(path: str | os.PathLike[str], sort: bool = False) -> list[s
 def load_pretrained_weights(model: nn.Module, weight_path: str | os.PathLike[str]) -> None:
     """Copy into ``model`` all tensors of a file with matching name and shape, and print the names of the others.
 
-    It initialises a model from a related one. ``load_model`` loads a checkpoint of this project, strictly.
-
-    Args:
-        model: changed in place.
-        weight_path: a checkpoint with a ``state_dict``, or a bare state dict. A leading ``module.`` in names is
-            ignored.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CheckpointError: the file cannot be read.
+    ``weight_path`` is a checkpoint with a ``state_dict``, or a bare state dict; a leading ``module.`` in names is
+    ignored. Errors are those of :func:`minidassl.own.checkpoint.read_file`.
     """
     own, matched, discarded = model.state_dict(), {}, []
     for key, value in state_dict_of(read_file(weight_path), weight_path).items():
@@ -105,7 +148,6 @@ class AverageMeter:
     count = 0
 
     def update(self, val: float | torch.Tensor) -> None:
-        """Add ``val``, a number or a one-element tensor."""
         self.val = val.item() if isinstance(val, torch.Tensor) else val
         self.sum += self.val
         self.count += 1
@@ -144,11 +186,7 @@ class Registry:
         self._objects: dict[str, Any] = {}
 
     def register(self, obj: Any = None, force: bool = False) -> Any:
-        """Register ``obj``, or return a decorator that does.
-
-        Raises:
-            KeyError: the name is taken; ``force`` replaces its object instead.
-        """
+        """Register ``obj``, or return a decorator that does; without ``force`` a taken name is a ``KeyError``."""
         if obj is None:
             return lambda decorated: self.register(decorated, force=force)
         name = obj.__name__
@@ -164,17 +202,10 @@ class Registry:
         return self._objects[name]
 
     def registered_names(self) -> list[str]:
-        """All names, in order of registration."""
         return list(self._objects)
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._objects
-
     def build(self, cfg: Any) -> Any:
-        """Call the object that the configuration names, with the configuration; ``ValueError`` for an unknown name.
-
-        A class registers when its module is imported.
-        """
+        """Call the object that the configuration names, with the configuration; ``ValueError`` for an unknown name."""
         name = cfg[self._name].NAME
         check_availability(name, self._objects, f"{self._name}.NAME")
         if cfg.VERBOSE:

@@ -27,7 +27,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainers.prompting.recipes import CONFIGS, read_files, read_merged, value_at, variants_of
+from trainers.prompting.recipes import CONFIGS, read_files, read_merged, variants_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "bmip_plugin"
@@ -41,8 +41,8 @@ METHOD, MODULE = "BMIP", "bmip"
 COMPARED = ("BMIP", "PromptSRC", "CoPrompt", "MaPLe", "CoOp")
 # Imported by the plugin; torch, torchvision and the like are Dassl's own needs.
 NEEDED = ("torch", "torchvision", "yacs", "tabulate", "psutil", "ftfy", "regex")
-# Recipes that configure the data sets, which are the checkout's own, stay here.
-DATA_NODES = ("DATASET", "DATALOADER.CACHE_GB")
+# What is copied of the code and of the recipes.
+KINDS = (".py", ".npz", ".yaml")
 # Names that a message lists.
 SHOWN = 5
 
@@ -78,9 +78,8 @@ def check_checkout(checkout: Path) -> Path:
         raise PluginError(f"{checkout} is this repository itself; name the checkout to install into.")
     if not checkout.is_dir():
         raise PluginError(f"There is no folder {checkout}.")
-    missing = [name for name in ("trainers", "configs") if not (checkout / name).is_dir()]
-    if not (checkout / TRAIN).is_file():
-        missing.insert(0, TRAIN)
+    missing = [] if (checkout / TRAIN).is_file() else [TRAIN]
+    missing += [name for name in ("trainers", "configs") if not (checkout / name).is_dir()]
     if missing:
         raise PluginError(
             f"{checkout} has no {', no '.join(missing)}; name the folder of a checkout of CoOp, MaPLe, PromptSRC, "
@@ -162,33 +161,32 @@ def make_plugin(checkout: Path) -> tuple[str, dict[str, bytes]]:
             f"its keys TRAINER.{name.upper()}"
         )
     files = {f"{PACKAGE}/__init__.py": entry(name).encode()}
-
-    def add(prefix: str, folder: Path, kinds: tuple[str, ...]) -> None:
+    for prefix, folder in (
+        (f"{PACKAGE}/", ROOT / "trainers"),
+        ("", ROOT / "minidassl"),
+        *((f"{PACKAGE}/", CONFIGS / folder) for folder in ("base", "variants", "trainers")),
+    ):
         for path in sorted(folder.rglob("*")):
-            if path.suffix in kinds and not (path.parent == ROOT / "trainers" and is_other_method(path)):
+            if path.suffix in KINDS and not is_other_method(path):
                 files[prefix + path.relative_to(ROOT).as_posix()] = path.read_bytes()
-
-    add(f"{PACKAGE}/", ROOT / "trainers", (".py", ".npz"))
-    add("", ROOT / "minidassl", (".py",))
-    for folder in ("base", "variants", "trainers"):
-        add(f"{PACKAGE}/", CONFIGS / folder, (".yaml",))
     for path in recipe_paths(CONFIGS / "trainers" / METHOD):
-        text = recipe(path, name)
-        if text is not None:
-            files[f"configs/trainers/{name}/{path.name}"] = text.encode()
+        merged = read_merged(path)
+        # The data sets are the checkout's own.
+        if "DATASET" not in merged:
+            files[f"configs/trainers/{name}/{path.name}"] = recipe(merged, path, name).encode()
+    scripts = f"scripts/{name.lower()}"
     for path in sorted((ROOT / "scripts" / "plugin").glob("*.[ps][yh]")):
-        content = path.read_bytes()
+        text = path.read_text(encoding="utf-8")
         if path.suffix == ".sh":
-            own_folder, folder = f"/{MODULE}/".encode(), f"/{name.lower()}/".encode()
-            content = content.replace(METHOD.encode(), name.encode()).replace(own_folder, folder)
-        files[f"scripts/{name.lower()}/{path.name}"] = content
+            text = text.replace(METHOD, name).replace(f"scripts/{MODULE}", scripts)
+        files[f"{scripts}/{path.name}"] = text.encode()
     return name, files
 
 
 def is_other_method(path: Path) -> bool:
-    """Whether a module registers another trainer than the plugin's."""
-    registers = re.search(r"^@(TRAINER_REGISTRY\.register\(\)|register)$", path.read_text(), re.MULTILINE)
-    return path.stem != MODULE and bool(registers)
+    """Whether a file is a module that registers another trainer than the plugin's."""
+    own = path.parent != ROOT / "trainers" or path.stem == MODULE
+    return not own and "\n@register\n" in path.read_text(encoding="utf-8")
 
 
 def free_name(checkout: Path) -> str:
@@ -226,19 +224,15 @@ def recipe_paths(folder: Path) -> list[Path]:
     return paths
 
 
-def recipe(path: Path, name: str) -> str | None:
-    """A recipe with its bases and its variant merged in, which Dassl does not do; None if it is about data sets."""
-    merged = read_merged(path)
-    if any(value_at(merged, node) is not None for node in DATA_NODES):
-        return None
+def recipe(merged: dict[str, Any], path: Path, name: str) -> str:
+    """The text of a recipe whose bases and variant are merged in, which Dassl does not do."""
     trainer = merged.setdefault("TRAINER", {})
     trainer["RECIPE"] = path.stem
     trainer[name.upper()] = trainer.pop(METHOD, {})
     own, _ = read_files(path)[-1]
     comments = [line for line in own.read_text().splitlines() if line.startswith("#")]
-    return "\n".join(
-        [*comments, "# Written by install_plugin.py, with all bases merged in.", "", ""]
-    ) + yaml.safe_dump(merged, sort_keys=False, default_flow_style=None, width=100)
+    comments.append("# Written by install_plugin.py, with all bases merged in.\n\n")
+    return "\n".join(comments) + yaml.safe_dump(merged, sort_keys=False, default_flow_style=None, width=100)
 
 
 def add_import(train: bytes, path: Path) -> tuple[bytes, int]:
@@ -253,7 +247,7 @@ def add_import(train: bytes, path: Path) -> tuple[bytes, int]:
         imports = [node for node in ast.parse(train).body if isinstance(node, (ast.Import, ast.ImportFrom))]
     except SyntaxError as error:
         raise PluginError(f"{path} is not Python ({error}); restore it first.") from error
-    names = [node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in imports]
+    names = [getattr(node, "module", node.names[0].name) or "" for node in imports]
     packages = [name.split(".")[0] for name in names]
     if PACKAGE in packages:
         raise PluginError(f"{path} imports {PACKAGE} already, but there is no {MANIFEST}; remove that line first.")
@@ -362,8 +356,8 @@ def read_manifest(checkout: Path) -> dict[str, Any] | None:
 
 
 def top_most(folders: list[str]) -> list[str]:
-    """Of sorted folders those that lie in no other of them."""
-    return [folder for folder in folders if not any(folder.startswith(f"{other}/") for other in folders)]
+    """Of folders those whose parents are none of them."""
+    return [folder for folder in folders if str(PurePosixPath(folder).parent) not in folders]
 
 
 def shortened(items: list[str]) -> str:

@@ -83,38 +83,19 @@ class Outcome:
         """The loss of each logged batch as printed, whatever the times around it."""
         return re.findall(r"loss (\S+ \(\S+\)) acc", self.output)
 
-    def checkpoint(self, epoch: int) -> dict:
-        file = self.folder / "MultiModalPromptLearner" / f"model.pth.tar-{epoch}"
-        return torch.load(file, weights_only=True)
-
 
 @pytest.fixture
 def run_train(tmp_path, data_root, capsys, monkeypatch):
-    """Call train.py in this process on Digits with the tiny CLIP: a few images, two epochs, on the CPU."""
+    """Call train.py in this process, for a `small_run`."""
+    from helpers.runs import small_run
+
     import train
 
     def call(*arguments: str, trainer: str = "BMIP", folder: Path | str = tmp_path / "run", options=()) -> Outcome:
         # Logging replaces stdout for the rest of a process; here it must not outlive the call.
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", sys.stdout)
-            status = train.main(
-                [
-                    *("--root", data_root),
-                    *("--seed", "1"),
-                    *("--trainer", trainer),
-                    *("--dataset-config-file", "configs/datasets/digits.yaml"),
-                    *("--config-file", f"configs/trainers/{trainer}/tiny.yaml"),
-                    *("--output-dir", str(folder)),
-                    *arguments,
-                    *("DATASET.NUM_SHOTS", "2"),
-                    *("DATASET.SUBSAMPLE_CLASSES", "base"),
-                    *("OPTIM.MAX_EPOCH", "2"),
-                    *("DATALOADER.TEST.BATCH_SIZE", "500"),
-                    *("TRAIN.PRINT_FREQ", "1"),
-                    *("USE_CUDA", "False"),
-                    *options,
-                ]
-            )
+            status = train.main(small_run(f"{trainer}/tiny", data_root, folder, arguments, options))
         captured = capsys.readouterr()
         return Outcome(status, captured.out, captured.err, Path(folder))
 

@@ -53,13 +53,7 @@ def oxford_pets(folder: Path) -> None:
 
 
 def stanford_cars(folder: Path) -> None:
-    names = [
-        "AM General Hummer SUV 2000",
-        "Acura RL Sedan 2012",
-        "Ram C/V Cargo Van 2012",
-        "BMW X5 SUV 2007",
-        "FIAT 500 2012",
-    ]
+    names = ["AM Hummer SUV 2000", "Acura RL 2012", "Ram C/V Cargo Van 2012", "BMW X5 2007", "FIAT 500 2012"]
     (folder / "devkit").mkdir(parents=True)
     cells = np.empty((1, len(names)), dtype=object)
     cells[0] = names
@@ -127,13 +121,14 @@ WNIDS = ("n01440764", "n01443537", "n01484850", "n02119789", "n03775546")
 WNID_NAMES = ("tench", "goldfish", "great white shark", "kit fox", "mixing bowl")
 
 
-def _classnames(folder: Path, wnids: tuple[str, ...] = WNIDS) -> None:
-    write_lines(folder / "classnames.txt", (f"{wnid} {WNID_NAMES[WNIDS.index(wnid)]}" for wnid in wnids))
+def write_classnames(folder: Path) -> None:
+    # The order of the file is not that of the sorted folders.
+    lines = [f"{wnid} {name}" for wnid, name in zip(WNIDS, WNID_NAMES)]
+    write_lines(folder / "classnames.txt", reversed(lines))
 
 
 def imagenet(folder: Path) -> None:
-    # The order of the file is not that of the sorted folders.
-    _classnames(folder, WNIDS[::-1])
+    write_classnames(folder)
     for label, image in numbers(SIZES):
         write_image(folder / "images" / "train" / WNIDS[label] / f"{WNIDS[label]}_{image}.JPEG")
     for label, image in numbers((4,) * 5):
@@ -149,7 +144,7 @@ def imagenet_v2(folder: Path) -> None:
 
 def imagenet_variant(images: str, readme: bool = True) -> Callable[[Path], None]:
     def write(folder: Path) -> None:
-        _classnames(folder)
+        write_classnames(folder)
         for label, image in numbers((6, 2, 9)):
             # Some of the classes only, so that labels are positions among them.
             write_image(folder / images / WNIDS[label + 1] / f"{image}.jpg")
@@ -159,47 +154,32 @@ def imagenet_variant(images: str, readme: bool = True) -> Callable[[Path], None]
     return write
 
 
-EUROSAT = ("AnnualCrop", "Forest", "Highway", "River", "SeaLake")
-TREES: dict[str, Callable[[Path], None]] = {
-    "ImageNet": imagenet,
-    "Caltech101": class_folders(
-        "101_ObjectCategories", ("Faces", "BACKGROUND_Google", "Leopards", "ant", "ceiling_fan")
+# The folder of each data set, and what writes it. Class folders are in the order of their labels.
+TREES: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "ImageNet": ("imagenet", imagenet),
+    "Caltech101": (
+        "caltech-101",
+        class_folders("101_ObjectCategories", ("BACKGROUND_Google", "Faces", "Leopards", "ant", "ceiling_fan")),
     ),
-    "OxfordPets": oxford_pets,
-    "StanfordCars": stanford_cars,
-    "OxfordFlowers": oxford_flowers,
-    "Food101": class_folders("images", ("apple_pie", "baklava", "beef_tartare", "waffles", "tacos")),
-    "FGVCAircraft": fgvc_aircraft,
-    "SUN397": sun397,
-    "DescribableTextures": class_folders("images", ("banded", "zigzagged", "braided", "dotted", "woven")),
-    "EuroSAT": class_folders("2750", EUROSAT),
-    "UCF101": ucf101,
-    "ImageNetV2": imagenet_v2,
-    "ImageNetSketch": imagenet_variant("images", readme=False),
-    "ImageNetA": imagenet_variant("imagenet-a"),
-    "ImageNetR": imagenet_variant("imagenet-r"),
+    "OxfordPets": ("oxford_pets", oxford_pets),
+    "StanfordCars": ("stanford_cars", stanford_cars),
+    "OxfordFlowers": ("oxford_flowers", oxford_flowers),
+    "Food101": ("food-101", class_folders("images", ("apple_pie", "baklava", "beef_tartare", "tacos", "waffles"))),
+    "FGVCAircraft": ("fgvc_aircraft", fgvc_aircraft),
+    "SUN397": ("sun397", sun397),
+    "DescribableTextures": ("dtd", class_folders("images", ("banded", "braided", "dotted", "woven", "zigzagged"))),
+    "EuroSAT": ("eurosat", class_folders("2750", ("AnnualCrop", "Forest", "Highway", "River", "SeaLake"))),
+    "UCF101": ("ucf101", ucf101),
+    "ImageNetV2": ("imagenetv2", imagenet_v2),
+    "ImageNetSketch": ("imagenet-sketch", imagenet_variant("images", readme=False)),
+    "ImageNetA": ("imagenet-adversarial", imagenet_variant("imagenet-a")),
+    "ImageNetR": ("imagenet-rendition", imagenet_variant("imagenet-r")),
 }
-FOLDERS = {
-    "ImageNet": "imagenet",
-    "Caltech101": "caltech-101",
-    "OxfordPets": "oxford_pets",
-    "StanfordCars": "stanford_cars",
-    "OxfordFlowers": "oxford_flowers",
-    "Food101": "food-101",
-    "FGVCAircraft": "fgvc_aircraft",
-    "SUN397": "sun397",
-    "DescribableTextures": "dtd",
-    "EuroSAT": "eurosat",
-    "UCF101": "ucf101",
-    "ImageNetV2": "imagenetv2",
-    "ImageNetSketch": "imagenet-sketch",
-    "ImageNetA": "imagenet-adversarial",
-    "ImageNetR": "imagenet-rendition",
-}
+FOLDERS = {name: folder for name, (folder, _) in TREES.items()}
 
 
 def write_tree(root: Path, name: str) -> Path:
     """The tree of one data set below `root`; gives its folder."""
-    folder = root / FOLDERS[name]
-    TREES[name](folder)
-    return folder
+    folder, write = TREES[name]
+    write(root / folder)
+    return root / folder

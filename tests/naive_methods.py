@@ -1,7 +1,7 @@
 """The baselines' forward passes, written for reading and not for speed: the reference that the fast core is tested by.
 
-Nothing of the project is imported. What CLIP does with a sequence comes from `naive_bmip.py`, where it is spelt out:
-one image or one sentence is one sequence `[tokens, width]`, and texts are padded to their full 77 tokens.
+Nothing of the project is imported. One image or one sentence is one sequence `[tokens, width]` that runs through
+OpenAI's own blocks, and texts are padded to their full 77 tokens. BMIP is in `scripts/tools/straightforward_bmip.py`.
 
 Prompts are dictionaries from the 0-based layer that they enter to `[b, width]`; a layer without an entry keeps what
 the layer before left in the slots. Linear layers are pairs of a weight `[out, in]` and a bias `[out]`.
@@ -13,7 +13,6 @@ from collections.abc import Callable
 
 import clip
 import torch
-from naive_bmip import _layer_norm, _patch_tokens, _run_block, naive_tokens, unit
 from torch import Tensor
 
 Linear = tuple[Tensor, Tensor]
@@ -94,7 +93,8 @@ def ivlp_features(
     text_prompts, vision_prompts = _with_heads(text_prompts, text_heads), _with_heads(vision_prompts, vision_heads)
     length = len(text_prompts[0]) if text_prompts else 0
     classes = []
-    for ids in naive_tokens(classnames, length, words):
+    for classname in classnames:
+        ids = _context_tokens(classname, length, words if length <= 4 else "")
         sentence = _embedded(clip_model, ids)
         if text_prompts:
             sentence = torch.cat([sentence[:1], text_prompts[0], sentence[1 + length :]])
@@ -115,6 +115,19 @@ def maple_features(
     for layer, prompts in text_prompts.items():
         vision_prompts[layer] = torch.stack([_apply(couplings[layer], prompt) for prompt in prompts])
     return ivlp_features(clip_model, images, classnames, text_prompts, vision_prompts, words)
+
+
+def cosine_logits(clip_model, images: list[Tensor], classes: list) -> Tensor:
+    """Logit scale times cosine; `classes` are `[classes][embed]`, or `[images][classes][embed]`."""
+    rows = classes if isinstance(classes[0], list) else [classes] * len(images)
+    scale = clip_model.logit_scale.exp()
+    return torch.stack(
+        [torch.stack([scale * unit(image) @ unit(feature) for feature in row]) for image, row in zip(images, rows)]
+    )
+
+
+def unit(feature: Tensor) -> Tensor:
+    return feature / feature.square().sum().sqrt()
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -165,31 +178,35 @@ def _arranged(sentence: Tensor, context: Tensor, name: int, position: str) -> Te
 
 def text_feature(clip_model, sentence: Tensor, ids: Tensor, deep_prompts: dict[int, Tensor] | None = None) -> Tensor:
     """Feature of one sentence `[77, width]` at the EOT of `ids`, `[embed]`; prompts of layer 0 are in it already."""
-    visible = torch.ones(len(sentence), len(sentence)).tril().bool()  # [query, key]: no looking ahead
     sequence = sentence + clip_model.positional_embedding
     for layer, block in enumerate(clip_model.transformer.resblocks):
         if layer > 0 and deep_prompts and layer in deep_prompts:
             prompts = deep_prompts[layer]
             sequence = torch.cat([sequence[:1], prompts, sequence[1 + len(prompts) :]])
-        sequence = _run_block(block, sequence, visible)
+        sequence = _through(block, sequence)
     end = int(ids.argmax())  # EOT has the largest id of the vocabulary
-    return _layer_norm(clip_model.ln_final, sequence[end]) @ clip_model.text_projection
+    return clip_model.ln_final(sequence[end]) @ clip_model.text_projection
 
 
 def image_feature(clip_model, image: Tensor, prompts: dict[int, Tensor] | None = None) -> Tensor:
     """Feature of one image, `[embed]`. Prompts stand after the patches; those of layer 0 go through ln_pre."""
     visual = clip_model.visual
-    sequence = _patch_tokens(visual, image) + visual.positional_embedding
+    sequence = torch.cat([visual.class_embedding[None], visual.conv1(image[None])[0].flatten(1).T])
+    sequence = sequence + visual.positional_embedding
     patches = len(sequence)
     if prompts:
         sequence = torch.cat([sequence, prompts[0]])
-    sequence = _layer_norm(visual.ln_pre, sequence)
-    visible = torch.ones(len(sequence), len(sequence)).bool()
+    sequence = visual.ln_pre(sequence)
     for layer, block in enumerate(visual.transformer.resblocks):
         if layer > 0 and prompts and layer in prompts:
             sequence = torch.cat([sequence[:patches], prompts[layer]])
-        sequence = _run_block(block, sequence, visible)
-    return _layer_norm(visual.ln_post, sequence[0]) @ visual.proj
+        sequence = _through(block, sequence)
+    return visual.ln_post(sequence[0]) @ visual.proj
+
+
+def _through(block, sequence: Tensor) -> Tensor:
+    """A block of OpenAI's, which wants `[tokens, batch, width]`, and masks the text by itself."""
+    return block(sequence[:, None])[:, 0]
 
 
 # ---------------------------------------------------------------------------------------------------------------------

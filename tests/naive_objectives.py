@@ -1,7 +1,7 @@
 """The objectives' equations, written for reading and not for speed: the reference that the fast ones are tested by.
 
-Nothing of the project is imported. Features of the methods come from the naive towers of `naive_methods.py` and
-`naive_bmip.py`, one image and one sentence at a time; every sum over entries, classes and images is a loop.
+Nothing of the project is imported. Features come from the naive towers of `naive_methods.py`, one image and one
+sentence at a time; every sum over entries, classes and images is a loop.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from naive_bmip import unit
-from naive_methods import _embedded, _tokens, image_feature, text_feature
+from naive_methods import _embedded, _tokens, image_feature, text_feature, unit
 from torch import Tensor
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -66,46 +65,32 @@ def logits(scale: Tensor, images: list[Tensor], classes) -> list[list[Tensor]]:
 
 
 def cross_entropy(rows: list[list[Tensor]], labels: list[int]) -> Tensor:
-    total = 0
-    for row, label in zip(rows, labels):
-        total = total - _log_probabilities(row)[label]
-    return total / len(rows)
+    return _mean([-_log_probabilities(row)[label] for row, label in zip(rows, labels)])
 
 
 def mean_absolute(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Over all entries of all pairs."""
-    total, entries = 0, 0
-    for feature, teacher in pairs:
-        for x, y in zip(feature, teacher):
-            total = total + (x - y).abs()
-            entries += 1
-    return total / entries
+    return _mean([(x - y).abs() for feature, teacher in pairs for x, y in zip(feature, teacher)])
 
 
 def mean_square(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    total, entries = 0, 0
-    for feature, teacher in pairs:
-        for x, y in zip(feature, teacher):
-            total = total + (x - y) ** 2
-            entries += 1
-    return total / entries
+    return _mean([(x - y) ** 2 for feature, teacher in pairs for x, y in zip(feature, teacher)])
 
 
 def mean_cosine_distance(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    total = 0
-    for feature, teacher in pairs:
-        total = total + 1 - (unit(feature) * unit(teacher)).sum()
-    return total / len(pairs)
+    return _mean([1 - (unit(feature) * unit(teacher)).sum() for feature, teacher in pairs])
 
 
 def divergence(student: list[list[Tensor]], teacher: list[list[Tensor]]) -> Tensor:
     """sum of q (log q - log p), divided by images times classes."""
-    total, entries = 0, 0
+    terms = []
     for row, teacher_row in zip(student, teacher):
         for log_p, log_q in zip(_log_probabilities(row), _log_probabilities(teacher_row)):
-            total = total + log_q.exp() * (log_q - log_p)
-            entries += 1
-    return total / entries
+            terms.append(log_q.exp() * (log_q - log_p))
+    return _mean(terms)
+
+
+def _mean(terms: list[Tensor]) -> Tensor:
+    return sum(terms) / len(terms)
 
 
 def _log_probabilities(row: list[Tensor]) -> list[Tensor]:

@@ -12,6 +12,9 @@ from PIL import Image
 from datasets.builtin import symbols
 from datasets.builtin.drawing import PICTURE, SANS, fonts_with
 from datasets.builtin.glyphs import DIGITS, OTHERS, SYMBOLS
+from datasets.table import ROWS
+
+VARIANTS = [row for row in ROWS if row.name.startswith("Symbols")]
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +23,9 @@ def written(tmp_path_factory) -> dict[str, Path]:
     folders = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(symbols, "PER_CLASS", {"train": 2, "val": 1, "test": 1})
-        for name, folder, write in symbols.VARIANTS:
-            folders[name] = tmp_path_factory.mktemp(folder)
-            write(folders[name], "split.json")
+        for row in VARIANTS:
+            folders[row.name] = tmp_path_factory.mktemp(row.folder)
+            row.write(folders[row.name], "split.json")
     return folders
 
 
@@ -63,6 +66,5 @@ def test_variants_share_classes_and_order_but_no_picture(written):
 
 def test_writing_again_gives_the_same_files(written, tmp_path, monkeypatch):
     monkeypatch.setattr(symbols, "PER_CLASS", {"train": 2, "val": 1, "test": 1})
-    name, _, write = symbols.VARIANTS[0]
-    write(tmp_path, "split.json")
-    assert fingerprint(tmp_path) == fingerprint(written[name])
+    VARIANTS[0].write(tmp_path, "split.json")
+    assert fingerprint(tmp_path) == fingerprint(written["Symbols"])

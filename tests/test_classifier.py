@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from trainers.prompting.api.classifier import PromptClassifier
 from trainers.prompting.errors import InputError
@@ -39,6 +39,16 @@ def fitted() -> PromptClassifier:
     return PromptClassifier(**TINY, **SHORT).fit(*digits(4))
 
 
+def data_of(run):
+    """The data set of a run of train.py."""
+    from yacs.config import CfgNode
+
+    from datasets import DATASET_REGISTRY
+
+    configuration = CfgNode(run.result["configuration"])
+    return DATASET_REGISTRY.get(configuration.DATASET.NAME)(configuration)
+
+
 TRAINED = {
     "BMIP": [],
     "MaPLe": [],
@@ -55,24 +65,15 @@ def test_a_fit_gives_the_weights_of_the_trainer_to_the_bit(method, run_train):
     assert run.status == 0
     checkpoint = next(run.folder.glob("*/model.pth.tar-2"))
     weights = torch.load(checkpoint, weights_only=True)["state_dict"]
-    images, labels, classes = training_images(run.result["configuration"])
+    data = data_of(run)
+    images, labels = zip(*((item.impath, item.classname) for item in data.train_x))
     batch_size = 3 if TRAINED[method] else None
     classifier = PromptClassifier(method, **TINY, epochs=2, batch_size=batch_size, random_state=1)
-    classifier.fit(images, labels, classes=classes)
+    classifier.fit(images, labels, classes=data.classnames)
     ours = classifier.model_.learner.state_dict()
     assert ours.keys() == weights.keys()
     for name, value in weights.items():
         assert torch.equal(ours[name], value), name
-
-
-def training_images(configuration: dict) -> tuple[list[str], list[str], list[str]]:
-    """Paths, class names and all classes of a run's training images, in its order."""
-    from yacs.config import CfgNode
-
-    from datasets import DATASET_REGISTRY
-
-    data = DATASET_REGISTRY.get(configuration["DATASET"]["NAME"])(CfgNode(configuration))
-    return [item.impath for item in data.train_x], [item.classname for item in data.train_x], data.classnames
 
 
 def test_a_fit_tells_more_digits_apart_than_zero_shot_clip():
@@ -122,24 +123,23 @@ def test_all_kinds_of_images_are_the_same_image(fitted, tmp_path):
 def test_any_sequence_of_images_will_do(fitted):
     images, labels = digits(2)
     expected = fitted.predict_proba(images)
-    keyed = pd_like(images)
-    for given in (tuple(images), np.stack(images), torch.from_numpy(np.stack([np.stack([i] * 3) for i in images]))):
+    tensors = torch.from_numpy(np.stack([np.stack([image] * 3) for image in images]))
+    for given in (tuple(images), np.stack(images), tensors, Column(images)):
         np.testing.assert_array_equal(fitted.predict_proba(given), expected)
-    np.testing.assert_array_equal(fitted.predict_proba(keyed), expected)
-    assert fitted.score(keyed, pd_like(labels)) == fitted.score(images, labels)
+    assert fitted.score(Column(images), labels) == fitted.score(images, labels)
 
 
-def pd_like(items: list):
+class Column:
     """A sequence that is not indexed by position, as a filtered column of a data frame."""
 
-    class Column:
-        def __len__(self) -> int:
-            return len(items)
+    def __init__(self, items: list):
+        self.items = items
 
-        def __iter__(self):
-            return iter(items)
+    def __len__(self) -> int:
+        return len(self.items)
 
-    return Column()
+    def __iter__(self):
+        return iter(self.items)
 
 
 def test_a_classifier_that_has_predicted_can_be_copied(fitted):
@@ -162,16 +162,9 @@ def test_predictions_are_names_and_probabilities_of_the_classes(fitted):
 def test_prompts_serve_other_classes_and_other_orders(fitted):
     images, _ = digits(2)
     before = fitted.predict_proba(images)
-    turned = clone_of(fitted).set_classes(fitted.classes_[::-1])
+    turned = copy.deepcopy(fitted).set_classes(fitted.classes_[::-1])
     np.testing.assert_allclose(turned.predict_proba(images)[:, ::-1], before, rtol=1e-4, atol=1e-6)
     assert set(turned.set_classes(["seven", "eight"]).predict(images)) <= {"seven", "eight"}
-
-
-def clone_of(classifier: PromptClassifier) -> PromptClassifier:
-    """The same classifier with a model of its own."""
-    again = clone(classifier).build(list(classifier.classes_))
-    again.model_.learner.load_state_dict(classifier.model_.learner.state_dict())
-    return again
 
 
 def test_scikit_learn_clones_validates_and_searches():
@@ -190,7 +183,7 @@ def test_settings_come_by_name_or_as_their_dataclass():
     by_name = PromptClassifier(**TINY, settings={"aggregation": "none", "depth": 2}).build(["a", "b"])
     given = BMIPConfig(aggregation="none", depth=2)
     assert by_name.config_ == PromptClassifier(**TINY, settings=given).build(["a", "b"]).config_ == given
-    with pytest.raises(InputError, match="settings is a MaPLeConfig; BMIP takes a BMIPConfig or a dict"):
+    with pytest.raises(InputError, match=r"settings is MaPLeConfig\(.*\); give a dict of settings, or a BMIPConfig"):
         PromptClassifier(**TINY, settings=MaPLeConfig()).build(["a", "b"])
 
 
@@ -207,17 +200,16 @@ WRONG_DATA = {
     "text": (lambda images, labels: (images, "zeroes"), "labels is a str; give a list"),
     "an image": (lambda images, labels: (Image.new("RGB", (8, 8)), ["a"]), "images is a Image; give a list"),
     "a path": (lambda images, labels: ("a.jpg", ["a"]), "images is a str; give a list"),
-    "an array": (lambda images, labels: (np.zeros((8, 8, 3), np.uint8), ["a"]), r"a single image \[8, 8, 3\]; give"),
-    "a tensor": (lambda images, labels: (torch.zeros(3, 8, 8), ["a"]), r"a single image \[3, 8, 8\]; give a list"),
+    "an array": (lambda images, labels: (np.zeros((8, 8, 3), np.uint8), ["a"]), "images is a ndarray; give a list"),
+    "a tensor": (lambda images, labels: (torch.zeros(3, 8, 8), ["a"]), "images is a Tensor; give a list"),
     "no pixels in an array": (lambda images, labels: ([np.zeros((0, 0, 3), np.uint8)] * 6, labels), "has no pixels"),
-    "no pixels in a tensor": (lambda images, labels: ([torch.zeros(3, 0, 0)] * 6, labels), "has no pixels"),
     "no pixels": (lambda images, labels: ([Image.new("RGB", (0, 5))] * 6, labels), r"has no pixels: it is \[0, 5\]"),
     "16 bits": (
         lambda images, labels: ([Image.new("I;16", (8, 8))] * 6, labels),
         "mode I;16, .* convert it to 8 bits",
     ),
     "normalised": (lambda images, labels: ([torch.full((3, 8, 8), -2.0)] * 6, labels), "from -2 to -2; give floats"),
-    "shape": (lambda images, labels: ([torch.zeros(8, 8)] * 6, labels), r"Image \d is a tensor \[8, 8\]; give"),
+    "shape": (lambda images, labels: ([torch.zeros(8, 8)] * 6, labels), r"Image \d is a Tensor; give"),
     "dtype": (lambda images, labels: ([np.zeros((8, 8))] * 6, labels), r"an array \[8, 8\] of float64; give"),
     "kind": (lambda images, labels: ([None] * 6, labels), r"Image \d is a NoneType; give"),
     "missing": (lambda images, labels: (["gone.jpg", *images[1:]], labels), "There is no image 'gone.jpg'"),
@@ -231,12 +223,18 @@ def test_wrong_data_is_refused_with_what_to_give(case):
         PromptClassifier(**TINY).fit(*change(*digits(2)))
 
 
-@pytest.mark.parametrize("content", [b"no image", b""])
-def test_a_file_that_is_no_image_is_named_before_anything_is_loaded(content, tmp_path):
-    (tmp_path / "notes.jpg").write_bytes(content)
+def test_a_file_that_is_no_image_of_8_bits_is_named_before_anything_is_loaded(tmp_path):
+    (tmp_path / "notes.jpg").write_bytes(b"no image")
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    Image.new("I;16", (8, 8)).save(tmp_path / "deep.png")
     images, labels = digits(2)
-    with pytest.raises(InputError, match=rf"{tmp_path}/notes.jpg' cannot be read: no image"):
-        PromptClassifier("BMIP", "/no/such/clip.pt").fit([tmp_path / "notes.jpg", *images[1:]], labels)
+    for name, reason in (
+        ("notes.jpg", "cannot be read: no image"),
+        ("empty.jpg", "cannot be read: no image"),
+        ("deep.png", "has Pillow's mode I.*; convert it to 8 bits"),
+    ):
+        with pytest.raises(InputError, match=rf"^The image '{tmp_path}/{name}' {reason}"):
+            PromptClassifier("BMIP", "/no/such/clip.pt").fit([tmp_path / name, *images[1:]], labels)
 
 
 def test_a_truncated_file_is_named(fitted, tmp_path):
@@ -253,14 +251,14 @@ WRONG_PARAMETERS = {
     "deep": (dict(settings={"depth": 5}), r"settings\['depth'\] is 5, but the towers .* have 4 layers"),
     "words": (dict(settings={"context": "a"}), r"settings\['context'\] is 'a'.*\(settings\['length'\]\)"),
     "backbone": (dict(backbone="ViT-B/17"), "backbone is 'ViT-B/17', which is neither a file nor one of tiny"),
-    "device": (dict(device="gpu"), "device is 'gpu'; set it to cpu, cuda"),
-    "number of a GPU": (dict(device=99), "device is 99, but torch finds .* GPUs here"),
+    "device": (dict(device="gpu"), "device is 'gpu', which torch does not find here; set it to cpu, cuda"),
+    "number of a GPU": (dict(device=99), "device is 99, which torch does not find here"),
     "optimizer": (dict(optimizer="sdg"), "optimizer is 'sdg'; set it to one of sgd, adam"),
-    "rate": (dict(learning_rate=0.0), "learning_rate is 0.0; set it above 0"),
+    "rate": (dict(learning_rate=-1.0), "learning_rate is -1.0; set it to a finite number, 0.0 or more"),
     "epochs": (dict(epochs=1.5), "epochs is 1.5; set it to a whole number, 0 or more"),
     "batch": (dict(batch_size=0), "batch_size is 0; set it to a whole number, 1 or more"),
     "crop": (dict(crop_scale=(0.5, 2.0)), r"crop_scale is \(0.5, 2.0\); set it to two parts"),
-    "decay below 0": (dict(weight_decay=-1), "weight_decay is -1; set it to 0 or more"),
+    "decay below 0": (dict(weight_decay=-1), "weight_decay is -1; set it to a finite number, 0.0 or more"),
     "flip in words": (dict(flip="no"), "flip is 'no'; set it to True or False"),
     "settings in a list": (dict(settings=[1]), r"settings is \[1\]; give a dict of settings, or a BMIPConfig"),
     "seed": (dict(random_state=-1), "random_state is -1; set it to 0 or more, or None"),
@@ -282,23 +280,6 @@ def test_labels_that_are_no_classes_are_named(fitted):
         fitted.set_classes(["a", "b", "a"])
     with pytest.raises(InputError, match="classes is {.*}; give a list of class names"):
         fitted.set_classes({"a", "b"})
-
-
-def test_a_label_of_no_class_is_a_miss_as_in_scikit_learn(fitted):
-    images, labels = digits(2)
-    names = list(fitted.predict(images))
-    assert fitted.score(images, names) == 1
-    assert fitted.score(images, ["cat", *names[1:]]) == pytest.approx(5 / 6)
-    classifier = PromptClassifier(**TINY, epochs=1, settings={"depth": 1})
-    scores = cross_val_score(classifier, images, labels, cv=KFold(3), error_score="raise")
-    assert scores.tolist() == [0, 0, 0]  # each fold's class was not there to learn
-
-
-def test_a_file_of_16_bits_is_refused_before_anything_is_loaded(tmp_path):
-    Image.new("I;16", (8, 8)).save(tmp_path / "deep.png")
-    images, labels = digits(2)
-    with pytest.raises(InputError, match=r"^The image \S+deep.png' has Pillow's mode I.*; convert it to 8 bits"):
-        PromptClassifier("BMIP", "/no/such/clip.pt").fit([tmp_path / "deep.png", *images[1:]], labels)
 
 
 def test_a_loss_that_is_not_finite_ends_the_fit():

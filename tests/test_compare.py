@@ -44,7 +44,10 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(checkout, data_root, cap
     assert run(data_root, "TRAINER.VPT.N_CTX_VISION", "0") == 1
     captured = capsys.readouterr()
     assert "missing" in captured.out and "ZeroshotCLIP  " in captured.out
-    assert "VPT on digits with seed 1 failed" in captured.err and "TRAINER.VPT.N_CTX_VISION is 0" in captured.err
+    assert (
+        "train_base/digits/shots_1/VPT/tiny/seed1 failed" in captured.err
+        and "TRAINER.VPT.N_CTX_VISION is 0" in captured.err
+    )
 
 
 def test_a_result_of_other_settings_is_not_shown_for_these(checkout, data_root, capsys):
@@ -86,8 +89,8 @@ def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
         return {"open_world": open_world, "parameters": 7, "train_seconds": 1.0, "peak_memory_bytes": 2**30}
 
     monkeypatch.setattr(compare, "read_result", result)
-    requests = [runs.Request("", "BMIP", "digits", seed) for seed in (1, 2)]
-    cells = compare.row("BMIP", [chain for request in requests for chain in compare.chains("open_world", request)])
+    requests = [runs.Request("open_world", "BMIP", "digits", seed) for seed in (1, 2)]
+    cells = compare.row("BMIP", map(compare.plan, requests))
     assert cells[1:5] == ["70.00 ± 20.00", "40.00 ± 10.00", "50.91 ± 2.50", "1.00 ± 0.00"]
 
 

@@ -53,10 +53,6 @@ def facts(items) -> list[tuple[str, int, str]]:
     return [(item.impath, item.label, item.classname) for item in items]
 
 
-def everything(dataset) -> list[list[tuple[str, int, str]]]:
-    return [facts(items) for items in (dataset.train_x, dataset.val, dataset.test)]
-
-
 @pytest.mark.parametrize("row", JSON, ids=lambda row: row.name)
 def test_a_split_file_in_coops_layout_is_enough(row, tmp_path):
     write_tree(tmp_path, row)
@@ -69,27 +65,31 @@ def test_a_split_file_in_coops_layout_is_enough(row, tmp_path):
 @pytest.mark.parametrize("row", ANNOTATED, ids=lambda row: row.name)
 def test_without_split_file_and_annotations_both_are_named(row, tmp_path):
     write_tree(tmp_path, row, split_file=False)
-    with pytest.raises(InputError, match=rf"{row.folder}/\S+ is not there.*download {row.split_file} and put it into"):
+    with pytest.raises(
+        InputError, match=rf"{row.folder}/\S+ cannot be read.*No such file.*ownload {row.split_file} and put it into"
+    ):
         build(row.name, tmp_path)
 
 
+@pytest.mark.parametrize("shots, val_shots", [(2, 2), (6, 4)])
 @pytest.mark.parametrize("split_file", [True, False], ids=["with split file", "from class folders"])
-def test_shots_do_not_depend_on_how_the_split_came_about(split_file, tmp_path):
-    """The draws of the shots start anew at the seed, whatever cutting the class folders has drawn before."""
+def test_shots_do_not_depend_on_how_the_split_came_about(split_file, shots, val_shots, tmp_path):
+    """Training images are drawn from the seed, whatever cutting the folders has drawn, then validation images."""
     row = FOLDERED[0]
     write_tree(tmp_path, row, split_file=split_file)
-    whole = build(row.name, tmp_path)
+    whole, few = build(row.name, tmp_path), build(row.name, tmp_path, NUM_SHOTS=shots)
     rng = random.Random(1)
-    expected = [item for c in range(4) for item in rng.sample([x for x in whole.train_x if x.label == c], 2)]
-    shots = build(row.name, tmp_path, NUM_SHOTS=2)
-    assert facts(shots.train_x) == facts(expected)
-    assert facts(shots.test) == facts(whole.test)
+    for items, number, drawn in ((whole.train_x, shots, few.train_x), (whole.val, val_shots, few.val)):
+        expected = [rng.sample([item for item in items if item.label == label], number) for label in range(4)]
+        assert facts(drawn) == facts(sum(expected, []))
+    assert facts(few.test) == facts(whole.test)
 
 
 def test_an_unseeded_run_still_holds_out_the_same_images(tmp_path):
     row = FOLDERED[0]
     write_tree(tmp_path, row, split_file=False)
-    assert everything(build(row.name, tmp_path, SEED=-1)) == everything(build(row.name, tmp_path, SEED=-1))
+    one, two = (build(row.name, tmp_path, SEED=-1) for _ in range(2))
+    assert facts(one.train_x) == facts(two.train_x) and facts(one.test) == facts(two.test)
 
 
 def test_base_shots_are_the_same_images_as_among_all(tmp_path):
@@ -113,21 +113,19 @@ def test_a_wrong_root_is_named_and_left_empty(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_folder_itself_as_root_gets_a_hint(tmp_path):
+@pytest.mark.parametrize(
+    "name, root, words",
+    [
+        ("DescribableTextures", "dtd", "did you mean --root {folder}"),
+        ("EuroSAT", ".", "needs its images in {folder}/eurosat/2750"),
+        ("EuroSAT", "", "DATASET.ROOT is empty.*--root"),
+    ],
+)
+def test_a_missing_folder_is_named_with_the_likely_mistake(name, root, words, tmp_path):
     (tmp_path / "dtd").mkdir()
-    with pytest.raises(InputError, match=f"did you mean --root {tmp_path}"):
-        build("DescribableTextures", tmp_path / "dtd")
-
-
-def test_an_empty_root_asks_for_the_flag():
-    with pytest.raises(InputError, match="--root"):
-        build("EuroSAT", "")
-
-
-def test_a_missing_image_folder_is_named(tmp_path):
     (tmp_path / "eurosat").mkdir()
-    with pytest.raises(InputError, match="eurosat/2750"):
-        build("EuroSAT", tmp_path)
+    with pytest.raises(InputError, match=words.format(folder=tmp_path)):
+        build(name, root and tmp_path / root)
 
 
 def test_the_console_says_what_is_read_and_sampled(tmp_path, capsys):
@@ -148,6 +146,11 @@ def test_a_config_without_our_keys_means_all_classes(tmp_path):
     for key in ("SUBSAMPLE_CLASSES", "USE_RATIO", "SUBSAMPLE_RATIO"):
         del cfg.DATASET[key]
     assert datasets.DATASET_REGISTRY.get(PETS.name)(cfg).num_classes == 4
+
+
+def test_without_a_root_built_in_data_goes_into_the_repository(monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "REPOSITORY", tmp_path)
+    assert build("Digits", "").dataset_dir == str(tmp_path / "data" / "digits")
 
 
 def test_every_row_is_registered_and_has_a_yaml():

@@ -17,7 +17,7 @@ from trainers.prompting.api.recipe import in_python, method_for, recipe_of
 from trainers.prompting.declaration import METHODS, Method, Settings, declare, setting, tree_of
 from trainers.prompting.errors import InputError, SettingError, worded
 from trainers.prompting.learners.bmip import BMIPConfig
-from trainers.prompting.methods import get_method, identify, in_order, of_trainer
+from trainers.prompting.methods import identify, in_order, of_trainer
 from trainers.prompting.objectives.self_regulation import SelfRegulationConfig
 from trainers.prompting.recipes import is_readable, read_recipe, recipe_path
 
@@ -57,13 +57,19 @@ def test_an_allowed_value_is_stored_in_the_type_of_the_default(name, value, stor
 
 INF, NAN = float("inf"), float("nan")
 REFUSED = [
-    *[("number", 0, "number is 0; set it to 1 or more."), ("number", 1.5, "number is 1.5; set it to a whole number.")],
-    *[("number", True, "a whole number"), ("number", "3", "number is '3'; set it to a whole number.")],
-    *[("layers", value, f"layers is {value}; set it to between 1 and 4.") for value in (0, 5)],
-    *[("share", value, f"share is {value}; set it to a number between 0.0 and 1.0.") for value in (-0.1, 1.5)],
-    *[("share", "x", "share is 'x'; set it to a number."), ("share", NAN, "share is nan; set it to")],
+    *[
+        ("number", 0, "number is 0; set it to a whole number, 1 or more."),
+        ("number", 1.5, "number is 1.5; set it to a whole number"),
+    ],
+    *[("number", True, "a whole number"), ("number", "3", "number is '3'; set it to a whole number")],
+    *[("layers", value, f"layers is {value}; set it to a whole number between 1 and 4.") for value in (0, 5)],
+    *[("share", value, f"share is {value}; set it to a finite number between 0.0 and 1.0.") for value in (-0.1, 1.5)],
+    *[("share", "x", "share is 'x'; set it to a finite number"), ("share", NAN, "share is nan; set it to")],
     *[("weight", -1.0, "weight is -1.0; set it to a finite number, 0.0 or more."), ("weight", INF, "weight is inf; ")],
-    *[("mean", NAN, "mean is nan; set it to a finite number"), ("mean", False, "mean is False; set it to a number.")],
+    *[
+        ("mean", NAN, "mean is nan; set it to a finite number"),
+        ("mean", False, "mean is False; set it to a finite number."),
+    ],
     *[("words", 3, "words is 3; set it to a text."), ("words", None, "words is None; set it to a text.")],
     *[("on", 1, "on is 1; set it to True or False."), ("on", "yes", "on is 'yes'; set it to True or False.")],
     *[("kind", "third", "kind is 'third'; set it to one of one, other."), ("count", 70, "one of 60, 80.")],
@@ -108,9 +114,12 @@ def test_braces_in_a_value_are_no_names():
 
 def test_train_py_names_keys_and_python_names_settings():
     cfg = configured(**{"TRAINER.BMIP.PROMPT_DEPTH": 0})
-    with pytest.raises(InputError, match=r"^TRAINER\.BMIP\.PROMPT_DEPTH is 0; set it to 1 or more\.$"):
+    with pytest.raises(InputError, match=r"^TRAINER\.BMIP\.PROMPT_DEPTH is 0; set it to a whole number, 1 or more\.$"):
         settings_of(cfg, METHODS["BMIP"])
-    with pytest.raises(InputError, match=r"^settings\['depth'\] is 0; set it to 1 or more\.$"), worded(in_python):
+    with (
+        pytest.raises(InputError, match=r"^settings\['depth'\] is 0; set it to a whole number, 1 or more\.$"),
+        worded(in_python),
+    ):
         BMIPConfig(depth=0)
     before = pytest.raises(InputError, match=r"^a\.pth cannot be read\. settings\['depth'\] is 0")
     with before, worded(in_python, before="a.pth cannot be read. "):
@@ -242,10 +251,10 @@ def test_a_recipe_tells_the_method_and_what_its_name_adds(trainer, recipe, expec
 
 
 def test_methods_are_found_by_their_names_and_by_their_trainers():
-    assert get_method("BMIP") is of_trainer("BMIP") is of_trainer("BMIPPlugin") is METHODS["BMIP"]
+    assert method_for("BMIP") is of_trainer("BMIP") is of_trainer("BMIPPlugin") is METHODS["BMIP"]
     assert of_trainer("Plugin") is of_trainer("Other") is None
     with pytest.raises(InputError, match="method is 'Mapel'; set it to one of ZeroshotCLIP, .*Do you mean MaPLe"):
-        get_method("Mapel")
+        method_for("Mapel")
     with pytest.raises(InputError, match="'CoPrompt_BMIP', which is trained by consistency, .* set it to BMIP, whose"):
         method_for("CoPrompt_BMIP")
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 from conftest import make_clip
 from helpers.learners import TOLERANCE, assert_equal_to_naive, make
-from naive_bmip import cosine_logits
-from naive_methods import zero_shot_features
+from naive_methods import cosine_logits, zero_shot_features
 
 from trainers.prompting.core import batching
 from trainers.prompting.core.learner import FixedSentence

@@ -11,7 +11,8 @@ import torch
 from conftest import make_clip
 
 from experiments import evaluate_checkpoint
-from trainers.prompting.learners.maple import MaPLeConfig, MaPLeLearner
+from trainers.prompting.learners.maple import MaPLeConfig
+from trainers.prompting.learners.maple import learner as maple_learner
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def backbone(tmp_path):
     return str(tmp_path / "clip.pt"), model
 
 
-def published(learner: MaPLeLearner, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def published(learner: torch.nn.Module, model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """What MaPLe's authors save of a model."""
     state = {"prompt_learner.token_prefix": torch.zeros(7, 1, 64), "logit_scale": model.logit_scale}
     state |= {f"image_encoder.{key}": value for key, value in model.visual.state_dict().items()}
@@ -52,7 +53,7 @@ def evaluate(
 def test_a_published_checkpoint_of_any_size_is_evaluated(tmp_path, data_root, backbone, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     path, model = backbone
-    learner = MaPLeLearner(MaPLeConfig(length=3, depth=2), model)
+    learner = maple_learner(MaPLeConfig(length=3, depth=2), model)
     folder = tmp_path / "weights" / "MultiModalPromptLearner"
     folder.mkdir(parents=True)
     torch.save({"state_dict": published(learner, model), "epoch": 5}, folder / "model.pth.tar-5")

@@ -41,6 +41,7 @@ if __name__ == "__main__":
     print("KEYS", *sorted(cfg.TRAINER))
     print("RECIPE", cfg.TRAINER.RECIPE, cfg.INPUT.SIZE, cfg.OPTIM.WARMUP_CONS_LR, cfg.DATASET.SUBSAMPLE_CLASSES)
 '''
+LEFT_OVER = "import trainers.coop\nimport bmip_plugin\n"
 OWN_BMIP = "from dassl.engine import TRAINER_REGISTRY\n\n\n@TRAINER_REGISTRY.register()\nclass BMIP:\n    pass\n"
 
 
@@ -80,45 +81,55 @@ def call(*arguments: object) -> int:
     return install_plugin.main([str(argument) for argument in arguments])
 
 
-def run_train(root: Path, config: str) -> str:
+def refused(root: Path, capsys, *flags: str) -> str:
+    """The error of a call that changes nothing."""
+    before = snapshot(root)
+    capsys.readouterr()
+    assert call(root, *flags) == 2
+    assert snapshot(root) == before
+    return capsys.readouterr().err
+
+
+def start_train(root: Path, config: str) -> subprocess.CompletedProcess:
     """Run the checkout's train.py from its folder, on the stand-in that the plugin brings."""
-    command = [sys.executable, "-W", "ignore", "-m", "minidassl", "train.py", config]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    command = [sys.executable, "-W", "ignore", "-m", "minidassl", "train.py", f"configs/trainers/{config}.yaml"]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True)
+
+
+def run_train(root: Path, config: str) -> str:
+    done = start_train(root, config)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def test_the_import_stands_behind_the_last_of_the_checkouts_own(checkout):
-    assert call(checkout) == 0
-    lines, before = (checkout / "train.py").read_text().splitlines(), TRAIN.splitlines()
-    assert lines[: before.index(")") + 2] == [*before[: before.index(")") + 1], "import bmip_plugin"]
-    lines.remove("import bmip_plugin")
-    assert lines == before
+@pytest.fixture
+def mine(checkout) -> Path:
+    """A file of the user's in the way of a recipe."""
+    path = checkout / "configs" / "trainers" / "BMIP" / "tiny.yaml"
+    path.parent.mkdir()
+    path.write_bytes(b"mine\r\n")
+    return path
 
 
-def test_nothing_but_train_py_is_changed_and_only_new_folders_are_written(checkout):
+def test_train_py_gets_one_line_and_all_else_lies_in_new_folders(checkout, capsys):
     before = snapshot(checkout)
-    call(checkout)
+    assert call(checkout) == 0
+    assert 'scripts/bmip/compare.sh eurosat "1 2 3" CoOp ' in capsys.readouterr().out
     after = snapshot(checkout)
     assert {name for name in before if after[name] != before[name]} == {"train.py"}
-    new = {name for name in after if name not in before}
-    folders = ("bmip_plugin", "minidassl", "configs/trainers/BMIP", "scripts/bmip")
-    assert all(name.startswith(folders) for name in new)
+    assert after["train.py"].decode() == TRAIN.replace("CoOp,\n)\n", "CoOp,\n)\nimport bmip_plugin\n")
+    new = after.keys() - before.keys()
+    assert all(name.startswith(("bmip_plugin", "minidassl", "configs/trainers/BMIP", "scripts/bmip")) for name in new)
     assert not any(name.startswith("bmip_plugin/trainers/maple") for name in new)
 
 
 def test_train_py_finds_the_trainer_its_keys_and_a_whole_configuration(checkout):
     call(checkout)
-    output = run_train(checkout, "configs/trainers/BMIP/vit_b16_c2_ep10_batch4_2ctx_none.yaml")
+    output = run_train(checkout, "BMIP/vit_b16_c2_ep10_batch4_2ctx_none")
     assert "Dassl: built-in stand-in" in output
     assert "TRAINERS CoOp BMIP\n" in output
     assert keys("BMIP") in output
     assert "RECIPE vit_b16_c2_ep10_batch4_2ctx_none (224, 224) 1e-05 all\n" in output
-
-
-def test_the_advice_names_a_trainer_of_the_checkout_to_compare_with(checkout, capsys):
-    call(checkout)
-    assert 'scripts/bmip/compare.sh eurosat "1 2 3" CoOp ' in capsys.readouterr().out
 
 
 def test_recipes_have_the_effect_of_ours_without_bases_which_yacs_does_not_know(checkout):
@@ -146,7 +157,7 @@ def test_a_checkout_with_a_bmip_of_its_own_keeps_it(checkout):
     train = TRAIN.replace("import datasets.flowers", "import datasets.flowers\nimport trainers.bmip")
     (checkout / "train.py").write_text(train)
     assert call(checkout) == 0
-    output = run_train(checkout, "configs/trainers/BMIPPlugin/tiny.yaml")
+    output = run_train(checkout, "BMIPPlugin/tiny")
     assert "BMIP of the plugin is the trainer BMIPPlugin here; its keys are TRAINER.BMIPPLUGIN" in output
     assert "TRAINERS BMIP CoOp BMIPPlugin\n" in output
     assert keys("BMIPPLUGIN") in output
@@ -174,41 +185,34 @@ def test_many_files_in_the_way_are_counted(checkout, capsys):
     call(checkout)
     (checkout / MANIFEST).unlink()
     (checkout / "train.py").write_text(TRAIN)
-    assert call(checkout) == 2
-    assert re.search(r"names already: (\S+, ){4}\S+ and \d+ more\. Move", capsys.readouterr().err)
+    assert re.search(r"names already: (\S+, ){4}\S+ and \d+ more\. Move", refused(checkout, capsys))
 
 
 def test_a_name_that_is_taken_later_is_an_error_with_the_remedy(checkout):
     call(checkout)
     (checkout / "trainers" / "coop.py").write_text(OWN_BMIP + "\n\nclass CoOp: ...\n")
-    command = [sys.executable, "-W", "ignore", "-m", "minidassl", "train.py", "configs/trainers/BMIP/tiny.yaml"]
-    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True)
+    done = start_train(checkout, "BMIP/tiny")
     assert "BMIP" in done.stderr and "Run install_plugin.py again" in done.stderr
     assert "Traceback" not in done.stderr and done.returncode == 1
     assert call(checkout) == 0
-    assert "TRAINERS BMIP BMIPPlugin" in run_train(checkout, "configs/trainers/BMIPPlugin/tiny.yaml")
+    assert "TRAINERS BMIP BMIPPlugin" in run_train(checkout, "BMIPPlugin/tiny")
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_line_endings_stay_and_uninstalling_restores_every_byte(checkout, ending, mark):
+def test_line_endings_stay_and_uninstalling_restores_every_byte_without_pythons_caches(checkout, ending, mark):
     (checkout / "train.py").write_bytes(mark + TRAIN.replace("\n", ending).encode())
     before = snapshot(checkout)
     call(checkout)
     train = (checkout / "train.py").read_bytes()
     assert f"{ending}import bmip_plugin{ending}".encode() in train
     assert train.count(b"\r\n") == (train.count(b"\n") if ending == "\r\n" else 0)
-    assert call(checkout, "--uninstall") == 0
-    assert snapshot(checkout) == before
-
-
-def test_caches_of_python_go_with_the_plugin(checkout):
-    before = snapshot(checkout)
-    call(checkout)
+    assert call(checkout) == 0
+    assert (checkout / "train.py").read_bytes() == train
     for folder in ("bmip_plugin/trainers/prompting", "minidassl/own"):
         (checkout / folder / "__pycache__").mkdir()
         (checkout / folder / "__pycache__" / "x.cpython-311.pyc").write_bytes(b"")
-    call(checkout, "--uninstall")
+    assert call(checkout, "--uninstall") == 0
     assert snapshot(checkout) == before
 
 
@@ -228,22 +232,10 @@ def test_a_dry_run_changes_nothing_and_shows_what_would_be(checkout, capsys):
         assert snapshot(checkout) == once and words in output and "put aside" not in output
 
 
-def test_a_file_in_the_way_is_named_and_nothing_is_written(checkout, capsys):
-    mine = checkout / "configs" / "trainers" / "BMIP" / "tiny.yaml"
-    mine.parent.mkdir()
-    mine.write_text("mine")
+def test_a_file_in_the_way_is_named_and_with_force_comes_back_when_uninstalling(checkout, capsys, mine):
     before = snapshot(checkout)
-    assert call(checkout) == 2
-    assert snapshot(checkout) == before
-    error = capsys.readouterr().err
+    error = refused(checkout, capsys)
     assert "configs/trainers/BMIP/tiny.yaml" in error and "--force" in error
-
-
-def test_with_force_what_is_in_the_way_comes_back_when_uninstalling(checkout):
-    mine = checkout / "configs" / "trainers" / "BMIP" / "tiny.yaml"
-    mine.parent.mkdir()
-    mine.write_bytes(b"mine\r\n")
-    before = snapshot(checkout)
     assert call(checkout, "--force") == 0
     assert b"Written by install_plugin.py" in mine.read_bytes()
     call(checkout, "--uninstall")
@@ -269,30 +261,14 @@ def test_uninstalling_leaves_outputs_new_files_and_changes_of_train_py_alone(che
 def test_a_changed_file_of_the_plugin_is_deleted_with_force_only(checkout, capsys):
     call(checkout)
     (checkout / "bmip_plugin" / "trainers" / "bmip.py").write_text("changed")
-    before = snapshot(checkout)
-    assert call(checkout, "--uninstall") == 2
-    assert snapshot(checkout) == before
-    error = capsys.readouterr().err
+    error = refused(checkout, capsys, "--uninstall")
     assert "bmip_plugin/trainers/bmip.py" in error and "--force" in error
     assert call(checkout, "--uninstall", "--force") == 0
     assert not (checkout / "bmip_plugin").exists()
 
 
-def test_installing_again_brings_it_up_to_date_and_can_be_undone_at_once(checkout):
+def test_an_update_keeps_what_was_put_aside_and_refuses_before_it_deletes(checkout, capsys, mine):
     before = snapshot(checkout)
-    call(checkout)
-    once = snapshot(checkout)
-    assert call(checkout) == 0
-    assert snapshot(checkout) == once
-    call(checkout, "--uninstall")
-    assert snapshot(checkout) == before
-
-
-def test_an_update_keeps_what_was_put_aside_and_refuses_before_it_deletes(checkout, capsys):
-    before = snapshot(checkout)
-    mine = checkout / "scripts" / "bmip" / "run.py"
-    mine.parent.mkdir()
-    mine.write_text("mine")
     assert call(checkout, "--force") == 0
     once = snapshot(checkout)
     assert call(checkout) == 0
@@ -300,24 +276,16 @@ def test_an_update_keeps_what_was_put_aside_and_refuses_before_it_deletes(checko
     manifest = json.loads((checkout / MANIFEST).read_text())
     del manifest["files"]["minidassl/config.py"]  # as if this version brought one file more, which is there already
     (checkout / MANIFEST).write_text(json.dumps(manifest))
-    once = snapshot(checkout)
-    capsys.readouterr()
-    assert call(checkout) == 2
-    assert snapshot(checkout) == once
-    assert "minidassl/config.py" in capsys.readouterr().err
+    assert "minidassl/config.py" in refused(checkout, capsys)
     assert call(checkout, "--force") == 0
     call(checkout, "--uninstall")
-    assert mine.read_text() == "mine"
-    assert before.keys() <= snapshot(checkout).keys()
+    assert before.items() <= snapshot(checkout).items()
 
 
 def test_a_file_in_the_place_of_a_folder_is_named_before_anything_is_written(checkout, capsys):
     (checkout / "scripts" / "bmip").write_text("mine")
-    before = snapshot(checkout)
     for flags in ([], ["--force"]):
-        assert call(checkout, *flags) == 2
-        assert "scripts/bmip is a file; move it away" in capsys.readouterr().err
-    assert snapshot(checkout) == before
+        assert "scripts/bmip is a file; move it away" in refused(checkout, capsys, *flags)
 
 
 def test_an_installation_that_breaks_off_can_be_taken_out(checkout, capsys, monkeypatch):
@@ -325,7 +293,7 @@ def test_an_installation_that_breaks_off_can_be_taken_out(checkout, capsys, monk
     write = install_plugin.write
 
     def full(path: Path, content: bytes) -> None:
-        if path.name == "registration.py":
+        if path.name == "records.py":
             raise OSError(28, "No space left on device", str(path))
         write(path, content)
 
@@ -333,38 +301,28 @@ def test_an_installation_that_breaks_off_can_be_taken_out(checkout, capsys, monk
         patch.setattr(install_plugin, "write", full)
         assert call(checkout) == 2
     error = capsys.readouterr().err
-    assert "No space left on device" in error and "registration.py" in error and "--uninstall" in error
+    assert "No space left on device" in error and "records.py" in error and "--uninstall" in error
     assert call(checkout, "--uninstall") == 0
     assert snapshot(checkout) == before
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    "flags, change, words",
     [
-        (lambda root: (root / "train.py").unlink(), "has no train.py"),
-        (lambda root: ((root / "train.py").unlink(), (root / "train.py").mkdir()), "has no train.py"),
-        (lambda root: shutil.rmtree(root), "There is no folder"),
-        (lambda root: (root / "train.py").write_text("import os\n"), "imports nothing of trainers or datasets"),
-        (
-            lambda root: (root / "train.py").write_text("import trainers.coop\nimport bmip_plugin\n"),
-            "remove that line",
-        ),
-        (lambda root: (root / "train.py").write_text("def\n"), "is not Python"),
+        ([], lambda root: (root / "train.py").unlink(), "has no train.py"),
+        ([], lambda root: ((root / "train.py").unlink(), (root / "train.py").mkdir()), "has no train.py"),
+        ([], lambda root: shutil.rmtree(root), "There is no folder"),
+        ([], lambda root: (root / "train.py").write_text("import os\n"), "imports nothing of trainers or datasets"),
+        ([], lambda root: (root / "train.py").write_text(LEFT_OVER), "remove that line"),
+        ([], lambda root: (root / "train.py").write_text("def\n"), "is not Python"),
+        (["--uninstall"], lambda root: None, "not installed"),
     ],
-    ids=["no train.py", "a folder", "no checkout", "no trainers", "a line left over", "broken"],
+    ids=["no train.py", "a folder", "no checkout", "no trainers", "a line left over", "broken", "not installed"],
 )
-def test_what_cannot_take_the_plugin_is_refused_with_the_reason(checkout, capsys, change, words):
+def test_what_cannot_be_is_refused_with_the_reason(checkout, capsys, flags, change, words):
     change(checkout)
-    before = snapshot(checkout)
-    assert call(checkout) == 2
-    assert snapshot(checkout) == before
-    error = capsys.readouterr().err
+    error = refused(checkout, capsys, *flags)
     assert words in error and str(checkout) in error
-
-
-def test_uninstalling_where_nothing_is_installed_is_an_error(checkout, capsys):
-    assert call(checkout, "--uninstall") == 2
-    assert "not installed" in capsys.readouterr().err
 
 
 def test_this_repository_is_no_checkout_to_install_into(capsys):

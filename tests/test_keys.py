@@ -10,12 +10,12 @@ import pytest
 import torch
 from conftest import CLASSNAMES, make_clip
 from helpers.learners import make_learner
+from helpers.runs import saved
 
 import trainers
 from trainers.base import TRAINER_REGISTRY
 from trainers.bmip import BMIP
 from trainers.config import default_cfg, objective_of
-from trainers.ivlp import IVLP
 from trainers.prompting.core.clip_weights import PRECISIONS
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.recipes import value_at
@@ -56,22 +56,16 @@ CHANGES = {
     },
     "TRAINER": {"W": 2.0, "DISTILL": "mse"},
 }
-# Tested elsewhere: WEIGHT_THRESHOLD is refused (test_bad_input.py), PREC below.
-ELSEWHERE = {"TRAINER.BMIP.WEIGHT_THRESHOLD"}
-
-
-def precision_key(name: str) -> str:
-    return f"TRAINER.{ALL[name].method.node}.PREC"
 
 
 def declared_keys() -> dict[str, str]:
-    """Each key with the trainer that it is tried with."""
+    """Each key with the trainer that it is tried with; PREC is below, and WEIGHT_THRESHOLD only ever refused."""
     keys = {}
     for name, trainer in ALL.items():
         method = trainer.method
         for key in [*method.keys, *objective_of(default_cfg(), method).Config().keyed()]:
             keys.setdefault(key, name)
-    return {key: name for key, name in keys.items() if key not in ELSEWHERE and not key.endswith(".PREC")}
+    return {key: name for key, name in keys.items() if not key.endswith((".PREC", ".WEIGHT_THRESHOLD"))}
 
 
 def configured(name: str, **changes):
@@ -144,12 +138,6 @@ def test_sharing_is_named_after_the_modality_that_is_projected(small_clip, key, 
     assert set(getattr(learner, unshared)) == {"0", "1", "2"} and set(getattr(learner, shared)) == {"0", "deep"}
 
 
-def test_language_prompting_is_ivlp_without_vision_prompts(small_clip):
-    off = {"TRAINER.IVLP.N_CTX_VISION": 0, "TRAINER.IVLP.PROMPT_DEPTH_VISION": 0}
-    learner, _ = IVLP.build_parts(configured("IVLP", **off), small_clip)
-    assert learner.vision() is None and not [key for key in learner.state_dict() if "vision" in key]
-
-
 def test_a_shuffled_readout_is_that_of_the_image_and_class_before(small_clip, images, classnames):
     kept = {}
     for readout in ("attention", "shuffled"):
@@ -180,16 +168,15 @@ def test_a_zero_readout_is_a_learned_constant(small_clip, images, classnames):
 def test_the_precision_of_the_configuration_is_trained_in(run_train, tmp_path, name, precision):
     runs = []
     for folder, prec in (("exact", "fp32"), ("other", precision)):
-        options = [precision_key(name), prec, "OPTIM.MAX_EPOCH", "1", "OPTIM.LR", "0.01", "OPTIM.WARMUP_EPOCH", "0"]
-        options += ["TRAINER.PROMPTSRC.GPA_MEAN", "1", "TEST.NO_TEST", "True"]
+        options = [f"TRAINER.{ALL[name].method.node}.PREC", prec, "OPTIM.MAX_EPOCH", "1", "OPTIM.LR", "0.01"]
+        options += ["OPTIM.WARMUP_EPOCH", "0", "TRAINER.PROMPTSRC.GPA_MEAN", "1", "TEST.NO_TEST", "True"]
         run = run_train(trainer=name, folder=tmp_path / folder, options=options)
         assert run.status == 0, run.errors
-        (file,) = run.folder.glob("*/model.pth.tar-1")
-        runs.append(torch.load(file, weights_only=True))
+        runs.append(saved(run, 1))
     exact, other = runs
     assert all(value.dtype == torch.float32 for value in other["state_dict"].values())
     assert equal(exact["state_dict"], other["state_dict"]) is (precision == "fp32")
-    assert (other["scaler"] is not None) is (precision == "amp")
+    assert bool(other["scaler"]) is (precision == "amp")
 
 
 @pytest.mark.parametrize("name", ["ZeroshotCLIP", "ZeroshotCLIP2"])

@@ -41,10 +41,7 @@ def modules() -> dict[str, Path]:
     for folder in ("minidassl", "trainers", "datasets", "experiments", "scripts"):
         paths += (ROOT / folder).rglob("*.py")
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in paths]
-    return {
-        name.removesuffix(".__init__") if hasattr(str, "removesuffix") else name: path
-        for name, path in zip(names, paths)
-    }
+    return {name.removesuffix(".__init__"): path for name, path in zip(names, paths)}
 
 
 MODULES = modules()

@@ -98,6 +98,11 @@ def test_deep_methods_start_up_to_four_tokens_of_layer_0_by_words(wide_clip, nam
         assert_random(prompt)
 
 
+def test_joint_prompts_have_slots_for_the_tokens_of_both_towers(small_clip):
+    learner = start(small_clip, "BMIP", depth=3, aggregation="joint", length=3)
+    assert learner.text_slots == 6 and learner.template == "X X X X X X {}."
+
+
 def test_vpt_says_the_plain_sentence(small_clip):
     for context, template in ((WORDS, "a photo of a {}."), ("an image of", "an image of {}.")):
         learner = start(small_clip, "VPT", vision_depth=1, context=context)
@@ -121,6 +126,14 @@ def test_deep_heads_start_as_separate_copies_of_one_and_layer_0_has_its_own(wide
     assert set(heads) == {"0", "1", "2"}
     assert same(heads["1"], heads["2"]) and not same(heads["0"], heads["1"])
     assert heads["1"].weight.data_ptr() != heads["2"].weight.data_ptr()
+
+
+def test_maple_in_one_layer_draws_the_start_of_the_deep_heads_as_the_authors_do(small_clip):
+    start(small_clip, "MaPLe", depth=1, context="")
+    after = torch.rand(3)
+    torch.manual_seed(0)
+    torch.randn(2, 64), torch.nn.Linear(64, 128), torch.nn.Linear(64, 128)
+    assert torch.equal(torch.rand(3), after)
 
 
 def test_heads_start_as_linear_layers_do(wide_clip):
@@ -332,7 +345,7 @@ REFUSED = [
     ("MaPLe", dict(depth=4), r"^depth is 4, .* 3 layers; set it to 1\.\.3"),
     ("IVLP", dict(vision_length=0), "vision_length is 0 and vision_depth is 9; set both to 0"),
     ("IVLP", dict(vision_depth=0), "vision_length is 2 and vision_depth is 0; set both to 0"),
-    ("VPT", dict(vision_length=0), "vision_length is 0; set it to 1 or more"),
+    ("VPT", dict(vision_length=0), "vision_length is 0; set it to a whole number, 1 or more"),
     (
         "IVLP",
         dict(text_length=3, text_depth=3, vision_depth=3, context="a photo"),

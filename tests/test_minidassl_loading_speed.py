@@ -81,9 +81,9 @@ def test_a_loader_that_begins_in_a_later_epoch_goes_on_as_the_first_would_have(p
     torch.testing.assert_close(epochs(make_loader(cfg, photos), 1, seed=None), later, rtol=0, atol=0)
 
 
-def test_evaluation_starts_fresh_workers(photos):
-    cfg = make_cfg(workers=1)
-    assert not isinstance(build_data_loader(cfg, data_source=photos, is_train=False), PersistentLoader)
+def test_evaluation_starts_fresh_workers_and_keeps_no_images(photos):
+    loader = build_data_loader(make_cfg(workers=1), data_source=photos, is_train=False)
+    assert not isinstance(loader, PersistentLoader) and loader.dataset.cache is None
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -113,10 +113,6 @@ def test_images_that_do_not_fit_are_read_from_their_files(photos):
     assert ImageCache.that_fits(paths, needed) is not None
     assert ImageCache.that_fits(paths, needed - 1) is None
     assert make_loader(make_cfg(cache=(needed - 1) / 2**30), photos).dataset.cache is None
-
-
-def test_evaluation_images_are_not_kept(photos):
-    assert build_data_loader(make_cfg(), data_source=photos, is_train=False).dataset.cache is None
 
 
 def test_a_process_that_was_not_forked_reads_the_files(photos):

@@ -5,61 +5,39 @@ from __future__ import annotations
 import os
 import random
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
-from minidassl.engine import Checkpointing
+from minidassl.own import checkpointing
 from minidassl.own.checkpoint import load_checkpoint
 from minidassl.utils import set_random_seed
 
 import numpy as np
 import pytest
 import torch
-from test_minidassl_training import BATCHES, EPOCHS, ToyTrainer, make_toy
+from helpers.runs import assert_same_state
+from helpers.toy import BATCHES, EPOCHS, Killed, toy_cfg
+from test_minidassl_training import ToyTrainer, make_toy
 from torch import nn
 
 
-class Killed(Exception): ...
-
-
-class KilledTrainer(ToyTrainer):
-    """Dies in the middle of epoch ``kill_at`` (0-based)."""
-
-    kill_at = None
-
-    def forward_backward(self, batch):
-        if (self.epoch, self.batch_idx) == (self.kill_at, 1):
-            raise Killed
-        return super().forward_backward(batch)
-
-
 def kill(folder, options, epoch, **kwargs) -> ToyTrainer:
-    trainer = make_toy(folder, *options, kind=KilledTrainer, **kwargs)
+    trainer = make_toy(folder, *options, **kwargs)
     trainer.kill_at = epoch
     with pytest.raises(Killed):
         trainer.train()
     return trainer
 
 
-def plain(value):
-    """Tensors as lists, so that nested states compare with ==."""
-    if isinstance(value, torch.Tensor):
-        return value.tolist()
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    return value
-
-
 def end_state(trainer: ToyTrainer) -> dict:
     file = load_checkpoint(os.path.join(trainer.output_dir, "head", f"model.pth.tar-{EPOCHS}"))
     return {
-        "weights": plain(trainer.model.state_dict()),
-        "optimiser": plain(trainer.optim.state_dict()),
-        "schedule": plain(trainer.sched.state_dict()),
+        "weights": trainer.model.state_dict(),
+        "optimiser": trainer.optim.state_dict(),
+        "schedule": trainer.sched.state_dict(),
         "best": trainer.best_result,
         "generators after": (random.random(), np.random.rand(), torch.rand(1).item()),
-        "last file": plain(file),
+        "last file": file,
     }
 
 
@@ -93,7 +71,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, capsys, options, epo
     assert f"Previous epoch: {epoch}" in lines and "Loaded scheduler" in lines
     assert list(second.logged) == [(e, b) for e in range(epoch, EPOCHS) for b in range(BATCHES)]
     assert {**first.logged, **second.logged} == whole.logged
-    assert end_state(second) == expected
+    assert_same_state(end_state(second), expected)
 
 
 # ---------------------------------------------------------------------------------------------- which file, which run
@@ -119,14 +97,10 @@ def test_only_the_files_asked_for_are_left(tmp_path, options, kept, stop):
     trainer = make_toy(tmp_path, *options)
     trainer.train()
     assert files(trainer) == kept
-    pointer = os.path.join(trainer.output_dir, "head", "checkpoint")
-    with open(pointer) as file:
-        assert file.read() == "model.pth.tar-4\n"
+    assert Path(trainer.output_dir, "head", "checkpoint").read_text() == "model.pth.tar-4\n"
 
 
 def test_an_old_file_goes_only_after_the_new_one_is_written(tmp_path, monkeypatch):
-    from minidassl.own import checkpointing as checkpointing
-
     trainer = make_toy(tmp_path)
     real = checkpointing.save_checkpoint
 
@@ -162,8 +136,7 @@ def test_a_pointer_to_an_older_best_file_does_not_rewind_the_run(tmp_path, capsy
     folder = os.path.join(trainer.output_dir, "head")
     best = load_checkpoint(os.path.join(folder, "model-best.pth.tar"))
     torch.save({**best, "epoch": 1}, os.path.join(folder, "model-best.pth.tar"))
-    with open(os.path.join(folder, "checkpoint"), "w") as file:
-        file.write("model-best.pth.tar\n")
+    Path(folder, "checkpoint").write_text("model-best.pth.tar\n")
     trainer.train()
     assert "Previous epoch: 3" in capsys.readouterr().out
 
@@ -200,7 +173,7 @@ def test_a_run_can_go_on_in_another_folder(tmp_path, options):
     before = files(first)
     second = make_toy(tmp_path, *options, "RESUME", first.output_dir, name="second", seed=99)
     second.train()
-    assert end_state(second) == expected
+    assert_same_state(end_state(second), expected)
     assert files(first) == before, "the earlier run's folder stays as it is"
 
 
@@ -213,20 +186,18 @@ def test_the_best_model_of_the_earlier_folder_is_deployed_if_it_stays_the_best(t
     second = make_toy(tmp_path, *options, "RESUME", first.output_dir, name="second")
     second.train()
     best = load_checkpoint(os.path.join(second.output_dir, "head", "model-best.pth.tar"))
-    assert plain(second.model.state_dict()) == plain(best["state_dict"]) and best["epoch"] <= 2
+    assert_same_state(second.model.state_dict(), best["state_dict"])
+    assert best["epoch"] <= 2
 
 
 def test_with_several_models_the_newest_epoch_that_all_have_is_taken(tmp_path, capsys):
-    class Two(KilledTrainer):
+    class Two(ToyTrainer):
         def build_model(self):
             super().build_model()
             self.other = nn.Linear(1, 1)
             self.register_model("other", self.other)
 
-    trainer = make_toy(tmp_path, "TRAIN.CHECKPOINT_FREQ", 1, kind=Two)
-    trainer.kill_at = 3
-    with pytest.raises(Killed):
-        trainer.train()
+    trainer = kill(tmp_path, ["TRAIN.CHECKPOINT_FREQ", 1], 3, kind=Two)
     os.remove(os.path.join(trainer.output_dir, "other", "model.pth.tar-3"))
     make_toy(tmp_path, kind=Two).train()
     out = capsys.readouterr().out
@@ -275,26 +246,14 @@ def test_the_gradient_scaler_is_saved_and_restored(tmp_path):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_generators_of_all_cuda_devices_are_saved_and_restored():
-    from minidassl.own.checkpointing import _rng_state, _set_rng_state
-
     def draw():
         return [torch.rand(3, device=f"cuda:{index}").tolist() for index in range(torch.cuda.device_count())]
 
     draw()
-    state = _rng_state()
+    state = checkpointing._rng_state()
     first = draw()
-    _set_rng_state(state)
+    checkpointing._set_rng_state(state)
     assert draw() == first
-
-
-def test_every_file_of_a_run_loads_under_torchs_safe_default(tmp_path):
-    trainer = make_toy(tmp_path, *SETTINGS["multi-step"], "TEST.FINAL_MODEL", "best_val")
-    trainer.train()
-    for name in files(trainer)[1:]:
-        content = torch.load(os.path.join(trainer.output_dir, "head", name), weights_only=True)
-        assert {"state_dict", "epoch", "optimizer", "scheduler", "val_result", "rng", "scaler", "best_result"} <= set(
-            content
-        )
 
 
 class ForeignTrainer:
@@ -313,13 +272,11 @@ class ForeignTrainer:
         raise AssertionError("the mix-in's after_epoch has to come first")
 
 
-class Mixed(Checkpointing, ForeignTrainer): ...
+class Mixed(checkpointing.Checkpointing, ForeignTrainer): ...
 
 
 def test_the_mix_in_works_in_front_of_a_foreign_trainer(tmp_path):
-    from test_minidassl_training import toy_cfg
-
-    cfg = toy_cfg(tmp_path)
+    cfg = toy_cfg("minidassl", tmp_path)
     trainer = Mixed(cfg, nn.Linear(2, 2))
     for trainer.epoch in range(2):
         trainer.after_epoch()
@@ -327,7 +284,7 @@ def test_the_mix_in_works_in_front_of_a_foreign_trainer(tmp_path):
     again = Mixed(cfg, nn.Linear(2, 2))
     random.seed(0)
     assert again.resume_model_if_exist(cfg.OUTPUT_DIR) == 2
-    assert plain(again._models["m"].state_dict()) == plain(trainer._models["m"].state_dict())
+    assert_same_state(again._models["m"].state_dict(), trainer._models["m"].state_dict())
     assert random.getstate() == state
     shutil.rmtree(cfg.OUTPUT_DIR)
     set_random_seed(0)

@@ -27,6 +27,15 @@ def test_every_key_that_the_projects_set_or_read_is_declared():
             node = node[part]
 
 
+def test_each_call_returns_a_fresh_tree():
+    first = get_cfg_default()
+    first.OPTIM.LR = 1.0
+    first.INPUT.PIXEL_MEAN[0] = 9.0
+    second = get_cfg_default()
+    assert second.OPTIM.LR == 0.0003
+    assert second.INPUT.PIXEL_MEAN == [0.485, 0.456, 0.406]
+
+
 @pytest.mark.parametrize("key, value", [(key, value) for key, values in USED.values.items() for value in values])
 def test_every_choice_of_the_projects_trains(tmp_path, key, value):
     make_toy(tmp_path, key, (value,) if key == "INPUT.TRANSFORMS" else value, "OPTIM.WARMUP_EPOCH", 1).train()

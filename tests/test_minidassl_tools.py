@@ -1,9 +1,10 @@
-"""Small helpers: seeds, files, images, meters, weights to start from."""
+"""Small helpers: files, images, meters, weights to start from, registries."""
 
 from __future__ import annotations
 
 from minidassl import utils
 
+import PIL
 import pytest
 import torch
 from PIL import Image
@@ -16,8 +17,6 @@ def test_json_goes_around_and_folders_are_created(tmp_path, monkeypatch):
     assert utils.read_json(path) == {"train": [["a/é.jpg", 0, "cat"]]}
     assert '\n    "train": [' in path.read_text()
     monkeypatch.chdir(tmp_path)
-    utils.write_json([1], "bare_name.json")
-    assert utils.read_json("bare_name.json") == [1]
     for _ in range(2):
         utils.mkdir_if_missing("deep/folder")
     utils.mkdir_if_missing("")
@@ -51,10 +50,7 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, content, error):
 
 
 def test_env_info_ends_with_the_version_of_pillow(monkeypatch):
-    import PIL
-    import torch.utils.collect_env
-
-    monkeypatch.setattr(torch.utils.collect_env, "get_pretty_env_info", lambda: "PyTorch version: x")
+    monkeypatch.setattr("torch.utils.collect_env.get_pretty_env_info", lambda: "PyTorch version: x")
     assert utils.collect_env_info() == f"PyTorch version: x\n        Pillow ({PIL.__version__})"
 
 
@@ -83,9 +79,48 @@ def test_pretrained_weights_are_taken_where_name_and_shape_fit(tmp_path, capsys)
 
 
 def test_pretrained_weights_of_which_none_fits_are_warned_about(tmp_path):
-    model = nn.Linear(2, 2)
-    before = model.weight.clone()
     torch.save({"other": torch.zeros(1)}, tmp_path / "w.pth")
     with pytest.warns(UserWarning, match="check the key names manually"):
-        utils.load_pretrained_weights(model, tmp_path / "w.pth")
-    assert torch.equal(model.weight, before)
+        utils.load_pretrained_weights(nn.Linear(2, 2), tmp_path / "w.pth")
+
+
+@pytest.fixture
+def registry() -> utils.Registry:
+    registry = utils.Registry("DATASET")
+
+    @registry.register()
+    class Pets: ...
+
+    return registry
+
+
+@pytest.mark.parametrize("register", [lambda registry: registry.register(), lambda registry: registry.register])
+def test_a_decorated_class_stays_itself_and_is_found_by_name(registry, register):
+    @register(registry)
+    class Digits: ...
+
+    assert registry.get("Digits") is Digits and Digits.__name__ == "Digits"
+    assert registry.registered_names() == ["Pets", "Digits"]
+
+
+def test_a_second_object_of_the_same_name_needs_force(registry):
+    class Pets: ...
+
+    with pytest.raises(KeyError, match='An object named "Pets" was already registered in "DATASET" registry'):
+        registry.register(Pets)
+    registry.register(Pets, force=True)
+    assert registry.get("Pets") is Pets
+
+
+def test_an_unknown_name_is_a_key_error_that_names_the_registry(registry):
+    with pytest.raises(KeyError, match='Object name "zzz" does not exist in "DATASET" registry'):
+        registry.get("zzz")
+
+
+def test_check_availability_lists_the_choices_and_guesses():
+    utils.check_availability("MaPLe", ["MaPLe", "CoOp"])
+    with pytest.raises(ValueError, match=r"'Maple'.*\['CoOp', 'MaPLe'\]; did you mean 'MaPLe'\?"):
+        utils.check_availability("Maple", ["CoOp", "MaPLe"])
+    with pytest.raises(ValueError) as error:
+        utils.check_availability("xyz", ["CoOp"])
+    assert "did you mean" not in str(error.value)

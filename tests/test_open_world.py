@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from helpers.runs import saved
 from sklearn.metrics import roc_auc_score
 
 from trainers.prompting.core.metrics import OpenWorld, openworld_auc
@@ -86,7 +87,7 @@ def test_a_model_trained_on_all_classes_has_no_open_world(run_train):
 def test_a_run_records_what_it_cost(run_train):
     result = run_train().result
     assert 0 < result["train_seconds"] < 100 and result["peak_memory_bytes"] > 2**26
-    assert result["parameters"] == sum(p.numel() for p in run_train().checkpoint(2)["state_dict"].values())
+    assert result["parameters"] == sum(p.numel() for p in saved(run_train(), 2)["state_dict"].values())
 
 
 def test_on_a_variant_of_the_data_set_the_learned_classes_are_told_by_their_names(run_train, tmp_path):

@@ -169,7 +169,7 @@ WRONG = {
     "batch": ([*ZERO_SHOT, "--batch-size", "-1"], "--batch-size is -1"),
     "pattern": ([*ZERO_SHOT, "/no/such/*.jpg"], "No file fits the pattern '/no/such/*.jpg'"),
     "empty folder": ([*ZERO_SHOT, "empty"], "The folder 'empty' has no images"),
-    "output to a folder": ([*ZERO_SHOT, "--output", "/tmp"], "--output is '/tmp', which is a folder; name a file"),
+    "output to a folder": ([*ZERO_SHOT, "--output", "/tmp"], "--output is '/tmp', which is no file"),
     "output to a device": (
         [*ZERO_SHOT, "--output", "/dev/null"],
         "--output is '/dev/null', which is no file on a disk",

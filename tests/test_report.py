@@ -102,10 +102,10 @@ def test_looking_at_attention_changes_no_feature(small_clip, images, classnames)
     from trainers.prompting.core.prompted_clip import PromptedCLIP
 
     learner = make_learner(small_clip, depth=2)
-    observed = look_inside.Observed(learner)
     with torch.no_grad():
         expected = PromptedCLIP(small_clip, learner, classnames)(images)
-        assert torch.equal(PromptedCLIP(small_clip, observed, classnames)(images), expected)
-    assert set(observed.seen) == {(tower, layer) for tower in ("text", "vision") for layer in range(2)}
-    assert observed.seen["vision", 1][0].shape == (len(images), 2)
-    assert observed.seen["text", 0][0].shape == (len(classnames), 2)
+        seen = look_inside.observe(learner)
+        assert torch.equal(PromptedCLIP(small_clip, learner, classnames)(images), expected)
+    assert set(seen) == {(tower, layer) for tower in ("text", "vision") for layer in range(2)}
+    assert seen["vision", 1][0].shape == (len(images), 2)
+    assert seen["text", 0][0].shape == (len(classnames), 2)

@@ -12,13 +12,12 @@ import pytest
 import torch
 from conftest import make_clip
 from helpers.learners import make_learner, naive_features
-from helpers.published import CLASSES, PUBLISHED, coop, floats, released_layout, write_run
-from naive_bmip import cosine_logits
-from test_classifier import NAMES, TINY, digits, training_images
+from helpers.published import coop, released_layout
+from naive_methods import cosine_logits
+from test_classifier import NAMES, TINY, data_of, digits
 
 from trainers.prompting.api.classifier import PromptClassifier
 from trainers.prompting.api.images import evaluation_transform, open_image
-from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.declaration import CROSS_ENTROPY
 from trainers.prompting.errors import InputError
 from trainers.prompting.methods import METHODS
@@ -116,29 +115,18 @@ def logits_of(run) -> np.ndarray:
         return arrays["logits"]
 
 
-def test_images(configuration: dict) -> list[str]:
-    from yacs.config import CfgNode
-
-    from datasets import DATASET_REGISTRY
-
-    data = DATASET_REGISTRY.get(configuration["DATASET"]["NAME"])(CfgNode(configuration))
-    return [item.impath for item in data.test]
-
-
-test_images.__test__ = False
-
-
 @pytest.mark.filterwarnings("error:The prompts were trained with")
 @pytest.mark.parametrize("trainer", ["BMIP", "MaPLe", "IVLP", "VPT", "CoOp", "CoCoOp", "PromptSRC", "PromptSRC_BMIP"])
 def test_a_run_is_loaded_from_its_folder_with_the_probabilities_of_its_test(trainer, run_train):
     options = ["TRAINER.PROMPTSRC.GPA_MEAN", "1.0"] if "PromptSRC" in trainer else []
     run = run_train(trainer=trainer, options=["TEST.SAVE_LOGITS", "True", *options])
     classifier = PromptClassifier.load(run.folder, **QUIET)
-    paths = test_images(run.result["configuration"])
+    data = data_of(run)
+    paths = [item.impath for item in data.test]
     expected = torch.from_numpy(logits_of(run)).softmax(dim=1)
     some = slice(0, len(paths), 7)
     np.testing.assert_allclose(classifier.predict_proba(paths[some]), expected[some], **CLOSE)
-    assert list(classifier.classes_) == NAMES[:5] == training_images(run.result["configuration"])[2]
+    assert list(classifier.classes_) == NAMES[:5] == data.classnames
     methods = {"PromptSRC": "IVLP", "PromptSRC_BMIP": "BMIP"}
     assert (classifier.method, classifier.backbone) == (methods.get(trainer, trainer), "tiny")
 
@@ -173,7 +161,7 @@ def test_a_test_of_other_classes_stands_for_these_and_for_the_weights_it_tested(
     )
     classifier = PromptClassifier.load(tested.folder, **QUIET)
     assert list(classifier.classes_) == NAMES[5:]
-    paths = test_images(tested.result["configuration"])[::20]
+    paths = [item.impath for item in data_of(tested).test][::20]
     expected = torch.from_numpy(logits_of(tested)[::20]).softmax(dim=1)
     np.testing.assert_allclose(classifier.predict_proba(paths), expected, **CLOSE)
     shutil.move(run.folder, tmp_path / "elsewhere")
@@ -191,34 +179,27 @@ def test_what_is_given_overrules_what_is_recorded(run_train):
         PromptClassifier.load(run.folder, settings={"aggregation": "addition"}, **QUIET)
 
 
-def test_a_run_of_the_plugin_under_its_other_name_is_the_method_with_its_settings(run_train):
-    run = run_train(options=["TRAINER.BMIP.GATE.RELATIVE", "True"])
+def test_records_of_the_plugin_of_other_precisions_and_of_older_versions_are_read(run_train):
+    run = run_train(options=["TRAINER.BMIP.AGGREGATION", "addition"])
     expected = PromptClassifier.load(run.folder, **QUIET).predict_proba(IMAGES)
-    record = run.result
-    nodes = record["configuration"]["TRAINER"]
-    record["trainer"], nodes["BMIPPLUGIN"] = "BMIPPlugin", nodes.pop("BMIP")
-    (run.folder / "result.json").write_text(json.dumps(record))
-    loaded = PromptClassifier.load(run.folder, **QUIET)
-    assert loaded.config_.relative
-    np.testing.assert_array_equal(loaded.predict_proba(IMAGES), expected)
 
+    def load_changed(record: dict, **parameters) -> PromptClassifier:
+        (run.folder / "result.json").write_text(json.dumps(record))
+        return PromptClassifier.load(run.folder, **QUIET, **parameters)
 
-def test_half_precision_of_a_run_is_not_taken_over_to_the_cpu(run_train):
-    run = run_train()
-    record = json.loads((run.folder / "result.json").read_text())
-    record["configuration"]["TRAINER"]["BMIP"]["PREC"] = "fp16"
-    (run.folder / "result.json").write_text(json.dumps(record))
-    assert PromptClassifier.load(run.folder, **QUIET).precision == "fp32"
-    assert PromptClassifier.load(run.folder, precision="fp16", **QUIET).precision == "fp16"
-
-
-def test_a_record_without_configuration_gives_what_it_has(run_train):
-    run = run_train()
-    expected = PromptClassifier.load(run.folder, **QUIET).predict_proba(IMAGES)
-    record = run.result
-    del record["configuration"]
-    (run.folder / "result.json").write_text(json.dumps(record))
-    np.testing.assert_array_equal(PromptClassifier.load(run.folder, **QUIET).predict_proba(IMAGES), expected)
+    half = run.result
+    half["configuration"]["TRAINER"]["BMIP"]["PREC"] = "fp16"
+    assert load_changed(half).precision == "fp32"  # half precision is not taken over to the CPU
+    assert load_changed(half, precision="fp16").precision == "fp16"
+    plugin = run.result
+    nodes = plugin["configuration"]["TRAINER"]
+    plugin["trainer"], nodes["BMIPPLUGIN"] = "BMIPPlugin", nodes.pop("BMIP")
+    np.testing.assert_array_equal(load_changed(plugin).predict_proba(IMAGES), expected)
+    older = run.result
+    del older["configuration"], older["method"]
+    np.testing.assert_array_equal(
+        load_changed(older, settings={"aggregation": "addition"}).predict_proba(IMAGES), expected
+    )
 
 
 def test_a_run_that_saw_other_pixels_is_warned_about(run_train):
@@ -240,19 +221,6 @@ def test_sizes_are_read_off_a_checkpoint_that_records_nothing(tmp_path):
     path = saved_alone(tmp_path, original.model_.learner.state_dict())
     loaded = PromptClassifier.load(path, NAMES, method="BMIP", backbone="tiny", **QUIET)
     np.testing.assert_array_equal(loaded.predict_proba(IMAGES), original.predict_proba(IMAGES))
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_a_checkpoint_of_a_methods_authors_computes_what_its_tensors_say(name, tmp_path):
-    method, _, _, publish, expected, _, _ = PUBLISHED[name]
-    clip_model, names = load_clip("tiny"), CLASSES["base"]
-    state = publish(clip_model)
-    path = write_run(tmp_path / "theirs", method, state)
-    settings = {"position": "front"} if name == "CoOp front" else {}
-    loaded = PromptClassifier.load(path, names, method=method, backbone="tiny", settings=settings, **QUIET)
-    with torch.no_grad():
-        slow = expected(clip_model, pixels(IMAGES), names, floats(state)).softmax(dim=1)
-    np.testing.assert_allclose(loaded.predict_proba(IMAGES), slow, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("share", [True, False])
@@ -288,21 +256,12 @@ def test_what_cannot_be_loaded_is_named_with_the_remedy(tmp_path):
     refused("prompts.pth' does not record its method", path, NAMES)
     refused("prompts.pth' does not record its classes", path, **tiny)
     refused("method is 'Mapel'.*Do you mean MaPLe", path, NAMES, method="Mapel")
-    refused(
-        "prompts.pth' cannot be loaded. .* 3 layers .* Set method, settings and",
-        path,
-        NAMES,
-        method="CoCoOp",
-        backbone="tiny",
-    )
+    given = dict(method="CoCoOp", backbone="tiny")
+    refused("prompts.pth' cannot be loaded. .* 3 layers .* Set method, settings and", path, NAMES, **given)
     refused("holds no checkpoint; give a folder with classifier.json", tmp_path, NAMES, **tiny)
     other = make_clip(transformer_width=128, transformer_heads=2)
     torch.save(other.state_dict(), tmp_path / "clip.pt")
     refused("text_prompts has .* wide, expected", path, NAMES, method="MaPLe", backbone=str(tmp_path / "clip.pt"))
-    (tmp_path / "text.pth").write_text("no checkpoint")
-    refused('text.pth" is no checkpoint; give a file that training wrote', tmp_path / "text.pth", NAMES, **tiny)
-    torch.save([1, 2], tmp_path / "list.pth")
-    refused('list.pth" holds a list where a dict of tensors', tmp_path / "list.pth", NAMES, **tiny)
     for content in ({}, {"w": torch.ones(2)}):
         torch.save(content, tmp_path / "other.pth")
         refused("other.pth' holds no prompts of MaPLe", tmp_path / "other.pth", NAMES, **tiny)

@@ -14,7 +14,6 @@ from helpers.runs import assert_same_state, saved
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.templates import EIGHTY, SIXTY
-from trainers.prompting.objectives.objective import RunFacts
 from trainers.prompting.objectives.self_regulation import SelfRegulation, SelfRegulationConfig, gaussian_weights
 
 # ------------------------------------------------------------------------------------------------ the teacher
@@ -59,24 +58,6 @@ def test_the_weights_sum_to_one_and_are_largest_at_the_mean_however_narrow_the_g
     weights = gaussian_weights(20, mean, std)
     assert len(weights) == 20 and sum(weights) == pytest.approx(1) and min(weights) >= 0
     assert weights.index(max(weights)) + 1 == round(mean)
-
-
-def test_the_prompts_are_the_average_from_the_last_epoch_on_and_untouched_before(small_clip):
-    learner = make(small_clip, "IVLP", **SETTINGS["IVLP"])
-    objective = SelfRegulation(SelfRegulationConfig(mean=2, std=1), RunFacts(epochs=3))
-    states = []
-    for epoch in (1, 2, 3):
-        with torch.no_grad():
-            for parameter in learner.parameters():
-                parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(epoch)))
-        states.append({name: parameter.detach().clone() for name, parameter in learner.named_parameters()})
-        objective.end_epoch(learner, epoch)
-        if epoch < 3:
-            assert_same_state(states[-1], dict(learner.named_parameters()))
-    for name, parameter in learner.named_parameters():
-        first, second, third = (state[name] for state in states)
-        torch.testing.assert_close(parameter.detach(), 0.2740686 * first + 0.4518628 * second + 0.2740686 * third)
-        assert parameter.requires_grad
 
 
 # ------------------------------------------------------------------------------------------------ whole runs

@@ -6,6 +6,7 @@ even on upstream Dassl, because upstream's break on current PyTorch or do not re
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import os
@@ -13,9 +14,8 @@ import sys
 import time
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
-import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
 from minidassl.metrics import compute_accuracy
 from minidassl.own.checkpoint import load_checkpoint, load_weights
 from minidassl.own.checkpointing import Checkpointing
@@ -34,7 +34,7 @@ from .prompting.checkpoints.checks import adopt, check_adapters
 from .prompting.core.clip_weights import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.core.learner import PromptLearner
 from .prompting.core.prompted_clip import PromptedCLIP
-from .prompting.declaration import CROSS_ENTROPY, Method, Settings, read_settings
+from .prompting.declaration import CROSS_ENTROPY, Method, Settings, declare, read_settings
 from .prompting.errors import InputError, worded
 from .prompting.objectives.objective import Objective
 from .records import (
@@ -48,14 +48,27 @@ from .records import (
     trained_on,
     write_result,
 )
-from .registration import register
 
-__all__ = ["TRAINER_REGISTRY", "PromptTrainer", "register"]
+Trainer = TypeVar("Trainer", bound=type)
+
+# Class names and the names to register them under, where a plugin finds their own taken; filled before the methods'
+# modules are imported.
+OTHER_NAMES: dict[str, str] = {}
 
 
-def gradient_scaler(device: torch.device) -> Any:
-    """PyTorch's gradient scaler; before 2.3 there is one for CUDA only, and fp16 runs on CUDA only."""
-    return torch.amp.GradScaler(device.type) if hasattr(torch.amp, "GradScaler") else torch.cuda.amp.GradScaler()
+def register(trainer: Trainer) -> Trainer:
+    """Register a trainer and its method. A trainer under another name has that name, in capitals, as its node.
+
+    Raises:
+        KeyError: the name of the trainer is taken.
+        InputError: the name of the method is taken.
+    """
+    declare(trainer.method)
+    name = OTHER_NAMES.get(trainer.__name__)
+    if name is not None:
+        trainer.__name__, trainer.method = name, dataclasses.replace(trainer.method, node=name.upper())
+    TRAINER_REGISTRY.register()(trainer)
+    return trainer
 
 
 class EndOfTraining(Exception):
@@ -126,17 +139,14 @@ class PromptTrainer(Checkpointing, TrainerX):
             )
 
     @classmethod
-    def check_training(cls, cfg: CfgNode, objective: Objective | None = None) -> None:
+    def check_training(cls, cfg: CfgNode) -> None:
         """Refuse settings that allow tests, but no training; needs neither data nor weights.
-
-        Args:
-            objective: of the run; None builds it.
 
         Raises:
             InputError: settings that the objective cannot be trained with.
         """
         with worded(key_names(cfg, cls.method)):
-            objective = objective or build_objective(cfg, cls.method)
+            objective = build_objective(cfg, cls.method)
             if objective.takes_all_epochs and may_validate(cfg) and cfg.TEST.FINAL_MODEL == "best_val":
                 raise InputError(
                     "TEST.FINAL_MODEL is best_val and TEST.NO_TEST_EARLY is False, but the objective averages over "
@@ -151,12 +161,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             objective.check_training()
 
     def build_data_loader(self) -> None:
-        # CLIP and the prompts come first, so that settings that do not suit the backbone fail before data is read.
-        self.build_prompts()
-        super().build_data_loader()
-
-    def build_prompts(self) -> None:
-        """Load CLIP, and make the learner and the objective."""
+        """Load CLIP, make learner and objective, then read data: what does not suit the backbone is refused before."""
         cfg, method = self.cfg, self.method
         precision = cfg.TRAINER[method.node][Method.PRECISION_KEY]
         print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME}, precision: {precision})")
@@ -172,6 +177,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             if cfg.MODEL.INIT_SEED >= 0:
                 torch.random.default_generator.manual_seed(cfg.MODEL.INIT_SEED)
             self.learner, self.objective = self.build_parts(cfg, self.clip_model)
+        super().build_data_loader()
 
     def build_model(self) -> None:
         cfg, classnames = self.cfg, self.dm.dataset.classnames
@@ -187,7 +193,6 @@ class PromptTrainer(Checkpointing, TrainerX):
         )
         if self.device.type == "cpu" and self.precision.matmul == torch.float16:
             print(f"Note: half precision is slow on a CPU; TRAINER.{self.method.node}.PREC bf16 or fp32 is faster")
-        self.scaler = None
         trained = sum(parameter.numel() for parameter in self.learner.parameters())
         print(f"Trainable parameters: {trained:,}")
         if not trained:
@@ -200,9 +205,8 @@ class PromptTrainer(Checkpointing, TrainerX):
             print(f"Initial weights: {cfg.MODEL.INIT_WEIGHTS}")
         self.optim = build_optimizer(self.learner, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scale_gradients)
         self.register_model(self.method.folder, self.learner, self.optim, self.sched)
-        if self.precision.scale_gradients:
-            self.scaler = gradient_scaler(self.device)
 
     def convert_state_dict(self, name: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Accept checkpoints of the method's authors beside our own, and list the tensors taken from them."""
@@ -228,7 +232,10 @@ class PromptTrainer(Checkpointing, TrainerX):
         """One training step; the last batch of an epoch steps the schedule, as everywhere in the field."""
         views, labels = self.parse_batch_train(batch)
         loss, logits, terms = self.objective.loss(self.model, views, labels)
-        self._step(loss)
+        self.optim.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
         # The host waits for the device once, after queueing all work of the step. A loss that is not finite has spoilt
         # the prompts, and ends the run; nothing of this epoch has been saved.
         shown = [loss.detach().view(1), compute_accuracy(logits, labels)[0]]
@@ -243,16 +250,6 @@ class PromptTrainer(Checkpointing, TrainerX):
             self.update_lr()
         return {"loss": value, "acc": accuracy, **dict(zip(terms, values))}
 
-    def _step(self, loss: Tensor) -> None:
-        self.optim.zero_grad()
-        if self.scaler is None:
-            loss.backward()
-            self.optim.step()
-        else:
-            self.scaler.scale(loss).backward()
-            self.scaler.step(self.optim)
-            self.scaler.update()
-
     def train(self) -> None:
         """Train from the last saved epoch on, test, and write `result.json`."""
         if not self._models:
@@ -264,7 +261,7 @@ class PromptTrainer(Checkpointing, TrainerX):
                 f"DATASET.NAME is {self.cfg.DATASET.NAME}, which has test images only; train on another data set, and "
                 "evaluate on this one with --eval-only --model-dir."
             )
-        self.check_training(self.cfg, self.objective)
+        self.check_training(self.cfg)
         keep_settings(self.cfg, self.output_dir)
         try:
             super().train()
@@ -353,7 +350,6 @@ class PromptTrainer(Checkpointing, TrainerX):
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
         """Evaluate, print Dassl's result block, and record the result; returns the accuracy in per cent."""
-        self.evaluator.reset()
         start = time.perf_counter()
         accuracy = super().test(split)
         if split in (None, self.cfg.TEST.SPLIT):

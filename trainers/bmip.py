@@ -46,8 +46,14 @@ class BMIP(PromptTrainer):
         """Evaluate, and print `gate_statistics`."""
         self.gate_samples = {}
         accuracy = super().test(split)
-        if self.gate_samples:
-            self._print_gates(split or self.cfg.TEST.SPLIT)
+        rows = self.gate_statistics()
+        for row in rows:
+            for name in ("mean", "std"):
+                tag = f"{split or self.cfg.TEST.SPLIT}/{row['tower']}_gate_{row['layer']}_{name}"
+                self.write_scalar(tag, row[name], self.epoch)
+        if rows:
+            print("=> gates (weight of a layer's own prompts; std over images or classes)")
+            print(tabulate(rows, headers="keys", floatfmt=".4f"), flush=True)
         return accuracy
 
     def model_inference(self, images: Tensor) -> Tensor:
@@ -72,11 +78,3 @@ class BMIP(PromptTrainer):
 
     def method_results(self) -> dict[str, Any]:
         return {"gates": self.gate_statistics(), "gate_history": self.gate_history}
-
-    def _print_gates(self, split: str) -> None:
-        rows = self.gate_statistics()
-        for row in rows:
-            for name in ("mean", "std"):
-                self.write_scalar(f"{split}/{row['tower']}_gate_{row['layer']}_{name}", row[name], self.epoch)
-        print("=> gates (weight of a layer's own prompts; std over images or classes)")
-        print(tabulate(rows, headers="keys", floatfmt=".4f"), flush=True)

@@ -25,50 +25,41 @@ from .prompting.errors import InputError, suggestion, worded
 from .prompting.methods import OBJECTIVES
 from .prompting.objectives.objective import Objective, RunFacts
 from .prompting.recipes import read_files, value_at
+from .records import flatten
+
+_shared = functools.partial(setting, root=True)
 
 
 @dataclass(frozen=True)
 class Common(Settings):
     """Settings that all methods share and Dassl lacks; CoOp, MaPLe and BMIP declare these in their train.py."""
 
-    classes: str = setting("all", "DATASET.SUBSAMPLE_CLASSES", "classes: all, base or new", root=True)
-    use_ratio: bool = setting(False, "DATASET.USE_RATIO", 'let SUBSAMPLE_RATIO mix base classes into "new"', root=True)
-    ratio: int = setting(100, "DATASET.SUBSAMPLE_RATIO", "per cent of base classes among those", root=True)
-    skip_broken: bool = setting(
-        False, "DATASET.SKIP_BROKEN", "decode all images first; leave out broken ones", root=True
-    )
-    init_seed: int = setting(
-        -1, "MODEL.INIT_SEED", "seed of the prompts' initial values, apart from SEED; -1: SEED", root=True
-    )
-    class_chunk: int = setting(
+    classes: str = _shared("all", "DATASET.SUBSAMPLE_CLASSES", "classes: all, base or new")
+    use_ratio: bool = _shared(False, "DATASET.USE_RATIO", 'let SUBSAMPLE_RATIO mix base classes into "new"')
+    ratio: int = _shared(100, "DATASET.SUBSAMPLE_RATIO", "per cent of base classes among those")
+    skip_broken: bool = _shared(False, "DATASET.SKIP_BROKEN", "decode all images first; leave out broken ones")
+    init_seed: int = _shared(-1, "MODEL.INIT_SEED", "seed of the prompts' initial values, apart from SEED; -1: SEED")
+    class_chunk: int = _shared(
         AUTOMATIC,
         "MODEL.CLASS_CHUNK",
         "classes whose activations a training step holds at once; 0: as memory allows",
-        root=True,
         least=0,
     )
-    tf32: bool = setting(
-        False, "MODEL.TF32", "fp32 products on CUDA's tensor cores: faster, 10 bits of mantissa", root=True
-    )
+    tf32: bool = _shared(False, "MODEL.TF32", "fp32 products on CUDA's tensor cores: faster, 10 bits of mantissa")
     # The stand-in's; upstream Dassl has no image cache.
-    cache_gb: float = setting(
-        2.0, "DATALOADER.CACHE_GB", "GiB of decoded training images kept in memory; 0: none", root=True
+    cache_gb: float = _shared(2.0, "DATALOADER.CACHE_GB", "GiB of decoded training images kept in memory; 0: none")
+    early_stopping: bool = _shared(
+        True, "TRAIN.EARLY_STOPPING", "stop after PATIENT_COUNT epochs without a better validation"
     )
-    early_stopping: bool = setting(
-        True, "TRAIN.EARLY_STOPPING", "stop after PATIENT_COUNT epochs without a better validation", root=True
-    )
-    patience: int = setting(
-        3, "TRAIN.PATIENT_COUNT", "epochs without a better validation result; -1: never stop", root=True
-    )
-    no_test_early: bool = setting(
+    patience: int = _shared(3, "TRAIN.PATIENT_COUNT", "epochs without a better validation result; -1: never stop")
+    no_test_early: bool = _shared(
         True,
         "TEST.NO_TEST_EARLY",
         "no validation during training: no early stopping, no best-on-validation model",
-        root=True,
     )
-    save_logits: bool = setting(False, "TEST.SAVE_LOGITS", "write the logits of the test beside its record", root=True)
-    recipe: str = setting("", "TRAINER.RECIPE", "name of the configuration file, for the record", root=True)
-    objective: str = setting("", "TRAINER.OBJECTIVE", "name of the objective; empty: the trainer's own", root=True)
+    save_logits: bool = _shared(False, "TEST.SAVE_LOGITS", "write the logits of the test beside its record")
+    recipe: str = _shared("", "TRAINER.RECIPE", "name of the configuration file, for the record")
+    objective: str = _shared("", "TRAINER.OBJECTIVE", "name of the objective; empty: the trainer's own")
 
 
 # Flags of CoOp's command line and the keys that they set.
@@ -89,39 +80,33 @@ FLAG_KEYS = {
 def default_cfg() -> CfgNode:
     """Dassl's defaults, those that all methods share, and those of every registered method and objective."""
     cfg = get_cfg_default()
-    _declare(cfg, tree_of(Common().keyed()))
-    _declare(cfg, declared_keys(TRAINER_REGISTRY.registered_names()))
+    declare_missing(cfg, Common().keyed() | declared_keys(TRAINER_REGISTRY.registered_names()))
     return cfg
 
 
-def declared_keys(names: Iterable[str]) -> dict[str, Any]:
-    """The keys of some trainers' methods and of all objectives, as a nested mapping with their defaults."""
-    methods = [getattr(TRAINER_REGISTRY.get(name), "method", None) for name in names]
+def method_of(trainer: str) -> Method | None:
+    """The method of a registered trainer; None for other projects' trainers."""
+    return getattr(TRAINER_REGISTRY.get(trainer), "method", None)
+
+
+def declared_keys(trainers: Iterable[str]) -> dict[str, Any]:
+    """The dotted keys of some trainers' methods and of all objectives, with their defaults."""
     keyed: dict[str, Any] = {}
-    for method in filter(None, methods):
+    for method in filter(None, map(method_of, trainers)):
         keyed |= method.keys
     for objective in OBJECTIVES.values():
         keyed |= objective.Config().keyed()
-    return tree_of(keyed)
+    return keyed
 
 
-def _declare(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
-    for key, value in defaults.items():
-        if isinstance(value, Mapping):
-            if key not in cfg:
-                cfg[key] = CfgNode()
-            _declare(cfg[key], value)
-        else:
-            cfg[key] = value
-
-
-def declare_missing(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
-    """Add to a configuration the keys of a nested mapping that it lacks."""
-    for key, value in defaults.items():
-        if isinstance(value, Mapping):
-            declare_missing(cfg.setdefault(key, CfgNode()), value)
-        else:
-            cfg.setdefault(key, value)
+def declare_missing(cfg: CfgNode, keyed: Mapping[str, Any]) -> None:
+    """Add to a configuration the dotted keys that it lacks, with their defaults."""
+    for key, default in keyed.items():
+        *path, name = key.split(".")
+        node = cfg
+        for part in path:
+            node = node.setdefault(part, CfgNode())
+        node.setdefault(name, default)
 
 
 def objective_of(cfg: CfgNode, method: Method) -> type[Objective]:
@@ -168,21 +153,12 @@ def key_names(cfg: CfgNode, method: Method) -> Callable[[str, type | None], str]
     return name_of
 
 
-def read_yaml(path: str | Path) -> list[tuple[Path, CfgNode]]:
-    """Read a YAML file, its bases and the variant in its name, in merge order.
-
-    Raises:
-        InputError: as `prompting.recipes.read_files`.
-    """
-    return [(file, CfgNode(keys)) for file, keys in read_files(path)]
-
-
 def build_cfg(args: argparse.Namespace) -> CfgNode:
     """Merge in CoOp's order: defaults, data set, method, flags, trailing options; later ones overrule earlier ones.
 
     Args:
         args: the flags of `FLAG_KEYS` (None or empty where not given), `dataset_config_file`, `config_file`, `opts`,
-            and optionally `modules`, which are imported first, so that they can register trainers and objectives.
+            and `modules`, which are imported first, so that they can register trainers and objectives.
 
     Returns:
         The frozen configuration.
@@ -191,17 +167,13 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
         InputError: an unknown key, trainer or data set, a value of the wrong type, a key without effect, an unreadable
             file, a module that cannot be found.
     """
-    for module in getattr(args, "modules", ()):
+    for module in args.modules:
         import_module(module)
     cfg, given = default_cfg(), []
     for name in (args.dataset_config_file, args.config_file):
-        for path, node in read_yaml(name) if name else []:
-            _make_floats(node, cfg)
-            try:
-                cfg.merge_from_other_cfg(node)
-            except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
-                raise InputError(f"{path}: {_explain(error)}") from error
-            given += _dotted_keys(node)
+        for path, keys in read_files(name) if name else []:
+            _merge(cfg, keys, str(path))
+            given += flatten(keys)
     cfg.TRAINER.RECIPE = Path(args.config_file).stem if args.config_file else ""
     for flag, key in FLAG_KEYS.items():
         # Unlike upstream's flags, which count only when true, 0 is a seed.
@@ -212,13 +184,10 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
     if len(options) % 2:
         raise InputError(f"Options after the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
     for key, value in zip(options[::2], options[1::2]):
-        try:
-            cfg.merge_from_list([key, _float_text(value) if isinstance(value_at(cfg, key), float) else value])
-        except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
-            raise InputError(f"{key} {value}: {_explain(error)}") from error
+        _merge(cfg, tree_of({key: value}), f"{key} {value}")
     _check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     _check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, DATASET_REGISTRY)
-    method = getattr(TRAINER_REGISTRY.get(cfg.TRAINER.NAME), "method", None)
+    method = method_of(cfg.TRAINER.NAME)
     if method is not None:
         objective = objective_of(cfg, method)
         if cfg.DATALOADER.K_TRANSFORMS == 1:
@@ -237,12 +206,26 @@ def import_module(module: str) -> None:
         ) from error
 
 
-def _dotted_keys(node: CfgNode, prefix: str = "") -> list[str]:
-    """The dotted names of a tree's values."""
-    keys = []
+def _merge(cfg: CfgNode, keys: Mapping[str, Any], source: str) -> None:
+    """Merge nested keys, as yacs does; `source` begins the message of an InputError."""
+    node = CfgNode(keys)
+    _make_floats(node, cfg)
+    try:
+        cfg.merge_from_other_cfg(node)
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
+        message = str(error.args[0] if error.args else error)
+        hint = ". docs/CONFIGURATION.md lists all keys." if "Non-existent" in message else ""
+        raise InputError(f"{source}: {message}{hint}") from error
+
+
+def _make_floats(node: CfgNode, defaults: CfgNode) -> None:
+    """Turn whole numbers of float keys into floats: published files have them, and yacs would refuse them."""
     for key, value in node.items():
-        keys += _dotted_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [prefix + key]
-    return keys
+        default = defaults.get(key)
+        if isinstance(value, CfgNode) and isinstance(default, CfgNode):
+            _make_floats(value, default)
+        elif isinstance(default, float) and re.fullmatch(r"[+-]?\d+", str(value)):
+            node[key] = float(value)
 
 
 def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective], given: Iterable[str]) -> None:
@@ -265,28 +248,7 @@ def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective],
         )
 
 
-def _make_floats(node: CfgNode, defaults: CfgNode) -> None:
-    """Turn whole numbers of float keys into floats: published files have them, and yacs would refuse them."""
-    for key, value in node.items():
-        default = defaults.get(key)
-        if isinstance(value, CfgNode) and isinstance(default, CfgNode):
-            _make_floats(value, default)
-        elif isinstance(default, float) and type(value) is int:
-            node[key] = float(value)
-
-
-def _float_text(text: str) -> str:
-    return f"{text}.0" if re.fullmatch(r"[+-]?\d+", text) else text
-
-
 def _check_name(key: str, name: str, registry: Registry) -> None:
     known = registry.registered_names()
     if name not in known:
         raise InputError(f"{key} is {name!r}; set it to one of {', '.join(sorted(known))}.{suggestion(name, known)}")
-
-
-def _explain(error: Exception) -> str:
-    message = str(error.args[0] if error.args else error)
-    if "Non-existent" in message:
-        return f"{message}. docs/CONFIGURATION.md lists all keys."
-    return message

@@ -22,6 +22,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .config import method_of
 from .prompting.core.memory import peak_memory
 from .prompting.core.metrics import OpenWorld
 from .prompting.methods import identify
@@ -41,19 +42,16 @@ class Recorder:
     def __init__(self, evaluator: Any, classes: int, keep_logits: bool = False):
         self._evaluator, self._classes, self._keep_logits = evaluator, classes, keep_logits
         self.is_base = torch.arange(classes) < math.ceil(classes / 2)
-        self._forget()
+        self.reset()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._evaluator, name)
 
-    def _forget(self) -> None:
+    def reset(self) -> None:
+        self._evaluator.reset()
         self.open_world = OpenWorld(self.is_base)
         self._correct, self._total = (torch.zeros(self._classes, dtype=torch.long) for _ in range(2))
         self._logits: list[tuple[Tensor, Tensor]] = []
-
-    def reset(self) -> None:
-        self._evaluator.reset()
-        self._forget()
 
     def process(self, logits: Tensor, labels: Tensor) -> None:
         """Logits `[batch, classes]`, labels `[batch]`; raises FloatingPointError for logits that are not finite."""
@@ -119,30 +117,25 @@ def environment(device: torch.device) -> dict[str, str]:
     }
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def code_version() -> str:
     """A hash of this project's source; needs no git, and covers uncommitted changes."""
     trainers = Path(__file__).resolve().parent
     digest = hashlib.sha256()
     # In a plugin, the trainers are not beside the stand-in, and the data sets are another project's.
     for folder in (trainers, trainers.parent / "datasets", Path(minidassl.__file__).resolve().parent):
-        for file in sorted(folder.rglob("*.py")):
+        for file in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".yaml")):
             digest.update(file.relative_to(folder.parent).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def node_of(trainer: str) -> str | None:
-    """The configuration node of a registered trainer; None for other projects' trainers."""
-    method = getattr(TRAINER_REGISTRY.get(trainer), "method", None)
-    return method and method.node
 
 
 def plain_configuration(cfg: CfgNode) -> dict[str, Any]:
     """A configuration as plain data, without the nodes of other methods."""
     plain = yaml.safe_load(cfg.dump())
-    own = node_of(cfg.TRAINER.NAME)
-    methods = {node_of(name) for name in TRAINER_REGISTRY.registered_names()}
-    plain["TRAINER"] = {key: value for key, value in plain["TRAINER"].items() if key == own or key not in methods}
+    own = method_of(cfg.TRAINER.NAME)
+    methods = filter(None, map(method_of, TRAINER_REGISTRY.registered_names()))
+    for node in {method.node for method in methods if own is None or method.node != own.node}:
+        plain["TRAINER"].pop(node, None)
     return plain
 
 

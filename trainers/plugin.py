@@ -5,25 +5,24 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
-import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
 from minidassl.own.checkpoint import CheckpointError
 
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
 
+from .base import OTHER_NAMES
 from .config import Common, declare_missing, declared_keys
-from .prompting.declaration import tree_of
 from .prompting.errors import InputError
-from .registration import OTHER_NAMES
 
 # Data sets and loaders are the code base's own; records need this one of their keys.
-_DATA = ("DATASET", "DATALOADER")
-_DATA_DEFAULTS = {"DATASET": {"SUBSAMPLE_CLASSES": "all"}}
+_DATA = ("DATASET.", "DATALOADER.")
+_NEEDED = "DATASET.SUBSAMPLE_CLASSES"
 
 
 def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
@@ -38,7 +37,7 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
     Raises:
         InputError: a name is taken.
     """
-    sys.excepthook = in_one_line(sys.excepthook)
+    sys.excepthook = functools.partial(in_one_line, sys.excepthook)
     OTHER_NAMES.update(names)
     before = TRAINER_REGISTRY.registered_names()
     for module in modules:
@@ -51,22 +50,17 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
             ) from error
     for own, name in names.items():
         print(f"{own} of the plugin is the trainer {name} here; its keys are TRAINER.{name.upper()}")
-    declare_missing(cfg_default, _DATA_DEFAULTS)
-    common = tree_of(Common().keyed())
-    declare_missing(cfg_default, {node: keys for node, keys in common.items() if node not in _DATA})
+    common = Common().keyed()
+    declare_missing(cfg_default, {key: common[key] for key in common if key == _NEEDED or not key.startswith(_DATA)})
     added = [name for name in TRAINER_REGISTRY.registered_names() if name not in before]
     declare_missing(cfg_default, declared_keys(added))
 
 
 def in_one_line(
-    hook: Callable[[type[BaseException], BaseException, TracebackType | None], None],
-) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    hook: Callable[..., None], kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     """An excepthook that prints errors about the input in one line, and leaves all others to `hook`."""
-
-    def say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if isinstance(error, (InputError, CheckpointError, FloatingPointError)):
-            print(f"error: {error}", file=sys.stderr)
-        else:
-            hook(kind, error, trace)
-
-    return say
+    if isinstance(error, (InputError, CheckpointError, FloatingPointError)):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        hook(kind, error, trace)

@@ -1,13 +1,9 @@
 """PromptSRC: independent prompts, self-regulated by the frozen CLIP (ICCV 2023, arXiv 2307.06948)."""
 
-from __future__ import annotations
-
 from .base import PromptTrainer, register
 from .prompting.objectives import self_regulation
 
 
 @register
 class PromptSRC(PromptTrainer):
-    """Trains IVLP's prompts by self-regulation."""
-
     method = self_regulation.METHOD

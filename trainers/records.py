@@ -77,15 +77,20 @@ def keep_settings(cfg: CfgNode, folder: str | Path) -> None:
     write_whole(Path(folder) / SETTINGS, cfg.dump())
 
 
+def kept_settings(folder: str | Path) -> dict[str, Any] | None:
+    """The configuration of the training run in a folder, as plain data; None without its `settings.yaml`."""
+    path = Path(folder) / SETTINGS
+    return yaml.safe_load(path.read_text()) if path.is_file() else None
+
+
 def trained_on(folder: str | Path, cfg: CfgNode) -> dict[str, Any] | None:
     """Data set, classes, shots and seed of the training run in a folder; None without its `settings.yaml`.
 
     "settings" has the settings of that run that differ from `cfg`, the configuration of the test.
     """
-    path = Path(folder) / SETTINGS
-    if not path.is_file():
+    settings = kept_settings(folder)
+    if settings is None:
         return None
-    settings = yaml.safe_load(path.read_text())
     data = settings["DATASET"]
     others = differences(settings, yaml.safe_load(cfg.dump()))
     return {
@@ -109,11 +114,8 @@ def check_settings(cfg: CfgNode, folder: str | Path) -> None:
     Raises:
         InputError: a key that shapes the training differs.
     """
-    path = Path(folder) / SETTINGS
-    if not path.is_file() or not (checkpoint_folders(folder) or is_trained(folder)):
-        return
-    changed = changed_settings(*(yaml.safe_load(text) for text in (path.read_text(), cfg.dump())))
-    if changed:
+    changed = changed_settings(kept_settings(folder) or {}, yaml.safe_load(cfg.dump()))
+    if changed and (checkpoint_folders(folder) or is_trained(folder)):
         raise InputError(
             f"{folder} holds a run with other settings: {'; '.join(changed)}. "
             "Choose another --output-dir, or give --force to delete that run and train from scratch."
@@ -130,14 +132,11 @@ def check_tested(settings: Mapping[str, Any], folder: str | Path) -> None:
     Raises:
         InputError: a value differs.
     """
-    path = Path(folder) / SETTINGS
-    if not settings or not path.is_file():
-        return
-    changed = changed_settings(yaml.safe_load(path.read_text()), settings)
+    changed = changed_settings(kept_settings(folder) or {}, settings)
     if changed:
         raise InputError(
-            f"{path} is of a run with other settings: {'; '.join(changed)}. Its weights were trained for the former; "
-            "set the keys to them."
+            f"{Path(folder) / SETTINGS} is of a run with other settings: {'; '.join(changed)}. Its weights were "
+            "trained for the former; set the keys to them."
         )
 
 
@@ -152,15 +151,12 @@ def check_resumed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> N
         InputError: a value differs, or the objective has settings and the checkpoint has none.
     """
     scratch = "train from scratch (--force, or another --output-dir)."
-    if before is None:
-        if len(now) > 1:
-            raise InputError(
-                f"The checkpoint to resume from does not tell by which objective it was trained, but {OBJECTIVE_KEY} "
-                f"is {now[OBJECTIVE_KEY]!r}, whose settings must be the same: another version or code wrote it; "
-                + scratch
-            )
-        return
-    changed = changed_settings(dict(before), dict(now))
+    if before is None and len(now) > 1:
+        raise InputError(
+            f"The checkpoint to resume from does not tell by which objective it was trained, but {OBJECTIVE_KEY} is "
+            f"{now[OBJECTIVE_KEY]!r}, whose settings must be the same: another version or code wrote it; {scratch}"
+        )
+    changed = changed_settings(before or {}, now)
     if changed:
         raise InputError(
             f"The checkpoint to resume from was trained with other settings: {'; '.join(changed)}. Set the keys to "
@@ -170,7 +166,7 @@ def check_resumed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> N
 
 def shaping_settings(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted keys of a configuration, as plain data, that shape a result, with their values."""
-    return {key: value for key, value in _flatten(configuration).items() if not _is_free(key)}
+    return {key: value for key, value in flatten(configuration).items() if not _is_free(key)}
 
 
 def check_origin(before: Mapping[str, Any] | None, now: Mapping[str, Any], *parts: str) -> None:
@@ -202,7 +198,7 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Both values of each differing key that two configurations, as plain data, share and that shapes a result."""
-    before, now = _flatten(before), _flatten(now)
+    before, now = flatten(before), flatten(now)
     return {
         key: (before[key], now[key])
         for key in sorted(before.keys() & now.keys())
@@ -214,10 +210,11 @@ def _is_free(key: str) -> bool:
     return any(key == free or key.startswith(free + ".") for free in _FREE)
 
 
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values by dotted key."""
     flat = {}
     for key, value in node.items():
-        flat.update(_flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
     return flat
 
 
@@ -249,8 +246,6 @@ def set_log_aside(folder: str | Path) -> None:
     if log.is_file():
         stamp = time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(log.stat().st_mtime))
         target = log.with_name(f"{LOG}-{stamp}")
-        count = 1
         while target.exists():
-            count += 1
-            target = log.with_name(f"{LOG}-{stamp}-{count}")
+            target = target.with_name(f"{target.name}-2")
         log.rename(target)

@@ -1,13 +1,9 @@
 """VPT: deep vision prompts and a fixed sentence for each class (arXiv 2203.12119, as MaPLe's authors adapt it)."""
 
-from __future__ import annotations
-
 from .base import PromptTrainer, register
 from .prompting.learners import vpt
 
 
 @register
 class VPT(PromptTrainer):
-    """Trains vision prompts."""
-
     method = vpt.METHOD

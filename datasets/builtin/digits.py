@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..fewshot import Item
+from ..fewshot import Item, Splits
 from ..readers import cut_classes
 from .files import save_image, save_split
 from .glyphs import DIGITS
@@ -27,10 +27,9 @@ def write(folder: Path, split_file: str) -> None:
     from sklearn.datasets import load_digits
 
     source = load_digits()
-    names = list(DIGITS)
-    classes: dict[str, list[Item]] = {name: [] for name in names}
+    names, items = list(DIGITS), []
     for index, (pixels, label) in enumerate(zip(source.images, source.target)):
         file = f"{names[label]}/{index:04d}.png"
         save_image(Image.fromarray((pixels * 255 / LEVELS).round().astype(np.uint8)), folder / "images" / file)
-        classes[names[label]].append(Item(file, int(label), names[label]))
-    save_split(cut_classes(classes, random.Random(SPLIT_SEED))._asdict(), folder / split_file)
+        items.append(Item(file, int(label), names[label]))
+    save_split(Splits(*cut_classes(items, random.Random(SPLIT_SEED), 0.5, 0.2))._asdict(), folder / split_file)

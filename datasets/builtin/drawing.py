@@ -11,7 +11,7 @@ and noise.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -19,8 +19,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 SANS = ("DejaVuSans", "DejaVuSans-Bold")
 ALL_FONTS = (
-    "DejaVuSans",
-    "DejaVuSans-Bold",
+    *SANS,
     "DejaVuSans-Oblique",
     "DejaVuSans-BoldOblique",
     "DejaVuSansMono",
@@ -70,7 +69,8 @@ class Style:
 
     def draw(self, char: str, rng: np.random.RandomState) -> Image.Image:
         """One RGB picture of `char`, `PICTURE` pixels a side."""
-        mask = self._warped(glyph_mask(char, _pick(fonts_with(char, self.fonts), rng)), rng)
+        fonts = fonts_with(char, self.fonts)
+        mask = self._warped(glyph_mask(char, fonts[rng.randint(len(fonts))]), rng)
         mask = self._stray_strokes(mask, rng)
         mask = self._resampled(mask, rng)
         return Image.fromarray(self._coloured(np.asarray(mask, dtype=np.float32) / 255.0, rng))
@@ -142,10 +142,6 @@ class Style:
         return (np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
-def _pick(options: tuple, rng: np.random.RandomState):
-    return options[rng.randint(len(options))]
-
-
 def _font_file(font: str) -> str:
     # Imported here because only drawing needs matplotlib, for its fonts.
     import matplotlib
@@ -185,6 +181,8 @@ def glyph_mask(char: str, font: str) -> Image.Image:
     return mask
 
 
+_DRAWN = Style(rotation=(-12, 12), height=(0.75, 0.95), shift=0.05, elastic=0.02, contrast=(0.6, 0.9))
+_COLOURED = replace(_DRAWN, colour_odds=1.0, inverse_odds=0.5, gradient=(0.2, 0.5))
 STYLES = {
     # Pre-training of the tiny CLIP. Low resolutions go down to 8, the side of scikit-learn's digits.
     "pretraining": Style(
@@ -206,21 +204,10 @@ STYLES = {
         noise=(0.0, 0.04),
     ),
     # The drawn data sets; each style leaves the range of pre-training in another way.
-    "outline": Style(
-        rotation=(-12, 12),
-        height=(0.75, 0.95),
-        shift=0.05,
-        elastic=0.02,
-        hollow_odds=1.0,
-        colour_odds=1.0,
-        inverse_odds=0.5,
-        contrast=(0.6, 0.9),
-        gradient=(0.2, 0.5),
-    ),
-    "sketch": Style(
+    "outline": replace(_COLOURED, hollow_odds=1.0),
+    "sketch": replace(
+        _DRAWN,
         fonts=("DejaVuSans",),
-        rotation=(-12, 12),
-        height=(0.75, 0.95),
         shift=0.03,
         elastic=0.06,
         thin_odds=0.2,
@@ -228,38 +215,17 @@ STYLES = {
         noise=(0.02, 0.08),
         strokes=(1, 3),
     ),
-    "inverse": Style(
+    "inverse": replace(
+        _COLOURED,
         fonts=("DejaVuSans-Bold",),
         rotation=(-25, 5),
         shear=(-20, 0),
         height=(0.7, 0.95),
-        shift=0.05,
+        elastic=0.0,
         thick_odds=0.5,
         hollow_odds=0.5,
-        colour_odds=1.0,
         inverse_odds=1.0,
-        contrast=(0.6, 0.9),
-        gradient=(0.2, 0.5),
     ),
-    "noise": Style(
-        rotation=(-12, 12),
-        height=(0.75, 0.95),
-        shift=0.05,
-        elastic=0.02,
-        low_res_odds=0.5,
-        low_res=(14, 24),
-        inverse_odds=0.3,
-        contrast=(0.6, 0.9),
-        noise=(0.06, 0.14),
-    ),
-    "tilt": Style(
-        rotation=(15, 35),
-        height=(0.75, 0.95),
-        shift=0.05,
-        elastic=0.02,
-        colour_odds=1.0,
-        inverse_odds=0.5,
-        contrast=(0.6, 0.9),
-        gradient=(0.2, 0.5),
-    ),
+    "noise": replace(_DRAWN, low_res_odds=0.5, low_res=(14, 24), inverse_odds=0.3, noise=(0.06, 0.14)),
+    "tilt": replace(_COLOURED, rotation=(15, 35)),
 }

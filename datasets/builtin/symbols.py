@@ -6,7 +6,6 @@ Every picture has its own seed, so a variant does not depend on the others.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,13 +28,3 @@ def write(folder: Path, split_file: str, style: str) -> None:
             save_image(STYLES[style].draw(char, rng), folder / "images" / file)
             splits[split].append((file, label, name))
     save_split(splits, folder / split_file)
-
-
-# Registered name, folder, writer. A new domain shift is a style in `drawing.py` and a line here.
-VARIANTS = (
-    ("Symbols", "symbols", partial(write, style="outline")),
-    ("SymbolsSketch", "symbols-sketch", partial(write, style="sketch")),
-    ("SymbolsInverse", "symbols-inverse", partial(write, style="inverse")),
-    ("SymbolsNoise", "symbols-noise", partial(write, style="noise")),
-    ("SymbolsTilt", "symbols-tilt", partial(write, style="tilt")),
-)

@@ -23,7 +23,7 @@ from .. import ROOT
 from ..commands import exit_status, make_parser
 from ..protocols import TABLES, listed
 from ..store import collect
-from .cells import Table
+from .table import Table
 from .text import bold, lay_out
 
 CSV_COLUMNS = ("table", "method", "group", "column", "mean", "std", "seeds", "p")

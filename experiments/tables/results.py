@@ -1,74 +1,56 @@
-"""The tables of the protocols, each an entry: the numbers that it takes from records, their layout, and its runs."""
+"""The tables of the protocols, and of studies in the open world: which records, which numbers, and their runs."""
 
 from __future__ import annotations
 
+import functools
+import math
 import statistics
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
 
 from ..data import DOMAINS as DOMAINS_OF
-from ..data import ELEVEN, SOURCE_OF, TARGETS, config_name
-from ..methods import METHODS, names
-from ..published import AVERAGES
-from ..store import Collection, Record
-from .cells import PLANNED_SHOTS, Cell, Table, gather
+from ..data import ELEVEN, FIFTEEN, SOURCE_OF, TARGETS, config_name
+from ..methods import METHODS, row_name
+from ..published import ABLATION, AVERAGES
+from ..store import Record
+from .table import Cell, Plan, Results, Table, common_seeds
+from .text import MISSING
+
+CONTROL = "IVLP_BMIP_size"
+ABLATIONS = (
+    *("addition", "attention", "joint", "none", "l2v", "v2l", "released", "unshared"),
+    *("relative_gate", "constant_gate", "shuffled_gate"),
+)
+# Of twelve layers, and of the small CLIP's four.
+DEPTHS, SMALL_DEPTHS = ("depth3", "depth6", "depth12"), ("depth1", "depth2", "depth4")
+LENGTHS = ("length1", "length4", "length8")
+# The learners of the table of combinations, their objectives, and methods that are such a combination by name.
+COMBINED = ("IVLP", "MaPLe", "BMIP")
+OBJECTIVES = ("self_regulation", "consistency")
+STACKED = ("PromptSRC", "CoPrompt", "PromptSRC_BMIP", "CoPrompt_BMIP")
+# Methods of another name than those with which they are compared, seed by seed.
+REFERENCES = {CONTROL: "BMIP", "PromptSRC_BMIP": "PromptSRC", "CoPrompt_BMIP": "CoPrompt"}
+OPEN_WORLD_COLUMNS = {"base": "base", "new": "new", "accuracy": "accuracy", "openworld_auc": "OpenworldAUC"}
+NO_P_BELOW = 0.0005
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The runs of `reproduce.py` for a table, and for its counterpart on built-in data with the small CLIP."""
-
-    datasets: tuple[str, ...] = ELEVEN  # of the published table
-    embedded: tuple[str, ...] = ("digits",)
-    methods: tuple[str, ...] = ()  # METHOD or METHOD:VARIANT; all methods if empty
-    small: tuple[str, ...] = ()  # of the small CLIP, where they are others, because it has fewer layers
-    seeds: tuple[int, ...] = (1, 2, 3)
-    # Fewer, where the small CLIP would take too long for a first look.
-    embedded_methods: tuple[str, ...] = ()
-    embedded_seeds: tuple[int, ...] = ()
-    paired: bool = False  # the table of paired differences shows the runs too
-
-    def methods_for(self, is_small: bool, embedded: bool) -> tuple[str, ...]:
-        chosen = (self.small if is_small else ()) or self.methods or tuple(names())
-        return (self.embedded_methods if embedded else ()) or chosen
+def methods(name: str, variants: Iterable[str]) -> tuple[str, ...]:
+    """METHOD and METHOD:VARIANT of each."""
+    return name, *(f"{name}:{variant}" for variant in variants)
 
 
-@dataclass(frozen=True)
-class Results:
-    """A kind of table, of which the records fill several; texts in braces are those of `Record.words`."""
+def rows(names: Iterable[str]) -> list[str]:
+    """The rows of METHOD or METHOD:VARIANT."""
+    return [row_name(*name.split(":")) for name in names]
 
-    name: str
-    help: str
-    title: str  # records of one title are in one table
-    columns: tuple[str, ...]  # of each group
-    chosen: Callable[[list[Record]], Iterable[Record]]  # those of the usable records that it shows
-    plan: Plan | None  # None for a table of the runs of others
-    numbers: Callable[[Record], Mapping[str, float]] = lambda record: {"accuracy": record.data["accuracy"]}
-    group: str = "{dataset}"
-    summary: Callable[[list[Table]], Table] | None = None  # makes a further table of several
-    kind: type[Table] = Table
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of `Table`
 
-    def tables(self, found: Collection) -> list[Table]:
-        by_title: dict[str, list[Record]] = defaultdict(list)
-        for record in self.chosen(found.records):
-            by_title[self.title.format_map(record.words)].append(record)
-        made = []
-        for title, records in sorted(by_title.items()):
-            values = (
-                ((record.method, self.group.format_map(record.words), column), record, number)
-                for record in records
-                for column, number in self.numbers(record).items()
-            )
-            # `reproduce.py` runs those of its shots alone.
-            is_planned = self.plan and ("{shots}" not in self.title or title.endswith(PLANNED_SHOTS))
-            source = records[0].words["source"] if "{source}" in self.title else ""
-            settings = dict(plan=self.name if is_planned else "", source=source, **self.settings)
-            made.append(self.kind(title, gather(values, found.notes), self.columns, **settings))
-        made = [table for table in made if table.rows]
-        return [*made, *([self.summary(made)] if self.summary and len(made) > 1 else [])]
+COMBINATIONS = (*(name for method in COMBINED for name in methods(method, OBJECTIVES)), *STACKED)
+# Rows that the table of open world leaves out.
+ELSEWHERE = {
+    row
+    for row in rows((*methods("BMIP", (*ABLATIONS, *DEPTHS, *SMALL_DEPTHS, *LENGTHS)), *COMBINATIONS))
+    if ", " in row
+}
 
 
 def of_base_or_new(records: list[Record]) -> list[Record]:
@@ -86,7 +68,36 @@ BASE2NEW = Results(
     of_base_or_new,
     Plan(),
     numbers=lambda record: {record.data["classes"]: record.data["accuracy"]},
-    settings=dict(harmonic=True, published=AVERAGES, planned=ELEVEN),
+    harmonic=True,
+    published=AVERAGES,
+    planned=ELEVEN,
+)
+
+
+def in_open_world(records: list[Record]) -> list[Record]:
+    """Tests of models of base classes, and of zero-shot CLIP, on all classes."""
+    return [record for record in records if record.data["open_world"] and record.from_base]
+
+
+def open_world_numbers(record: Record) -> dict[str, float]:
+    return {name: record.data["open_world"][key] for key, name in OPEN_WORLD_COLUMNS.items()}
+
+
+OPEN_WORLD = Results(
+    "open-world",
+    "the same images told apart among all classes, and OpenworldAUC",
+    "Open world, {shots}",
+    tuple(OPEN_WORLD_COLUMNS.values()),
+    lambda records: [record for record in in_open_world(records) if record.method not in ELSEWHERE],
+    Plan(
+        FIFTEEN,
+        ("symbols",),
+        embedded_methods=("ZeroshotCLIP", "CoOp", "MaPLe", "BMIP", "PromptSRC", "PromptSRC_BMIP"),
+        embedded_seeds=(1,),
+    ),
+    open_world_numbers,
+    harmonic=True,
+    planned=FIFTEEN,
 )
 
 
@@ -126,7 +137,7 @@ CROSS_DATASET = Results(
     ("accuracy",),
     transferred(to_domains=False),
     TRANSFERRED,
-    settings=dict(planned=TARGETS),
+    planned=TARGETS,
 )
 DOMAINS = Results(
     "domains",
@@ -135,7 +146,7 @@ DOMAINS = Results(
     ("accuracy",),
     transferred(to_domains=True),
     TRANSFERRED,
-    settings=dict(planned=DOMAINS_OF["imagenet"]),
+    planned=DOMAINS_OF["imagenet"],
 )
 
 
@@ -144,12 +155,12 @@ def few_shot_average(tables: list[Table]) -> Table:
     cells = {}
     for key in dict.fromkeys(key for table in tables for key in table.cells):
         parts = [table.cells[key] for table in tables if key in table.cells]
-        seeds = set.intersection(*(set(part.by_seed) for part in parts))
+        seeds = common_seeds(parts)
         if len(parts) == len(tables) and seeds:
             means = {seed: statistics.fmean(part.by_seed[seed] for part in parts) for seed in sorted(seeds)}
-            cells[key] = Cell(means, tuple(record for part in parts for record in part.records))
+            cells[key] = Cell.of_seeds(means, tuple(record for part in parts for record in part.records))
     sets = ", ".join(table.title.removeprefix("All classes of ") for table in tables)
-    return Table(f"All classes, average over {sets}", cells, ("accuracy",), averaged=False, plan=FEW_SHOT.name)
+    return Table(FEW_SHOT, f"All classes, average over {sets}", cells)
 
 
 FEW_SHOT = Results(
@@ -161,7 +172,7 @@ FEW_SHOT = Results(
     Plan(methods=("CoOp", "MaPLe", "BMIP")),
     group="{shots}",
     summary=few_shot_average,
-    settings=dict(averaged=False),
+    averaged=False,
 )
 CLASS_RATIO = Results(
     "class-ratio",
@@ -171,5 +182,150 @@ CLASS_RATIO = Results(
     lambda records: [record for record in records if record.base_share is not None and record.from_base],
     Plan(methods=("CoOp", "MaPLe", "BMIP"), embedded_methods=("MaPLe", "BMIP")),
     group="{share} % base",
-    settings=dict(averaged=False),
+    averaged=False,
+)
+
+
+def study(name: str, help: str, title: str, plan: Plan, **settings: Any) -> Results:
+    """A table of BMIP beside its variants, of the data sets on which there are variants to compare."""
+    shown = rows((*plan.methods, *plan.small))
+
+    def chosen(records: list[Record]) -> list[Record]:
+        found = [record for record in in_open_world(records) if record.method in shown]
+        varied = {(one.data["dataset"], one.shots) for one in found if one.method not in ("BMIP", CONTROL)}
+        return [record for record in found if (record.data["dataset"], record.shots) in varied]
+
+    columns = tuple(OPEN_WORLD_COLUMNS.values())
+    return Results(name, help, title, columns, chosen, plan, open_world_numbers, harmonic=True, **settings)
+
+
+def combinations(records: list[Record]) -> Iterator[Record]:
+    """Tests of methods that prompt both towers by each objective, with the costs of their training."""
+
+    def model(record: Record) -> tuple:
+        return record.method, record.data["recipe"], record.data["dataset"], record.shots, record.seed
+
+    trained = {model(one): one.data for one in records if one.data["trained"] and one.data["classes"] == "base"}
+    shown = rows(COMBINATIONS)
+    for record in records:
+        if record.data["open_world"] and model(record) in trained and record.method in shown:
+            costs = {key: trained[model(record)][key] for key in ("train_seconds", "peak_memory_bytes")}
+            yield Record(record.path, {**record.data, **costs})
+
+
+def combination_numbers(record: Record) -> dict[str, float]:
+    numbers = {name: record.data["open_world"][name] for name in ("base", "new", "accuracy")}
+    memory = (record.data["peak_memory_bytes"] or 0) / 2**30
+    return {**numbers, "train s": record.data["train_seconds"], "peak GiB": memory}
+
+
+class Difference(NamedTuple):
+    """Of one column over the seeds that both methods have."""
+
+    seeds: int
+    mean: float
+    spread: float  # the deviation of a sample
+    p: float  # of a two-sided paired t-test; NaN where all differences are equal, and have no spread to compare with
+
+    def p_text(self) -> str:
+        return MISSING if math.isnan(self.p) else f"<{2 * NO_P_BELOW}" if self.p < NO_P_BELOW else f"{self.p:.3f}"
+
+
+class PairedTable(Table):
+    """Differences to a method over the seeds that both have."""
+
+    @property
+    def rows(self) -> list[str]:
+        return [*self.differences]
+
+    @functools.cached_property
+    def differences(self) -> dict[str, dict[str, Difference]]:
+        """By variant and column."""
+        from scipy.stats import ttest_1samp  # a second to import
+
+        found: dict[str, dict[str, Difference]] = {}
+        for (row, group, column), cell in sorted(self.cells.items(), key=lambda item: item[0][0]):
+            against = self.cells.get((reference(row), group, column))
+            theirs = against.by_seed if against else {}
+            values = [value - theirs[seed] for seed, value in sorted(cell.by_seed.items()) if seed in theirs]
+            if len(values) > 1:
+                spread = statistics.stdev(values)
+                p = ttest_1samp(values, 0).pvalue if spread else math.nan
+                found.setdefault(row, {})[column] = Difference(len(values), statistics.fmean(values), spread, p)
+        return found
+
+    def grid(self, bold: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
+        headers = ["variant", "against", "seeds", "base", "new", "HM", "p (HM)", "accuracy", "p (accuracy)"]
+        texts = []
+        for variant, found in self.differences.items():
+            cells = {name: f"{one.mean:+.2f} ± {one.spread:.2f}" for name, one in found.items()}
+            cells |= {f"p ({name})": one.p_text() for name, one in found.items()}
+            texts.append([variant, reference(variant), str(found["HM"].seeds), *map(cells.get, headers[3:])])
+        return headers, texts
+
+    def lines(self) -> list[list[str]]:
+        lines = []
+        for variant, found in self.differences.items():
+            for name, one in found.items():
+                numbers = f"{one.mean:.4f}", f"{one.spread:.4f}", str(one.seeds), f"{one.p:.4g}"
+                lines.append([variant, f"against {reference(variant)}", name, *numbers])
+        return lines
+
+    def notes(self) -> list[str]:
+        return ["differences seed by seed, HM of each seed; ± is the deviation of a sample, p that of a paired t-test"]
+
+
+def reference(row: str) -> str | None:
+    """The reference of a variant: the method of its name's first part, or that of `REFERENCES`."""
+    plain, _, addition = row.partition(", ")
+    return plain if addition else REFERENCES.get(row)
+
+
+PAIRED = Results(
+    "paired",
+    "variants of a method against it with the same seeds, in the open world, with paired t-tests; also the "
+    "control of BMIP's size against BMIP, and stacks against their parts",
+    "Paired differences in the open world, {dataset}, {shots}",
+    ("base", "new", "HM", "accuracy"),
+    lambda records: [one for one in records if one.data["open_world"] and one.learned["classes"] == "base"],
+    plan=None,
+    numbers=lambda record: {name: record.data["open_world"][name] for name in PAIRED.columns},
+    group="",
+    kind=PairedTable,
+)
+STUDIES = (
+    study(
+        "ablation",
+        "BMIP's aggregation functions, gates and sharing, and the control of its size, in the open world",
+        "BMIP's parts, {shots}",
+        Plan(methods=("BMIP", CONTROL, *methods("BMIP", ABLATIONS)[1:]), paired=True),
+        planned=ELEVEN,
+        published=ABLATION,
+        published_names=("HM",),
+    ),
+    study(
+        "depth",
+        "BMIP by the layers that prompts enter, in the open world",
+        "BMIP by prompted layers, {shots}",
+        Plan(("oxford_flowers",), methods=methods("BMIP", DEPTHS), small=methods("BMIP", SMALL_DEPTHS), paired=True),
+    ),
+    study(
+        "length",
+        "BMIP by the number of prompts in each layer, in the open world",
+        "BMIP by prompts in each layer, {shots}",
+        Plan(("oxford_flowers",), methods=methods("BMIP", LENGTHS), paired=True),
+    ),
+    Results(
+        "combinations",
+        "prompts by objectives: open world, seconds of training, and memory",
+        "Prompts by objectives, {shots}",
+        ("base", "new", "accuracy", "train s", "peak GiB"),
+        combinations,
+        Plan(methods=COMBINATIONS, embedded_methods=COMBINATIONS[:9], paired=True),
+        combination_numbers,
+        harmonic=True,
+        costs=("train s", "peak GiB"),
+        planned=ELEVEN,
+    ),
+    PAIRED,
 )

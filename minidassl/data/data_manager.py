@@ -64,12 +64,7 @@ def build_data_loader(
 
 
 class DataManager:
-    """The dataset that ``cfg`` names, and its loaders.
-
-    Attributes:
-        train_loader_x, test_loader: training and test images.
-        val_loader: validation images, or ``None``.
-    """
+    """The dataset that ``cfg`` names, and its loaders; ``val_loader`` is ``None`` without validation images."""
 
     def __init__(self, cfg: CfgNode) -> None:
         data = self.dataset = build_dataset(cfg)
@@ -96,14 +91,8 @@ class DataManager:
 class DatasetWrapper(Dataset):
     """Reads and transforms one image per index.
 
-    An item is a dict with ``label``, ``domain``, ``impath``, ``index``, and ``img``. Under
-    ``DATALOADER.K_TRANSFORMS`` above 1, a training ``img`` is a list of that many independent results.
-
-    Args:
-        transform: a function of a PIL image; ``None``: PIL images, which the default collation rejects.
-
-    Raises:
-        ValueError: ``K_TRANSFORMS`` above 1 without a transform.
+    An item is a dict with ``label``, ``domain``, ``impath``, ``index``, and ``img``, a PIL image without a
+    ``transform``. Under ``DATALOADER.K_TRANSFORMS`` above 1, a training ``img`` is a list of that many results.
     """
 
     def __init__(

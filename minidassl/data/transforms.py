@@ -25,15 +25,10 @@ INTERPOLATION_MODES = ("bilinear", "bicubic", "nearest")
 
 
 def build_transform(cfg: CfgNode, is_train: bool = True) -> Callable[[Image], torch.Tensor]:
-    """Build the transform that ``cfg.INPUT`` describes, and print its steps.
+    """Build the transform that ``cfg.INPUT`` describes, from a PIL image to a float tensor [3, height, width].
 
-    Evaluation resizes the shorter side, crops the centre, and normalises.
-
-    Returns:
-        A function from a PIL image to a float tensor [3, height, width].
-
-    Raises:
-        ValueError: an unknown transform or interpolation.
+    It prints its steps. Evaluation resizes the shorter side, crops the centre, and normalises. An unknown transform or
+    interpolation is a ``ValueError``.
     """
     opts = cfg.INPUT
     for name in opts.TRANSFORMS:

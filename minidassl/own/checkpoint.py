@@ -36,14 +36,10 @@ _KEYS = ("state_dict", "epoch", "optimizer", "scheduler", "val_result")
 
 
 def save_checkpoint(state: Mapping[str, Any], save_dir: str | os.PathLike[str], model_name: str = "") -> None:
-    """Write ``state`` to ``<save_dir>/model.pth.tar-<epoch>`` and its name to ``<save_dir>/checkpoint``.
+    """Write ``state`` to ``<save_dir>/model.pth.tar-<epoch>``, or ``model_name``, then the name to ``checkpoint``.
 
-    Both writes are atomic and durable, the pointer after the file.
-
-    Args:
-        state: needs ``state_dict`` and ``epoch``. NumPy scalars become Python numbers, subclasses of ``dict`` plain
-            dicts; names in ``state_dict`` lose the prefix ``module.`` of ``DataParallel``.
-        model_name: file name to use instead.
+    Both writes are atomic and durable. NumPy scalars become Python numbers, subclasses of ``dict`` plain dicts; names
+    in ``state["state_dict"]`` lose the prefix ``module.`` of ``DataParallel``.
 
     Raises:
         CheckpointError: ``state`` holds other values than tensors and plain ones; nothing has been written.
@@ -106,12 +102,9 @@ def read_file(fpath: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a dict that ``torch.save`` wrote, on the CPU, without executing anything from the file.
 
     Raises:
-        ValueError: ``fpath`` is ``None``.
         FileNotFoundError: there is no such file.
         CheckpointError: the file is damaged, of another kind, or names code that no checkpoint needs.
     """
-    if fpath is None:
-        raise ValueError("the path of the checkpoint is None")
     if not os.path.exists(fpath):
         raise MissingCheckpointError(f'No checkpoint at "{fpath}"')
     try:
@@ -176,11 +169,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def state_dict_of(content: Mapping[str, Any], fpath: str | os.PathLike[str]) -> dict[str, torch.Tensor]:
-    """The state dict in the result of :func:`read_file`, which may be a bare one.
-
-    Raises:
-        CheckpointError: it holds other values than tensors; the message names ``fpath``.
-    """
+    """The state dict in the result of :func:`read_file`, which may be a bare one; CheckpointError for non-tensors."""
     state_dict = content.get("state_dict", content)
     if not isinstance(state_dict, dict):
         raise CheckpointError(f'"{fpath}" is not a checkpoint: its state_dict is a {type(state_dict).__name__}')
@@ -191,18 +180,10 @@ def state_dict_of(content: Mapping[str, Any], fpath: str | os.PathLike[str]) -> 
 
 
 def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a checkpoint on the CPU.
+    """Read a checkpoint as :func:`read_file` does; missing ``epoch``, ``optimizer``, ``scheduler``… are ``None``.
 
     From a file with pickled schedulers (Dassl up to 0.6.3 with warm-up), only ``state_dict`` and ``epoch`` are used,
     and a note is printed.
-
-    Returns:
-        The file's dict; missing ``epoch``, ``optimizer``, ``scheduler`` and ``val_result`` are ``None``.
-
-    Raises:
-        ValueError: ``fpath`` is ``None``.
-        FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, malicious, or not a checkpoint.
     """
     content = read_file(fpath)
     if not isinstance(content.get("state_dict"), dict):
@@ -216,11 +197,9 @@ def load_checkpoint(fpath: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, torch.Tensor], fpath: str | os.PathLike[str]) -> None:
-    """Load ``state_dict`` of the file ``fpath`` strictly; an error may leave ``model`` partly overwritten.
+    """Load ``state_dict`` of the file ``fpath`` strictly; a CheckpointError lists names and shapes that do not fit.
 
-    Raises:
-        CheckpointError: names are missing or unexpected, shapes differ, or a weight is not finite; the message lists
-            them.
+    A weight that is not finite is one, too. It may leave ``model`` partly overwritten.
     """
     own = model.state_dict()
     # Of the fitting ones, since a hostile file may have tensors of any size in few bytes.
@@ -260,11 +239,9 @@ def restore(
     epoch, so that the learning rate is that of a run of ``max_epoch`` epochs.
 
     Args:
-        fpath: checkpoint.
-        model: loaded strictly.
         optimizer: unchanged if the file has no state for it.
         scheduler: must not have been stepped.
-        max_epoch: length of this run in epochs, compared with the file's ``max_epoch``.
+        max_epoch: length of this run in epochs, compared with the file's.
 
     Raises:
         CheckpointError: the file does not fit.

@@ -63,8 +63,7 @@ class CheckpointingMethods:
         """Write one file per registered model, ``<directory>/<registered name>/model.pth.tar-<epoch + 1>``.
 
         Args:
-            epoch: 0-based index of the finished epoch.
-            directory: output folder of the run.
+            epoch: 0-based.
             val_result: validation result in percent, for best files.
             model_name: file name to use instead.
         """
@@ -123,12 +122,8 @@ class CheckpointingMethods:
     def resume_model_if_exist(self, directory: str | os.PathLike[str]) -> int:
         """Restore the newest epoch with files of all registered models in an output folder, else the best file.
 
-        Returns:
-            Number of finished epochs; 0 if there is nothing to resume and ``cfg.RESUME`` is empty.
-
-        Raises:
-            FileNotFoundError: ``cfg.RESUME`` is set and there is nothing to resume from.
-            CheckpointError: the files do not fit this trainer.
+        Returns the number of finished epochs: 0 if there is nothing to resume from, which is a FileNotFoundError where
+        ``cfg.RESUME`` is set. Files that do not fit this trainer are a CheckpointError.
         """
         names = self.get_model_names()
         file_name = self.newest_file(directory)
@@ -186,11 +181,9 @@ class CheckpointingMethods:
     # --------------------------------------------------------------------------------------------------- loading
 
     def load_model(self, directory: str | os.PathLike[str], epoch: int | None = None) -> None:
-        """Load weights for evaluation, strictly.
+        """Load weights for evaluation, strictly, from the output folder of a run.
 
-        Args:
-            directory: output folder of a run.
-            epoch: 1-based; ``None``: ``model-best.pth.tar`` if there is one, else the newest epoch.
+        ``epoch`` is 1-based; ``None``: ``model-best.pth.tar`` if there is one, else the newest epoch.
 
         Raises:
             FileNotFoundError: there is no such file.

@@ -22,9 +22,6 @@ def write_whole(path: str | os.PathLike[str], content: Content) -> None:
     Args:
         path: missing parent folders are created.
         content: bytes, text (written in UTF-8), or a function that writes to the open binary file.
-
-    Raises:
-        OSError: the file cannot be written. Errors of ``content`` are passed on.
     """
     path = os.fspath(path)
     folder = os.path.dirname(path) or "."
@@ -57,11 +54,7 @@ def write_whole(path: str | os.PathLike[str], content: Content) -> None:
 def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield an empty temporary folder that becomes ``folder`` at the end of the block, and is removed if that fails.
 
-    Args:
-        folder: must not exist at the end, or be empty. Missing parents are created.
-
-    Raises:
-        OSError: it cannot be written, or another process has written it meanwhile.
+    Missing parents are created. An ``OSError`` if another process has written ``folder`` meanwhile.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -19,12 +19,7 @@ MOST_OF_FREE = 0.5
 
 
 def read_image(path: str | os.PathLike[str], size_only: bool = False) -> Image.Image | tuple[int, int]:
-    """Read an image as RGB, or only its width and height in pixels.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        OSError: the file is no image, or is damaged; the message names the path.
-    """
+    """Read an image as RGB, or only its width and height in pixels; an ``OSError`` names an unreadable path."""
     try:
         with Image.open(path) as image:
             return image.size if size_only else image.convert("RGB")
@@ -40,11 +35,7 @@ class ImageCache:
     """RGB images, decoded at the first read by any process and then kept.
 
     The memory is an anonymous shared mapping: forked workers fill it for each other, and it does not count towards a
-    container's ``/dev/shm``. A process that is not forked reads the files.
-
-    Args:
-        paths: the images.
-        sizes: width and height of each, in pixels.
+    container's ``/dev/shm``. A process that is not forked reads the files. ``sizes`` are in pixels, (width, height).
     """
 
     def __init__(self, paths: Sequence[str], sizes: Sequence[tuple[int, int]]) -> None:
@@ -55,11 +46,7 @@ class ImageCache:
 
     @classmethod
     def that_fits(cls, paths: Sequence[str], most_bytes: float) -> ImageCache | None:
-        """A cache for all of ``paths``; ``None`` if they need more than ``most_bytes``, or half the free memory.
-
-        Raises:
-            FileNotFoundError, OSError: an image is missing or unreadable; see :func:`read_image`.
-        """
+        """A cache for all of ``paths``; ``None`` if they need more than ``most_bytes``, or half the free memory."""
         most_bytes = min(most_bytes, MOST_OF_FREE * psutil.virtual_memory().available)
         sizes, needed = [], 0
         for path in paths:

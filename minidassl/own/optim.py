@@ -47,9 +47,6 @@ def build_optimizer(model: nn.Module | Iterable, optim_cfg: Any) -> torch.optim.
     Args:
         model: a module, or an iterable of parameters or groups.
         optim_cfg: the ``OPTIM`` node, or :func:`optim_settings`.
-
-    Raises:
-        ValueError: unknown ``NAME``, or ``STAGED_LR``.
     """
     name = optim_cfg.NAME
     if name not in OPTIMIZERS:
@@ -78,15 +75,8 @@ def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> LRSc
     """Build the schedule that ``optim_cfg.LR_SCHEDULER`` names, after a warm-up if ``WARMUP_EPOCH`` is positive.
 
     Step it once per epoch. The cosine ends at 0 after ``MAX_EPOCH`` steps. A warm-up *delays* it, so with
-    ``WARMUP_RECOUNT`` its last ``WARMUP_EPOCH`` values are never reached.
-
-    Args:
-        optimizer: with the full learning rates.
-        optim_cfg: the ``OPTIM`` node, or :func:`optim_settings`.
-
-    Raises:
-        ValueError: unknown ``LR_SCHEDULER`` or ``WARMUP_TYPE``.
-        TypeError: ``STEPSIZE`` is not an integer (``single_step``) or not a sequence (``multi_step``).
+    ``WARMUP_RECOUNT`` its last ``WARMUP_EPOCH`` values are never reached. A ``STEPSIZE`` that is not an integer
+    (``single_step``) or a sequence (``multi_step``) is a TypeError.
     """
     scheduler = _base_scheduler(optimizer, optim_cfg)
     if optim_cfg.WARMUP_EPOCH <= 0:
@@ -120,13 +110,8 @@ def _base_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> LRSched
 class _Warmup(LRScheduler):
     """Warm-up of the first epochs, then the complete schedule of another scheduler.
 
-    Its state is plain data, with the successor's state under ``successor``. The successor stays tied to its optimiser.
-
-    Args:
-        optimizer: the optimiser to drive.
-        successor: drives the same optimiser; not stepped yet.
-        warmup_epoch: number of warm-up epochs, at least 1.
-        rate: the attribute of the subclass.
+    Its state is plain data, with the successor's state under ``successor``. The successor stays tied to its optimiser,
+    which is the same, and has not been stepped. ``rate`` is the attribute of the subclass.
     """
 
     def __init__(
@@ -138,7 +123,6 @@ class _Warmup(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
-        """Learning rates of epoch ``last_epoch`` (0-based), one per parameter group."""
         if self.last_epoch >= self.warmup_epoch:
             return self.successor.get_last_lr()
         return [self.warmup_lr(base_lr) for base_lr in self.base_lrs]
@@ -158,7 +142,6 @@ class _Warmup(LRScheduler):
         return {**super().state_dict(), "successor": self.successor.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from ``state_dict`` with this object's optimiser."""
         own = dict(state_dict)
         self.successor.load_state_dict(own.pop("successor"))
         super().load_state_dict(own)

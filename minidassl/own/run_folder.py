@@ -68,14 +68,9 @@ def newest_epoch(folders: Iterable[str | os.PathLike[str]]) -> int | None:
 
 
 def find_checkpoint(folder: str | os.PathLike[str], epoch: int | None = None) -> Path:
-    """The checkpoint to use in one model's folder.
+    """The checkpoint to use in one model's folder; a MissingCheckpointError if it is not there.
 
-    Args:
-        folder: directly holds the checkpoints.
-        epoch: 1-based; ``None``: the best on validation if there is one, else the newest epoch.
-
-    Raises:
-        MissingCheckpointError: there is no such file.
+    ``epoch`` is 1-based; ``None``: the best on validation if there is one, else the newest epoch.
     """
     epochs = saved_epochs(folder)
     names = [epoch_file(epoch)] if epoch is not None else [BEST_FILE, *map(epoch_file, epochs[-1:])]

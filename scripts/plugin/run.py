@@ -30,6 +30,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tabulate import tabulate
+
+# Each with its runs, for every seed.
+PROTOCOLS = {part: [part] for part in ("base2new_train", "base2new_test", "xd_train", "xd_test")}
+PROTOCOLS["base2new"] = PROTOCOLS["compare"] = ["base2new_train", "base2new_test"]
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIGS = CHECKOUT / "configs" / "trainers"
 sys.path.append(str(CHECKOUT))  # where minidassl is
@@ -59,8 +64,7 @@ class UsageError(Exception):
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 a run failed, 2 wrong input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    protocols = ("base2new_train", "base2new_test", "base2new", "compare", "xd_train", "xd_test")
-    parser.add_argument("protocol", choices=protocols)
+    parser.add_argument("protocol", choices=PROTOCOLS)
     parser.add_argument("trainer", help="a registered trainer, and where wanted its configuration, TRAINER:CFG")
     parser.add_argument("dataset", help="a file in configs/datasets, without .yaml")
     parser.add_argument("seeds", nargs="?", default="1", help='"1 2 3"')
@@ -68,9 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", default=os.environ.get("DATA"), help="folder of the data sets; default: $DATA")
     parser.add_argument("--shots", default="16", help="images per class")
     parser.add_argument("--source", default="imagenet", help="xd_test: the data set that the model has learned")
-    parser.add_argument(
-        "--dassl", choices=("auto", "upstream", "stand-in"), default="auto", help="which one to run on"
-    )
+    parser.add_argument("--dassl", choices=("auto", "upstream", "stand-in"), default="auto")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     parser.add_argument("--force", action="store_true", help="run all again; trained models are deleted before")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs for train.py")
@@ -95,7 +97,6 @@ def run(args: argparse.Namespace) -> None:
     if not (CHECKOUT / "configs" / "datasets" / f"{args.dataset}.yaml").is_file():
         raise UsageError(f"There is no configs/datasets/{args.dataset}.yaml in {CHECKOUT}; DATASET is one of these.")
     comparing = args.protocol == "compare"
-    parts = ["base2new_train", "base2new_test"] if args.protocol in ("base2new", "compare") else [args.protocol]
     python = interpreter(args.dassl, comparing)
     trainers = [args.trainer, *(args.more.split() if comparing else [])]
     if args.more and not comparing:
@@ -105,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
         trainer, cfg = recipe(choice)
         results: dict[str, list[float | None]] = {}
         for seed in args.seeds.split():
-            for part in parts:
+            for part in PROTOCOLS[args.protocol]:
                 results.setdefault(part, []).append(run_part(args, python, part, trainer, cfg, seed))
         rows.append((trainer, cfg, results))
     if comparing and not args.dry_run:
@@ -114,14 +115,13 @@ def run(args: argparse.Namespace) -> None:
 
 def interpreter(choice: str, comparing: bool) -> list[str]:
     """Python, on upstream Dassl where that is there and works for all trainers concerned, else on the stand-in."""
-    reason = ""
-    if choice == "auto":
-        torch = version("torch")
-        if importlib.util.find_spec("dassl") is None:
-            choice, reason = "stand-in", "upstream Dassl is not installed"
-        elif comparing and tuple(int(part) for part in torch.split(".")[:2]) >= TOO_NEW_FOR_UPSTREAM:
-            choice, reason = "stand-in", f"with torch {torch} most trainers fail on upstream Dassl"
+    torch, reason = version("torch"), ""
+    if choice == "auto" and importlib.util.find_spec("dassl") is None:
+        reason = "upstream Dassl is not installed"
+    elif choice == "auto" and comparing and tuple(map(int, torch.split(".")[:2])) >= TOO_NEW_FOR_UPSTREAM:
+        reason = f"with torch {torch} most trainers fail on upstream Dassl"
     if reason:
+        choice = "stand-in"
         print(f"Running on the built-in stand-in for Dassl: {reason}")
     return [sys.executable, *(("-m", "minidassl") if choice == "stand-in" else ()), "train.py"]
 
@@ -170,10 +170,8 @@ def run_part(
     ]
     model = None
     if not trains:
-        if part == "base2new_test":
-            model = folder("base2new_train", args.dataset, args.shots, trainer, cfg, seed)
-        else:
-            model = folder("xd_train", args.source, args.shots, trainer, cfg, seed)
+        source = args.dataset if part == "base2new_test" else args.source
+        model = folder(part.replace("test", "train"), source, args.shots, trainer, cfg, seed)
         command += ["--eval-only", "--model-dir", model.as_posix()]
         if not args.dry_run:
             epoch = newest_epoch(checkpoint_folders(CHECKOUT / model))
@@ -256,17 +254,16 @@ def accuracy(output: Path, trained: bool) -> float | None:
 
 def print_table(args: argparse.Namespace, rows: list[tuple[str, str, dict[str, list[float | None]]]]) -> None:
     """Mean accuracy on base and new classes over the seeds, and their harmonic mean."""
-    print(f"\n{args.dataset}, {args.shots} shots, seeds {args.seeds}: accuracy in per cent")
-    width = max(len(trainer) for trainer, _, _ in rows)
-    print(f"{'':{width}}   base    new     HM  configuration")
+    lines = []
     for trainer, cfg, results in rows:
-        values = [results["base2new_train"], results["base2new_test"]]
-        if any(value is None for part in values for value in part):
-            print(f"{trainer:{width}}  has no accuracy in its logs  {cfg}")
-            continue
-        base, new = (statistics.mean(part) for part in values)
-        mean = 2 * base * new / (base + new) if base + new else 0.0
-        print(f"{trainer:{width}} {base:6.1f} {new:6.1f} {mean:6.1f}  {cfg}")
+        base, new = results["base2new_train"], results["base2new_test"]
+        if None in base + new:
+            lines.append([trainer, "", "", "", f"{cfg}, without an accuracy in its logs"])
+        else:
+            means = statistics.mean(base), statistics.mean(new)
+            lines.append([trainer, *means, statistics.harmonic_mean(means), cfg])
+    print(f"\n{args.dataset}, {args.shots} shots, seeds {args.seeds}: accuracy in per cent")
+    print(tabulate(lines, ["", "base", "new", "HM", "configuration"], tablefmt="plain", floatfmt=".1f"))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@
 
 The baselines are BMIP as the field writes it (`straightforward_bmip.py`: full padding, attention twice, nothing used
 again) and plain CLIP (`encode_image` of the same images alone: the floor). Weights are random, in the shapes of
-ViT-B/16, on which no time depends; class names are ImageNet's, as torchvision ships them. On a CPU every column has a
-process of its own, whose peak is its memory, and they take turns step by step, so a machine whose speed changes slows
+ViT-B/16, on which no time depends; class names are ImageNet's, as torchvision ships them. Every row has a process of
+its own. On a CPU, its peak is the memory, and the rows take turns step by step, so a machine whose speed changes slows
 all of them alike. On CUDA they run one after another, and memory is the allocator's peak. Times are the fastest of the
 repeats. "of limit" is the time that the matrix products and attention of a step would take at the speed of one large
 product of the same type, the fastest of those measured before each case, as a share of the time that the step takes.
@@ -20,17 +20,18 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import gc
 import itertools
 import json
 import multiprocessing
-import multiprocessing.connection
 import platform
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,32 +40,25 @@ from tabulate import tabulate
 from torch.autograd import DeviceType
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop, sdpa_flop
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.tools.straightforward_bmip import StraightforwardBMIP
-from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, use_tf32
-from trainers.prompting.core.memory import free_memory, peak_memory
-from trainers.prompting.core.openai_clip import CLIP
+from trainers.prompting.api.recipe import configure
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, image_resolution, use_tf32
+from trainers.prompting.core.memory import peak_memory
 from trainers.prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
-from trainers.prompting.learners.bmip import VARIANTS, BMIPConfig, BMIPLearner
+from trainers.prompting.core.summary import clip_of_size
+from trainers.prompting.learners.bmip import METHOD, VARIANTS, BMIPLearner
 
-# Arguments of `clip.model.CLIP`; "tiny" is there to try the script.
-BACKBONES = {
-    "ViT-B/16": (512, 224, 12, 768, 16, 77, 49408, 512, 8, 12),
-    "tiny": (64, 32, 9, 64, 8, 77, 49408, 64, 1, 9),
-}
-OURS, STRAIGHTFORWARD, PLAIN = "ours", "straightforward", "plain CLIP"
-TRAIN, TEST, IMAGES = "train", "test", "images"
+OURS, STRAIGHTFORWARD, PLAIN = MODELS = ("ours", "straightforward", "plain CLIP")
+TRAIN, TEST, IMAGES = WORKS = ("train", "test", "images")
+BATCH = {TRAIN: 4, TEST: 32, IMAGES: 32}
 TEST_BATCHES = 4
 UNCHUNKED = 10**9
-OUT_OF_MEMORY = "out of memory"
-COUNT = "count"
 CUDA_WARM_UP = 3  # steps: the allocator's blocks, the libraries' handles and choices of kernels
-# What the straightforward step holds for the gradient in fp32, as this script measures it; more than is free kills.
-STRAIGHTFORWARD_BYTES_PER_CLASS = 45e6
 
 
 class Task(NamedTuple):
@@ -74,7 +68,7 @@ class Task(NamedTuple):
     variant: str
     classes: int
     batch: int
-    backbone: str = "ViT-B/16"
+    backbone: str
 
 
 class Entry(NamedTuple):
@@ -89,53 +83,53 @@ class Entry(NamedTuple):
     graph: bool = False
 
 
-def standard_cases(device: str, backbone: str) -> list[tuple[Task, list[Entry]]]:
+Case = tuple[Task, list[Entry]]
+
+
+def standard_cases(device: str, backbone: str) -> list[Case]:
     """The tables of docs/PERFORMANCE.md; the first entry of a case is what the others are compared with."""
-    cases = _cases_for_cpu() if device == "cpu" else _cases_for_cuda()
-    return [(task._replace(backbone=backbone), entries) for task, entries in cases]
 
+    def cases(work: str, variant: str, classes: Sequence[int], entries: list[Entry]) -> list[Case]:
+        return [(Task(work, variant, number, BATCH[work], backbone), entries) for number in classes]
 
-def _cases_for_cuda() -> list[tuple[Task, list[Entry]]]:
-    def against_both(precision: str) -> list[Entry]:
-        entries = [Entry(model, precision) for model in (OURS, STRAIGHTFORWARD, PLAIN)]
+    found = []
+    if device == "cpu":
+        all_models = [Entry(model) for model in MODELS]
+        for variant in VARIANTS:
+            found += cases(TRAIN, variant, (5, 50, 200), all_models)
+            found += cases(TEST, variant, (50, 500), all_models)
+            found += cases(IMAGES, variant, (50,), [Entry(OURS), Entry(PLAIN)])
+            found += cases(TRAIN, variant, (50,), [Entry(OURS, "bf16"), Entry(OURS), Entry(PLAIN, "bf16")])
+            found += cases(
+                TRAIN, variant, (1000,), [Entry(OURS, chunk=chunk) for chunk in (AUTOMATIC, 100, UNCHUNKED)]
+            )
+        return found
+
+    def with_graphs(precision: str) -> list[Entry]:
+        pairs = ((Entry(model, precision), Entry(model, precision, graph=True)) for model in MODELS)
         # The straightforward step indexes by a tensor on the CPU, which a graph cannot record.
-        graphs = [entry._replace(graph=True) for entry in entries if entry.model != STRAIGHTFORWARD]
-        return sorted([*entries, *(graphs if precision != "bf16" else [])], key=lambda entry: entry.model != OURS)
+        return [entry for pair in pairs for entry in pair if not (entry.graph and entry.model == STRAIGHTFORWARD)]
 
-    cases = []
-    for precision in ("fp16", "bf16"):
-        cases += [(Task(TRAIN, "paper", classes, 4), against_both(precision)) for classes in (5, 50, 200, 1000)]
-        cases += [(Task(TEST, "paper", classes, 32), against_both(precision)) for classes in (50, 500)]
-    cases += [(Task(work, "paper", 50, batch), against_both("fp32")) for work, batch in ((TRAIN, 4), (TEST, 32))]
-    cases += [(Task(TRAIN, "paper", 1000, 4), [Entry(OURS), Entry(OURS, chunk=UNCHUNKED)])]
+    for entries in (with_graphs("fp16"), [Entry(model, "bf16") for model in MODELS]):
+        found += cases(TRAIN, "paper", (5, 50, 200, 1000), entries)
+        found += cases(TEST, "paper", (50, 500), entries)
+    for work in (TRAIN, TEST):
+        found += cases(work, "paper", (50,), with_graphs("fp32"))
+    found += cases(TRAIN, "paper", (1000,), [Entry(OURS), Entry(OURS, chunk=UNCHUNKED)])
     # The variant and the precision that the authors train, for tests/upstream/authors_speed.py.
     theirs = [Entry(OURS, "fp16"), Entry(OURS, "fp16", graph=True)]
-    cases += [(Task(TRAIN, "released", classes, 4), theirs) for classes in (5, 50, 200, 1000)]
-    cases += [(Task(TEST, "released", classes, 32), theirs) for classes in (50, 500)]
-    return cases
+    found += cases(TRAIN, "released", (5, 50, 200, 1000), theirs)
+    return found + cases(TEST, "released", (50, 500), theirs)
 
 
-def _cases_for_cpu() -> list[tuple[Task, list[Entry]]]:
-    against_both = [Entry(OURS), Entry(STRAIGHTFORWARD), Entry(PLAIN)]
-    cases = []
-    for variant in VARIANTS:
-        cases += [(Task(TRAIN, variant, classes, 4), against_both) for classes in (5, 50, 200)]
-        cases += [(Task(TEST, variant, classes, 32), against_both) for classes in (50, 500)]
-        cases += [(Task(IMAGES, variant, 50, 32), [Entry(OURS), Entry(PLAIN)])]
-        cases += [(Task(TRAIN, variant, 50, 4), [Entry(OURS, "bf16"), Entry(OURS), Entry(PLAIN, "bf16")])]
-        chunks = [Entry(OURS), Entry(OURS, chunk=100), Entry(OURS, chunk=UNCHUNKED)]
-        cases += [(Task(TRAIN, variant, 1000, 4), chunks)]
-    return cases
-
-
-def chosen_cases(args: argparse.Namespace) -> list[tuple[Task, list[Entry]]]:
+def chosen_cases(args: argparse.Namespace) -> list[Case]:
     """Every combination of the options, each against both baselines in its own precision."""
     cases = []
     for work, variant, classes in itertools.product(args.work, args.variant, args.classes):
-        task = Task(work, variant, classes, args.batch or (4 if work == TRAIN else 32), args.backbone)
+        task = Task(work, variant, classes, BATCH[work], args.backbone)
+        left_out = {STRAIGHTFORWARD} if work == IMAGES or args.no_straightforward else ()
         for precision in args.precision:
-            models = (OURS, PLAIN) if work == IMAGES or args.no_straightforward else (OURS, STRAIGHTFORWARD, PLAIN)
-            cases.append((task, [Entry(model, precision, args.chunk) for model in models]))
+            cases.append((task, [Entry(model, precision, args.chunk) for model in MODELS if model not in left_out]))
     return cases
 
 
@@ -151,19 +145,17 @@ def class_names(number: int) -> list[str]:
 def make_step(task: Task, entry: Entry, device: torch.device) -> Callable[[int], None]:
     """The work as a function of the number of batches to test."""
     torch.manual_seed(0)
-    sizes = BACKBONES[task.backbone]
-    with device:
-        clip_model = CLIP(*sizes).eval().requires_grad_(False)
+    clip_model = clip_of_size(task.backbone).to(device)
     precision = PRECISIONS[entry.precision]
     cast_matmul_weights(clip_model, precision.matmul)
-    learner = BMIPLearner(BMIPConfig(variant=task.variant), clip_model)
+    learner = BMIPLearner(configure(METHOD, {"variant": task.variant}, task.backbone), clip_model)
     names = class_names(task.classes)
     if entry.model == OURS:
         model = PromptedCLIP(clip_model, learner, names, precision, entry.chunk)
     else:
         model = StraightforwardBMIP(clip_model, learner, names)
     model.to(device)
-    images = torch.randn(task.batch, 3, sizes[1], sizes[1], device=device)
+    images = torch.randn(task.batch, 3, *[image_resolution(clip_model)] * 2, device=device)
     labels = torch.randint(task.classes, (task.batch,), device=device)
     optimiser = torch.optim.Adam(learner.parameters(), lr=1e-3)
 
@@ -228,19 +220,10 @@ def time_of(step: Callable[[int], None], batches: int, device: torch.device) -> 
 
 def count_flop() -> FlopCounterMode:
     """A context that counts the floating-point operations of matrix products, convolutions and attention."""
-
-    def forward(query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any) -> int:
-        return sdpa_flop_count(query, key, value)
-
-    def backward(
-        gradient: Sequence[int], query: Sequence[int], key: Sequence[int], value: Sequence[int], *_: Any, **__: Any
-    ) -> int:
-        return sdpa_backward_flop_count(gradient, query, key, value)
-
     # Some releases of PyTorch have no formulas for the fused attention on a CPU, and count it as nothing.
-    fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    fused_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-    return FlopCounterMode(display=False, custom_mapping={fused: forward, fused_backward: backward})
+    flop_registry.setdefault(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu, sdpa_flop)
+    flop_registry.setdefault(torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward, sdpa_backward_flop)
+    return FlopCounterMode(display=False)
 
 
 def flops_of(step: Callable[[int], None]) -> int:
@@ -250,46 +233,77 @@ def flops_of(step: Callable[[int], None]) -> int:
     return counter.get_total_flops()
 
 
-def serve(connection: multiprocessing.connection.Connection, task: Task, entry: Entry, device: str) -> None:
-    """In a process of its own: build, then answer a number of batches with their seconds and the peak memory.
-
-    COUNT instead of a number is answered by the floating-point operations of a batch. It comes last: counting takes
-    memory of its own.
-    """
-    device = torch.device(device)
-    use_tf32(False)
-    try:
-        step = make_step(task, entry, device)
-        while batches := connection.recv():
-            if batches == COUNT:
-                connection.send(flops_of(step))
-            else:
-                connection.send((time_of(step, batches, device), peak_memory(device)))
-    except Exception as error:
-        connection.send(error)
-
-
 def product_speed(precision: str, device: str) -> float:
     """Floating-point operations per second of a square matrix product, large enough to fill the device."""
-    size, seconds = (2048, 0.5) if device == "cpu" else (8192, 0.1)
+    size = 2048 if device == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device).to(PRECISIONS[precision].matmul) for _ in range(2))
-    best, end = float("inf"), time.perf_counter() + seconds
+    return 2 * size**3 / _fastest(lambda _: left @ right, left.device)
+
+
+def copy_speed(device: str, size: int = 2**32) -> float:
+    """Bytes per second, read and written, of a large copy within a CUDA device's memory."""
+    source = torch.empty(size, dtype=torch.uint8, device=device).random_()
+    target = torch.empty_like(source)
+    return 2 * size / _fastest(lambda _: target.copy_(source), source.device)
+
+
+def _fastest(work: Callable[[int], Any], device: torch.device) -> float:
+    """Seconds of the fastest call in half a second."""
+    times, end = [time_of(work, 1, device)], time.perf_counter() + 0.5
     while time.perf_counter() < end:
-        start = time.perf_counter()
-        product = left @ right
-        product[0, 0].item()
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
+        times.append(time_of(work, 1, device))
+    return min(times)
 
 
-@dataclass
-class Measured:
-    """What is known of an entry: the seconds of its repeats, bytes, operations of a batch; or why nothing is."""
+class Row:
+    """A process of its own for an entry, and the record of what is known of it."""
 
-    times: list[float] = field(default_factory=list)
-    peak: int | None = None
-    flop: int | None = None
-    remark: str = ""
+    def __init__(self, task: Task, entry: Entry, device: str, product: float):
+        self.name = _name(task, entry)
+        self.record = {**task._asdict(), **entry._asdict(), "product_flop_per_second": product}
+        self.record |= dict(times=[], peak_bytes=None, flop=None, remark="")
+        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self.built = self.pool.submit(_build, task, entry, device)
+
+    def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """The value of a function in the process; None, and a remark in the record, where it had no room.
+
+        Raises:
+            RuntimeError: it failed for another reason.
+        """
+        if self.record["remark"]:
+            return None
+        try:
+            self.built.result()
+            return self.pool.submit(function, *arguments).result()
+        except (BrokenProcessPool, torch.cuda.OutOfMemoryError):
+            # The first: the system killed it, which it does for memory.
+            self.record["remark"] = "out of memory"
+        except Exception as error:
+            if not self.record["graph"]:
+                raise RuntimeError(f"{self.name} failed: {error}") from error
+            self.record["remark"] = "cannot be recorded"
+        return None
+
+
+def _build(task: Task, entry: Entry, device: str) -> None:
+    """Make the step that `_time` runs in this process."""
+    global _step
+    use_tf32(False)
+    _step = make_step(task, entry, torch.device(device))
+
+
+def _time(batches: int, device: str) -> tuple[float, int]:
+    """Seconds of a number of batches, and the peak memory in bytes: on CUDA theirs, on a CPU that of the process."""
+    on = torch.device(device)
+    if on.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(on)
+    return time_of(_step, batches, on), peak_memory(on)
+
+
+def _count(task: Task, entry: Entry, device: str) -> int:
+    """Operations of a batch. It comes last: counting takes memory of its own."""
+    return flops_of(make_step(task, entry._replace(graph=False), torch.device(device)))
 
 
 def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> list[dict[str, Any]]:
@@ -298,99 +312,41 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
     Raises:
         RuntimeError: an entry failed for another reason.
     """
+    on_cuda = device != "cpu"
     speeds = {entry.precision: product_speed(entry.precision, device) for entry in entries}
-    without_room = [entry for entry in entries if entry.model == STRAIGHTFORWARD and not _fits(task, device)]
-    tried = [entry for entry in entries if entry not in without_room]
-    found = _measure_in_turns(task, tried, device, repeats) if device == "cpu" else {}
-    for entry in tried if device != "cpu" else ():
-        found[entry] = _measure_alone(task, entry, torch.device(device), repeats)
-        gc.collect()
-        torch.cuda.empty_cache()
-        if entry.graph:
-            found[entry].flop = found[entry._replace(graph=False)].flop
-    records = []
-    for entry in entries:
-        measured = found.get(entry, Measured(remark="not tried, no room"))
-        best = None if measured.remark else min(measured.times)
-        records.append({**task._asdict(), **entry._asdict(), "seconds": best, "peak_bytes": measured.peak})
-        records[-1]["times"] = [round(seconds, 6) for seconds in measured.times]
-        records[-1]["remark"] = measured.remark
+    # The first rounds allocate what later ones use again. On a CPU a test is long enough to be run once.
+    warm_up = CUDA_WARM_UP if on_cuda else 1
+    rounds = [1] * warm_up + [TEST_BATCHES] * (1 if task.work == TEST and not on_cuda else repeats)
+    with ExitStack() as processes:
+        rows = [Row(task, entry, device, speeds[entry.precision]) for entry in entries]
+        for row in rows:
+            processes.callback(row.pool.shutdown)
+        turns = [(row, number, batches) for number, batches in enumerate(rounds) for row in rows]
+        if on_cuda:
+            turns.sort(key=lambda turn: rows.index(turn[0]))
+        for row, number, batches in tqdm(turns, desc=" ".join(map(str, task)), leave=False):
+            answer = row.ask(_time, batches, device)
+            if answer and number >= warm_up:
+                row.record["times"].append(round(answer[0], 6))
+                # The memory of a graph is set aside before.
+                row.record["peak_bytes"] = None if row.record["graph"] else answer[1]
         # One batch is counted, and a test is not four times its first batch.
-        known = best and task.work != TEST
-        records[-1]["flop"] = measured.flop if known else None
-        records[-1]["product_flop_per_second"] = speeds[entry.precision]
+        for row, entry in zip(rows, entries) if task.work != TEST else ():
+            row.record["flop"] = row.ask(_count, task, entry, device)
+    records = [row.record for row in rows]
     for record in records:
-        known = record["seconds"] and records[0]["seconds"]
-        record["ratio"] = record["seconds"] / records[0]["seconds"] if known else None
+        record["seconds"] = None if record["remark"] else min(record["times"])
+    first = records[0]["seconds"]
+    for record in records:
+        record["ratio"] = record["seconds"] / first if record["seconds"] and first else None
     return records
 
 
-def _measure_alone(task: Task, entry: Entry, device: torch.device, repeats: int) -> Measured:
-    """In this process, on CUDA, whose allocator tells the peak of what runs between two resets."""
-    measured, before = Measured(), torch.cuda.memory_allocated(device)
-    try:
-        step = make_step(task, entry, device)
-        for _ in range(CUDA_WARM_UP):
-            time_of(step, 1, device)
-        torch.cuda.reset_peak_memory_stats(device)
-        measured.times += [time_of(step, TEST_BATCHES, device) for _ in range(repeats)]
-        if not entry.graph:  # whose memory is set aside before
-            measured.peak = peak_memory(device) - before
-            measured.flop = flops_of(step) if task.work != TEST else None
-    except torch.cuda.OutOfMemoryError:
-        measured = Measured(remark=OUT_OF_MEMORY)
-    except Exception as error:
-        if entry.graph:
-            return Measured(remark="cannot be recorded")
-        raise RuntimeError(_failure(task, entry, error)) from error
-    return measured
-
-
-def _measure_in_turns(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> dict[Entry, Measured]:
-    """Each in a process of its own, step by step."""
-    spawn = multiprocessing.get_context("spawn")
-    running: dict[Entry, tuple[multiprocessing.process.BaseProcess, Any]] = {}
-    found = {entry: Measured() for entry in entries}
-    for entry in entries:
-        ours, theirs = spawn.Pipe()
-        process = spawn.Process(target=serve, args=(theirs, task, entry, device), daemon=True)
-        process.start()
-        theirs.close()
-        running[entry] = process, ours
-    # The first round warms up: it allocates what later ones use again. A test is long enough to be run once.
-    rounds = [1, *[TEST_BATCHES] * (1 if task.work == TEST else repeats), COUNT]
-    for number, batches in enumerate(tqdm(rounds, desc=" ".join(str(part) for part in task), leave=False)):
-        for entry, (_, connection) in list(running.items()):
-            try:
-                connection.send(batches)
-                answer = connection.recv()
-            except (EOFError, ConnectionError):
-                # The system killed it, which it does for memory.
-                found[entry] = Measured(remark=OUT_OF_MEMORY)
-                del running[entry]
-                continue
-            if isinstance(answer, Exception):
-                raise RuntimeError(_failure(task, entry, answer)) from answer
-            if batches == COUNT:
-                found[entry].flop = answer
-            elif number:
-                found[entry].times.append(answer[0])
-                found[entry].peak = answer[1]
-    for process, connection in running.values():
-        connection.send(0)
-        process.join()
-    return found
-
-
-def _failure(task: Task, entry: Entry, error: Exception) -> str:
-    return f"{_name(task, entry)} failed: {error}"
-
-
 def _name(task: Task, entry: Entry) -> str:
-    return " ".join(map(str, (*task, entry.model, entry.precision, entry.chunk)))
+    return " ".join(map(str, (*task, entry.model, entry.precision)))
 
 
-def profile(task: Task, entry: Entry, device: str, rows: int = 10) -> str:
+def profile(task: Task, entry: Entry, device: str) -> str:
     """Which operations a step spends its time in, as a table."""
     on = torch.device(device)
     step = make_step(task, entry, on)
@@ -407,13 +363,7 @@ def profile(task: Task, entry: Entry, device: str, rows: int = 10) -> str:
     operations.sort(key=microseconds, reverse=True)
     total = sum(map(microseconds, operations))
     lines = [[operation.key, operation.count, f"{microseconds(operation) / total:.1%}"] for operation in operations]
-    return tabulate(lines[:rows], ["operation", "calls", "share of the step"], tablefmt="github")
-
-
-def _fits(task: Task, device: str) -> bool:
-    """Whether the straightforward step has room; CUDA's allocator says so itself, and kills nothing."""
-    needed = STRAIGHTFORWARD_BYTES_PER_CLASS * task.classes
-    return task.work != TRAIN or device != "cpu" or needed < 0.8 * free_memory(torch.device(device))
+    return tabulate(lines[:10], ["operation", "calls", "share of the step"], tablefmt="github")
 
 
 def share_of_limit(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> float | None:
@@ -464,54 +414,36 @@ def machine(device: str) -> dict[str, str]:
     }
 
 
-def copy_speed(device: str, size: int = 2**32, repeats: int = 10) -> float:
-    """Bytes per second, read and written, of a large copy within a CUDA device's memory."""
-    source = torch.empty(size, dtype=torch.uint8, device=device).random_()
-    target = torch.empty_like(source)
-    best = min(time_of(lambda _: target.copy_(source), 1, source.device) for _ in range(repeats))
-    return 2 * size / best
-
-
 def _cpu_name() -> str:
     """Model and, where Linux tells, what decides the speed of bf16."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    flags = facts.get("flags", "").split()
-    units = [flag for flag in ("amx_bf16", "avx512_bf16") if flag in flags]
-    return " ".join([facts.get("model name", platform.processor()), *units])
+    information = Path("/proc/cpuinfo")
+    text = information.read_text() if information.is_file() else ""
+    model = re.search(r"model name\s*: (.*)", text)
+    units = [unit for unit in ("amx_bf16", "avx512_bf16") if f" {unit} " in text]
+    return " ".join([model[1] if model else platform.processor(), *units])
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    works = (TRAIN, TEST, IMAGES)
-    parser.add_argument(
-        "--standard", nargs="+", choices=works, default=list(works), help="parts of the standard table"
-    )
-    parser.add_argument("--work", nargs="+", choices=works, help="cases of your own instead, by the options below")
-    parser.add_argument("--backbone", choices=tuple(BACKBONES), default="ViT-B/16", help="sizes of the random CLIP")
-    parser.add_argument("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))
-    parser.add_argument("--classes", nargs="+", type=int, default=[50])
-    parser.add_argument("--batch", type=int, help="images per batch; default: 4 in training, else 32")
-    parser.add_argument("--precision", nargs="+", choices=tuple(PRECISIONS), default=["fp32"])
-    parser.add_argument("--chunk", type=int, default=AUTOMATIC, help="MODEL.CLASS_CHUNK")
-    parser.add_argument("--no-straightforward", action="store_true", help="leave out the slow baseline")
-    parser.add_argument("--repeats", type=int, default=3, help="timed steps; the fastest counts")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument(
-        "--profile", action="store_true", help="of the cases of --work, what a step spends its time in"
-    )
-    parser.add_argument("--json", type=Path, help="write the records there as well")
-    parser.add_argument("--show", type=Path, help="only print the table of a file that --json wrote")
+    add = parser.add_argument
+    add("--standard", nargs="+", choices=WORKS, default=list(WORKS), help="parts of the standard table")
+    add("--work", nargs="+", choices=WORKS, help="cases of your own instead, by the options below")
+    add("--backbone", choices=("ViT-B/16", "tiny"), default="ViT-B/16", help="tiny is there to try the script")
+    add("--variant", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    add("--classes", nargs="+", type=int, default=[50])
+    add("--precision", nargs="+", choices=tuple(PRECISIONS), default=["fp32"])
+    add("--chunk", type=int, default=AUTOMATIC, help="MODEL.CLASS_CHUNK")
+    add("--no-straightforward", action="store_true", help="leave out the slow baseline")
+    add("--repeats", type=int, default=3, help="timed steps; the fastest counts")
+    add("--device", default="cpu", help="cpu or cuda")
+    add("--profile", action="store_true", help="what a step of each case spends its time in, instead")
+    add("--json", type=Path, help="write the records there as well")
+    add("--show", type=Path, help="only print the table of a file that --json wrote")
     args = parser.parse_args(argv)
     if args.device.startswith("cuda") and not torch.cuda.is_available():
         parser.error(f"--device is {args.device}, but PyTorch sees no CUDA device; use cpu")
-    if args.profile and not args.work:
-        parser.error("--profile needs --work")
-    if min([*args.classes, args.batch or 1, args.repeats]) < 1:
-        parser.error("--classes, --batch and --repeats are numbers from 1 on")
+    if min(*args.classes, args.repeats) < 1:
+        parser.error("--classes and --repeats are numbers from 1 on")
     return args
 
 
@@ -524,13 +456,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     use_tf32(False)
     facts, records = machine(args.device), []
     print(_line(facts))
+    if args.work:
+        cases = chosen_cases(args)
+    else:
+        cases = [case for case in standard_cases(args.device, args.backbone) if case[0].work in args.standard]
     if args.profile:
-        for task, entries in chosen_cases(args):
-            print(_name(task, entries[0]), profile(task, entries[0], args.device), sep="\n\n")
+        for task, (entry, *_) in cases:
+            print(_name(task, entry), profile(task, entry, args.device), sep="\n\n")
         return
-
-    standard = [case for case in standard_cases(args.device, args.backbone) if case[0].work in args.standard]
-    for task, entries in tqdm(chosen_cases(args) if args.work else standard, desc="cases"):
+    for task, entries in tqdm(cases, desc="cases"):
         records += measure(task, entries, args.device, args.repeats)
         if args.json:
             # After every case, so that an interruption loses no result.

@@ -25,7 +25,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -35,12 +34,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from minidassl.own.files import write_whole  # noqa: E402
-from minidassl.own.image_cache import read_image  # noqa: E402
 
 from datasets import DATASET_REGISTRY, DatasetBase, Datum  # noqa: E402
 from datasets.builtin.drawing import PICTURE, STYLES  # noqa: E402
 from datasets.builtin.glyphs import DIGITS, OTHERS, SYMBOLS  # noqa: E402
-from datasets.builtin.symbols import VARIANTS  # noqa: E402
+from datasets.table import ROWS  # noqa: E402
+from trainers.prompting.api.images import evaluation_transform, open_image  # noqa: E402
 from trainers.prompting.core.clip_weights import PIXEL_MEAN, PIXEL_STD, load_clip  # noqa: E402
 from trainers.prompting.core.openai_clip import CLIP, clip  # noqa: E402
 
@@ -97,11 +96,11 @@ class DrawnBatches(Dataset):
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.RandomState([self.seed, TRAINING_STREAM, step])
         labels = rng.choice(len(self.chars), self.batch, p=self.odds)
-        return draw_batch([self.chars[label] for label in labels], "pretraining", rng), torch.from_numpy(labels)
+        return draw_batch([self.chars[label] for label in labels], rng), torch.from_numpy(labels)
 
 
-def draw_batch(chars: list[str], style: str, rng: np.random.RandomState) -> torch.Tensor:
-    images = np.stack([np.asarray(STYLES[style].draw(char, rng)) for char in chars])
+def draw_batch(chars: list[str], rng: np.random.RandomState) -> torch.Tensor:
+    images = np.stack([np.asarray(STYLES["pretraining"].draw(char, rng)) for char in chars])
     return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
 
 
@@ -157,8 +156,8 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
 
 @torch.no_grad()
 def image_features(model: CLIP, images: torch.Tensor) -> torch.Tensor:
-    """Unit features [n, embed_dim] of images [n, 3, side, side] in bytes."""
-    return F.normalize(torch.cat([model.encode_image(normalised(part)) for part in images.split(500)]), dim=-1)
+    """Unit features [n, embed_dim] of normalised images [n, 3, side, side]."""
+    return F.normalize(torch.cat([model.encode_image(part) for part in images.split(500)]), dim=-1)
 
 
 @torch.no_grad()
@@ -174,8 +173,8 @@ def held_out_report(model: CLIP, seed: int, per_class: int = 10) -> str:
     for name, group in (("digits", DIGITS), ("symbols", SYMBOLS)):
         labels = torch.arange(len(group)).repeat_interleave(per_class)
         chars = list(group.values())
-        images = draw_batch([chars[i] for i in labels], "pretraining", np.random.RandomState([seed, HELD_OUT_STREAM]))
-        accuracy = zero_shot_accuracy(model, image_features(model, images), labels, list(group))
+        images = draw_batch([chars[i] for i in labels], np.random.RandomState([seed, HELD_OUT_STREAM]))
+        accuracy = zero_shot_accuracy(model, image_features(model, normalised(images)), labels, list(group))
         parts.append(f"{name} {accuracy:.1f}%")
     return "drawn and held out: " + ", ".join(parts)
 
@@ -229,7 +228,7 @@ def evaluate(path: Path, root: str, seed: int, shots: int = 16) -> None:
     from sklearn.linear_model import LogisticRegression
 
     model = load_clip(str(path))
-    for name in ("Digits", *(variant for variant, _, _ in VARIANTS)):
+    for name in (row.name for row in ROWS if row.write):
         results = []
         for subset in ("base", "new", "all"):
             data = built_in(name, root, subset, shots, seed)
@@ -248,10 +247,10 @@ def built_in(name: str, root: str, subset: str, shots: int = -1, seed: int = 1) 
 
 
 def features_of(model: CLIP, items: list[Datum]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image features [n, embed_dim] and labels [n]; images are resized as CLIP's preprocessing does it."""
-    images = [read_image(item.impath).resize((PICTURE, PICTURE), Image.Resampling.BICUBIC) for item in items]
-    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
-    return image_features(model, pixels), torch.tensor([item.label for item in items])
+    """Image features [n, embed_dim] and labels [n]."""
+    transform = evaluation_transform(PICTURE)
+    images = torch.stack([transform(open_image(item.impath)) for item in items])
+    return image_features(model, images), torch.tensor([item.label for item in items])
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ Everything here goes through the surfaces that users have: command lines, YAML n
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import io
@@ -31,12 +30,13 @@ import PIL
 import torch
 import torchvision
 from dassl.engine import TRAINER_REGISTRY
-from yacs.config import CfgNode
 
 import train
 import trainers
 from scripts import launch
+from tests.helpers.runs import small_run
 from trainers.config import build_cfg, default_cfg
+from trainers.records import flatten
 
 HERE = Path(__file__).parent
 
@@ -126,14 +126,6 @@ def frozen_lines(entries: Mapping[str, str], method: str) -> list[str] | str:
 # --- configurations
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by dotted key."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else {prefix + key: value})
-    return flat
-
-
 def defaults() -> dict[str, str]:
     """Type and value of every key of the default configuration."""
     trainers.register_all()
@@ -203,25 +195,10 @@ AVERAGED = ("PromptSRC", "PromptSRC_BMIP")
 
 
 def run(name: str, root: str, folder: Path, *flags: str) -> str:
-    """Call train.py on a few digits, and return the log of it.
-
-    Args:
-        name: TRAINER/CFG and options.
-        flags: what comes before the options.
-    """
+    """The log of a `small_run`; `name` is TRAINER/CFG and options."""
     recipe_name, *options = shlex.split(name)
     with contextlib.redirect_stdout(io.StringIO()) as output:
-        status = train.main(
-            [
-                *("--root", root, "--seed", "1", "--trainer", recipe_name.split("/")[0]),
-                *("--dataset-config-file", "configs/datasets/digits.yaml"),
-                *("--config-file", f"configs/trainers/{recipe_name}.yaml", "--output-dir", str(folder)),
-                *flags,
-                *("DATASET.NUM_SHOTS", "2", "DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.MAX_EPOCH", "2"),
-                *("TRAIN.PRINT_FREQ", "1", "DATALOADER.TEST.BATCH_SIZE", "500", "USE_CUDA", "False"),
-                *options,
-            ]
-        )
+        status = train.main(small_run(recipe_name, root, folder, flags, options))
     assert status == 0, f"{name}: exit status {status}"
     return output.getvalue()
 
@@ -250,18 +227,14 @@ def in_short(tensor: torch.Tensor) -> str:
 
 def environment() -> str:
     """What the last bits of a training run on a CPU depend on."""
-    try:
-        information = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        information = ""
+    cpuinfo = Path("/proc/cpuinfo")
+    information = cpuinfo.read_text() if cpuinfo.is_file() else ""
     vendor = re.search(r"vendor_id\s*: (\S+)", information)
-    flags = re.search(r"flags\s*: (.*)", information)
-    vectors = sorted(flag for flag in flags[1].split() if re.match("avx|amx|fma", flag)) if flags else []
-    versions = f"torch {torch.__version__} torchvision {torchvision.__version__} numpy {np.__version__}"
     processor = vendor[1] if vendor else f"{platform.system()} {platform.machine()}"
-    return " ".join(
-        [versions, f"pillow {PIL.__version__}", processor, torch.backends.cpu.get_cpu_capability(), *vectors]
-    )
+    vectors = sorted(set(re.findall(r"\b(?:avx|amx|fma)\w*", information)))
+    versions = f"torch {torch.__version__} torchvision {torchvision.__version__} numpy {np.__version__}"
+    pillow, capability = f"pillow {PIL.__version__}", torch.backends.cpu.get_cpu_capability()
+    return " ".join([versions, pillow, processor, capability, *vectors])
 
 
 def freeze_weights() -> dict[str, dict[str, Any]]:
@@ -276,16 +249,12 @@ def freeze_weights() -> dict[str, dict[str, Any]]:
 
 
 def record(name: str, root: str, folder: Path) -> dict[str, str]:
-    """The fields of result.json, and the types of their values.
-
-    Args:
-        name: TRAINER/CFG; with --eval-only, of a trained model's test on all classes.
-    """
-    words = name.split()
-    if "--eval-only" in words:
-        run(f"{words[0]} TEST.NO_TEST True", root, folder / "trained")
-        flags = ("--eval-only", "--model-dir", str(folder / "trained"))
-        run(f"{words[0]} DATASET.SUBSAMPLE_CLASSES all", root, folder, *flags)
+    """Fields of result.json and types of their values: of TRAINER/CFG, or of a test of its model on all classes."""
+    trained, *eval_only = name.split()
+    if eval_only:
+        run(f"{trained} TEST.NO_TEST True", root, folder / "trained")
+        flags = (*eval_only, "--model-dir", str(folder / "trained"))
+        run(f"{trained} DATASET.SUBSAMPLE_CLASSES all", root, folder, *flags)
     else:
         run(name, root, folder)
     return fields(json.loads((folder / "result.json").read_text()))
@@ -333,10 +302,8 @@ def write(subject: str, data: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"{', '.join(SUBJECTS)}; all of them if none")
     torch.set_num_threads(1)
-    for subject in parser.parse_args().subjects or SUBJECTS:
+    for subject in sys.argv[1:] or SUBJECTS:
         write(subject, SUBJECTS[subject]())
 
 

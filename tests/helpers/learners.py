@@ -6,17 +6,16 @@ from collections.abc import Callable
 
 import naive_methods
 import torch
-from naive_bmip import NaiveParameters, cosine_logits
-from naive_bmip import naive_features as bmip_features
+from naive_methods import cosine_logits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scripts.tools.straightforward_bmip import StraightforwardBMIP
 from trainers.prompting.core.learner import PromptLearner
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.learners.bmip import BMIPLearner
 from trainers.prompting.learners.cocoop import CoCoOpLearner
 from trainers.prompting.learners.coop import CoOpLearner
-from trainers.prompting.learners.maple import MaPLeLearner
 from trainers.prompting.methods import METHODS
 
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)
@@ -67,32 +66,14 @@ def by_layer(group) -> dict[int, Tensor]:
     return {int(layer): prompts for layer, prompts in group.items()}
 
 
-def linear_by_layer(group, depth: int) -> dict[int, tuple[Tensor, Tensor]]:
-    return {
-        layer: linear(module)
-        for key, module in group.items()
-        for layer in (range(1, depth) if key == "deep" else [int(key)])
-    }
-
-
-def naive_parameters(learner: BMIPLearner) -> NaiveParameters:
-    """The learner's own tensors, laid out by layer."""
-    prompts = {f"{tower}_prompts": by_layer(getattr(learner, f"{tower}_prompts")) for tower in ("text", "vision")}
-    heads = ("text_to_vision", "vision_to_text", "text_gate", "vision_gate")
-    return NaiveParameters(
-        **prompts, **{name: linear_by_layer(getattr(learner, name), learner.config.depth) for name in heads}
-    )
-
-
 def naive_features(
     clip_model, learner: PromptLearner, images: Tensor, names: list[str], adapt: Callable = lambda feature: feature
 ):
     """Raw features of images and classes by the equations; `adapt` changes image features that steer prompts."""
     config, given = learner.config, (clip_model, images, names)
     if isinstance(learner, BMIPLearner):
-        same = ("depth", "length", "context", "variant", "aggregation", "detach", "relative")
-        options = {name: getattr(config, name) for name in same}
-        return bmip_features(*given, naive_parameters(learner), **options)
+        model = StraightforwardBMIP(clip_model, learner, names)
+        return list(model.encode_image(images)), list(model.encode_text())
     if isinstance(learner, CoOpLearner):
         context = learner.text_prompts["0"]
         if isinstance(learner, CoCoOpLearner):
@@ -102,9 +83,6 @@ def naive_features(
         contexts = list(context) if config.class_specific else [context] * len(names)
         return naive_methods.coop_features(*given, contexts, config.words, config.position)
     text = by_layer(learner.text_prompts)
-    if isinstance(learner, MaPLeLearner):
-        couplings = linear_by_layer(learner.text_to_vision, config.depth)
-        return naive_methods.maple_features(*given, text, couplings, config.context)
     vision = by_layer(learner.vision_prompts)
 
     def heads(modules, depth: int):

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from naive_bmip import cosine_logits
-from naive_methods import cocoop_features, coop_features, ivlp_features, maple_features
+from naive_methods import cocoop_features, coop_features, cosine_logits, ivlp_features, maple_features
 from torch import Tensor
 
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, text_width, vision_width
 from trainers.prompting.learners.bmip import BMIPLearner
+from trainers.prompting.methods import METHODS
 
 WORDS = "a photo of a"
 CLASSES = {"base": ["zero", "one", "two", "three", "four"], "new": ["five", "six", "seven", "eight", "nine"]}
@@ -151,22 +151,12 @@ def released_layout(learner: BMIPLearner, clip_model) -> dict[str, torch.Tensor]
     return {key: value.detach().clone() for key, value in state.items()}
 
 
-FOLDERS = {
-    "CoOp": "prompt_learner",
-    "CoCoOp": "prompt_learner",
-    "VPT": "prompt_learner",
-    "IVLP": "VLPromptLearner",
-    "MaPLe": "MultiModalPromptLearner",
-    "BMIP": "MultiModalPromptLearner",
-}
-
-
 def write_run(folder: Path, trainer: str, state: State, epoch: int = 5) -> Path:
     """A run folder as the authors' trainer leaves it; gives the file."""
     parameter = torch.nn.Parameter(torch.zeros(2))
     optimiser = torch.optim.SGD([parameter], lr=0.002, momentum=0.9)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 5)
-    file = folder / FOLDERS[trainer] / f"model.pth.tar-{epoch}"
+    file = folder / METHODS[trainer].folder / f"model.pth.tar-{epoch}"
     file.parent.mkdir(parents=True)
     checkpoint = {
         "state_dict": state,

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import torch
 
 from trainers.base import PromptTrainer
 
 # What no two runs have in common: where they are, and what they cost.
 MEASURED = {"OUTPUT_DIR", "train_seconds", "test_seconds", "peak_memory_bytes"}
+
+
+def small_run(
+    recipe: str, root: str, folder: Path | str, flags: Iterable[str] = (), options: Iterable[str] = ()
+) -> list[str]:
+    """The arguments of train.py for TRAINER/CFG on a few digits with the tiny CLIP: two epochs, on the CPU."""
+    return [
+        *("--root", root, "--seed", "1", "--trainer", recipe.split("/")[0]),
+        *("--dataset-config-file", "configs/datasets/digits.yaml"),
+        *("--config-file", f"configs/trainers/{recipe}.yaml", "--output-dir", str(folder)),
+        *flags,
+        *("DATASET.NUM_SHOTS", "2", "DATASET.SUBSAMPLE_CLASSES", "base", "OPTIM.MAX_EPOCH", "2"),
+        *("TRAIN.PRINT_FREQ", "1", "DATALOADER.TEST.BATCH_SIZE", "500", "USE_CUDA", "False"),
+        *options,
+    ]
 
 
 def assert_same_state(first, second):

@@ -21,37 +21,34 @@ ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = dict(length=2, depth=9, context="a photo of a", share=True)
 
 
-def main(checkout: str, file: str, device: str = "cuda") -> None:
+def main(checkout: str, file: str) -> None:
     # Our packages have the names of theirs, so theirs need a process without ours.
     sys.path.insert(0, str(ROOT))
-    from scripts.tools.benchmark import BACKBONES, OURS, TEST, TEST_BATCHES, class_names
+    from scripts.tools.benchmark import OURS, TEST, TEST_BATCHES, class_names
+    from trainers.prompting.core.summary import SIZES
 
     content = json.loads(Path(file).read_text())
     records = content["records"] = [record for record in content["records"] if record["model"] != AUTHORS]
-    ours = [
-        record
-        for record in records
-        if (record["model"], record["variant"], record["precision"]) == (OURS, "released", "fp16")
-        and not record["graph"]
-    ]
+    measured = (OURS, "released", "fp16", False)
+    keys = ("model", "variant", "precision", "graph")
+    ours = [record for record in records if tuple(record[key] for key in keys) == measured]
     cases = [
         dict(
             SETTINGS,
-            sizes=BACKBONES[record["backbone"]],
+            sizes=SIZES[record["backbone"]],
             classnames=class_names(record["classes"]),
             images=record["batch"],
             tests=TEST_BATCHES if record["work"] == TEST else 0,
             repeats=len(record["times"]),
-            device=device,
         )
         for record in ours
     ]
     command = [sys.executable, __file__, "--time", checkout]
     done = subprocess.run(command, input=json.dumps(cases), stdout=subprocess.PIPE, text=True, check=True)
     for record, answer in zip(ours, json.loads(done.stdout.splitlines()[-1])):
-        times = answer["times"]
-        theirs = {**record, **answer, "model": AUTHORS, "seconds": min(times) if times else None, "flop": None}
-        theirs["ratio"] = theirs["seconds"] / record["seconds"] if times and record["seconds"] else None
+        seconds = min(answer["times"], default=None)
+        ratio = seconds / record["seconds"] if seconds and record["seconds"] else None
+        theirs = {**record, **answer, "model": AUTHORS, "seconds": seconds, "ratio": ratio, "flop": None}
         records.insert(records.index(record) + 1, theirs)
     Path(file).write_text(json.dumps(content, indent=2) + "\n")
 
@@ -66,19 +63,19 @@ def time_cases(checkout: str) -> None:
 def time_case(case: dict) -> dict:
     from clip.model import CLIP, convert_weights
 
-    device = torch.device(case["device"])
     clip_model = CLIP(*case["sizes"], design(case["length"]))
     convert_weights(clip_model)
     resolution = case["sizes"][1]
     model = build(case, clip_model, resolution)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("prompt_learner" in name or "learnable_linear" in name)
-    model.to(device).train(not case["tests"])
-    images = torch.randn(case["images"], 3, resolution, resolution, device=device)
-    labels = torch.randint(len(case["classnames"]), (len(images),), device=device)
+    model.to("cuda").train(not case["tests"])
+    images = torch.randn(case["images"], 3, resolution, resolution, device="cuda")
+    labels = torch.randint(len(case["classnames"]), (len(images),), device="cuda")
     optimiser = torch.optim.Adam([parameter for parameter in model.parameters() if parameter.requires_grad], lr=1e-3)
 
-    def step() -> None:
+    def step() -> float:
+        start = time.perf_counter()
         if case["tests"]:
             with torch.no_grad():
                 for _ in range(case["tests"]):
@@ -88,24 +85,17 @@ def time_case(case: dict) -> dict:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-
-    def timed() -> float:
-        start = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    on_cuda = device.type == "cuda"
     try:
         for _ in range(3):
-            timed()
-        if on_cuda:
-            torch.cuda.reset_peak_memory_stats(device)
-        times = [timed() for _ in range(case["repeats"])]
+            step()
+        torch.cuda.reset_peak_memory_stats()
+        times = [step() for _ in range(case["repeats"])]
     except torch.cuda.OutOfMemoryError:
         return dict(times=[], peak_bytes=None, remark="out of memory")
-    return dict(times=times, peak_bytes=torch.cuda.max_memory_allocated(device) if on_cuda else None, remark="")
+    return dict(times=times, peak_bytes=torch.cuda.max_memory_allocated(), remark="")
 
 
 if __name__ == "__main__":

@@ -19,13 +19,18 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 
 
+def facts_of(dataset, root: object) -> list:
+    """The three lists of a data set, as JSON has them."""
+    return [
+        [[os.path.relpath(item.impath, root), item.label, item.classname] for item in items or []]
+        for items in (dataset.train_x, dataset.val, dataset.test)
+    ]
+
+
 def main(checkout: str, root: str) -> None:
     # CoOp's `datasets` must win over this project's, so the stand-in for Dassl is loaded from its own folder.
     sys.path.insert(0, checkout)
-    place = REPOSITORY / "minidassl"
-    spec = importlib.util.spec_from_file_location(
-        "minidassl", place / "__init__.py", submodule_search_locations=[str(place)]
-    )
+    spec = importlib.util.spec_from_file_location("minidassl", REPOSITORY / "minidassl" / "__init__.py")
     sys.modules["minidassl"] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     from dassl.data.datasets import DATASET_REGISTRY
@@ -47,11 +52,7 @@ def main(checkout: str, root: str) -> None:
             importlib.import_module(f"datasets.{request['module']}")
             set_random_seed(request["seed"])
             built = DATASET_REGISTRY.get(request["name"])(cfg)
-        lists = [
-            [[os.path.relpath(item.impath, root), item.label, item.classname] for item in items or []]
-            for items in (built.train_x, built.val, built.test)
-        ]
-        print(json.dumps(lists), file=answers, flush=True)
+        print(json.dumps(facts_of(built, root)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ skipped. This file is also the program that is run on each of them: python test_
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,19 +62,17 @@ def main(checkout: str, output: str) -> None:
 @pytest.fixture(scope="module")
 def computed(tmp_path_factory):
     """What a checkout's clip computes; "-" stands for OpenAI's package."""
+    # Not above: the program runs without the helpers.
+    from helpers.upstream import environment
+
     known = {}
 
     def get(checkout: str) -> dict:
         if checkout not in known:
             output = tmp_path_factory.mktemp("clip") / "found.pt"
-            environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
-            done = subprocess.run(
-                [sys.executable, "-W", "ignore", __file__, checkout, str(output)],
-                capture_output=True,
-                text=True,
-                env=environment,
-                cwd=output.parent,
-            )
+            command = [sys.executable, "-W", "ignore", __file__, checkout, str(output)]
+            without_dassl = environment(upstream=False)
+            done = subprocess.run(command, capture_output=True, text=True, env=without_dassl, cwd=output.parent)
             assert done.returncode == 0, done.stderr[-3000:]
             known[checkout] = torch.load(output, weights_only=True)
         return known[checkout]
@@ -85,18 +82,10 @@ def computed(tmp_path_factory):
 
 @pytest.mark.parametrize("name", CHECKOUTS)
 def test_a_checkouts_clip_gives_openais_logits_and_gradients_to_the_bit(computed, name):
-    root = os.environ.get(f"{name.upper()}_ROOT")
-    if not root:
-        pytest.skip(f"set {name.upper()}_ROOT to a checkout of {name}")
-    theirs, openais = computed(root), computed("-")
-    assert theirs["names"] == openais["names"]
-    assert torch.equal(theirs["logits"], openais["logits"])
-    assert theirs["gradients"].keys() == openais["gradients"].keys()
-    for parameter, gradient in openais["gradients"].items():
-        assert torch.equal(theirs["gradients"][parameter], gradient), parameter
-    for tower in ("ViT", "ResNet"):
-        assert theirs[f"{tower} weights"] == openais[f"{tower} weights"]
-        assert torch.equal(theirs[tower], openais[tower])
+    from helpers.runs import assert_same_state
+    from helpers.upstream import root
+
+    assert_same_state(computed(str(root(name))), computed("-"))
 
 
 if __name__ == "__main__":

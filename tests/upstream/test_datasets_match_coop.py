@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from coop_datasets import facts_of
 from dataset_trees import FOLDERS, write_tree
-from yacs.config import CfgNode
+from test_datasets_registered import build
 
-import datasets
 from datasets.table import ROWS
 
 ROOT = os.environ.get("COOP_ROOT")
@@ -44,14 +44,7 @@ class CoOp:
 
     def build(self, name: str, seed: int, shots: int, subset: str, forget: list[str]) -> list:
         # CoOp names a data set's YAML file as its module, and so does this project.
-        request = {
-            "name": name,
-            "module": MODULES[name],
-            "seed": seed,
-            "shots": shots,
-            "subset": subset,
-            "forget": forget,
-        }
+        request = dict(name=name, module=MODULES[name], seed=seed, shots=shots, subset=subset, forget=forget)
         print(json.dumps(request), file=self.process.stdin, flush=True)
         return json.loads(self.process.stdout.readline())
 
@@ -68,17 +61,11 @@ def coop(tmp_path_factory) -> CoOp:
 
 
 def ours(root: Path, name: str, seed: int, shots: int, subset: str) -> list:
-    keys = {"ROOT": str(root), "NUM_SHOTS": shots, "SUBSAMPLE_CLASSES": subset}
-    built = datasets.DATASET_REGISTRY.get(name)(CfgNode({"SEED": seed, "DATASET": CfgNode(keys)}))
-    return [
-        [[os.path.relpath(item.impath, root), item.label, item.classname] for item in items or []]
-        for items in (built.train_x, built.val, built.test)
-    ]
+    return facts_of(build(name, root, NUM_SHOTS=shots, SUBSAMPLE_CLASSES=subset, SEED=seed), root)
 
 
 def caches(name: str) -> list[str]:
-    folder = FOLDERS[name]
-    return [f"{folder}/split_fewshot", f"{folder}/preprocessed.pkl"]
+    return [f"{FOLDERS[name]}/split_fewshot", f"{FOLDERS[name]}/preprocessed.pkl"]
 
 
 @pytest.mark.parametrize("name", FOLDERS)

@@ -214,60 +214,6 @@ def record_small_things() -> dict:
     }
 
 
-def build_toy(folder: Path):
-    """A trainer class and a function that makes its configuration, from whatever ``dassl`` is here."""
-    import numpy as np
-    from dassl.config import get_cfg_default
-    from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
-    from dassl.engine import TrainerX
-    from dassl.metrics import compute_accuracy
-    from dassl.optim import build_lr_scheduler, build_optimizer
-    from PIL import Image
-    from torch import nn
-    from torch.nn import functional as F
-
-    @DATASET_REGISTRY.register(force=True)
-    class ComparedTiles(DatasetBase):
-        def __init__(self, cfg):
-            noise = np.random.default_rng(0)
-            items = []
-            for number in range(24):
-                path = folder / f"{number}.png"
-                pixels = noise.integers(0, 120, size=(8, 8, 3)) + 60 * np.eye(3)[number % 3]
-                Image.fromarray(pixels.astype(np.uint8)).save(path)
-                items.append(Datum(str(path), number % 3, classname=f"colour {number % 3}"))
-            super().__init__(train_x=items[:12], val=items[12:18], test=items[18:])
-
-    class ComparedTrainer(TrainerX):
-        def build_model(self):
-            self.model = nn.Sequential(nn.Flatten(), nn.Dropout(0.3), nn.Linear(192, self.num_classes))
-            self.optim = build_optimizer(self.model, self.cfg.OPTIM)
-            self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
-            self.register_model("head", self.model, self.optim, self.sched)
-
-        def forward_backward(self, batch):
-            image, label, _ = self.parse_batch_train(batch)
-            output = self.model(image)
-            loss = F.cross_entropy(output, label)
-            self.model_backward_and_update(loss)
-            if self.batch_idx + 1 == self.num_batches:
-                self.update_lr()
-            return {"loss": loss.item(), "acc": compute_accuracy(output, label)[0].item()}
-
-    def make_cfg(output: Path, *options):
-        cfg = get_cfg_default()
-        cfg.merge_from_list(
-            ["OUTPUT_DIR", str(output), "DATASET.NAME", "ComparedTiles", "USE_CUDA", False, "INPUT.SIZE", (8, 8)]
-            + ["INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "randaugment", "normalize")]
-            + ["DATALOADER.NUM_WORKERS", 0, "DATALOADER.TRAIN_X.BATCH_SIZE", 4]
-            + ["OPTIM.NAME", "sgd", "OPTIM.LR", 0.02, "OPTIM.LR_SCHEDULER", "cosine", "OPTIM.MAX_EPOCH", 4]
-            + list(options)
-        )
-        return cfg
-
-    return ComparedTrainer, make_cfg
-
-
 WARM = ("OPTIM.WARMUP_EPOCH", 1, "OPTIM.WARMUP_TYPE", "constant")
 RUNS = {"last step": (), "warm-up": WARM, "best_val": ("TEST.FINAL_MODEL", "best_val")}
 
@@ -275,16 +221,15 @@ RUNS = {"last step": (), "warm-up": WARM, "best_val": ("TEST.FINAL_MODEL", "best
 def record_training(folder: Path) -> dict:
     import torch
     from dassl.utils import set_random_seed
+    from helpers.toy import toy_cfg, toy_trainer
 
-    folder.mkdir()
-    trainer_class, make_cfg = build_toy(folder)
     record = {}
     for name, options in RUNS.items():
-        output = folder / name.replace(" ", "_")
+        output = folder / name
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             set_random_seed(1)
-            trainer = trainer_class(make_cfg(output, *options))
+            trainer = toy_trainer("dassl")(toy_cfg("dassl", folder, "TRAIN.PRINT_FREQ", 10, *options, name=name))
             trainer.train()
         record[name] = {
             "lines": printed.getvalue().replace(str(output), "OUT").splitlines(),
@@ -295,39 +240,27 @@ def record_training(folder: Path) -> dict:
     return record
 
 
-class Killed(Exception): ...
-
-
 def record_mixed_in_resume(folder: Path) -> dict:
     """Our checkpointing in front of whatever TrainerX is here: stopped and resumed against uninterrupted."""
     import minidassl
-    from minidassl.engine import Checkpointing
+    from minidassl.own.checkpointing import Checkpointing
     from minidassl.own.optim import build_lr_scheduler, build_optimizer
 
     from dassl.engine import TrainerX
     from dassl.utils import set_random_seed
+    from helpers.toy import Killed, toy_cfg, toy_trainer
 
-    folder.mkdir()
-    base, make_cfg = build_toy(folder)
-
-    class Mixed(Checkpointing, base):
-        killed_in = None
-
+    class Mixed(Checkpointing, toy_trainer("dassl")):
         def build_model(self):
             super().build_model()
             self.optim = build_optimizer(self.model, self.cfg.OPTIM)
             self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
             self._optims["head"], self._scheds["head"] = self.optim, self.sched
 
-        def forward_backward(self, batch):
-            if (self.epoch, self.batch_idx) == (self.killed_in, 1):
-                raise Killed
-            return super().forward_backward(batch)
-
-    def run(output: Path, options, killed_in=None, seed=1) -> list:
+    def run(name: str, options, kill_at=None, seed=1) -> list:
         set_random_seed(seed)
-        trainer = Mixed(make_cfg(output, *options))
-        trainer.killed_in = killed_in
+        trainer = Mixed(toy_cfg("dassl", folder, *options, name=name))
+        trainer.kill_at = kill_at
         with contextlib.suppress(Killed):
             trainer.train()
         momentum = [state["momentum_buffer"].tolist() for state in trainer.optim.state_dict()["state"].values()]
@@ -336,9 +269,9 @@ def record_mixed_in_resume(folder: Path) -> dict:
     record = {"choice": minidassl.CHOICE, "trainer": TrainerX.__module__}
     with contextlib.redirect_stdout(io.StringIO()):
         for name, options in RUNS.items():
-            whole = run(folder / f"{name} whole", options)
-            run(folder / f"{name} parts", options, killed_in=2)
-            resumed = run(folder / f"{name} parts", options, seed=99)
+            whole = run(f"{name} whole", options)
+            run(f"{name} parts", options, kill_at=2)
+            resumed = run(f"{name} parts", options, seed=99)
             files = sorted(path.name for path in (folder / f"{name} parts" / "head").iterdir())
             record[name] = {"equal": whole == resumed, "files": files}
     return record
@@ -349,7 +282,7 @@ def main(side: str, folder: str) -> None:
     if side == "upstream":
         sys.path.insert(0, DASSL_ROOT)
         mend_upstream()
-    sys.path.insert(1, str(REPOSITORY))
+    sys.path[1:1] = [str(REPOSITORY), str(REPOSITORY / "tests")]
     if side == "standin":
         import minidassl  # noqa: F401
     import dassl
@@ -466,7 +399,7 @@ def test_our_checkpointing_resumes_exactly_in_front_of_either(records, side):
 def test_upstreams_checkpoints_are_read(records, name):
     from minidassl.own.checkpoint import load_checkpoint
 
-    path = records["upstream"]["work"] / "training" / name.replace(" ", "_") / "head" / "model.pth.tar-4"
+    path = records["upstream"]["work"] / "training" / name / "head" / "model.pth.tar-4"
     checkpoint = load_checkpoint(path)
     assert checkpoint["epoch"] == 4
     assert checkpoint["state_dict"]["2.weight"].tolist() == records["upstream"]["training"][name]["weights"]

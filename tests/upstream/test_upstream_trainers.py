@@ -78,7 +78,7 @@ def run(case: Case, given: Path, side: str, output: Path, *arguments: str, class
             *(*case.options, *options),
         ],
         cwd=root(case.checkout),
-        env=environment(side == "upstream", HALF="no", PYTHONDONTWRITEBYTECODE="1"),
+        env=environment(side == "upstream", PYTHONDONTWRITEBYTECODE="1"),
         capture_output=True,
         text=True,
         errors="replace",

@@ -24,11 +24,9 @@ if TYPE_CHECKING:
 
     from .core.layout import PublishedLayout
     from .core.learner import PromptLearner
+    from .objectives.objective import Objective
 
 CROSS_ENTROPY = "cross_entropy"
-# Suffix of a trainer's name where a plugin finds the method's own name taken.
-PLUGIN_SUFFIX = "Plugin"
-_DECLARED = "setting"
 # Settings of a run that belong to no method, with their configuration keys; {node} is the method's.
 RUN_KEYS = {"backbone": "MODEL.BACKBONE.NAME", "precision": "TRAINER.{node}.PREC", "epochs": "OPTIM.MAX_EPOCH"}
 RUN_KEYS |= {"settings": "the keys of TRAINER.{node}"}
@@ -75,40 +73,35 @@ class Setting:
         """
         allowed = self._allowed(value)
         if allowed is None:
-            return tuple(value) if isinstance(self.default, tuple) else type(self.default)(value)
+            return type(self.default)(value)
         raise SettingError(f"{{{self.name}}} is {{!r}}; set it to {{}}.", value, allowed, owner=owner)
 
     def _allowed(self, value: Any) -> str | None:
         """None for an allowed value, else a description of the allowed ones."""
         kind = type(self.default)
         kinds = {bool: (bool, "True or False"), int: (numbers.Integral, "a whole number"), str: (str, "a text")}
-        kinds |= {float: (numbers.Real, "a number"), tuple: ((tuple, list), "a list")}
+        kinds |= {float: (numbers.Real, "a finite number"), tuple: ((tuple, list), "a list")}
         wanted, words = kinds[kind]
         if self.choices is not None:
             return None if value in self.choices else f"one of {', '.join(map(str, self.choices))}"
-        if not isinstance(value, wanted) or isinstance(value, bool) != (kind is bool):
-            return words
-        if kind is float and not math.isfinite(value):
-            words = "a finite number"
-        elif (self.least is None or value >= self.least) and (self.most is None or value <= self.most):
+        fits = isinstance(value, wanted) and isinstance(value, bool) == (kind is bool)
+        fits = fits and (kind is not float or math.isfinite(value))
+        if fits and (self.least is None or value >= self.least) and (self.most is None or value <= self.most):
             return None
-        if self.least is None:
-            return words
-        bound = f"{self.least} or more" if self.most is None else f"between {self.least} and {self.most}"
-        if kind is int:
-            return bound
-        return f"{'a finite number' if self.most is None else 'a number'}{',' * (self.most is None)} {bound}"
+        if self.most is not None:
+            return f"{words} between {self.least} and {self.most}"
+        return words if self.least is None else f"{words}, {self.least} or more"
 
 
 def setting(default: Any, key: str, help: str, **more: Any) -> Any:
     """A field of a settings class; the arguments are attributes of `Setting`."""
-    return field(default=default, metadata={_DECLARED: {"key": key, "help": help, **more}})
+    return field(default=default, metadata={"key": key, "help": help, **more})
 
 
 def changed(settings: type[Settings], name: str, default: Any, **more: Any) -> Any:
     """The field `name` of another settings class with another default."""
-    declared = {one.name: one.metadata[_DECLARED] for one in dataclasses.fields(settings) if one.metadata}
-    return field(default=default, metadata={_DECLARED: {**declared[name], **more}})
+    (declared,) = (one.metadata for one in dataclasses.fields(settings) if one.name == name)
+    return field(default=default, metadata={**declared, **more})
 
 
 @dataclass(frozen=True)
@@ -127,11 +120,8 @@ class Settings:
     @classmethod
     def declared(cls) -> dict[str, Setting]:
         """The declared settings by field name, in order."""
-        return {
-            one.name: Setting(one.name, one.default, **one.metadata[_DECLARED])
-            for one in dataclasses.fields(cls)
-            if one.metadata
-        }
+        fields = (one for one in dataclasses.fields(cls) if one.metadata)
+        return {one.name: Setting(one.name, one.default, **one.metadata) for one in fields}
 
     def check(self) -> None:
         """Hook: raises SettingError for values that are allowed one by one, but not together."""
@@ -192,10 +182,8 @@ class UpstreamKey:
             InputError: the value is not allowed, or contradicts another key.
         """
         dotted = f"TRAINER.{node}.{self.key}"
-        if value is None and not isinstance(self.default, str):
-            return
         if declared is None:
-            if value != self.default:
+            if value not in (None, self.default):
                 raise InputError(f"{dotted} is {value}, but {self.reason}")
             return
         # yacs reads the text "None" as None.
@@ -290,6 +278,10 @@ class Method:
         object.__setattr__(self, "trainer", self.trainer or self.name)
         object.__setattr__(self, "prompts", self.prompts or self.name)
 
+    def trained_by(self, objective: type[Objective], name: str, **changes: Any) -> Method:
+        """Declare a method of the same prompts that another objective trains, with some fields replaced."""
+        return declare(dataclasses.replace(self, name=name, trainer=name, objective=objective.name, **changes))
+
     @property
     def keys(self) -> dict[str, Any]:
         """The configuration keys that it declares, dotted, with their defaults."""
@@ -305,8 +297,7 @@ class Method:
         found = read_settings(self.config, tree, self.node)
         for one in self.upstream_keys:
             value = value_at(tree, f"TRAINER.{self.node}.{one.key}")
-            if value_at(tree, f"TRAINER.{self.node}") is not None:
-                one.apply(found, value, self.node, self.config.declared().get(one.stands_for))
+            one.apply(found, value, self.node, self.config.declared().get(one.stands_for))
         return found
 
     def told(self, state_dict: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from string import Formatter
 class InputError(ValueError):
     """A configuration value, file or folder that cannot be used.
 
-    The message names the key or path, the value found, the allowed values, and the remedy. ``train.py`` prints it
-    without a traceback, like Dassl's own errors while a run is built; later errors are defects and keep theirs.
+    The message names the key or path, the value found, the allowed values, and the remedy. Front ends print it without
+    a traceback.
     """
 
 
@@ -31,25 +31,13 @@ class SettingError(InputError):
 
     def worded(self, name_of: Callable[[str, type | None], str]) -> str:
         """The message with `name_of(field, owner)` for each field."""
-        return _Names(name_of, self.owner).vformat(self.text, self.values, {})
-
-
-class _Names(Formatter):
-    def __init__(self, name_of: Callable[[str, type | None], str], owner: type | None):
-        self.name_of, self.owner = name_of, owner
-
-    def get_value(self, key: int | str, args: tuple, kwargs: dict) -> object:
-        return args[key] if isinstance(key, int) else self.name_of(key, self.owner)
+        fields = {field for _, field, _, _ in Formatter().parse(self.text) if field}
+        return self.text.format(*self.values, **{field: name_of(field, self.owner) for field in fields})
 
 
 @contextlib.contextmanager
 def worded(name_of: Callable[[str, type | None], str], before: str = "") -> Iterator[None]:
-    """Word the SettingErrors of a block with a front end's names.
-
-    Args:
-        name_of: from a field's name and its settings class to the front end's name.
-        before: prefix of the message of any InputError.
-    """
+    """Word the SettingErrors of a block with a front end's names; `before` prefixes the message of any InputError."""
     try:
         yield
     except SettingError as error:

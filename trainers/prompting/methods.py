@@ -6,12 +6,11 @@ import importlib
 import pkgutil
 
 from . import learners, objectives
-from .declaration import CROSS_ENTROPY, METHODS, PLUGIN_SUFFIX, Method
-from .errors import InputError, suggestion
+from .declaration import CROSS_ENTROPY, METHODS, Method
 from .objectives.objective import OBJECTIVES
 from .recipes import CONFIGS
 
-__all__ = ["METHODS", "OBJECTIVES", "get_method", "identify", "in_order", "of_trainer"]
+__all__ = ["METHODS", "OBJECTIVES", "identify", "in_order", "of_trainer"]
 
 for _package in (learners, objectives):
     for _module in pkgutil.iter_modules(_package.__path__):
@@ -22,30 +21,16 @@ def in_order() -> list[Method]:
     """All methods in the order of tables: by publication, those named after an objective last."""
 
     def place(method: Method) -> tuple:
-        objective = OBJECTIVES[method.objective]
-        return method.objective != CROSS_ENTROPY, method.venue[-4:], objective.venue[-4:], method.arxiv
+        years = method.venue[-4:], OBJECTIVES[method.objective].venue[-4:]
+        # Methods without a venue are users' own, and come last.
+        return not method.venue, method.objective != CROSS_ENTROPY, *years, method.arxiv
 
-    # Methods without a venue are users' own, and come last.
-    return sorted(METHODS.values(), key=lambda method: (not method.venue, *place(method)))
-
-
-def get_method(name: str) -> Method:
-    """Look up a method by name.
-
-    Raises:
-        InputError: there is none; the message lists the known names, and guesses.
-    """
-    if name not in METHODS:
-        known = [method.name for method in in_order()]
-        raise InputError(f"method is {name!r}; set it to one of {', '.join(known)}.{suggestion(str(name), known)}")
-    return METHODS[name]
+    return sorted(METHODS.values(), key=place)
 
 
 def of_trainer(trainer: str) -> Method | None:
     """The method of a trainer's name, with or without a plugin's suffix; None for other trainers."""
-    return METHODS.get(trainer) or METHODS.get(
-        trainer[: -len(PLUGIN_SUFFIX)] if trainer.endswith(PLUGIN_SUFFIX) else ""
-    )
+    return METHODS.get(trainer) or METHODS.get(trainer.removesuffix("Plugin"))
 
 
 def identify(trainer: str, recipe: str) -> tuple[str, str]:

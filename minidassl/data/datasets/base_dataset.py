@@ -13,16 +13,10 @@ from operator import attrgetter
 
 
 class Datum:
-    """One labelled image on disk.
+    """One labelled image on disk; label and domain are 0-based indices.
 
     The attributes are stored with a leading underscore, as in upstream, because upstream's pickled few-shot caches
     have those names.
-
-    Args:
-        impath: path of the image file; not checked here.
-        label: class index, 0-based.
-        domain: domain index, 0-based.
-        classname: class name in words.
     """
 
     def __init__(
@@ -58,9 +52,6 @@ class DatasetBase:
         test: test images.
         classnames: by ascending label, gaps closed.
         num_classes: largest label plus one; with gaps, more than the number of names.
-
-    Raises:
-        ValueError: ``train_x`` is empty, or one label carries two class names.
     """
 
     dataset_dir: str = ""  # folder name below the data root
@@ -88,7 +79,6 @@ class DatasetBase:
         few-shot subsets equal those of published runs.
 
         Args:
-            data_sources: one or more lists.
             num_shots: images per class; below 1 the input is returned unchanged.
             repeat: fill classes that are too small by drawing with replacement. Otherwise they are taken whole, and
                 draw nothing.

@@ -18,9 +18,7 @@ from minidassl.own.optim import build_lr_scheduler, build_optimizer
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import accuracy_score
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -35,7 +33,7 @@ from ..core.prompted_clip import PromptedCLIP
 from ..declaration import Method, prompt_sizes
 from ..errors import InputError, worded
 from .images import TransformedImages, check_files, evaluation_transform, list_of, training_transform
-from .recipe import Recipe, check_whole_number, configure, in_python, method_for, recipe_of
+from .recipe import Recipe, configure, in_python, method_for, recipe_of
 
 HALF = ("fp16", "amp")
 
@@ -124,45 +122,31 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             classes: all class names, in label order; None: those of the labels, sorted. Names without an image are
                 classes of the softmax, too.
 
-        Returns:
-            This classifier.
-
         Raises:
             InputError: images, labels or a parameter cannot be used.
             FloatingPointError: the loss is not finite.
         """
-        method, recipe = method_for(self.method), self._recipe()
-        images = list_of(images)
+        recipe, images = self._recipe(), list_of(images)
         names = _check_labels(images, labels)
         classes = _check_classes(sorted(set(names)) if classes is None else classes)
         _check_known(names, classes)
         if len(classes) < 2:
             raise InputError(f"labels has one class, {classes[0]!r}; a classifier needs two or more.")
         check_files(images)
-        with self._seeded():
-            model, config = self._prompted(method, classes)
-            self.history_ = self._train(model, images, [classes.index(name) for name in names], recipe)
-        self._take(model, config, classes)
-        return self
+        return self._built(recipe, classes, images, [classes.index(name) for name in names])
 
     def _recipe(self) -> Recipe:
         """The recipe with this classifier's parameters; raises InputError for a parameter that is not allowed."""
-        recipe = recipe_of(method_for(self.method), self.backbone)
-        names = (field.name for field in dataclasses.fields(recipe))
-        given = {name: getattr(self, name, None) for name in names}
-        recipe = dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
-        recipe.check()
-        for name, least in (("prediction_batch_size", 1), ("workers", 0)):
-            check_whole_number(name, getattr(self, name), least)
-        return recipe
+        given = {name: getattr(self, name) for name in Recipe.declared()}
+        given = {name: value for name, value in given.items() if value is not None}
+        return dataclasses.replace(recipe_of(method_for(self.method), self.backbone), **given)
 
     def _train(self, model: PromptedCLIP, images: Sequence[Any], labels: list[int], recipe: Recipe) -> list[dict]:
         """Train the learner in place; returns `history_`. Raises FloatingPointError if the loss is not finite."""
         parameters = list(model.learner.parameters())
-        if not parameters:
+        if not parameters or not images:
             return []
-        side = image_resolution(model.clip_model)
-        transform = training_transform(side, tuple(recipe.crop_scale), recipe.flip)
+        transform = training_transform(image_resolution(model.clip_model), recipe.crop_scale, recipe.flip)
         loader = DataLoader(
             TransformedImages(images, transform, labels),
             batch_size=recipe.batch_size,
@@ -178,70 +162,42 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         model.learner.train()
         with tqdm(total=recipe.epochs * len(loader), desc="fit", disable=not self.progress) as bar:
             for epoch in range(recipe.epochs):
-                rate = optimizer.param_groups[0]["lr"]
-                found = [self._step(model, optimizer, scaler, *batch, bar) for batch in loader]
-                loss, accuracy = (sum(values) / len(found) for values in zip(*found))
+                rate, seen = optimizer.param_groups[0]["lr"], []
+                for batch, targets in loader:
+                    targets = targets.to(device)
+                    logits = model(batch.to(device))
+                    loss = F.cross_entropy(logits, targets)
+                    optimizer.zero_grad()
+                    scaler.scale(loss).backward()
+                    scaler.step(optimizer)
+                    scaler.update()
+                    accuracy = (logits.argmax(dim=1) == targets).float().mean()
+                    seen.append(torch.stack([loss.detach(), accuracy]).tolist())
+                    if not math.isfinite(seen[-1][0]):
+                        raise FloatingPointError(
+                            f"The loss is {seen[-1][0]}; lower learning_rate, or set precision to fp32."
+                        )
+                    bar.update()
+                loss, accuracy = (sum(values) / len(seen) for values in zip(*seen))
                 history.append({"loss": loss, "accuracy": accuracy, "learning_rate": rate})
                 scheduler.step()
                 bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}", accuracy=f"{accuracy:.2f}")
         return history
 
-    def _step(
-        self,
-        model: PromptedCLIP,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-        images: Tensor,
-        labels: Tensor,
-        bar: tqdm,
-    ) -> tuple[float, float]:
-        """Train on a batch; returns its loss and accuracy before the step."""
-        device = model.ids.device
-        images, labels = images.to(device), labels.to(device)
-        logits = model(images)
-        loss = F.cross_entropy(logits, labels)
-        optimizer.zero_grad()
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        bar.update()
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        value, accuracy = torch.stack([loss.detach(), accuracy]).tolist()
-        if not math.isfinite(value):
-            raise FloatingPointError(f"The loss is {value}; lower learning_rate, or set precision to fp32.")
-        return value, accuracy
-
     # -------------------------------------------------------------------------------------------------- building
 
     def build(self, classes: Sequence[str]) -> PromptClassifier:
-        """Build untrained prompts, or zero-shot CLIP, for a set of classes.
-
-        Raises:
-            InputError: a parameter cannot be used.
-        """
-        self._recipe()
-        classes = _check_classes(classes)
-        with self._seeded():
-            model, config = self._prompted(method_for(self.method), classes)
-        self.history_ = []
-        self._take(model, config, classes)
-        return self
+        """Build untrained prompts, or zero-shot CLIP, for a set of classes; raises as `fit`."""
+        return self._built(self._recipe(), _check_classes(classes), [], [])
 
     def set_classes(self, classes: Sequence[str]) -> PromptClassifier:
-        """Replace the classes, with the same prompts.
-
-        Raises:
-            InputError: class-specific prompts serve their training classes only.
-        """
+        """Replace the classes, with the same prompts; raises InputError for class-specific ones."""
         check_is_fitted(self, "model_")
         classes = _check_classes(classes)
         with worded(in_python):
             self.model_.set_classes(classes)
         self.classes_ = np.array(classes)
         return self
-
-    def _take(self, model: PromptedCLIP, config: Any, classes: list[str]) -> None:
-        self.model_, self.config_, self.classes_ = model.eval(), config, np.array(classes)
 
     @contextlib.contextmanager
     def _seeded(self) -> Iterator[None]:
@@ -257,17 +213,19 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             torch.random.default_generator.manual_seed(int(seed))
             yield
 
-    def _prompted(self, method: Method, classes: list[str]) -> tuple[PromptedCLIP, Any]:
-        device = _device(self.device)
-        name = self.precision
-        if name is None:
-            name = "fp16" if device.type == "cuda" else "fp32"
-        with worded(in_python):
-            precision = get_precision(name)
-            config = configure(method, self.settings, str(self.backbone))
-            clip_model = load_clip(str(self.backbone), precision, method.needs_vit)
-            model = PromptedCLIP(clip_model, method.learner(config, clip_model), classes, precision)
-        return model.to(device), config
+    def _built(self, recipe: Recipe, classes: list[str], images: list[Any], labels: list[int]) -> PromptClassifier:
+        """Build prompts for the classes, and train them if there are images."""
+        method, backbone, device = method_for(self.method), str(self.backbone), _device(self.device)
+        precision_name = self.precision or ("fp16" if device.type == "cuda" else "fp32")
+        with self._seeded():
+            with worded(in_python):
+                precision = get_precision(precision_name)
+                config = configure(method, self.settings, backbone)
+                clip_model = load_clip(backbone, precision, method.needs_vit)
+                model = PromptedCLIP(clip_model, method.learner(config, clip_model), classes, precision).to(device)
+            self.history_ = self._train(model, images, labels, recipe)
+        self.model_, self.config_, self.classes_ = model.eval(), config, np.array(classes)
+        return self
 
     # ------------------------------------------------------------------------------------------------ predicting
 
@@ -279,17 +237,6 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
     def predict_proba(self, images: Sequence[Any]) -> np.ndarray:
         """Probabilities of the classes in the order of `classes_`, `[images, classes]` in fp32."""
         return self._logits(images).softmax(dim=1).numpy()
-
-    def score(self, images: Sequence[Any], labels: Sequence[str], sample_weight: ArrayLike | None = None) -> float:
-        """Accuracy in 0..1; an image with a label that is no class counts as missed.
-
-        Raises:
-            InputError: labels are not one class name for each image.
-        """
-        check_is_fitted(self, "model_")
-        images = list_of(images)
-        names = _check_labels(images, labels)
-        return float(accuracy_score(names, self.predict(images), sample_weight=sample_weight))
 
     @torch.no_grad()
     def _logits(self, images: Sequence[Any]) -> Tensor:
@@ -311,12 +258,6 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         batches = tqdm(loader, desc="predict", disable=hidden)
         return torch.cat([model(batch.to(model.ids.device)).cpu() for batch, _ in batches])
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.string = True
-        return tags
-
     # --------------------------------------------------------------------------------------------- files
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -328,9 +269,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             InputError: there is a file of this name.
         """
         check_is_fitted(self, "model_")
-        parameters = {name: _plain(value) for name, value in self.get_params(deep=False).items() if name != "device"}
-        parameters["settings"] = _plain(self.config_.plain())
-        write_saved(folder, self.model_.learner.state_dict(), parameters, [str(name) for name in self.classes_])
+        parameters = {**self.get_params(deep=False), "settings": self.config_.plain()}
+        del parameters["device"]
+        write_saved(folder, self.model_.learner.state_dict(), parameters, self.classes_.tolist())
 
     @classmethod
     def load(
@@ -364,9 +305,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         if classes is None:
             raise InputError(f"{str(saved.source)!r} does not record its classes; give their names as classes.")
         chosen["settings"] = _settings_for(method, saved, parameters)
-        if "precision" not in parameters and chosen.get("precision") in HALF:
-            # Half precision is slow on a CPU.
-            chosen["precision"] = chosen["precision"] if _device(chosen.get("device")).type == "cuda" else "fp32"
+        on_gpu = _device(chosen.get("device")).type == "cuda"
+        if not on_gpu and "precision" not in parameters and chosen.get("precision") in HALF:
+            chosen["precision"] = "fp32"  # half precision is slow on a CPU
         classifier = cls(**chosen).build(classes)
         with worded(in_python, before=f"{str(saved.source)!r} cannot be loaded. "):
             _load_weights(classifier, method, saved.state_dict)
@@ -392,11 +333,7 @@ def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -
 
 
 def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapping[str, Tensor]) -> None:
-    """Load prompts into a classifier, under our names or those of the method's authors.
-
-    Raises:
-        InputError: they are of another method, backbone, depth or length, or come with CoPrompt's adapters.
-    """
+    """Load prompts, under our names or those of the method's authors; raises InputError where they do not fit."""
     model = classifier.model_
     state_dict, _ = adopt(state_dict, method.layout, model.learner, model.clip_model, str(classifier.backbone))
     if any(key.startswith("adapters.") for key in state_dict):
@@ -416,14 +353,11 @@ def _device(name: str | int | None) -> torch.device:
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        # Without a GPU, some releases of torch refuse a bare number.
-        device = torch.device(f"cuda:{name}" if isinstance(name, int) else name)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(f"device is {name!r}; set it to cpu, cuda, or None.") from error
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise InputError(f"device is {name!r}, but torch finds {gpus} GPUs here; set it to cpu, or None.")
-    return device
+        return torch.empty(0, device=name).device
+    except (RuntimeError, TypeError, AssertionError) as error:  # AssertionError: a torch without CUDA
+        raise InputError(
+            f"device is {name!r}, which torch does not find here; set it to cpu, cuda, or None."
+        ) from error
 
 
 def _check_labels(images: list[Any], labels: Any) -> list[str]:
@@ -468,16 +402,3 @@ def _check_known(labels: Sequence[str], classes: Sequence[str]) -> None:
             f"labels has {shown}, which {'is' if len(unknown) == 1 else 'are'} not among the {len(classes)} classes; "
             "give all of them as classes."
         )
-
-
-def _plain(value: Any) -> Any:
-    """A parameter in JSON's types; None, hence the default, for others such as a random generator."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, os.PathLike):
-        return str(value)
-    return value if value is None or isinstance(value, (bool, int, float, str)) else None

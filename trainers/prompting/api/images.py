@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,30 +35,37 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
         InputError: it cannot be read, or is of another kind; the message names the path or the number.
     """
     if isinstance(image, (str, os.PathLike)):
-        try:
-            with Image.open(image) as opened:
-                _check_pixels(opened, f"The image {str(image)!r}")
-                return opened.convert("RGB")
-        except InputError:
-            raise
-        except FileNotFoundError as error:
-            raise InputError(f"There is no image {str(image)!r}.") from error
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = "no image in a format that Pillow reads" if isinstance(error, UnidentifiedImageError) else error
-            raise InputError(f"The image {str(image)!r} cannot be read: {reason}.") from error
+        with _opened(image) as opened:
+            return opened.convert("RGB")
     name = "The image" if number is None else f"Image {number}"
     if isinstance(image, Image.Image):
         _check_pixels(image, name)
         return image.convert("RGB")
     if isinstance(image, (np.ndarray, Tensor)) and 0 in image.shape:
         raise InputError(f"{name} has no pixels: it is {list(image.shape)}; give {KINDS}.")
-    if isinstance(image, np.ndarray):
-        if image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-            return Image.fromarray(image).convert("RGB")
+    if isinstance(image, Tensor) and image.dim() == 3 and image.shape[0] == 3:
+        image = _as_bytes(image.detach().cpu(), name).permute(1, 2, 0).numpy()
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"{name} is a {type(image).__name__}; give {KINDS}.")
+    if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
         raise InputError(f"{name} is an array {list(image.shape)} of {image.dtype}; give {KINDS}.")
-    if isinstance(image, Tensor):
-        return _from_tensor(image.detach().cpu(), name)
-    raise InputError(f"{name} is a {type(image).__name__}; give {KINDS}.")
+    return Image.fromarray(image).convert("RGB")
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """Open an image file; raises InputError if it cannot be read, here or in the block."""
+    try:
+        with Image.open(path) as image:
+            _check_pixels(image, f"The image {str(path)!r}")
+            yield image
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"There is no image {str(path)!r}.") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "no image in a format that Pillow reads" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"The image {str(path)!r} cannot be read: {reason}.") from error
 
 
 def _check_pixels(image: Image.Image, name: str) -> None:
@@ -70,51 +78,33 @@ def _check_pixels(image: Image.Image, name: str) -> None:
         )
 
 
-def _from_tensor(image: Tensor, name: str) -> Image.Image:
-    if image.dim() != 3 or image.shape[0] != 3:
-        raise InputError(f"{name} is a tensor {list(image.shape)}; give {KINDS}.")
-    if image.is_floating_point():
-        if not (image.min() >= 0 and image.max() <= 1):
-            raise InputError(
-                f"{name} is a tensor with values from {image.min():.3g} to {image.max():.3g}; give floats from 0 to "
-                "1, before any normalisation, or uint8."
-            )
-        image = (255 * image.float()).round().to(torch.uint8)
-    if image.dtype != torch.uint8:
-        raise InputError(f"{name} is a tensor of {image.dtype}; give uint8, or floats from 0 to 1.")
-    return Image.fromarray(image.permute(1, 2, 0).numpy())
+def _as_bytes(image: Tensor, name: str) -> Tensor:
+    """Floats from 0 to 1 as uint8, others as they are; raises InputError for floats of another range."""
+    if not image.is_floating_point():
+        return image
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise InputError(
+            f"{name} is a tensor with values from {image.min():.3g} to {image.max():.3g}; give floats from 0 to 1, "
+            "before any normalisation, or uint8."
+        )
+    return (255 * image.float()).round().to(torch.uint8)
 
 
 def list_of(images: Any) -> list[Any]:
-    """Any sequence of images as a list.
-
-    Raises:
-        InputError: it is a single image, or has no length.
-    """
+    """Any sequence of images as a list; raises InputError for a single image, or anything without a length."""
     single = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3
-    if single or (isinstance(images, Tensor) and images.dim() == 3):
-        raise InputError(
-            f"images is a single image {list(images.shape)}; give a list of images, be it one of a single image."
-        )
-    if isinstance(images, (str, os.PathLike, Image.Image)) or not hasattr(images, "__len__"):
+    single = single or (isinstance(images, Tensor) and images.dim() == 3)
+    if single or isinstance(images, (str, os.PathLike, Image.Image)) or not hasattr(images, "__len__"):
         raise InputError(f"images is a {type(images).__name__}; give a list of images, be it one of a single image.")
     return list(images)
 
 
 def check_files(images: Iterable[Any]) -> None:
-    """Open image files without decoding them.
-
-    Raises:
-        InputError: a file is missing, or is no usable image.
-    """
+    """Open image files without decoding them; raises InputError for one that is missing or no usable image."""
     for image in images:
         if isinstance(image, (str, os.PathLike)):
-            try:
-                with Image.open(image) as opened:
-                    _check_pixels(opened, f"The image {str(image)!r}")
-            except Exception:
-                open_image(image)  # raises the InputError
-                raise
+            with _opened(image):
+                pass
 
 
 def evaluation_transform(side: int) -> Callable[[Image.Image], Tensor]:
@@ -123,13 +113,7 @@ def evaluation_transform(side: int) -> Callable[[Image.Image], Tensor]:
 
 
 def training_transform(side: int, scale: tuple[float, float], flip: bool) -> Callable[[Image.Image], Tensor]:
-    """The augmentation of the field, random crops and mirror images; to a tensor `[3, side, side]`.
-
-    Args:
-        side: in pixels.
-        scale: smallest and largest share of the area that a crop keeps.
-        flip: mirror half of the images.
-    """
+    """The augmentation of the field, crops of a share of the area and mirror images; to a tensor `[3, side, side]`."""
     crop = T.RandomResizedCrop(side, scale=scale, interpolation=InterpolationMode.BICUBIC)
     return T.Compose([crop, *([T.RandomHorizontalFlip()] if flip else []), *_tensor_steps()])
 
@@ -157,9 +141,6 @@ def read_image_folder(folder: str | os.PathLike[str]) -> tuple[list[str], list[s
 
     Classes and files are sorted by name; hidden entries and files without an image suffix do not count.
 
-    Returns:
-        Paths, and the class name of each, that is, the name of its folder.
-
     Raises:
         InputError: there is no such folder, it has no folders, or one of them has no image.
     """
@@ -182,7 +163,7 @@ def read_image_folder(folder: str | os.PathLike[str]) -> tuple[list[str], list[s
 def list_images(folder: str | os.PathLike[str]) -> list[str]:
     """Sorted paths of all files with an image suffix, at any depth below a folder; hidden ones do not count."""
     root = Path(folder)
-    found: Iterable[Path] = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     return sorted(
         str(path) for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)
     )

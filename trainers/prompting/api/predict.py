@@ -153,10 +153,8 @@ def predict(args: argparse.Namespace) -> int:
             raise InputError(f"{flag} is {value}; set it to 1 or more.")
     if args.output and not Path(args.output).absolute().parent.is_dir():
         raise InputError(f"--output is {args.output!r}, whose folder is not there; create it first.")
-    if args.output and Path(args.output).is_dir():
-        raise InputError(f"--output is {args.output!r}, which is a folder; name a file.")
     if args.output and Path(args.output).exists() and not Path(args.output).is_file():
-        raise InputError(f"--output is {args.output!r}, which is no file on a disk; without --output, all is printed.")
+        raise InputError(f"--output is {args.output!r}, which is no file on a disk; name one, or leave it to print.")
     paths = find_images(args.images)
     rows = classify(make_classifier(args), paths, args.top, args.batch_size)
     text = io.StringIO() if args.output else None

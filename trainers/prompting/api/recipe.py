@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import functools
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,18 +11,17 @@ from types import SimpleNamespace
 from typing import Any
 
 from minidassl.own.optim import optim_settings
+from minidassl.own.optim_defaults import OPTIM
 
-import numpy as np
-
-from ..declaration import CROSS_ENTROPY, Method, Settings
+from ..declaration import CROSS_ENTROPY, Method, Settings, read_settings, setting, tree_of
 from ..errors import InputError, suggestion
-from ..methods import METHODS, get_method, in_order
+from ..methods import METHODS, in_order
 from ..recipes import read_recipe
 
 TINY = "tiny"
-OPTIMIZERS = ("sgd", "adam")
 # Names of the parameters in messages; the learner's settings are items of `settings`.
 _PARAMETERS = {"backbone": "backbone", "precision": "precision", "epochs": "epochs", "settings": "method, settings"}
+_parameter = functools.partial(setting, help="", root=True)
 
 
 def in_python(field: str, owner: type | None) -> str:
@@ -36,53 +35,43 @@ def method_for(name: str) -> Method:
     Raises:
         InputError: there is no such method, or another objective trains it.
     """
-    known = [method.name for method in in_order() if method.objective == CROSS_ENTROPY]
-    if name in METHODS and name not in known:
-        method = get_method(name)
-        raise InputError(
-            f"method is {name!r}, which is trained by {method.objective}, and this classifier trains by cross-entropy "
-            f"alone; set it to {method.prompts}, whose prompts are the same, or train with train.py."
-        )
-    if name not in known:
+    known = {method.name: method for method in in_order() if method.objective == CROSS_ENTROPY}
+    if name in known:
+        return known[name]
+    if name not in METHODS:
         raise InputError(f"method is {name!r}; set it to one of {', '.join(known)}.{suggestion(str(name), known)}")
-    return get_method(name)
+    method = METHODS[name]
+    raise InputError(
+        f"method is {name!r}, which is trained by {method.objective}, and this classifier trains by cross-entropy "
+        f"alone; set it to {method.prompts}, whose prompts are the same, or train with train.py."
+    )
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """The training of a method; the fields are parameters of `PromptClassifier`, which describes them."""
+class Recipe(Settings):
+    """The training of a method; its settings are parameters of `PromptClassifier`, which describes them."""
 
-    optimizer: str
-    learning_rate: float
-    epochs: int
-    batch_size: int
-    weight_decay: float
-    crop_scale: tuple[float, float]
-    flip: bool
-    others: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # further keys of OPTIM
+    optimizer: str = _parameter(OPTIM["NAME"], "OPTIM.NAME", choices=("sgd", "adam"))
+    learning_rate: float = _parameter(OPTIM["LR"], "OPTIM.LR", least=0.0)
+    epochs: int = _parameter(OPTIM["MAX_EPOCH"], "OPTIM.MAX_EPOCH", least=0)
+    batch_size: int = _parameter(32, "DATALOADER.TRAIN_X.BATCH_SIZE", least=1)
+    weight_decay: float = _parameter(OPTIM["WEIGHT_DECAY"], "OPTIM.WEIGHT_DECAY", least=0.0)
+    crop_scale: tuple = _parameter((0.08, 1.0), "INPUT.RRCROP_SCALE")
+    flip: bool = _parameter(True, key="")
+    prediction_batch_size: int = _parameter(100, key="", least=1)
+    workers: int = _parameter(0, key="", least=0)
+    optim_keys: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # of OPTIM in the recipe
 
     @property
     def optim(self) -> SimpleNamespace:
         """Input of the builders of optimiser and schedule."""
-        chosen = {"NAME": self.optimizer, "LR": self.learning_rate, "MAX_EPOCH": self.epochs}
-        return optim_settings(**{**self.others, **chosen, "WEIGHT_DECAY": self.weight_decay})
+        return optim_settings(**{**self.optim_keys, **tree_of(self.keyed())["OPTIM"]})
 
     def check(self) -> None:
-        """Raises InputError for a value that is not allowed."""
-        if self.optimizer not in OPTIMIZERS:
-            raise InputError(f"optimizer is {self.optimizer!r}; set it to one of {', '.join(OPTIMIZERS)}.")
-        check_whole_number("epochs", self.epochs, 0)
-        check_whole_number("batch_size", self.batch_size, 1)
-        if not _is_number(self.learning_rate) or self.learning_rate <= 0:
-            raise InputError(f"learning_rate is {self.learning_rate!r}; set it above 0, such as 0.002.")
-        if not _is_number(self.weight_decay) or self.weight_decay < 0:
-            raise InputError(f"weight_decay is {self.weight_decay!r}; set it to 0 or more, such as 5e-4.")
         scale = self.crop_scale
-        pair = isinstance(scale, (tuple, list)) and len(scale) == 2 and all(map(_is_number, scale))
+        pair = len(scale) == 2 and all(isinstance(share, numbers.Real) for share in scale)
         if not pair or not 0 < scale[0] <= scale[1] <= 1:
-            raise InputError(f"crop_scale is {scale!r}; set it to two parts of an area, such as (0.08, 1).")
-        if not isinstance(self.flip, (bool, np.bool_)):
-            raise InputError(f"flip is {self.flip!r}; set it to True or False.")
+            raise self.error("{crop_scale} is {!r}; set it to two parts of an area, such as (0.08, 1).", scale)
 
 
 def recipe_tree(method: Method, backbone: str) -> dict[str, Any]:
@@ -93,18 +82,8 @@ def recipe_tree(method: Method, backbone: str) -> dict[str, Any]:
 def recipe_of(method: Method, backbone: str) -> Recipe:
     """A method's recipe for a backbone."""
     tree = recipe_tree(method, backbone)
-    optim, given = vars(optim_settings(**tree["OPTIM"])), tree["INPUT"]
-    chosen = {"NAME", "LR", "MAX_EPOCH", "WEIGHT_DECAY"}
-    return Recipe(
-        optimizer=optim["NAME"],
-        learning_rate=optim["LR"],
-        epochs=optim["MAX_EPOCH"],
-        batch_size=tree["DATALOADER"]["TRAIN_X"]["BATCH_SIZE"],
-        weight_decay=optim["WEIGHT_DECAY"],
-        crop_scale=tuple(given.get("RRCROP_SCALE", (0.08, 1.0))),
-        flip="random_flip" in given["TRANSFORMS"],
-        others={key: value for key, value in optim.items() if key not in chosen},
-    )
+    flip = "random_flip" in tree["INPUT"]["TRANSFORMS"]
+    return Recipe(**read_settings(Recipe, tree), flip=flip, optim_keys=tree["OPTIM"])
 
 
 def configure(method: Method, settings: Mapping[str, Any] | Settings | None, backbone: str) -> Settings:
@@ -113,29 +92,16 @@ def configure(method: Method, settings: Mapping[str, Any] | Settings | None, bac
     Raises:
         InputError: an unknown setting, or a value that is not allowed.
     """
-    if isinstance(settings, Settings):
-        if not isinstance(settings, method.config):
-            raise InputError(
-                f"settings is a {type(settings).__name__}; {method.name} takes a {method.config.__name__} or a dict."
-            )
+    if isinstance(settings, method.config):
         return settings
-    if not isinstance(settings or {}, Mapping):
+    settings = settings or {}
+    if not isinstance(settings, Mapping):
         raise InputError(f"settings is {settings!r}; give a dict of settings, or a {method.config.__name__}.")
     known = method.config.declared()
-    for name in settings or {}:
+    for name in settings:
         if name not in known:
             raise InputError(
                 f"settings has {name!r}, which {method.name} does not have; it has {', '.join(known)}."
                 + suggestion(str(name), known)
             )
-    return method.config(**{**method.read(recipe_tree(method, backbone)), **(settings or {})})
-
-
-def check_whole_number(name: str, value: Any, least: int) -> None:
-    """Raises InputError for anything but a whole number of `least` or more."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} is {value!r}; set it to a whole number, {least} or more.")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    return method.config(**{**method.read(recipe_tree(method, backbone)), **settings})

@@ -52,7 +52,10 @@ class Saved:
 def write_saved(
     folder: str | os.PathLike[str], state_dict: Mapping[str, Tensor], parameters: Mapping[str, Any], classes: list[str]
 ) -> None:
-    """Write a classifier, each file atomically, the description last."""
+    """Write a classifier, each file atomically, the description last.
+
+    Parameters that JSON does not have, such as a random generator, become None, hence the default.
+    """
     root = Path(folder).expanduser()
     if root.exists() and not root.is_dir():
         raise InputError(f"{str(folder)!r} is a file; give a folder to save the classifier in.")
@@ -60,8 +63,14 @@ def write_saved(
     arrays = {name: value.detach().float().cpu().numpy() for name, value in state_dict.items()}
     write_whole(root / WEIGHTS, lambda file: np.savez(file, **arrays))
     description = {"format": FORMAT, "classes": classes, "parameters": parameters}
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(description, indent=2, ensure_ascii=False, default=_plain) + "\n"
     write_whole(root / DESCRIPTION, text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, os.PathLike) else None
 
 
 def read_saved(path: str | os.PathLike[str]) -> Saved:
@@ -77,13 +86,11 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
     if (found / DESCRIPTION).is_file():
         return _read_classifier(found)
     if found.is_file():
-        run = found.parent.parent
-        return Saved(found, read_checkpoint(found), *_described(_read_json(run / RECORD)))
+        return Saved(found, _read_checkpoint(found), *_described(_read_json(found.parent.parent / RECORD)))
     if not found.is_dir():
         raise InputError(f"There is no checkpoint or folder {str(path)!r}.")
-    record = _read_json(found / RECORD)
-    weights = _newest_checkpoint(found)
-    trained = record.get("model_dir") if record else None
+    record, weights = _read_json(found / RECORD), _newest_checkpoint(found)
+    trained = record.get("model_dir")
     if weights is None and trained:
         if not Path(trained).is_dir():
             raise InputError(
@@ -96,13 +103,13 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
             f"{str(path)!r} holds no checkpoint; give a folder with {DESCRIPTION}, the output folder of a training "
             f"run, or a file such as {BEST_FILE}."
         )
-    return Saved(weights, read_checkpoint(weights), *_described(record or _read_json(weights.parent.parent / RECORD)))
+    return Saved(weights, _read_checkpoint(weights), *_described(record or _read_json(weights.parent.parent / RECORD)))
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None without a file; raises InputError for other content."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file, empty without a file; raises InputError for other content."""
     if not path.is_file():
-        return None
+        return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -139,12 +146,8 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a checkpoint file: ours, Dassl's, the authors', or a bare state dict.
-
-    Raises:
-        InputError: it is damaged, holds other content, or needs code to be executed.
-    """
+def _read_checkpoint(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a checkpoint file, or of a bare state dict; raises InputError where there are none to be had."""
     try:
         # The reader prints notes, and standard output may be where predictions go.
         with contextlib.redirect_stdout(sys.stderr):
@@ -153,11 +156,11 @@ def read_checkpoint(path: Path) -> Mapping[str, Tensor]:
         raise InputError(str(error)) from error
 
 
-def _described(record: Mapping[str, Any] | None) -> tuple[dict[str, Any], list[str] | None]:
+def _described(record: Mapping[str, Any]) -> tuple[dict[str, Any], list[str] | None]:
     """Parameters and class names from the record of a run; empty and None if the method is not ours."""
-    trainer = str(record.get("trainer")) if record is not None else ""
+    trainer = str(record.get("trainer"))
     # Records of earlier versions do not name the method.
-    method = METHODS.get(record.get("method", "")) or of_trainer(trainer) if record is not None else None
+    method = METHODS.get(record.get("method", "")) or of_trainer(trainer)
     if method is None:
         return {}, None
     parameters, configuration = {"method": method.prompts, "backbone": record["backbone"]}, record.get("configuration")

@@ -1,4 +1,4 @@
-"""Residual adapters after the towers (Gao et al., arXiv 2110.04544)."""
+"""Residual adapters of features (Gao et al., arXiv 2110.04544), one for each tower in CoPrompt (arXiv 2306.01195)."""
 
 from __future__ import annotations
 
@@ -28,17 +28,3 @@ class FeatureAdapter(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map `[..., width]` to the same shape."""
         return self.share * self.layers(features) + (1 - self.share) * features
-
-
-class FeatureAdapters(nn.Module):
-    """One adapter for each tower; CoPrompt's Section 3 (arXiv 2306.01195).
-
-    Args:
-        width: of the features of both towers.
-        image_share, text_share: see `FeatureAdapter`.
-    """
-
-    def __init__(self, width: int, image_share: float, text_share: float):
-        super().__init__()
-        self.image = FeatureAdapter(width, image_share)
-        self.text = FeatureAdapter(width, text_share)

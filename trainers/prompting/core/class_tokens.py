@@ -117,6 +117,4 @@ def context_vectors(
             f"longer {{context}}, a smaller {name}, or an empty {{context}}.",
             *(context, words, length),
         )
-    with torch.no_grad():
-        ids = ids[1 : 1 + length].to(token_embedding.weight.device)
-        return token_embedding(ids).float().clone()
+    return token_embedding.weight[ids[1 : 1 + length].to(token_embedding.weight.device)].float()

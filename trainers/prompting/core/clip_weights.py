@@ -25,6 +25,8 @@ from .openai_clip import CLIP, build_model, clip
 # OpenAI's normalisation of CLIP's training images, by channel.
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
+# Elements of a tensor that `state_digest` reads, at the least.
+HASHED = 1000
 TINY = Path(__file__).parents[1] / "weights" / "tiny_clip.npz"
 
 
@@ -75,11 +77,7 @@ def text_width(model: nn.Module) -> int:
 
 
 def vision_width(model: nn.Module) -> int:
-    """Width of the vision transformer, d_v.
-
-    Raises:
-        SettingError: the vision tower is a ResNet.
-    """
+    """Width of the vision transformer, d_v; raises SettingError for a ResNet."""
     return _vision_transformer(model).width
 
 
@@ -89,11 +87,7 @@ def text_depth(model: nn.Module) -> int:
 
 
 def vision_depth(model: nn.Module) -> int:
-    """Layers of the vision tower.
-
-    Raises:
-        SettingError: it is a ResNet.
-    """
+    """Layers of the vision tower; raises SettingError for a ResNet."""
     return len(_vision_transformer(model).resblocks)
 
 
@@ -136,9 +130,8 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
             name,
             ", ".join(clip.available_models()),
         )
-    state = {key: value.float() for key, value in state.items()}
-    model = _build(name, state)
-    model.digest = state_digest(state)
+    model = _build(name, {key: value.float() for key, value in state.items()})
+    model.digest = state_digest(model.state_dict())
     cast_matmul_weights(model, precision.matmul)
     return model.eval().requires_grad_(False)
 
@@ -146,10 +139,10 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
 def state_digest(state: Mapping[str, Tensor]) -> str:
     """A hash of names, shapes and evenly spread elements; it tells two CLIPs apart, also two of the same path."""
     digest = hashlib.sha256()
-    for key in sorted(state.keys() - set(_NOT_WEIGHTS)):
-        value = state[key].detach().flatten()
-        digest.update(f"{key} {tuple(state[key].shape)}\n".encode())
-        digest.update(value[:: max(1, len(value) // _HASHED)].cpu().numpy().tobytes())
+    for key, value in sorted(state.items()):
+        digest.update(f"{key} {tuple(value.shape)}\n".encode())
+        step = max(1, value.numel() // HASHED)
+        digest.update(value.detach().flatten()[::step].cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
@@ -208,7 +201,9 @@ def new_clip(*sizes: int | tuple[int, ...] | None) -> nn.Module:
 
 def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
     """OpenAI's model for a state dict, in fp32."""
-    state = {key: value for key, value in state.items() if key not in _NOT_WEIGHTS}
+    state = {
+        key: value for key, value in state.items() if key not in ("input_resolution", "context_length", "vocab_size")
+    }
     try:
         # build_model rounds the weights to fp16, so load them again in fp32.
         model = build_model(dict(state), **_without_prompts(build_model)).float()
@@ -218,11 +213,6 @@ def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
             "{backbone} is {!r}, which is no checkpoint in OpenAI's CLIP layout ({}).", name, error
         ) from error
     return model
-
-
-# Elements of a tensor that `state_digest` reads, at the least.
-_HASHED = 1000
-_NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")
 
 
 def cast_matmul_weights(model: nn.Module, dtype: torch.dtype) -> None:

@@ -34,7 +34,7 @@ class PublishedLayout:
 
     renames: tuple[tuple[str, Callable[..., str]], ...]
     marker: str
-    unused: Mapping[str, str] | None = None
+    unused: Mapping[str, str] = field(default_factory=dict)
     implies: Mapping[str, Any] = field(default_factory=dict)
 
     def matches(self, state_dict: Mapping[str, Tensor]) -> bool:
@@ -48,7 +48,7 @@ class PublishedLayout:
             InputError: a name is unknown, so the checkpoint is of another method.
         """
         reasons = {
-            **(self.unused or {}),
+            **self.unused,
             CLASS_TOKENS: "tokens of the class names, which are rebuilt",
             FROZEN_CLIP: "frozen CLIP",
             FROZEN_TEACHER: "the frozen teacher, which is the same CLIP",

@@ -5,24 +5,25 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError
-from .adapters import FeatureAdapters
 
 
-class Readout(Protocol):
+@dataclass(frozen=True)
+class Readout:
     """The attention that the prompt slots of the current layer receive, for learners that ask for it.
 
     Attributes:
+        measure: called with the arguments of a readout.
         samples: `[batch]`, labels of the batch's classes; None for all classes, in order. Classes may come in several
             batches, and a batch comes again when activations are recomputed.
         total: number of all classes or images.
     """
 
+    measure: Callable[[Tensor | None, bool], Tensor]
     samples: Tensor | None
     total: int
 
@@ -38,6 +39,7 @@ class Readout(Protocol):
         Returns:
             `[batch, b]` in fp32, with gradient if the tokens have one.
         """
+        return self.measure(tokens, relative)
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,6 @@ class TowerPrompts:
     depth: int
     at: Callable[[int, Readout], Tensor | None]
 
-    def __post_init__(self) -> None:
-        if self.length < 1 or self.depth < 1:
-            raise ValueError(f"{self.length} slots in {self.depth} layers; a tower without prompts is None")
-
 
 class PromptLearner(nn.Module):
     """Base of all methods' learners. Only its parameters train, and only its state is in a checkpoint.
@@ -72,7 +70,7 @@ class PromptLearner(nn.Module):
             layer need "end".
         conditional: the text prompts depend on the image.
         class_specific: each class has prompts of its own.
-        adapters: applied to the features of both towers; None: no adapters.
+        adapters: `FeatureAdapter` of the "text" and the "image" tower; None: no adapters.
     """
 
     template: str
@@ -84,7 +82,7 @@ class PromptLearner(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         # A class attribute would hide a module assigned under this name.
-        self.adapters: FeatureAdapters | None = None
+        self.adapters: nn.ModuleDict | None = None
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -107,13 +105,9 @@ class PromptLearner(nn.Module):
         """Prompts of the vision tower; None runs it without."""
         return None
 
-    def adapt_text(self, features: Tensor) -> Tensor:
-        """Adapt the text tower's features `[..., embed]`, in fp32, before they are normalised."""
-        return features if self.adapters is None else self.adapters.text(features)
-
-    def adapt_image(self, features: Tensor) -> Tensor:
-        """Adapt the vision tower's features `[..., embed]`, in fp32, before they are normalised."""
-        return features if self.adapters is None else self.adapters.image(features)
+    def adapt(self, tower: str, features: Tensor) -> Tensor:
+        """Adapt features `[..., embed]` of the "text" or the "image" tower, in fp32, before they are normalised."""
+        return features if self.adapters is None else self.adapters[tower](features)
 
 
 class FixedSentence(PromptLearner):
@@ -131,12 +125,15 @@ class FixedSentence(PromptLearner):
 INIT_STD = 0.02  # of random prompts, in all methods
 
 
-def random_prompts(layers: Iterable[int], length: int, width: int) -> nn.ParameterDict:
-    """Trainable prompts by layer, each `[length, width]`, drawn from N(0, 0.02²)."""
+def random_prompts(layers: Iterable[int], length: int, width: int, bound: float | None = None) -> nn.ParameterDict:
+    """Trainable prompts by layer, each `[length, width]`, from N(0, 0.02²), or uniform up to a bound."""
     # ParameterDict sorts a plain dict by its keys as strings: 0, 1, 10, ...
     prompts = OrderedDict((str(layer), nn.Parameter(torch.empty(length, width))) for layer in layers)
     for prompt in prompts.values():
-        nn.init.normal_(prompt, std=INIT_STD)
+        if bound is None:
+            nn.init.normal_(prompt, std=INIT_STD)
+        else:
+            nn.init.uniform_(prompt, -bound, bound)
     return nn.ParameterDict(prompts)
 
 

@@ -59,11 +59,9 @@ class OpenWorld:
         accuracy: of all images among all classes (open-world accuracy). base_among_all, new_among_all: its parts.
         openworld_auc: the score is the largest probability of a base class in the softmax over all classes.
         """
-        if not self.base or not self.new:
+        if not any(map(len, self.base)) or not any(map(len, self.new)):
             return None
         base, new = torch.cat(self.base), torch.cat(self.new)
-        if not len(base) or not len(new):
-            return None
         accuracies = [100 * part[:, :2].mean(dim=0) for part in (base, new)]
         (base_accuracy, base_overall), (new_accuracy, new_overall) = (pair.tolist() for pair in accuracies)
         return {

@@ -19,9 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from .batching import group_classes, held_batches, images_together
 from .class_tokens import place_slots, tokenize_classes
 from .clip_weights import PRECISIONS, Precision, has_vision_transformer
-from .learner import FixedSentence, PromptLearner, TowerPrompts
+from .learner import FixedSentence, PromptLearner, Readout, TowerPrompts
 from .memory import automatic_held, return_unused_memory
-from .tower import Readouts, TowerInput, Unread, activation_bytes, run_tower
+from .tower import Readouts, TowerInput, activation_bytes, run_tower
 
 AUTOMATIC = 0
 
@@ -41,9 +41,7 @@ class TextBatch(NamedTuple):
 
 
 class PromptedCLIP(nn.Module):
-    """A frozen CLIP with a learner's prompts, over a set of classes.
-
-    Only the learner's parameters train. No state dict contains the classes.
+    """See the module. Only the learner's parameters train; no state dict contains the classes.
 
     Args:
         clip_model: OpenAI's CLIP, with weights from `clip_weights.load_clip` for the same `precision`.
@@ -194,7 +192,8 @@ class PromptedCLIP(nn.Module):
 
     def _written(self, content: Tensor, places: Tensor, prompts: TowerPrompts, samples: Tensor | None) -> Tensor:
         """Embeddings `[classes, tokens, width]` with the prompts at `places` `[classes, b]`, before positions."""
-        tokens = prompts.at(0, Unread(samples, len(self.eot))).to(content.dtype).expand(*places.shape, -1)
+        readout = Readout(_refuse_to_read, samples, len(self.eot))
+        tokens = prompts.at(0, readout).to(content.dtype).expand(*places.shape, -1)
         return content.scatter(1, places[..., None].expand_as(tokens), tokens)
 
     def encode_image(self, images: Tensor, prompted: bool = True) -> Tensor:
@@ -241,7 +240,7 @@ class PromptedCLIP(nn.Module):
         return self._kept[1]
 
     def _normalised_text(self, image_features: Tensor | None = None) -> Tensor:
-        features = F.normalize(self.learner.adapt_text(self.encode_text(image_features).float()), dim=-1)
+        features = F.normalize(self.learner.adapt("text", self.encode_text(image_features).float()), dim=-1)
         if len(self.learner.templates) > 1:
             by_template = features.unflatten(-2, (len(self.learner.templates), -1))
             features = F.normalize(by_template.mean(dim=-3), dim=-1)
@@ -253,7 +252,7 @@ class PromptedCLIP(nn.Module):
         Returns:
             `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` for a conditional learner.
         """
-        image_features = F.normalize(self.learner.adapt_image(self.encode_image(images).float()), dim=-1)
+        image_features = F.normalize(self.learner.adapt("image", self.encode_image(images).float()), dim=-1)
         if self.learner.conditional:
             return image_features, self._normalised_text(image_features)
         return image_features, self.class_features()
@@ -268,6 +267,10 @@ class PromptedCLIP(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[batch, classes]` in fp32 of `images` `[batch, 3, height, width]`."""
         return self.logits(*self.features(images))
+
+
+def _refuse_to_read(tokens: Tensor | None, relative: bool) -> Tensor:
+    raise ValueError("Attention is read of prompts after SOS only; the learner's position is not 'end'")
 
 
 def encode_sentences(

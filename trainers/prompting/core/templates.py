@@ -1,113 +1,15 @@
-"""Sentences for a class, with `{}` for its name. The order of several does not matter: their features are averaged."""
+"""The sentences of `templates.yaml`, with `{}` for a class name."""
 
-DEFAULT = "a photo of a {}."
-# CoOp's, by registered data-set name, where it is not the default.
-BY_DATASET = {
-    "OxfordPets": "a photo of a {}, a type of pet.",
-    "OxfordFlowers": "a photo of a {}, a type of flower.",
-    "FGVCAircraft": "a photo of a {}, a type of aircraft.",
-    "DescribableTextures": "{} texture.",
-    "EuroSAT": "a centered satellite photo of {}.",
-    "Food101": "a photo of {}, a type of food.",
-    "UCF101": "a photo of a person doing {}.",
-}
+from __future__ import annotations
 
-# The seven that OpenAI selected for ImageNet.
-SELECTED = (
-    "itap of a {}.",
-    "a bad photo of the {}.",
-    "a origami {}.",
-    "a photo of the large {}.",
-    "a {} in a video game.",
-    "art of the {}.",
-    "a photo of the small {}.",
-)
-# The sentences of PromptSRC's teacher, among the eighty that OpenAI published for ImageNet.
-SIXTY = (
-    "a bad photo of a {}.",
-    "a bad photo of the {}.",
-    "a black and white photo of the {}.",
-    "a blurry photo of a {}.",
-    "a blurry photo of the {}.",
-    "a bright photo of a {}.",
-    "a bright photo of the {}.",
-    "a cartoon {}.",
-    "a close-up photo of a {}.",
-    "a close-up photo of the {}.",
-    "a cropped photo of a {}.",
-    "a cropped photo of the {}.",
-    "a dark photo of the {}.",
-    "a doodle of a {}.",
-    "a doodle of the {}.",
-    "a drawing of a {}.",
-    "a embroidered {}.",
-    "a good photo of the {}.",
-    "a jpeg corrupted photo of a {}.",
-    "a low resolution photo of a {}.",
-    "a low resolution photo of the {}.",
-    "a origami {}.",
-    "a painting of a {}.",
-    "a painting of the {}.",
-    "a photo of a clean {}.",
-    "a photo of a dirty {}.",
-    "a photo of a hard to see {}.",
-    "a photo of a large {}.",
-    "a photo of a nice {}.",
-    "a photo of a weird {}.",
-    "a photo of a {}.",
-    "a photo of many {}.",
-    "a photo of my {}.",
-    "a photo of one {}.",
-    "a photo of the clean {}.",
-    "a photo of the cool {}.",
-    "a photo of the dirty {}.",
-    "a photo of the hard to see {}.",
-    "a photo of the {}.",
-    "a pixelated photo of a {}.",
-    "a pixelated photo of the {}.",
-    "a plastic {}.",
-    "a rendering of a {}.",
-    "a rendering of the {}.",
-    "a rendition of a {}.",
-    "a rendition of the {}.",
-    "a sculpture of a {}.",
-    "a sculpture of the {}.",
-    "a sketch of a {}.",
-    "a sketch of the {}.",
-    "a tattoo of a {}.",
-    "a {} in a video game.",
-    "art of a {}.",
-    "graffiti of a {}.",
-    "itap of the {}.",
-    "the embroidered {}.",
-    "the origami {}.",
-    "the plastic {}.",
-    "the toy {}.",
-    "the {} in a video game.",
-)
-EIGHTY = (
-    *SIXTY,
-    "a black and white photo of a {}.",
-    "a dark photo of a {}.",
-    "a drawing of the {}.",
-    "a good photo of a {}.",
-    "a jpeg corrupted photo of the {}.",
-    "a photo of a cool {}.",
-    "a photo of a small {}.",
-    "a photo of the large {}.",
-    "a photo of the nice {}.",
-    "a photo of the small {}.",
-    "a photo of the weird {}.",
-    "a plushie {}.",
-    "a tattoo of the {}.",
-    "a toy {}.",
-    "art of the {}.",
-    "graffiti of the {}.",
-    "itap of a {}.",
-    "itap of my {}.",
-    "the cartoon {}.",
-    "the plushie {}.",
-)
+from pathlib import Path
+
+import yaml
+
+_TABLES = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+DEFAULT, BY_DATASET = _TABLES["default"], _TABLES["by_dataset"]
+SELECTED, SIXTY = (tuple(_TABLES[name]) for name in ("selected", "sixty"))
+EIGHTY = (*SIXTY, *_TABLES["others"])
 
 
 def template_of(dataset: str) -> str:

@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from .attention import attend, to_one_batch, visible_from
 from .interaction import attention_readout
-from .learner import TowerPrompts
+from .learner import Readout, TowerPrompts
 from .openai_clip import QuickGELU
 
 # Readouts of the previous layer's output in the slots, by layer and `relative`.
@@ -73,29 +73,6 @@ class Heads(NamedTuple):
     query: Tensor | None
     key: Tensor
     value: Tensor
-
-
-@dataclass(frozen=True)
-class LayerReadout:
-    """The attention that the slots of one layer receive; see `learner.Readout`."""
-
-    measure: Callable[[Tensor | None, bool], Tensor]
-    samples: Tensor | None
-    total: int
-
-    def __call__(self, tokens: Tensor | None = None, *, relative: bool = False) -> Tensor:
-        return self.measure(tokens, relative)
-
-
-@dataclass(frozen=True)
-class Unread:
-    """Replaces a layer's readout where prompts are written into the sequence, so that nothing can be read."""
-
-    samples: Tensor | None
-    total: int
-
-    def __call__(self, tokens: Tensor | None = None, *, relative: bool = False) -> Tensor:
-        raise ValueError("Attention is read of prompts after SOS only; the learner's position is not 'end'")
 
 
 def run_tower(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
@@ -160,7 +137,7 @@ def _new_tokens(
             source.readouts[number, relative] = layer.readout(slot, left(), source.counted, relative)
         return source.readouts[number, relative]
 
-    new = prompts.at(number, LayerReadout(measure, source.samples, source.total))
+    new = prompts.at(number, Readout(measure, source.samples, source.total))
     tokens = left() if new is None else placed(new)
     if tokens.shape[1] != prompts.length:
         raise ValueError(f"The learner gave {tokens.shape[1]} prompts for {prompts.length} slots in layer {number}")

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -29,7 +28,7 @@ from ..core import interaction
 from ..core.class_tokens import context_template, context_vectors
 from ..core.clip_weights import text_depth, text_width, vision_depth, vision_width
 from ..core.layout import PublishedLayout
-from ..core.learner import INIT_STD, PromptLearner, Readout, TowerPrompts, check_depth
+from ..core.learner import PromptLearner, Readout, TowerPrompts, check_depth, random_prompts
 from ..declaration import Method, Recipes, Settings, UpstreamKey, declare, setting
 
 TEXT, VISION = "text", "vision"
@@ -80,14 +79,14 @@ class BMIPConfig(Settings):
         "SHARE.SHARE_PARAMETER_TEXT",
         "one head from text to vision for all deep layers",
         root=True,
-        told_by=lambda state_dict: _shared(state_dict, "text_to_vision"),
+        told_by=lambda state_dict: "text_to_vision.1.weight" not in state_dict,
     )
     share_vision: bool = setting(
         True,
         "SHARE.SHARE_PARAMETER_VISUAL",
         "one head from vision to text for all deep layers",
         root=True,
-        told_by=lambda state_dict: _shared(state_dict, "vision_to_text"),
+        told_by=lambda state_dict: "vision_to_text.1.weight" not in state_dict,
     )
     detach: bool = setting(True, "GATE.DETACH", "no gradient through the attention readout")
     relative: bool = setting(
@@ -130,11 +129,6 @@ class BMIPConfig(Settings):
         return {TEXT: [text] * self.depth, VISION: [vision] * self.depth}
 
 
-def _shared(state_dict: Mapping[str, Tensor], heads: str) -> bool:
-    """Whether a checkpoint has one head for all deep layers."""
-    return not any(re.match(rf"{heads}\.[1-9]", key) for key in state_dict)
-
-
 class BMIPLearner(PromptLearner):
     """The prompts, projection heads and gates of BMIP; keys of the containers are layer numbers, from 0.
 
@@ -169,11 +163,7 @@ class BMIPLearner(PromptLearner):
             # Checked even if no prompt starts from them: with fewer words than slots, prompts would replace the name.
             words = context_vectors(clip_model.token_embedding, config.context, config.slots)
             if "0" in self.text_prompts:
-                with torch.no_grad():
-                    self.text_prompts["0"].copy_(words[: config.length])
-
-    def _layers(self, tower: str, *rules: str | None) -> list[int]:
-        return [layer for layer, rule in enumerate(self.plan[tower]) if rule in rules]
+                self.text_prompts["0"].data.copy_(words[: config.length])
 
     def _receiving(self, tower: str) -> list[int]:
         """Layers of a tower into which prompts of the other one are projected."""
@@ -181,22 +171,17 @@ class BMIPLearner(PromptLearner):
 
     def _make_prompts(self, tower: str, width: int) -> nn.ParameterDict:
         own = [layer for layer, rule in enumerate(self.plan[tower]) if rule not in (PROJECTED, None)]
-        used = sorted({*own, *self._receiving(OTHER[tower])})
-        prompts = {str(layer): torch.empty(self.config.length, width) for layer in used}
-        for prompt in prompts.values():
-            self._initialise(prompt, tower)
-        if self.config.variant == "released" and tower == VISION and self.config.share_vision:
-            # The authors' shared vision prompts all start as copies of the first.
-            prompts = {layer: next(iter(prompts.values())).clone() for layer in prompts}
-        return nn.ParameterDict({layer: nn.Parameter(prompt) for layer, prompt in prompts.items()})
-
-    def _initialise(self, prompt: Tensor, tower: str) -> None:
-        if self.config.variant == "released" and tower == VISION and not self.config.share_vision:
+        layers = sorted({*own, *self._receiving(OTHER[tower])})
+        if self.config.variant == "paper" or tower == TEXT:
+            return random_prompts(layers, self.config.length, width)
+        if not self.config.share_vision:
             # The authors' bound: VPT's Xavier bound with a patch size of 16 and one channel.
-            bound = (6 / (3 * 16 + prompt.shape[1])) ** 0.5
-            nn.init.uniform_(prompt, -bound, bound)
-        else:
-            nn.init.normal_(prompt, std=INIT_STD)
+            return random_prompts(layers, self.config.length, width, bound=(6 / (3 * 16 + width)) ** 0.5)
+        prompts = random_prompts(layers, self.config.length, width)
+        # The authors' shared vision prompts all start as copies of the first.
+        for prompt in prompts.values():
+            prompt.data.copy_(next(iter(prompts.values())))
+        return prompts
 
     def _make_heads(self, tower: str, width: dict[str, int], share: bool) -> nn.ModuleDict:
         """Heads into `tower`: one for layer 0, and a shared one for deep layers, or copies with the same start."""
@@ -211,22 +196,21 @@ class BMIPLearner(PromptLearner):
         return nn.ModuleDict(heads)
 
     def _make_gates(self, tower: str) -> nn.ModuleDict:
-        return nn.ModuleDict({str(layer): nn.Linear(1, 1) for layer in self._layers(tower, GATED)})
+        return nn.ModuleDict(
+            {str(layer): nn.Linear(1, 1) for layer, rule in enumerate(self.plan[tower]) if rule == GATED}
+        )
 
     def text(self, image_features: Tensor | None = None) -> TowerPrompts:
-        return self._tower(TEXT, self.text_prompts, self.vision_prompts, self.vision_to_text, self.text_gate)
+        return self._tower(TEXT)
 
     def vision(self) -> TowerPrompts:
-        return self._tower(VISION, self.vision_prompts, self.text_prompts, self.text_to_vision, self.vision_gate)
+        return self._tower(VISION)
 
-    def _tower(
-        self,
-        tower: str,
-        own_prompts: nn.ParameterDict,
-        other_prompts: nn.ParameterDict,
-        heads: nn.ModuleDict,
-        gates: nn.ModuleDict,
-    ) -> TowerPrompts:
+    def _tower(self, tower: str) -> TowerPrompts:
+        own_prompts, other_prompts, heads, gates = {
+            TEXT: (self.text_prompts, self.vision_prompts, self.vision_to_text, self.text_gate),
+            VISION: (self.vision_prompts, self.text_prompts, self.text_to_vision, self.vision_gate),
+        }[tower]
         rules = self.plan[tower]
         gates_by_layer = self.last_gates[tower] = {}
 
@@ -276,12 +260,7 @@ class BMIPLayout(PublishedLayout):
     def translate_for(
         self, state_dict: Mapping[str, Tensor], learner: BMIPLearner
     ) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Translate for a learner.
-
-        Returns:
-            Tensors under the learner's names, and the number of tensors left out for each reason: unused in the
-            authors' forward pass (`ctx_v`, `proj_v`, `exchange_*`, gates of other layers), frozen CLIP weights, and
-            class-dependent buffers, which are rebuilt from the class names.
+        """`translate`, leaving out also the gates and heads of layers that have none in the authors' forward pass.
 
         Raises:
             InputError: the learner has the other variant or another depth, or a key is unknown.

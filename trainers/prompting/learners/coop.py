@@ -77,8 +77,8 @@ class CoOpLearner(PromptLearner):
             return
         self.text_prompts = random_prompts([0], config.slots, self.width)
         if use_words:
-            with torch.no_grad():
-                self.text_prompts["0"].copy_(context_vectors(clip_model.token_embedding, config.words, config.slots))
+            words = context_vectors(clip_model.token_embedding, config.words, config.slots)
+            self.text_prompts["0"].data.copy_(words)
 
     def set_class_count(self, number: int) -> None:
         """Draw class-specific contexts.

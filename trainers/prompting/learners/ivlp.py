@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from ..core.class_tokens import context_template, context_vectors
@@ -87,10 +86,8 @@ class IVLPLearner(PromptLearner):
         self.text_heads = _heads(config.text_depth, text, config.head_width)
         self.vision_heads = _heads(config.vision_depth, vision, config.head_width)
         if use_words and config.text_length:
-            with torch.no_grad():
-                self.text_prompts["0"].copy_(
-                    context_vectors(clip_model.token_embedding, config.context, config.text_length, "text_length")
-                )
+            words = context_vectors(clip_model.token_embedding, config.context, config.text_length, "text_length")
+            self.text_prompts["0"].data.copy_(words)
 
     def text(self, image_features: Tensor | None = None) -> TowerPrompts | None:
         return _tower(self.text_prompts, self.text_heads)

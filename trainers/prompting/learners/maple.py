@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ..core.class_tokens import context_template, context_vectors
-from ..core.clip_weights import text_depth, text_width, vision_depth, vision_width
+from ..core.clip_weights import text_width, vision_width
 from ..core.layout import PublishedLayout
-from ..core.learner import PromptLearner, TowerPrompts, check_depth, random_prompts
 from ..declaration import Method, Recipes, Settings, declare, setting
+from .bmip import BMIPConfig, BMIPLearner
 
 
 @dataclass(frozen=True)
@@ -26,43 +23,13 @@ class MaPLeConfig(Settings):
     )
 
 
-class MaPLeLearner(PromptLearner):
-    """Text prompts, and a linear head in each layer that projects them to vision prompts.
-
-    Attributes:
-        text_prompts: `[b, d_t]` for each layer, from N(0, 0.02²) or words.
-        text_to_vision: `Linear(d_t, d_v)` for each layer; those from layer 1 on start as copies of one.
-
-    Raises:
-        InputError: `depth` beyond the towers, or too few words in `context`.
-    """
-
-    def __init__(self, config: MaPLeConfig, clip_model: nn.Module):
-        super().__init__()
-        check_depth("depth", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
-        self.config = config
-        self.text_slots = config.length
-        self.template, use_words = context_template(config.context, config.length)
-        widths = text_width(clip_model), vision_width(clip_model)
-        self.text_prompts = random_prompts(range(config.depth), config.length, widths[0])
-        heads = {"0": nn.Linear(*widths)}
-        deep = nn.Linear(*widths)
-        heads.update({str(layer): copy.deepcopy(deep) for layer in range(1, config.depth)})
-        self.text_to_vision = nn.ModuleDict(heads)
-        if use_words:
-            with torch.no_grad():
-                self.text_prompts["0"].copy_(
-                    context_vectors(clip_model.token_embedding, config.context, config.length)
-                )
-
-    def text(self, image_features: Tensor | None = None) -> TowerPrompts:
-        return TowerPrompts(self.config.length, self.config.depth, lambda layer, _: self.text_prompts[str(layer)])
-
-    def vision(self) -> TowerPrompts:
-        def at(layer: int, _: object) -> Tensor:
-            return self.text_to_vision[str(layer)](self.text_prompts[str(layer)])
-
-        return TowerPrompts(self.config.length, self.config.depth, at)
+def learner(config: MaPLeConfig, clip_model: nn.Module) -> BMIPLearner:
+    """BMIP's learner in one direction, without gates: a head of its own for each layer."""
+    one_way = BMIPLearner(BMIPConfig(**config.plain(), aggregation="l2v", share_text=False), clip_model)
+    if config.depth == 1:
+        # The authors draw the start of the deep heads in any case, before all later random numbers.
+        nn.Linear(text_width(clip_model), vision_width(clip_model))
+    return one_way
 
 
 LAYOUT = PublishedLayout(
@@ -86,7 +53,7 @@ METHOD = declare(
         summary="text prompts, and a linear head in each layer that makes the vision prompts out of them",
         node="MAPLE",
         config=MaPLeConfig,
-        learner=MaPLeLearner,
+        learner=learner,
         recipes=Recipes("vit_b16_c2_ep5_batch4_2ctx", cross_dataset="vit_b16_c2_ep5_batch4_2ctx_cross_datasets"),
         layout=LAYOUT,
         folder="MultiModalPromptLearner",

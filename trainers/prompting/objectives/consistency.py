@@ -9,29 +9,26 @@ adapters' shares and the settings of each data set, which are configuration keys
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.adapters import FeatureAdapters
+from ..core.adapters import FeatureAdapter
 from ..core.class_tokens import tokenize_sentences
 from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP
-from ..declaration import Recipes, Settings, declare, setting
-from ..errors import InputError
+from ..declaration import Recipes, Settings, setting
+from ..errors import worded
 from ..learners import bmip, maple
 from .descriptions import DESCRIPTIONS_KEY, describe, find_descriptions
 from .objective import (
     SENTENCES_TOGETHER,
     Loss,
     Objective,
-    RunFacts,
     cosine_distance,
     encode_in_steps,
     frozen_image_features,
@@ -42,19 +39,7 @@ DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cosine": cosine_distance,
     "mse": lambda features, teacher: (features - teacher).square().mean(),
 }
-SHOWN_CHARACTERS = 60
-
-
-def check_length(path: Path, name: str, sentences: Sequence[str], context_length: int) -> None:
-    """Raises InputError if a sentence about class `name` is longer than the text tower's context."""
-    for sentence in sentences:
-        try:
-            tokenize_sentences([sentence], context_length)
-        except InputError as error:
-            raise InputError(
-                f"{path}: a description of {name!r} has more than the {context_length} tokens of this backbone: "
-                f"{sentence[:SHOWN_CHARACTERS]!r}... Shorten it, or name another file in {DESCRIPTIONS_KEY}."
-            ) from error
+SHARE = dict(root=True, least=0.0, most=1.0, tested=True)
 
 
 @dataclass(frozen=True)
@@ -68,22 +53,10 @@ class ConsistencyConfig(Settings):
         "cosine", "TRAINER.DISTILL", "CoPrompt's distance to them: cosine or mse", root=True, choices=tuple(DISTANCES)
     )
     image_share: float = setting(
-        0.1,
-        "TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE",
-        "share of the adapter's answer in the image features",
-        root=True,
-        least=0.0,
-        most=1.0,
-        tested=True,
+        0.1, "TRAINER.CoPrompt.IMAGE_ADAPTER_SHARE", "share of the adapter's answer in the image features", **SHARE
     )
     text_share: float = setting(
-        0.2,
-        "TRAINER.CoPrompt.TEXT_ADAPTER_SHARE",
-        "share of the adapter's answer in the text features",
-        root=True,
-        least=0.0,
-        most=1.0,
-        tested=True,
+        0.2, "TRAINER.CoPrompt.TEXT_ADAPTER_SHARE", "share of the adapter's answer in the text features", **SHARE
     )
     descriptions: str = setting(
         "",
@@ -100,10 +73,6 @@ class Consistency(Objective):
 
     Each step draws one description of each class; classes with equal numbers of descriptions get the same index, as in
     the authors' code.
-
-    Args:
-        config: settings.
-        run: names the data set, for `descriptions.find_descriptions`.
     """
 
     name = "consistency"
@@ -115,46 +84,38 @@ class Consistency(Objective):
     views = 2
     venue, arxiv = "ICLR 2024", "2306.01195"
 
-    def __init__(self, config: ConsistencyConfig | None = None, run: RunFacts | None = None):
-        super().__init__(config, run)
-        # Made by `prepare`: normalised features of all descriptions, class by class, [descriptions, embed] in fp32;
-        # and on the CPU, [classes], each class's number of descriptions and first row.
-        self.described: Tensor | None = None
-        self.counts: Tensor | None = None
-        self.starts: Tensor | None = None
+    # Made by `prepare`: normalised features of all descriptions, class by class, [descriptions, embed] in fp32;
+    # and on the CPU, [classes], each class's number of descriptions and first row.
+    described: Tensor
+    counts: Tensor
+    starts: Tensor
 
     def describe(self, classnames: Sequence[str]) -> Sequence[Sequence[str]]:
         """The sentences about each class."""
         return describe(self.run.dataset, self.config.descriptions, classnames)
 
-    def find(self) -> Path | None:
-        """The file of descriptions; None if the data set has none. Raises InputError for a missing one."""
-        return find_descriptions(self.run.dataset, self.config.descriptions)
-
     def check_training(self) -> None:
-        self.find()
+        find_descriptions(self.run.dataset, self.config.descriptions)
 
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
         width = clip_model.text_projection.shape[1]
-        learner.adapters = FeatureAdapters(width, self.config.image_share, self.config.text_share)
+        shares = {"image": self.config.image_share, "text": self.config.text_share}
+        learner.adapters = nn.ModuleDict({tower: FeatureAdapter(width, share) for tower, share in shares.items()})
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         by_class = self.describe(classnames)
         sentences = [sentence for described in by_class for sentence in described]
         print(f"Encoding {len(sentences)} descriptions of {len(by_class)} classes")
-        path = self.find()
-        for name, described in zip(classnames, by_class if path else ()):
-            check_length(path, name, described, model.clip_model.context_length)
+        for name, described in zip(classnames, by_class):
+            with worded(lambda field, owner: DESCRIPTIONS_KEY, before=f"A description of {name!r} does not fit. "):
+                tokenize_sentences(described, model.clip_model.context_length)
         encoded = list(encode_in_steps(model.clip_model, sentences, SENTENCES_TOGETHER, model.precision))
         self.described = F.normalize(torch.cat(encoded), dim=-1)
         self.counts = torch.tensor([len(described) for described in by_class])
         self.starts = self.counts.cumsum(0) - self.counts
 
     def draw(self) -> Tensor:
-        """The teacher's features of one description per class, `[classes, embed]`; draws from Python's generator.
-
-        Needs `prepare`.
-        """
+        """The teacher's features of one description per class, `[classes, embed]`; draws from Python's generator."""
         # In double precision, a number below 1 times a count stays below the count.
         chosen = self.starts + (random.random() * self.counts.double()).long()
         return self.described[chosen.to(self.described.device)]
@@ -172,26 +133,18 @@ class Consistency(Objective):
         return Loss(sum(terms.values()), logits, terms)
 
 
-METHOD = declare(
-    dataclasses.replace(
-        maple.METHOD,
-        name="CoPrompt",
-        summary="MaPLe's prompts, and an adapter after each tower, consistent with the frozen CLIP",
-        trainer="CoPrompt",
-        node="CoPrompt",
-        recipes=Recipes("coprompt"),
-        objective=Consistency.name,
-        venue=Consistency.venue,
-        arxiv=Consistency.arxiv,
-    )
+METHOD = maple.METHOD.trained_by(
+    Consistency,
+    "CoPrompt",
+    summary="MaPLe's prompts, and an adapter after each tower, consistent with the frozen CLIP",
+    node="CoPrompt",
+    recipes=Recipes("coprompt"),
+    venue=Consistency.venue,
+    arxiv=Consistency.arxiv,
 )
-STACKED = declare(
-    dataclasses.replace(
-        bmip.METHOD,
-        name="CoPrompt_BMIP",
-        summary="BMIP's prompts, and adapters, trained as CoPrompt's (the paper's claim that BMIP stacks)",
-        trainer="CoPrompt_BMIP",
-        recipes=Recipes("vit_b16_ep8_batch4_2ctx"),
-        objective=Consistency.name,
-    )
+STACKED = bmip.METHOD.trained_by(
+    Consistency,
+    "CoPrompt_BMIP",
+    summary="BMIP's prompts, and adapters, trained as CoPrompt's (the paper's claim that BMIP stacks)",
+    recipes=Recipes("vit_b16_ep8_batch4_2ctx"),
 )

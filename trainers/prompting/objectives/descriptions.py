@@ -33,18 +33,15 @@ PUBLISHED_NAMES = {
 }
 
 
-def read_descriptions(path: str | Path, classnames: Sequence[str]) -> list[list[str]]:
+def read_descriptions(path: Path, classnames: Sequence[str]) -> list[list[str]]:
     """The sentences of each class, in the order of the class names; their numbers may differ.
 
     Underscores in names count as spaces. Other names in the file are ignored, since a model is often trained on some
     of a data set's classes.
 
     Raises:
-        InputError: there is no such file, it holds other content, or it lacks a class or has it twice.
+        InputError: the file holds other content, or it lacks a class or has it twice.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file of descriptions {path}; correct {DESCRIPTIONS_KEY}.")
     remedy = f"or name another file in {DESCRIPTIONS_KEY}."
     try:
         # The encoding accepts a byte order mark. Objects become tuples of pairs, lists stay lists.
@@ -95,22 +92,15 @@ def find_descriptions(dataset: str, place: str) -> Path | None:
     if path is not None:
         read_descriptions(path, ())
     elif place:
-        without = (
-            "use the shipped ones" if find_descriptions(dataset, "") else "describe each class by its one sentence"
-        )
         raise InputError(
             f"{DESCRIPTIONS_KEY} is {place!r}, but there is no {' or '.join(map(str, candidates))}. Correct it, or "
-            f"leave it empty to {without}."
+            "leave it empty for the shipped descriptions, or each class's one sentence where none are shipped."
         )
     return path
 
 
 def describe(dataset: str, place: str, classnames: Sequence[str]) -> Sequence[Sequence[str]]:
-    """The sentences of each class, from the file of `find_descriptions`, or from the data set's template.
-
-    Raises:
-        InputError: as `find_descriptions` and `read_descriptions`.
-    """
+    """The sentences of each class, from the file of `find_descriptions`, or from the data set's template."""
     path = find_descriptions(dataset, place)
     if path is not None:
         print(f"Descriptions: {path}")

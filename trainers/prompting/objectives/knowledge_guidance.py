@@ -23,13 +23,12 @@ from torch.nn import functional as F
 
 from ..core.prompted_clip import PromptedCLIP
 from ..core.templates import template_of
-from ..declaration import Recipes, Settings, declare, setting
+from ..declaration import Recipes, Settings, setting
 from ..learners import coop
 from .objective import (
     SENTENCES_TOGETHER,
     Loss,
     Objective,
-    RunFacts,
     cosine_distance,
     encode_in_steps,
     register_objective,
@@ -51,21 +50,14 @@ class KnowledgeGuidanceConfig(Settings):
 
 @register_objective
 class KnowledgeGuidance(Objective):
-    """Cross-entropy; cosine distance of class features from the frozen CLIP's of the data set's sentence.
-
-    Args:
-        config: settings.
-        run: names the data set, for `templates.template_of`.
-    """
+    """Cross-entropy; cosine distance of class features from the frozen CLIP's of the data set's sentence."""
 
     name = "knowledge_guidance"
     summary = "+ cosine distance of class features from the frozen CLIP's of the data set's hand-written sentence"
     Config = KnowledgeGuidanceConfig
     venue, arxiv = "CVPR 2023", "2303.13283"
 
-    def __init__(self, config: KnowledgeGuidanceConfig | None = None, run: RunFacts | None = None):
-        super().__init__(config, run)
-        self.teacher_text: Tensor | None = None  # normalised, [classes, embed] in fp32; `prepare` makes it
+    teacher_text: Tensor  # normalised, [classes, embed] in fp32; `prepare` makes it
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         template = template_of(self.run.dataset)
@@ -86,16 +78,12 @@ class KnowledgeGuidance(Objective):
 # Tensors in the authors' file that their model never reads.
 UNUSED = {r"bias_vectors|meta_net\..+": "parts that take no part in the authors' model either"}
 
-METHOD = declare(
-    dataclasses.replace(
-        coop.METHOD,
-        name="KgCoOp",
-        summary="CoOp's context tokens, which keep class features near those of hand-written sentences",
-        trainer="KgCoOp",
-        recipes=Recipes("vit_b16_ep100_ctxv1"),
-        objective=KnowledgeGuidance.name,
-        layout=dataclasses.replace(coop.LAYOUT, unused=UNUSED),
-        venue=KnowledgeGuidance.venue,
-        arxiv=KnowledgeGuidance.arxiv,
-    )
+METHOD = coop.METHOD.trained_by(
+    KnowledgeGuidance,
+    "KgCoOp",
+    summary="CoOp's context tokens, which keep class features near those of hand-written sentences",
+    recipes=Recipes("vit_b16_ep100_ctxv1"),
+    layout=dataclasses.replace(coop.LAYOUT, unused=UNUSED),
+    venue=KnowledgeGuidance.venue,
+    arxiv=KnowledgeGuidance.arxiv,
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -123,10 +123,9 @@ class Objective:
 
 
 OBJECTIVES: dict[str, type[Objective]] = {}
-Registered = TypeVar("Registered", bound="type[Objective]")
 
 
-def register_objective(objective: Registered) -> Registered:
+def register_objective(objective: type[Objective]) -> type[Objective]:
     """Class decorator that registers an objective as the value `name` of TRAINER.OBJECTIVE.
 
     Raises:

@@ -10,7 +10,6 @@ half precision, which rounds them; checkpoints hold the average, theirs lose it 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from torch.nn import functional as F
 from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP
 from ..core.templates import EIGHTY, SIXTY
-from ..declaration import RUN_KEYS, Recipes, Settings, changed, declare, setting
+from ..declaration import RUN_KEYS, Recipes, Settings, changed, setting
 from ..learners import bmip, ivlp
 from .objective import (
     SENTENCES_TOGETHER,
@@ -38,6 +37,7 @@ from .objective import (
 # PromptSRC's authors omit twenty of the eighty that OpenAI published for ImageNet; BMIP's use all.
 TEACHER_SENTENCES = {60: SIXTY, 80: EIGHTY}
 PUBLISHED_MEAN = 0.75  # of the Gaussian, as a share of the epochs
+NODE = "TRAINER.PROMPTSRC"
 SMALLEST_STD = 1e-6  # in epochs: one epoch has all the weight, and squared distances are far from overflow
 
 
@@ -69,30 +69,21 @@ class SelfRegulationConfig(Settings):
 
     text_weight: float = setting(
         25.0,
-        "TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT",
+        f"{NODE}.TEXT_LOSS_WEIGHT",
         "weight of the distance from the frozen CLIP's text features",
         root=True,
         least=0.0,
     )
     image_weight: float = setting(
-        10.0,
-        "TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT",
-        "weight of the distance from its image features",
-        root=True,
-        least=0.0,
+        10.0, f"{NODE}.IMAGE_LOSS_WEIGHT", "weight of the distance from its image features", root=True, least=0.0
     )
     mean: float = setting(
-        15.0,
-        "TRAINER.PROMPTSRC.GPA_MEAN",
-        "mean of the Gaussian that weights the epochs' prompts, in epochs from 1",
-        root=True,
+        15.0, f"{NODE}.GPA_MEAN", "mean of the Gaussian that weights the epochs' prompts, in epochs from 1", root=True
     )
-    std: float = setting(
-        1.0, "TRAINER.PROMPTSRC.GPA_STD", "its standard deviation in epochs", root=True, least=SMALLEST_STD
-    )
+    std: float = setting(1.0, f"{NODE}.GPA_STD", "its standard deviation in epochs", root=True, least=SMALLEST_STD)
     sentences: int = setting(
         60,
-        "TRAINER.PROMPTSRC.TEACHER_SENTENCES",
+        f"{NODE}.TEACHER_SENTENCES",
         "of the frozen CLIP for each class: 60, or all 80 as in BMIP's released code",
         root=True,
         choices=tuple(TEACHER_SENTENCES),
@@ -116,12 +107,12 @@ class SelfRegulation(Objective):
     Config = SelfRegulationConfig
     takes_all_epochs = True
     venue, arxiv = "ICCV 2023", "2307.06948"
+    teacher_text: Tensor  # normalised, [classes, embed] in fp32; `prepare` makes it
 
     def __init__(self, config: SelfRegulationConfig | None = None, run: RunFacts | None = None):
         super().__init__(config, run)
         self.weights = gaussian_weights(self.run.epochs, self.config.mean, self.config.std)
         self.average: dict[str, Tensor] = {}
-        self.teacher_text: Tensor | None = None  # normalised, [classes, embed] in fp32; `prepare` makes it
 
     def settings(self) -> dict[str, Any]:
         return {**super().settings(), RUN_KEYS["epochs"]: self.run.epochs}
@@ -195,33 +186,25 @@ def few_shot_recipe(dataset: str, shots: int) -> str:
     return "vit_b16_c2_ep50_batch4_4+4ctx_few_shot" + ("_late" if dataset in late else "")
 
 
-METHOD = declare(
-    dataclasses.replace(
-        ivlp.METHOD,
-        name="PromptSRC",
-        summary="IVLP's prompts, which stay near the frozen CLIP and are averaged over the epochs",
-        trainer="PromptSRC",
-        node="PROMPTSRC",
-        config=PromptSRCConfig,
-        recipes=Recipes(
-            "vit_b16_c2_ep20_batch4_4+4ctx",
-            cross_dataset="vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets",
-            few_shot=few_shot_recipe,
-        ),
-        objective=SelfRegulation.name,
-        venue=SelfRegulation.venue,
-        arxiv=SelfRegulation.arxiv,
-    )
+METHOD = ivlp.METHOD.trained_by(
+    SelfRegulation,
+    "PromptSRC",
+    summary="IVLP's prompts, which stay near the frozen CLIP and are averaged over the epochs",
+    node="PROMPTSRC",
+    config=PromptSRCConfig,
+    recipes=Recipes(
+        "vit_b16_c2_ep20_batch4_4+4ctx",
+        cross_dataset="vit_b16_c2_ep20_batch4_4+4ctx_cross_datasets",
+        few_shot=few_shot_recipe,
+    ),
+    venue=SelfRegulation.venue,
+    arxiv=SelfRegulation.arxiv,
 )
 # The authors' stacked trainer is this with TRAINER.BMIP.VARIANT released.
-STACKED = declare(
-    dataclasses.replace(
-        bmip.METHOD,
-        name="PromptSRC_BMIP",
-        summary="BMIP's prompts, trained as PromptSRC's",
-        trainer="PromptSRC_BMIP",
-        recipes=Recipes("vit_b16_c2_ep20_batch4_2ctx", cross_dataset="vit_b16_c2_ep20_batch4_2ctx_cross_datasets"),
-        objective=SelfRegulation.name,
-        folder="VLPromptLearner",
-    )
+STACKED = bmip.METHOD.trained_by(
+    SelfRegulation,
+    "PromptSRC_BMIP",
+    summary="BMIP's prompts, trained as PromptSRC's",
+    recipes=Recipes("vit_b16_c2_ep20_batch4_2ctx", cross_dataset="vit_b16_c2_ep20_batch4_2ctx_cross_datasets"),
+    folder="VLPromptLearner",
 )
