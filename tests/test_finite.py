@@ -26,20 +26,21 @@ def file_of(run, epoch: int):
 
 
 def test_weights_that_the_last_step_spoilt_are_not_saved_tested_or_recorded(run_train, monkeypatch):
-    step = PromptTrainer._step
+    step = PromptTrainer.forward_backward
 
-    def spoilt(trainer, loss):
-        step(trainer, loss)
+    def spoilt(trainer, batch):
+        shown = step(trainer, batch)
         if (trainer.epoch, trainer.batch_idx) == (1, trainer.num_batches - 1):
             next(trainer.learner.parameters()).data.view(-1)[0] = math.nan
+        return shown
 
-    monkeypatch.setattr(PromptTrainer, "_step", spoilt)
+    monkeypatch.setattr(PromptTrainer, "forward_backward", spoilt)
     run = run_train()
     assert run.status == 2 and "Traceback" not in run.errors
     assert "not finite after epoch 2" in run.errors and "OPTIM.LR" in run.errors
     assert not list(run.folder.glob("*/model.pth.tar-2")) and not (run.folder / "result.json").exists()
     # The same command, with the fault gone, goes on from the first epoch.
-    monkeypatch.setattr(PromptTrainer, "_step", step)
+    monkeypatch.setattr(PromptTrainer, "forward_backward", step)
     again = run_train()
     assert again.status == 0 and "epoch [2/2]" in again.output and "epoch [1/2]" not in again.output
 
