@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Callable
 
+from minidassl.own.text import printable
+
 from trainers.prompting.errors import InputError
 
 
@@ -41,7 +43,7 @@ def exit_status(work: Callable[[argparse.Namespace], int], args: argparse.Namesp
                 import_module(module)
         return work(args)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nInterrupted; the same command goes on from what is done.", file=sys.stderr)

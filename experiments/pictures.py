@@ -37,6 +37,8 @@ from trainers.records import SETTINGS
 
 from .commands import exit_status, make_parser
 
+# Names of classes and runs are text, in which "$" is no mathematics.
+matplotlib.rcParams["text.parse_math"] = False
 MOST_IMAGES = 2000
 # Classes from which on colours tell base from new only.
 MANY_CLASSES = 20

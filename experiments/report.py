@@ -16,9 +16,13 @@ import math
 import re
 import statistics
 import sys
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from minidassl.own.files import write_whole
+from minidassl.own.text import printable
 
 import yaml
 from matplotlib.figure import Figure
@@ -43,6 +47,7 @@ SHADES = ("#bdbdbd", "#737373", "#252525")
 # A gate beyond these is called saturated: one of its two prompts hardly counts.
 SATURATED = (0.05, 0.95)
 MOST_CLASSES = 40
+LONGEST_STEM = 120
 CAPTIONS = {
     "features": "image features beside plain CLIP's, by t-SNE (distances between groups mean little)",
     "attention": "attention to each prompt token by layer, in units of uniform attention",
@@ -248,6 +253,16 @@ def origin_html(records: Sequence[Record]) -> str:
     return "\n".join(parts)
 
 
+def file_stem(text: str) -> str:
+    """Letters, digits and underscores; of a long text the beginning, and a hash of all of it."""
+    stem = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
+    return (
+        stem
+        if len(stem) <= LONGEST_STEM
+        else f"{stem[:LONGEST_STEM]}_{zlib.crc32(text.encode('utf-8', 'replace')):08x}"
+    )
+
+
 def print_report(results: Path, page: Path, models: Sequence[Path] = (), data: str | None = None) -> int:
     """Write the page and the pictures of a results folder; gives the exit status, 1 where there is no record."""
     found = collect(results)
@@ -265,7 +280,7 @@ def print_report(results: Path, page: Path, models: Sequence[Path] = (), data: s
     drawn = [one for table in OPEN_WORLD.tables(found) for one in accuracy_bars(table)]
     drawn += [one for draw in (few_shot_curves, class_gains, gates_by_layer, gates_in_training) for one in draw(found)]
     for figure, caption, name in tqdm([*drawn, *inside], desc="pictures"):
-        png, _ = save(figure, folder, re.sub(r"[^A-Za-z0-9]+", "_", "_".join(name)).strip("_"))
+        png, _ = save(figure, folder, file_stem("_".join(name)))
         plt.close(figure)
         encoded, caption = base64.b64encode(png.read_bytes()).decode(), html.escape(caption)
         images.append(f'<img alt="{caption}" src="data:image/png;base64,{encoded}">\n<p class=note>{caption}</p>')
@@ -282,7 +297,7 @@ def print_report(results: Path, page: Path, models: Sequence[Path] = (), data: s
         *images,
         origin_html(found.records),
     ]
-    page.write_text("\n".join(parts), encoding="utf-8")
+    write_whole(page, printable("\n".join(parts), keep="\n"))
     print(f"{page} has the tables and {len(images)} pictures, which are also in {folder}/")
     return 0
 

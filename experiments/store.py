@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import shlex
 from collections import Counter, defaultdict
@@ -28,6 +29,9 @@ from .runs import class_options, train_flags
 
 _NUMBER, _INTEGER, _TEXT = {"type": "number"}, {"type": "integer"}, {"type": "string"}
 _COUNT = {**_INTEGER, "minimum": 0}
+_PERCENT = {**_NUMBER, "minimum": 0, "maximum": 100}
+# Of a file or a class: no path, so that a stranger's record names no file elsewhere.
+_NAME = {**_TEXT, "pattern": r"^(?![.])[^/\\\x00-\x1f]*\Z", "maxLength": 200}
 
 
 def _object(optional: Mapping[str, Any] | None = None, /, **needed: Any) -> dict[str, Any]:
@@ -38,20 +42,22 @@ def _maybe(schema: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [{"type": "null"}, schema]}
 
 
-_OPEN_WORLD = _object(**dict.fromkeys(("base", "new", "HM", "accuracy", "openworld_auc"), _NUMBER))
-_TRAINED_ON = _object({"settings": {"type": "object"}}, dataset=_TEXT, classes=_TEXT, shots=_COUNT, seed=_INTEGER)
+_OPEN_WORLD = _object(**dict.fromkeys(("base", "new", "HM", "accuracy", "openworld_auc"), _PERCENT))
+_TRAINED_ON = _object({"settings": {"type": "object"}}, dataset=_NAME, classes=_TEXT, shots=_COUNT, seed=_INTEGER)
 _GATE = _object(tower=_TEXT, layer=_COUNT, **dict.fromkeys(("mean", "std", "min", "max"), _NUMBER))
 # The fields that tables and pictures read; a record may hold more.
 SCHEMA = _object(
     {
-        "method": _TEXT,
-        "variant": _maybe(_TEXT),
+        "method": _NAME,
+        "variant": _maybe(_NAME),
         "gates": {"type": "array", "items": _GATE},
         "gate_history": {"type": "array", "items": {"type": "object", "additionalProperties": _NUMBER}},
     },
-    **dict.fromkeys(("trainer", "recipe", "backbone", "dataset", "split"), _TEXT),
+    **dict.fromkeys(("trainer", "recipe", "dataset"), _NAME),
+    **dict.fromkeys(("backbone", "split"), _TEXT),
     **dict.fromkeys(("seed", "shots"), _INTEGER),
-    **dict.fromkeys(("accuracy", "train_seconds", "peak_memory_bytes"), _maybe(_NUMBER)),
+    accuracy=_maybe(_PERCENT),
+    **dict.fromkeys(("train_seconds", "peak_memory_bytes"), _maybe(_NUMBER)),
     classes={"enum": ["base", "new", "all"]},
     open_world=_maybe(_OPEN_WORLD),
     per_class=_maybe({"type": "array", "items": _object(name=_TEXT, images=_COUNT, correct=_COUNT)}),
@@ -71,6 +77,7 @@ _USUAL_BACKBONES = ("ViT-B/16", methods.TINY)
 GIVEN = ", given weights"
 # A difference of accuracies below this is one of rounding.
 SAME = 1e-6
+DEEPEST = 20
 
 
 @functools.cache
@@ -235,19 +242,19 @@ def _files(folder: Path, found: Collection) -> Iterator[Path]:
 
 
 def _read(path: Path, found: Collection) -> Record | None:
-    def refuse(text: str) -> None:
-        raise ValueError(f"{text} is no number")
-
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (OSError, ValueError) as error:
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
+        json.dumps(data, ensure_ascii=False).encode()  # half a character can neither be printed nor drawn
+        if _is_deeper(data, DEEPEST):
+            raise ValueError(f"it is more than {DEEPEST} levels deep")
+        problem = min(_VALIDATOR.iter_errors(data), key=lambda error: len(error.path), default=None)
+    except (OSError, ValueError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or error
         found.skip("damaged", f"{path} is no record ({reason}); delete it and run again")
         return None
-    problem = min(_VALIDATOR.iter_errors(data), key=lambda error: len(error.path), default=None)
     if problem is not None:
         where = ".".join(map(str, problem.absolute_path)) or "the record"
-        text = problem.message if len(problem.message) < 200 else f"it is not of the type {problem.validator_value}"
+        text = problem.message if len(problem.message) < 200 else f"it is not {problem.validator_value}"
         found.skip("incomplete", f"{path}: {where}: {text}; it is damaged or of an older version, run again")
         return None
     if data["accuracy"] is None:
@@ -255,8 +262,26 @@ def _read(path: Path, found: Collection) -> Record | None:
     elif data["split"] != "test":
         found.skip(f"of the {data['split']} images")
     else:
-        return Record(path, data)
+        record = Record(path, data)
+        try:
+            _experiment(record)
+        except Exception as error:  # of any kind: the configuration is a stranger's
+            found.skip("damaged", f"{path}: its configuration cannot be read ({error!r}); delete it and run again")
+        else:
+            return record
     return None
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(one, levels - 1) for one in inner)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
 
 
 def _experiment(record: Record) -> tuple:

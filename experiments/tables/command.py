@@ -19,12 +19,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from minidassl.own.text import csv_cell, printable
+
 from .. import ROOT
 from ..commands import exit_status, make_parser
 from ..protocols import TABLES, listed
 from ..store import collect
 from .table import Table
-from .text import bold, lay_out
+from .text import bold, escaped, lay_out
 
 CSV_COLUMNS = ("table", "method", "group", "column", "mean", "std", "seeds", "p")
 # Heading, and beginning of a note.
@@ -35,12 +37,14 @@ def render(table: Table, style: str) -> str:
     """A table and its notes as text, Markdown, LaTeX (booktabs), or lines of CSV."""
     if style == "csv":
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([table.title, *line] for line in table.lines())
+        csv.writer(text, lineterminator="\n").writerows(map(csv_cell, [table.title, *line]) for line in table.lines())
         return text.getvalue()
     heading, mark = FRAMES[style]
-    notes = [f"{mark}{note}\n" for note in table.notes()]
+    # Behind LaTeX's comment sign any character but a line's end may stand.
+    plain = "text" if style == "latex" else style
+    notes = [f"{mark}{escaped(note, plain)}\n" for note in table.notes()]
     blank = "\n" if notes and style != "latex" else ""
-    return f"{heading.format(table.title)}{lay_out(*table.grid(bold), style)}\n{blank}{''.join(notes)}"
+    return f"{heading.format(escaped(table.title, plain))}{lay_out(*table.grid(bold), style)}\n{blank}{''.join(notes)}"
 
 
 def print_tables(results: Path, names: Sequence[str], style: str = "text") -> int:
@@ -53,10 +57,10 @@ def print_tables(results: Path, names: Sequence[str], style: str = "text") -> in
         print(render(table, style), end="" if style == "csv" else "\n")
         if style == "csv":
             for note in table.notes():
-                print(f"note: {table.title}: {note}", file=sys.stderr)
+                print(f"note: {printable(f'{table.title}: {note}')}", file=sys.stderr)
     for note in dict.fromkeys(found.notes):
-        print(f"note: {note}", file=sys.stderr)
-    print(found.summary, file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
+    print(printable(found.summary), file=sys.stderr)
     if not found.records:
         print(f"There is no record of a test below {results}.", file=sys.stderr)
     return 0 if found.records else 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from minidassl.own.text import printable
+
 from tabulate import tabulate
 
 MISSING = "–"
@@ -12,6 +14,7 @@ MISSING = "–"
 STYLES = {"text": ("simple", "", "*"), "markdown": ("github", "**", "**"), "latex": ("latex_raw", r"\textbf{", "}")}
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}
 LATEX |= {character: rf"\{character}" for character in "&%$#_{}"} | {"<": r"$<$"}
+ESCAPES = {"text": {}, "markdown": {"|": r"\|", "<": "&lt;"}, "latex": LATEX}
 # Mark bold text until cells are escaped; characters of the private use area, which no cell holds.
 BOLD = ("\ue000", "\ue001")
 
@@ -25,6 +28,11 @@ def with_marks(cell: str, before: str, after: str) -> str:
     return cell.replace(BOLD[0], before).replace(BOLD[1], after)
 
 
+def escaped(text: str, style: str) -> str:
+    """Text in one line, in which nothing has a meaning in the style; marks of `bold` stay."""
+    return printable(text, keep="".join(BOLD)).translate(str.maketrans(ESCAPES[style]))
+
+
 def lay_out(headers: Sequence[str], rows: Sequence[Sequence[object]], style: str = "text", right: bool = False) -> str:
     """A table as text, Markdown or LaTeX (booktabs), with cells in bold where they are marked.
 
@@ -32,8 +40,7 @@ def lay_out(headers: Sequence[str], rows: Sequence[Sequence[object]], style: str
         right: align all columns but the first at their ends.
     """
     kind, before, after = STYLES[style]
-    escapes = str.maketrans(LATEX if style == "latex" else {})
-    lines = [[with_marks(str(cell).translate(escapes), before, after) for cell in row] for row in (headers, *rows)]
+    lines = [[with_marks(escaped(str(cell), style), before, after) for cell in row] for row in (headers, *rows)]
     aligned = ["left", *["right"] * (len(headers) - 1)] if right else None
     body = tabulate(lines[1:], headers=lines[0], tablefmt=kind, disable_numparse=True, colalign=aligned)
     for rule in (r"\toprule", r"\midrule", r"\bottomrule") if style == "latex" else ():
