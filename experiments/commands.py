@@ -25,6 +25,11 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default=os.environ.get("DATA"), help="folder of the data sets ($DATA)")
 
 
+def add_tag(parser: argparse.ArgumentParser) -> None:
+    text = "name of an experiment with other settings (KEY VALUE pairs): it gets folders and rows of its own"
+    parser.add_argument("--tag", default="", metavar="NAME", help=text)
+
+
 def import_flags(modules: list[str]) -> list[str]:
     """The flags of train.py for `--import`."""
     return [word for module in modules for word in ("--import", module)]

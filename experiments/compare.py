@@ -18,11 +18,11 @@ import trainers
 from trainers.prompting.core.metrics import harmonic_mean
 from trainers.records import read_result
 
-from .commands import add_data, exit_status, import_flags, make_parser
+from .commands import add_data, add_tag, exit_status, import_flags, make_parser
 from .methods import names, parse, row_name
 from .protocols import chains, plan
 from .runner import report_failures, run_chains
-from .runs import Request, Run, check_data, check_files, parse_seeds
+from .runs import Request, Run, check_data, check_files, check_passed_on, check_tag, parse_seeds
 from .tables.text import lay_out, mean_and_spread
 
 COLUMNS = ("base", "new", "HM", "open-world", "parameters", "train s", "peak GiB")
@@ -49,9 +49,10 @@ def row(name: str, several: Iterable[Sequence[Run]]) -> list[str]:
 def compare(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
     trainers.register_all()
+    check_passed_on(args.extra)
     seeds, methods = parse_seeds(args.seeds), [parse(method) for method in args.methods or names()]
     requests = [
-        Request("open_world", name, dataset, seed, args.shots, variant=variant)
+        Request("open_world", name, dataset, seed, args.shots, variant=variant, tag=check_tag(args.tag))
         for seed in seeds
         for dataset in args.datasets
         for name, variant in methods
@@ -82,6 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     add("methods", **several, help=f"of {known}, with :VARIANT for a variant of a recipe; default: all")
     add_data(parser)
     add("--shots", type=int, default=16)
+    add_tag(parser)
     add("--jobs", type=int, help="methods at once; default: one per core with the small CLIP, else one")
     args, args.extra = parser.parse_known_args(argv)
     return exit_status(compare, args)

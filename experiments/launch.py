@@ -25,10 +25,10 @@ from collections import deque
 from trainers.prompting.errors import InputError
 
 from . import runs as at
-from .commands import add_data, exit_status, import_flags, make_parser
+from .commands import add_data, add_tag, exit_status, import_flags, make_parser
 from .methods import names, parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
-from .runs import Request, Run, check_data, check_files
+from .runs import Request, Run, check_data, check_files, check_passed_on, check_tag
 from .tables import conclusions
 
 # Lines of a run that a table's reader wants to see passing by; everything is in the run's log.txt.
@@ -72,6 +72,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--csc", choices=["True", "False"], help="few-shot CoOp: a context for every class (False)")
     add("--position", choices=["end", "middle", "front"], help="few-shot CoOp: place of the class name (end)")
     add("--dry-run", action="store_true", help="print the commands, run nothing")
+    add_tag(parser)
     add("--force", action="store_true", help="train again what is trained already")
     args, rest = parser.parse_known_args(argv)
 
@@ -99,6 +100,7 @@ def request_of(args: argparse.Namespace) -> Request:
         None if seed is None else int(seed),
         recipe=path_as_recipe(args.cfg or recipe or ""),
         variant=variant,
+        tag=check_tag(args.tag),
         **{name: getattr(args, name) for name in ("shots", "source", "weights", "n_ctx", "csc", "position")},
     )
 
@@ -114,6 +116,7 @@ def conclusion(request: Request, runs: list[Run]) -> str:
 def launch(args: argparse.Namespace) -> int:
     """Exit status of the first run that fails, else 0; raises InputError for what cannot run."""
     request = request_of(args)
+    check_passed_on(args.extra)
     runs = plan(request)
     check_files(runs, request.source)
     for run in runs if request.weights else ():

@@ -42,6 +42,11 @@ def recipe_name(recipe: str) -> str:
     return Path(recipe).stem if _is_path(recipe) else recipe
 
 
+def folder_name(recipe: str, tag: str = "") -> str:
+    """Of the outputs of a recipe, or of a tagged variant of it."""
+    return f"{recipe_name(recipe)}@{tag}" if tag else recipe_name(recipe)
+
+
 def path_as_recipe(recipe: str) -> str:
     """The path of a YAML file from the repository's root, absolute outside it; names of recipes as they are."""
     if not _is_path(recipe):

@@ -35,7 +35,7 @@ def base_model(request: Request, classes: str, trains: bool = False, ratio: int 
     learned_set = request.source or request.dataset
     recipe, seed = request.recipe_of("base2new", learned_set), 1 if request.seed is None else request.seed
     method, dataset = METHODS[request.method], learned_set if trains else request.dataset
-    tail = f"shots_{request.shots}/{method.trainer}/{methods.recipe_name(recipe)}/seed{seed}"
+    tail = f"shots_{request.shots}/{method.trainer}/{methods.folder_name(recipe, request.tag)}/seed{seed}"
     model_dir = None
     if method.learns and not trains:
         released = request.weights and os.path.join(os.path.abspath(request.weights), "base", f"seed{seed}")
@@ -44,7 +44,7 @@ def base_model(request: Request, classes: str, trains: bool = False, ratio: int 
     if ratio is not None:
         output = f"output/class_ratio/{ratio}/{dataset}/{tail}"
     options = class_options(request.shots, classes, ratio)
-    return Run(request.method, dataset, recipe, seed, output, options, classes, trains, model_dir)
+    return Run(request.method, dataset, recipe, seed, output, options, classes, trains, model_dir, request.tag)
 
 
 def learned_base(request: Request) -> Run:
@@ -78,7 +78,7 @@ def all_classes(request: Request, family: str, trains: bool = False, learned: st
     built_in = request.dataset in BUILTIN
     learned = learned or request.source or next(name for name in DOMAINS if (name in BUILTIN) == built_in)
     method, recipe = METHODS[request.method], request.recipe_of(family, learned)
-    folder, options = f"{method.trainer}/{methods.recipe_name(recipe)}_{request.shots}shots", ()
+    folder, options = f"{method.trainer}/{methods.folder_name(recipe, request.tag)}_{request.shots}shots", ()
     if family == "few_shot" and method.trainer == "CoOp":
         # CoOp's few-shot scripts set keys that its configuration files leave out, with a folder for each choice.
         words = []
@@ -100,7 +100,8 @@ def all_classes(request: Request, family: str, trains: bool = False, learned: st
         if request.weights:
             model = os.path.join(os.path.abspath(request.weights), f"seed{seed}")
         names = request.method, request.dataset, recipe
-        runs.append(Run(*names, seed, output, options, trains=trains, model_dir=None if trains else model))
+        model_dir = None if trains else model
+        runs.append(Run(*names, seed, output, options, trains=trains, model_dir=model_dir, tag=request.tag))
     return runs
 
 
@@ -115,8 +116,9 @@ def domains(request: Request) -> list[Run]:
 def zeroshot(request: Request) -> list[Run]:
     """Like CoOp's script without a seed, since nothing is random."""
     recipe = request.recipe_of("zeroshot", request.dataset)
-    output = f"output/{METHODS[request.method].trainer}/{methods.recipe_name(recipe)}/{request.dataset}"
-    return [Run(request.method, request.dataset, recipe, request.seed, output)]
+    folder = methods.folder_name(recipe, request.tag)
+    output = f"output/{METHODS[request.method].trainer}/{folder}/{request.dataset}"
+    return [Run(request.method, request.dataset, recipe, request.seed, output, tag=request.tag)]
 
 
 def transfer(targets: Mapping[str, tuple[str, ...]]) -> Callable[[Request], list[Request]]:

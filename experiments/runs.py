@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,13 @@ from trainers.records import read_result
 from . import ROOT, methods
 from .data import BUILTIN, FOLDER
 from .methods import METHODS
+
+# Flags of train.py that the runs of a protocol set, and the keys that mean nothing to a method without training.
+OWNED_FLAGS = (
+    *("--output-dir", "--model-dir", "--config-file", "--dataset-config-file", "--trainer", "--seed", "--eval-only"),
+    *("--root", "--resume"),
+)
+OF_TRAINING = ("TRAINER.", "OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.")
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,7 @@ class Request:
     variant: str = ""
     source: str | None = None  # that the tested model learned, where it is another; None for the protocol's own
     weights: str | None = None  # folder of released weights
+    tag: str = ""  # name of an experiment with other settings, for folders and rows of its own
     # Of few-shot CoOp.
     n_ctx: int | None = None
     csc: str | None = None
@@ -75,6 +84,7 @@ class Run:
     classes: str = "all"  # or "base" or "new", for the table; `options` has the keys for train.py
     trains: bool = False  # and tests on the same classes, rather than test only
     model_dir: str | None = None  # of the model to test; None for one without training
+    tag: str = ""
 
     @property
     def trainer(self) -> str:
@@ -94,7 +104,9 @@ class Run:
         names = self.trainer, self.dataset, self.recipe
         flags = train_flags(*names, self.seed, self.output, self.trains, self.model_dir)
         first, force_it = ["--root", data] if data else [], ["--force"] if force and self.trains else []
-        return [sys.executable, "train.py", *first, *flags, *force_it, *extra, *self.options]
+        options = *self.options, *(("TRAINER.TAG", self.tag) if self.tag else ())
+        extra = extra if METHODS[self.method].learns else without_training(extra, METHODS[self.method].node)
+        return [sys.executable, "train.py", *first, *flags, *force_it, *extra, *options]
 
     def result(self) -> dict[str, Any]:
         """Its record; raises InputError where it has left none with a test."""
@@ -102,6 +114,36 @@ class Run:
         if result is None or result["accuracy"] is None:
             raise InputError(f"{self.output} has no tested result; was it run with TEST.NO_TEST or --no-train?")
         return result
+
+
+def without_training(words: Sequence[str], node: str) -> list[str]:
+    """Flags and KEY VALUE pairs without those that concern training, or the keys of another node of TRAINER."""
+    kept: list[str] = []
+    skipped = False
+    for word in words:
+        skipped, was_key = word.startswith(OF_TRAINING) and not word.startswith(f"TRAINER.{node}."), skipped
+        if not (skipped or was_key):
+            kept.append(word)
+    return kept
+
+
+def check_passed_on(words: Sequence[str]) -> None:
+    """Refuse flags for train.py that the launcher sets: outputs would go, or results come, from elsewhere."""
+    for word in words:
+        flag = word.partition("=")[0]
+        # train.py takes the beginning of a flag for it.
+        if len(flag) > 2 and (owned := [name for name in OWNED_FLAGS if name.startswith(flag)]):
+            raise InputError(
+                f"{owned[0]} is given for train.py, but this command sets it itself. Leave it out; for an experiment "
+                "with other settings, give --tag NAME, which has folders and rows of its own."
+            )
+
+
+def check_tag(tag: str) -> str:
+    """The tag; InputError unless it can be a part of a folder's name."""
+    if tag and not re.fullmatch(r"\w[\w.-]{0,60}", tag, re.ASCII):
+        raise InputError(f"--tag is {tag!r}; set it to at most 61 letters, digits, and _ . - after the first.")
+    return tag
 
 
 def check_files(runs: Sequence[Run], source: str | None = None) -> None:

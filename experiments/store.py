@@ -50,6 +50,7 @@ SCHEMA = _object(
     {
         "method": _NAME,
         "variant": _maybe(_NAME),
+        "tag": _NAME,
         "gates": {"type": "array", "items": _GATE},
         "gate_history": {"type": "array", "items": {"type": "object", "additionalProperties": _NUMBER}},
     },
@@ -69,7 +70,7 @@ SCHEMA = _object(
 )
 _VALIDATOR = Draft202012Validator(SCHEMA)
 # Keys that tell the tests of one method apart, and stand in the tables' titles and columns.
-_PROTOCOL_KEYS = ("SEED", "DATASET.", "TRAINER.NAME")
+_PROTOCOL_KEYS = ("SEED", "DATASET.", "TRAINER.NAME", "TRAINER.TAG")
 _BACKBONE = "MODEL.BACKBONE.NAME"
 # Of the published tables, and of the embedded ones; they need not be named.
 _USUAL_BACKBONES = ("ViT-B/16", methods.TINY)
@@ -127,7 +128,7 @@ class Record:
     def method(self) -> str:
         """The method and, after it, its differences.
 
-        They are the variant of its recipe, options of the command line, and a backbone that is not the usual one.
+        They are the variant of its recipe, a tag, options of the command line, and a backbone that is not usual.
         """
         name, variant = self.data.get("method"), self.data.get("variant") or ""
         if not name:
@@ -137,7 +138,8 @@ class Record:
         other = [] if backbone in _USUAL_BACKBONES or _BACKBONE in self.overrides else [backbone]
         learned = methods.METHODS[name].learns if name in methods.METHODS else True
         given = GIVEN if learned and self.learned["classes"] is None else ""
-        return ", ".join([methods.row_name(name, variant), *settings, *other]) + given
+        tag = [self.data["tag"]] if self.data.get("tag") else []
+        return ", ".join([methods.row_name(name, variant), *tag, *settings, *other]) + given
 
     @functools.cached_property
     def learned(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pytest
 
 import train
 import trainers
-from experiments import launch, runs
+from experiments import compare, launch, runs
 from experiments.methods import METHODS
 from experiments.protocols import plan as plan_of
 from experiments.tables import conclusions
@@ -52,8 +52,57 @@ def record(planned: list[runs.Run], accuracies: list[float]) -> None:
 def test_force_trains_again_and_leaves_evaluations_as_they_are(capsys):
     arguments = ["base2new", "BMIP", "digits", "1", "tiny", "OPTIM.MAX_EPOCH", "3", "--force"]
     runs = [train.parse_args(command) for command in commands(arguments, capsys)]
-    assert all("OPTIM.MAX_EPOCH" in run.opts for run in runs)
     assert [run.force for run in runs] == [not run.eval_only for run in runs]
+
+
+def test_settings_of_training_do_not_reach_zero_shot_clip_and_others_do(capsys):
+    arguments = (
+        "base2new BMIP digits 1 tiny OPTIM.MAX_EPOCH 3 TRAINER.OBJECTIVE consistency INPUT.INTERPOLATION bilinear"
+    )
+    runs = [train.parse_args(command) for command in commands(arguments.split(), capsys)]
+    assert {run.trainer for run in runs} == {"ZeroshotCLIP", "BMIP"}
+    for run in runs:
+        learns = run.trainer == "BMIP"
+        assert ("OPTIM.MAX_EPOCH" in run.opts, "TRAINER.OBJECTIVE" in run.opts) == (learns, learns)
+        assert (
+            "INPUT.INTERPOLATION" in run.opts
+            and "3" not in run.opts[: run.opts.index("INPUT.INTERPOLATION")]
+            or learns
+        )
+    (own,) = commands(["zeroshot", "ZeroshotCLIP", "digits", "TRAINER.ZEROSHOTCLIP.PREC", "bf16", "OPTIM.LR", "1"], capsys)
+    assert "TRAINER.ZEROSHOTCLIP.PREC" in own and "OPTIM.LR" not in own and "1" not in own
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--output-dir", "--output", "--model-dir", "--trainer", "--seed", "--config-file=x", "--eval-only", "--root"],
+)
+@pytest.mark.parametrize("command", [launch, compare])
+def test_flags_that_the_runs_set_themselves_are_refused_with_a_remedy(capsys, monkeypatch, command, flag):
+    monkeypatch.setattr(runs.Run, "command", None)  # nothing is planned or run
+    arguments = ["base2new", "BMIP", "digits"] if command is launch else ["digits", "1", "BMIP"]
+    assert command.main([*arguments, flag, "elsewhere"]) == 2
+    error = capsys.readouterr().err
+    assert flag.partition("=")[0] in error and "--tag" in error
+
+
+def test_a_tag_has_folders_of_its_own_and_reaches_the_record(capsys):
+    arguments = ["base2new", "BMIP", "digits", "1", "--dry-run", "OPTIM.LR", "0.1"]
+    plain, tagged = (
+        [train.parse_args(command) for command in commands([*more, *arguments], capsys)]
+        for more in ([], ["--tag", "high_rate"])
+    )
+    assert not {run.output_dir for run in plain} & {run.output_dir for run in tagged}
+    assert all("/tiny@high_rate/" in run.output_dir for run in tagged)
+    assert all(run.opts[-2:] == ["TRAINER.TAG", "high_rate"] for run in tagged)
+    trained, *tests = (run.output_dir for run in tagged if run.trainer == "BMIP")
+    assert {run.model_dir for run in tagged if run.output_dir in tests} == {trained}
+
+
+@pytest.mark.parametrize("tag", ["a/b", "..", ".x", "a b", "x" * 70, "-x", "é"])
+def test_a_tag_that_is_no_name_is_refused(capsys, tag):
+    assert launch.main(["base2new", "BMIP", "digits", f"--tag={tag}"]) == 2
+    assert "--tag is" in capsys.readouterr().err
 
 
 def test_a_run_without_a_test_has_no_table(tmp_path, monkeypatch):

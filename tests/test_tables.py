@@ -413,3 +413,10 @@ def test_csv_has_one_line_for_each_number(tmp_path, capsys):
         **{"table": "Base to new, 16 shots", "method": "MaPLe", "group": "Digits", "column": "base"},
         **{"mean": "70.0000", "std": "10.0000", "seeds": "2", "p": ""},
     }
+
+
+def test_a_tagged_experiment_has_a_row_of_its_own(tmp_path, capsys):
+    pair(tmp_path / "plain", 80.0, 60.0)
+    pair(tmp_path / "tagged", 70.0, 50.0, tag="high_rate")
+    _, found, _ = rows(tmp_path, capsys, "base2new")
+    assert found["MaPLe"][0] == "80.00" and found["MaPLe, high_rate"][0] == "70.00"

@@ -59,6 +59,7 @@ class Common(Settings):
     )
     save_logits: bool = _shared(False, "TEST.SAVE_LOGITS", "write the logits of the test beside its record")
     recipe: str = _shared("", "TRAINER.RECIPE", "name of the configuration file, for the record")
+    tag: str = _shared("", "TRAINER.TAG", "name of an experiment with other settings, for the record")
     objective: str = _shared("", "TRAINER.OBJECTIVE", "name of the objective; empty: the trainer's own")
 
 

@@ -169,6 +169,7 @@ def record_of(trainer: Any, accuracy: float | None = None, test_seconds: float |
         "method": method,
         "recipe": cfg.TRAINER.RECIPE,
         "variant": variant,
+        "tag": cfg.TRAINER.TAG,
         "dataset": cfg.DATASET.NAME,
         "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
         "split": cfg.TEST.SPLIT,
