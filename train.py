@@ -7,6 +7,7 @@ import os
 import sys
 
 from minidassl.own.checkpoint import CheckpointError
+from minidassl.own.processes import end_with_launcher
 from minidassl.own.run_lock import FolderInUse, run_lock
 
 import torch
@@ -20,7 +21,7 @@ from trainers.config import build_cfg
 from trainers.evaluation import environment
 from trainers.prompting.core.summary import clip_of_size, summarize
 from trainers.prompting.errors import InputError
-from trainers.records import check_settings, clear_run, is_trained, set_log_aside
+from trainers.records import check_settings, clear_leftovers, clear_run, is_trained, set_log_aside
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -83,6 +84,7 @@ def run(args: argparse.Namespace) -> None:
         print(summarize(learner, clip_model))
         return
     with run_lock(cfg.OUTPUT_DIR):
+        clear_leftovers(cfg.OUTPUT_DIR)
         _run(args, cfg)
 
 
@@ -133,6 +135,7 @@ def _run(args: argparse.Namespace, cfg: CfgNode) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong input, 130 interrupted."""
+    end_with_launcher()
     try:
         run(parse_args(argv))
     except (InputError, CheckpointError, FolderInUse, FloatingPointError, OSError) as error:

@@ -22,6 +22,8 @@ import sys
 import textwrap
 from collections import deque
 
+from minidassl.own.processes import LAUNCHER
+
 from trainers.prompting.errors import InputError
 
 from . import runs as at
@@ -40,7 +42,7 @@ def execute(command: list[str], quiet: bool, small: bool = False) -> int:
 
     `small` is the small CLIP, which several threads slow down where another process wants the cores.
     """
-    environment = {"OMP_NUM_THREADS": "1", **os.environ} if small else None
+    environment = {**({"OMP_NUM_THREADS": "1"} if small else {}), **os.environ, LAUNCHER: str(os.getpid())}
     if not quiet:
         return subprocess.call(command, cwd=at.ROOT, env=environment)
     last = deque(maxlen=20)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 import train
@@ -69,7 +70,9 @@ def test_settings_of_training_do_not_reach_zero_shot_clip_and_others_do(capsys):
             and "3" not in run.opts[: run.opts.index("INPUT.INTERPOLATION")]
             or learns
         )
-    (own,) = commands(["zeroshot", "ZeroshotCLIP", "digits", "TRAINER.ZEROSHOTCLIP.PREC", "bf16", "OPTIM.LR", "1"], capsys)
+    (own,) = commands(
+        ["zeroshot", "ZeroshotCLIP", "digits", "TRAINER.ZEROSHOTCLIP.PREC", "bf16", "OPTIM.LR", "1"], capsys
+    )
     assert "TRAINER.ZEROSHOTCLIP.PREC" in own and "OPTIM.LR" not in own and "1" not in own
 
 
@@ -303,3 +306,25 @@ def test_a_wrapper_launches_a_run_and_without_data_names_the_remedy(tmp_path):
     assert f"--root {tmp_path} --seed 3 --trainer BMIP" in done.stdout and "eurosat.yaml" in done.stdout
     done = run_script("scripts/bmip/base2new_train.sh", "eurosat", "1")
     assert done.returncode == 2 and "DATA=" in done.stderr
+
+
+def test_a_run_ends_with_its_killed_launcher(tmp_path):
+    """In a copy by links, so that its output is the test's own."""
+    for path in ROOT.iterdir():
+        if path.name != "output":
+            (tmp_path / path.name).symlink_to(path)
+    code = "import sys; from pathlib import Path; from experiments import launch, runs; runs.ROOT = Path.cwd(); "
+    code += "sys.exit(launch.main(sys.argv[1:]))"
+    arguments = ["base2new_train", "BMIP", "digits", "1", "OPTIM.MAX_EPOCH", "1000"]
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    for line in launcher.stdout:
+        if line.startswith("epoch ["):
+            break
+    (run,) = [child for child in psutil.Process(launcher.pid).children() if "train.py" in child.cmdline()]
+    launcher.kill()
+    launcher.wait()
+    launcher.stdout.close()
+    gone, alive = psutil.wait_procs([run], timeout=20)
+    assert gone and not alive

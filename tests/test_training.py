@@ -201,3 +201,25 @@ def test_force_deletes_what_runs_write_and_nothing_else(run_train):
     clear_run(run.folder)
     left = {path for path in run.folder.rglob("*") if path.is_file() and not path.name.startswith("log.txt")}
     assert left == own
+
+
+def test_a_start_clears_what_killed_processes_left_and_nothing_else(run_train, monkeypatch):
+    options = ["OPTIM.MAX_EPOCH", "4"]
+    interrupt_in(monkeypatch, epoch=3)
+    run = run_train(options=options)
+    (newest,) = run.folder.glob("*/model.pth.tar-3")
+    leftovers = [
+        newest.with_name(name) for name in ("model.pth.tar-2", "model.pth.tar-4.77.part", "checkpoint.8.part")
+    ]
+    leftovers += [run.folder / "result.json.12.part"]
+    own = [run.folder / "thesis.part", newest.with_name("notes.1.part")]
+    for path in (*leftovers, *own):
+        path.write_bytes(newest.read_bytes())
+    assert run_train(options=options).status == 0
+    assert not [path.name for path in leftovers if path.exists()] and all(path.exists() for path in own)
+
+
+def test_epochs_that_were_kept_on_purpose_stay(run_train, monkeypatch):
+    run_train()
+    again = run_train("--force", options=["OPTIM.MAX_EPOCH", "3", "TRAIN.CHECKPOINT_FREQ", "1"])
+    assert len(list(again.folder.glob("*/model.pth.tar-*"))) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from .prompting.errors import InputError
 RESULT = "result.json"
 SETTINGS = "settings.yaml"
 LOG = "log.txt"
+_UNFINISHED = re.compile(r"(result\.json|settings\.yaml|logits\.npz)\.\d+\.part")
 TENSORBOARD = "tensorboard"
 OBJECTIVE_KEY = "TRAINER.OBJECTIVE"
 # Keys that may differ between a run and its continuation: they set places and speed, or concern the last test alone.
@@ -235,6 +237,17 @@ def clear_run(folder: str | Path) -> None:
     for part in {path.parent for path in found} | {events}:
         if part.is_dir() and not any(part.iterdir()):
             part.rmdir()
+
+
+def clear_leftovers(folder: str | Path) -> None:
+    """Delete the unfinished files of killed processes; nobody else may be writing in the folder."""
+    folder = Path(folder)
+    for path in [
+        *folder.glob("*.part"),
+        *(part for each in checkpoint_folders(folder) for part in each.glob("*.part")),
+    ]:
+        if _UNFINISHED.fullmatch(path.name) or is_of_checkpoints(path.name):
+            path.unlink(missing_ok=True)
 
 
 def set_log_aside(folder: str | Path) -> None:

@@ -106,11 +106,13 @@ class CheckpointingMethods:
             self.validated(self.test(split="val"))
         # After the evaluation, which draws random numbers that the next epoch must not draw again.
         self.save_model(self.epoch, self.output_dir)
-        if self._replaceable_epoch is not None:
-            for name in self.get_model_names():
-                with suppress(FileNotFoundError):
-                    os.remove(os.path.join(self.output_dir, name, epoch_file(self._replaceable_epoch)))
+        self._delete_replaceable()
         self._set_replaceable(self.epoch + 1, self.max_epoch)
+
+    def _delete_replaceable(self) -> None:
+        for name in self.get_model_names() if self._replaceable_epoch is not None else ():
+            with suppress(FileNotFoundError):
+                os.remove(os.path.join(self.output_dir, name, epoch_file(self._replaceable_epoch)))
 
     def _set_replaceable(self, finished: int, max_epoch: int) -> None:
         frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
@@ -159,6 +161,11 @@ class CheckpointingMethods:
                         best = Path(directory, name, BEST_FILE).read_bytes()
                         write_whole(Path(self.output_dir, name, BEST_FILE), best)
         elif "max_epoch" in checkpoint:  # else upstream wrote it; upstream's files all stay
+            earlier = Path(directory, names[0], epoch_file(checkpoint["epoch"] - 1))
+            if earlier.is_file():
+                # Kept on purpose, or left by a process that was killed before it deleted it.
+                self._set_replaceable(checkpoint["epoch"] - 1, load_checkpoint(earlier).get("max_epoch"))
+                self._delete_replaceable()
             self._set_replaceable(checkpoint["epoch"], checkpoint["max_epoch"])
         return checkpoint["epoch"]
 
