@@ -11,7 +11,7 @@ LAUNCHER = "BMIP_LAUNCHER"
 
 
 def end_with_launcher() -> None:
-    """End this process soon after the launcher that started it, if one did, so that no run outlives a killed launch."""
+    """End this process soon after the launcher that started it, if one did, so that no run outlives it."""
     launcher = os.environ.pop(LAUNCHER, None)
     if launcher is None:
         return

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,20 @@ from experiments.store import collect
 from experiments.tables import command
 
 NEWLINE, ANSI, FORMULA = "cat\n\\input{/etc/passwd}", "\x1b[2J\x1b]0;owned\x07", '=HYPERLINK("x","y")'
+SCRIPT = "\" onload=x '<script>alert(1)</script><img src=x onerror=alert(1)>"
 NAMES = {"newline": NEWLINE, "ansi": ANSI, "bidi": "\u202egnp.exe", "bell": "\x07", "return": "a\rb"}
+
+
+class Tags(HTMLParser):
+    """The tags of a page and their attributes."""
+
+    def __init__(self):
+        super().__init__()
+        self.found, self.attributes = set(), set()
+
+    def handle_starttag(self, tag, attributes):
+        self.found.add(tag)
+        self.attributes |= {name for name, _ in attributes}
 
 
 def tables(folder: Path, capsys, style: str = "text") -> tuple[str, str]:
@@ -108,14 +123,19 @@ def test_the_report_shows_names_that_look_like_mathematics_and_runs_with_many_op
     ]
     world = dict.fromkeys(("base", "new", "HM", "accuracy", "openworld_auc"), 50.0)
     options = {f"OPTIM_{number}": {"KEY_OF_MANY_LETTERS": "value"} for number in range(10)}
-    common = {"classes": "all", "open_world": world, "per_class": classes, "backbone": "tiny"}
+    common = {"classes": "all", "open_world": world, "per_class": classes, "backbone": SCRIPT}
     gates = [
         {"tower": tower, "layer": 0, "mean": 0.5, "std": 0.1, "min": 0.2, "max": 0.8} for tower in ("text", "vision")
     ]
     configuration = {"TRAINER": {"BMIP": {}}, **options}
     write(tmp_path, "ours", trainer="BMIP", method="BMIP", gates=gates, configuration=configuration, **common)
     write(tmp_path, "plain", trainer="ZeroshotCLIP", method="ZeroshotCLIP", trained_on=None, **common)
+    damaged(tmp_path / "<script>" / "result.json", "{")
     assert report.print_report(tmp_path, tmp_path / "page.html") == 0
     page = (tmp_path / "page.html").read_text()
-    assert "<script>" not in page and "\x1b" not in page and "data:image/png" in page
+    assert page.count(html.escape(SCRIPT)) >= 5 and "\x1b" not in page and "data:image/png" in page
     assert len(list((tmp_path / "page").iterdir())) >= 4
+    tags = Tags()
+    tags.feed(page)
+    assert "table" in tags.found and not tags.found & {"script", "iframe", "object", "svg", "a"}
+    assert tags.attributes <= {"charset", "name", "content", "class", "alt", "src"}
