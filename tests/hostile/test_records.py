@@ -18,6 +18,7 @@ from experiments.tables import command
 
 NEWLINE, ANSI, FORMULA = "cat\n\\input{/etc/passwd}", "\x1b[2J\x1b]0;owned\x07", '=HYPERLINK("x","y")'
 SCRIPT = "\" onload=x '<script>alert(1)</script><img src=x onerror=alert(1)>"
+IMAGE = "<img src=x onerror=alert(1)>"
 NAMES = {"newline": NEWLINE, "ansi": ANSI, "bidi": "\u202egnp.exe", "bell": "\x07", "return": "a\rb"}
 
 
@@ -123,11 +124,15 @@ def test_the_report_shows_names_that_look_like_mathematics_and_runs_with_many_op
     ]
     world = dict.fromkeys(("base", "new", "HM", "accuracy", "openworld_auc"), 50.0)
     options = {f"OPTIM_{number}": {"KEY_OF_MANY_LETTERS": "value"} for number in range(10)}
-    common = {"classes": "all", "open_world": world, "per_class": classes, "backbone": SCRIPT}
+    common = {"classes": "all", "open_world": world, "per_class": classes, "backbone": SCRIPT, "dataset": IMAGE}
+    common |= {"environment": dict.fromkeys(("code", "torch", "dassl", "device"), SCRIPT), "recipe": IMAGE}
+    tmp_path = tmp_path / IMAGE
+    tmp_path.mkdir()
+    write(tmp_path, "other", split=IMAGE)
     gates = [
         {"tower": tower, "layer": 0, "mean": 0.5, "std": 0.1, "min": 0.2, "max": 0.8} for tower in ("text", "vision")
     ]
-    configuration = {"TRAINER": {"BMIP": {}}, **options}
+    configuration = {"TRAINER": {"BMIP": {}, IMAGE: IMAGE}, **options}
     write(tmp_path, "ours", trainer="BMIP", method="BMIP", gates=gates, configuration=configuration, **common)
     write(tmp_path, "plain", trainer="ZeroshotCLIP", method="ZeroshotCLIP", trained_on=None, **common)
     damaged(tmp_path / "<script>" / "result.json", "{")
@@ -138,4 +143,5 @@ def test_the_report_shows_names_that_look_like_mathematics_and_runs_with_many_op
     tags = Tags()
     tags.feed(page)
     assert "table" in tags.found and not tags.found & {"script", "iframe", "object", "svg", "a"}
+    assert page.count("<img") == page.count("<img alt=")
     assert tags.attributes <= {"charset", "name", "content", "class", "alt", "src"}
