@@ -30,7 +30,7 @@ from .commands import exit_status, make_parser
 from .methods import BASELINE, names
 from .pictures import by_tower, plt, save, tower_title
 from .protocols import TABLES
-from .store import Collection, Record, collect
+from .store import Collection, Record, collect, grouped
 from .tables.results import ELSEWHERE, FEW_SHOT, OPEN_WORLD, in_open_world
 from .tables.table import Table
 from .tables.text import bold, with_marks
@@ -69,12 +69,10 @@ def look(method: str) -> dict[str, str]:
 Picture = tuple[Figure, str, tuple[str, ...]]
 
 
-def of_seeds(records: Iterable[Record]) -> Iterator[tuple[tuple[str, str, str, str], list[Record]]]:
+def of_seeds(records: Iterable[Record]) -> list[tuple[tuple[str, str, str, str], list[Record]]]:
     """Method, data set, classes and shots, and their records."""
-    groups = defaultdict(list)
-    for record in records:
-        groups[record.method, record.data["dataset"], record.data["classes"], record.shots].append(record)
-    yield from sorted(groups.items())
+    by_run = grouped(records, lambda one: (one.method, one.data["dataset"], one.data["classes"], one.shots))
+    return sorted(by_run.items())
 
 
 def is_bmip(record: Record) -> bool:
@@ -236,10 +234,8 @@ def origin_html(records: Sequence[Record]) -> str:
     """Versions; and of each method and data set the commands, and the configuration of its first training."""
     environments = {yaml.safe_dump(record.data["environment"]) for record in records}
     parts = ["<h2>Where it comes from</h2>", *(f"<pre>{html.escape(text)}</pre>" for text in sorted(environments))]
-    groups = defaultdict(list)
-    for record in records:
-        groups[record.method, record.learned["dataset"]].append(record)
-    for (method, dataset), some in sorted(groups.items()):
+    by_model = grouped(records, lambda record: (record.method, record.learned["dataset"]))
+    for (method, dataset), some in sorted(by_model.items()):
         ordered = sorted(some, key=lambda record: (not record.data["trained"], record.seed, str(record.path)))
         title = html.escape(f"{method} on {dataset}: {len(some)} runs")
         commands = html.escape("\n".join(record.command for record in ordered))

@@ -121,13 +121,9 @@ def run_chain(chain: Sequence[Run], data: str | None, options: Sequence[str]) ->
 def run_chains(
     chains: Sequence[Sequence[Run]], data: str | None, options: Sequence[str], at_once: int | None
 ) -> list[str]:
-    """Run all chains, with a progress bar; gives what `run_chain` says of those that failed.
+    """Run chains in this order, with a progress bar; gives what `run_chain` says of those that failed.
 
-    Args:
-        chains: in the order in which they start.
-        data: folder of the data sets.
-        options: flags of train.py and KEY VALUE pairs for all runs.
-        at_once: how many at the same time; None: one per core with the small CLIP alone, else one.
+    `options` go to train.py for all runs; `at_once` is one per core with the small CLIP alone, else one, if None.
     """
     small = all(run.is_small for chain in chains for run in chain)
     failures = []

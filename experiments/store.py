@@ -11,7 +11,7 @@ import json
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,8 +201,8 @@ class Collection:
 def collect(folder: Path) -> Collection:
     """All usable records below a folder."""
     found = Collection()
-    read = [record for path in _files(folder, found) if (record := _read(path, found)) is not None]
-    for same in _grouped(_with_the_same_images(read, found), _experiment):
+    read = filter(None, [_read(path, found) for path in _files(folder, found)])
+    for same in grouped(_with_the_same_images(read, found), _experiment).values():
         # A training run knows more than a later test of what it left.
         first = max(same, key=lambda record: record.data["trained"])
         if all(_agree(first, other) for other in same):
@@ -277,28 +277,29 @@ def _images(record: Record) -> tuple:
     return record.data["dataset"], record.data["classes"], drawn
 
 
-def _with_the_same_images(records: list[Record], found: Collection) -> list[Record]:
+def _with_the_same_images(records: Iterable[Record], found: Collection) -> list[Record]:
     """Without tests whose images are not those of most tests of that data set and of those classes."""
     kept = []
-    for same in _grouped(records, _images):
-        first, *others = sorted(_grouped(same, lambda record: record.data["data_fingerprint"]), key=len, reverse=True)
+    for (dataset, classes, _), same in grouped(records, _images).items():
+        by_images = grouped(same, lambda record: record.data["data_fingerprint"]).values()
+        first, *others = sorted(by_images, key=len, reverse=True)
         if not others or len(first) > len(others[0]):
             kept += first
             text = f"have other images than {len(first)} tests"
         else:
             others, text = [first, *others], "have different images"
         if others:
-            others, (dataset, classes, _) = sum(others, []), _images(same[0])
+            others = sum(others, [])
             text = f"{dataset}, {classes} classes: these tests {text}, and are not used: {_paths(others)}; delete the "
             found.skip("of other images", text + "wrong ones", len(others))
     return sorted(kept, key=lambda record: record.path)
 
 
-def _grouped(records: list[Record], key: Callable[[Record], Any]) -> list[list[Record]]:
-    groups: dict[Any, list[Record]] = defaultdict(list)
+def grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[Any, list[Record]]:
+    groups = defaultdict(list)
     for record in records:
         groups[key(record)].append(record)
-    return [*groups.values()]
+    return groups
 
 
 def _paths(records: list[Record]) -> str:

@@ -68,7 +68,6 @@ BASE2NEW = Results(
     of_base_or_new,
     Plan(),
     numbers=lambda record: {record.data["classes"]: record.data["accuracy"]},
-    harmonic=True,
     published=AVERAGES,
     planned=ELEVEN,
 )
@@ -96,7 +95,6 @@ OPEN_WORLD = Results(
         embedded_seeds=(1,),
     ),
     open_world_numbers,
-    harmonic=True,
     planned=FIFTEEN,
 )
 
@@ -110,13 +108,13 @@ def transferred(to_domains: bool) -> Callable[[list[Record]], list[Record]]:
     def chosen(records: list[Record]) -> list[Record]:
         of_sources, others = [], []
         for record in records:
-            source, target = record.learned["dataset"], record.data["dataset"]
-            if (record.learned["classes"], record.data["classes"], record.base_share) != ("all", "all", None):
-                continue
-            if target == source:
-                of_sources.append(record)
-            elif to_domains == (SOURCE_OF.get(config_name(target) or "") == config_name(source)):
-                others.append(record)
+            source, target = record.words["source"], record.words["dataset"]
+            if record.learned["classes"] == record.data["classes"] == "all":
+                is_domain = SOURCE_OF.get(config_name(target) or "") == config_name(source)
+                if target == source:
+                    of_sources.append(record)
+                elif is_domain == to_domains:
+                    others.append(record)
         tested = set(map(model, others))
         return others + [record for record in of_sources if model(record) in tested]
 
@@ -172,7 +170,6 @@ FEW_SHOT = Results(
     Plan(methods=("CoOp", "MaPLe", "BMIP")),
     group="{shots}",
     summary=few_shot_average,
-    averaged=False,
 )
 CLASS_RATIO = Results(
     "class-ratio",
@@ -182,7 +179,6 @@ CLASS_RATIO = Results(
     lambda records: [record for record in records if record.base_share is not None and record.from_base],
     Plan(methods=("CoOp", "MaPLe", "BMIP"), embedded_methods=("MaPLe", "BMIP")),
     group="{share} % base",
-    averaged=False,
 )
 
 
@@ -196,7 +192,7 @@ def study(name: str, help: str, title: str, plan: Plan, **settings: Any) -> Resu
         return [record for record in found if (record.data["dataset"], record.shots) in varied]
 
     columns = tuple(OPEN_WORLD_COLUMNS.values())
-    return Results(name, help, title, columns, chosen, plan, open_world_numbers, harmonic=True, **settings)
+    return Results(name, help, title, columns, chosen, plan, open_world_numbers, **settings)
 
 
 def combinations(records: list[Record]) -> Iterator[Record]:
@@ -323,7 +319,6 @@ STUDIES = (
         combinations,
         Plan(methods=COMBINATIONS, embedded_methods=COMBINATIONS[:9], paired=True),
         combination_numbers,
-        harmonic=True,
         costs=("train s", "peak GiB"),
         planned=ELEVEN,
     ),
