@@ -36,10 +36,8 @@ SHOWN = ("epoch [", "* accuracy", "Already trained", "Found checkpoint")
 
 
 def execute(command: list[str], quiet: bool, small: bool) -> int:
-    """Run a command from the repository's root; `quiet` shows the lines of `SHOWN`, and the last ones on failure.
-
-    `small` is the small CLIP, which several threads slow down where another process wants the cores.
-    """
+    """Run a command from the repository's root; `quiet` shows the lines of `SHOWN`, and the last ones on failure."""
+    # Several threads slow the small CLIP down where another process wants the cores.
     environment = {"OMP_NUM_THREADS": "1", **os.environ} if small else None
     if not quiet:
         return subprocess.call(command, cwd=at.ROOT, env=environment)

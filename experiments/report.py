@@ -24,8 +24,7 @@ import yaml
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from . import ROOT
-from . import pictures as look_inside
+from . import ROOT, pictures
 from .commands import exit_status, make_parser
 from .methods import BASELINE, names
 from .pictures import by_tower, plt, save, tower_title
@@ -171,14 +170,11 @@ def gates_by_layer(found: Collection) -> Iterator[Picture]:
         title = f"{method} on {dataset}, {shots}"
         figure, both = by_tower(title, ylabel="weight of the layer's own prompts")
         for tower, axes in both.items():
-            gates = [
-                {row["layer"]: row for row in record.data["gates"] if row["tower"] == tower} for record in records
-            ]
-            layers = sorted(set().union(*gates))
-            for number, rows in enumerate(gates):
-                means, spreads = ([rows[layer][key] for layer in layers] for key in ("mean", "std"))
+            for number, record in enumerate(records):
+                gates = [row for row in record.data["gates"] if row["tower"] == tower]
+                layers, means, spreads = ([row[key] for row in gates] for key in ("layer", "mean", "std"))
                 places = [layer + 0.08 * (number - (len(records) - 1) / 2) for layer in layers]
-                ends = [[abs(rows[layer][key] - rows[layer]["mean"]) for layer in layers] for key in ("min", "max")]
+                ends = [[abs(row[key] - row["mean"]) for row in gates] for key in ("min", "max")]
                 axes.errorbar(places, means, ends, fmt="none", ecolor="#bbbbbb", elinewidth=1)
                 axes.errorbar(places, means, spreads, fmt="o", markersize=4, capsize=2, color=look(method)["color"])
             for start, end in ((0, SATURATED[0]), (SATURATED[1], 1)):
@@ -253,7 +249,7 @@ def print_report(results: Path, page: Path, models: Sequence[Path] = (), data: s
     inside = [
         (figure, f"{run}: {CAPTIONS[name]}.", (name, *run.parts[-6:]))
         for run in tqdm(models, desc="models")
-        for name, figure in look_inside.draw(run, data).items()
+        for name, figure in pictures.draw(run, data).items()
     ]
     tables = [table_html(table) for entry in TABLES.values() for table in entry.tables(found)]
     folder, images = page.with_suffix(""), []

@@ -118,10 +118,7 @@ class Record:
 
     @functools.cached_property
     def method(self) -> str:
-        """The method and, after it, its differences.
-
-        They are the variant of its recipe, options of the command line, and a backbone that is not the usual one.
-        """
+        """With the variant of its recipe, options of the command line, and a backbone that is not the usual one."""
         name, variant = self.data.get("method"), self.data.get("variant") or ""
         if not name:
             name, variant = identify(self.data["trainer"], self.data["recipe"])
@@ -201,8 +198,7 @@ class Collection:
 def collect(folder: Path) -> Collection:
     """All usable records below a folder."""
     found = Collection()
-    read = filter(None, [_read(path, found) for path in _files(folder, found)])
-    for same in grouped(_with_the_same_images(read, found), _experiment).values():
+    for same in grouped(_with_the_same_images(_read(folder, found), found), _experiment).values():
         # A training run knows more than a later test of what it left.
         first = max(same, key=lambda record: record.data["trained"])
         if all(_agree(first, other) for other in same):
@@ -234,29 +230,30 @@ def _files(folder: Path, found: Collection) -> Iterator[Path]:
                 found.skip("not written to the end", f"{path} was not written to its end; delete it")
 
 
-def _read(path: Path, found: Collection) -> Record | None:
+def _read(folder: Path, found: Collection) -> Iterator[Record]:
     def refuse(text: str) -> None:
         raise ValueError(f"{text} is no number")
 
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        found.skip("damaged", f"{path} is no record ({reason}); delete it and run again")
-        return None
-    problem = min(_VALIDATOR.iter_errors(data), key=lambda error: len(error.path), default=None)
-    if problem is not None:
-        where = ".".join(map(str, problem.absolute_path)) or "the record"
-        text = problem.message if len(problem.message) < 200 else f"it is not of the type {problem.validator_value}"
-        found.skip("incomplete", f"{path}: {where}: {text}; it is damaged or of an older version, run again")
-        return None
-    if data["accuracy"] is None:
-        found.skip("without a test")
-    elif data["split"] != "test":
-        found.skip(f"of the {data['split']} images")
-    else:
-        return Record(path, data)
-    return None
+    for path in _files(folder, found):
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            found.skip("damaged", f"{path} is no record ({reason}); delete it and run again")
+            continue
+        problem = min(_VALIDATOR.iter_errors(data), key=lambda error: len(error.path), default=None)
+        if problem is not None:
+            where = ".".join(map(str, problem.absolute_path)) or "the record"
+            text = (
+                problem.message if len(problem.message) < 200 else f"it is not of the type {problem.validator_value}"
+            )
+            found.skip("incomplete", f"{path}: {where}: {text}; it is damaged or of an older version, run again")
+        elif data["accuracy"] is None:
+            found.skip("without a test")
+        elif data["split"] != "test":
+            found.skip(f"of the {data['split']} images")
+        else:
+            yield Record(path, data)
 
 
 def _experiment(record: Record) -> tuple:

@@ -55,9 +55,9 @@ ELSEWHERE = {
 
 def of_base_or_new(records: list[Record]) -> list[Record]:
     # Variants are tested on all classes alone, and would be half a row.
-    plain = [record for record in records if record.base_share is None and record.from_base]
+    plain = [one for one in records if one.base_share is None and one.from_base and one.data["classes"] != "all"]
     shown = {record.method for record in plain if record.data["classes"] == "new"} | METHODS.keys()
-    return [record for record in plain if record.data["classes"] in ("base", "new") and record.method in shown]
+    return [record for record in plain if record.method in shown]
 
 
 BASE2NEW = Results(
