@@ -30,7 +30,7 @@ OBJECTIVES = ("self_regulation", "consistency")
 STACKED = ("PromptSRC", "CoPrompt", "PromptSRC_BMIP", "CoPrompt_BMIP")
 # Methods of another name than those with which they are compared, seed by seed.
 REFERENCES = {CONTROL: "BMIP", "PromptSRC_BMIP": "PromptSRC", "CoPrompt_BMIP": "CoPrompt"}
-OPEN_WORLD_COLUMNS = {"base": "base", "new": "new", "accuracy": "accuracy", "openworld_auc": "OpenworldAUC"}
+OPEN_WORLD_COLUMNS = ("base", "new", "accuracy", "OpenworldAUC")
 NO_P_BELOW = 0.0005
 
 
@@ -79,14 +79,14 @@ def in_open_world(records: list[Record]) -> list[Record]:
 
 
 def open_world_numbers(record: Record) -> dict[str, float]:
-    return {name: record.data["open_world"][key] for key, name in OPEN_WORLD_COLUMNS.items()}
+    return {**record.data["open_world"], "OpenworldAUC": record.data["open_world"]["openworld_auc"]}
 
 
 OPEN_WORLD = Results(
     "open-world",
     "the same images told apart among all classes, and OpenworldAUC",
     "Open world, {shots}",
-    tuple(OPEN_WORLD_COLUMNS.values()),
+    OPEN_WORLD_COLUMNS,
     lambda records: [record for record in in_open_world(records) if record.method not in ELSEWHERE],
     Plan(
         FIFTEEN,
@@ -191,8 +191,7 @@ def study(name: str, help: str, title: str, plan: Plan, **settings: Any) -> Resu
         varied = {(one.data["dataset"], one.shots) for one in found if one.method not in ("BMIP", CONTROL)}
         return [record for record in found if (record.data["dataset"], record.shots) in varied]
 
-    columns = tuple(OPEN_WORLD_COLUMNS.values())
-    return Results(name, help, title, columns, chosen, plan, open_world_numbers, **settings)
+    return Results(name, help, title, OPEN_WORLD_COLUMNS, chosen, plan, open_world_numbers, **settings)
 
 
 def combinations(records: list[Record]) -> Iterator[Record]:
@@ -210,9 +209,8 @@ def combinations(records: list[Record]) -> Iterator[Record]:
 
 
 def combination_numbers(record: Record) -> dict[str, float]:
-    numbers = {name: record.data["open_world"][name] for name in ("base", "new", "accuracy")}
     memory = (record.data["peak_memory_bytes"] or 0) / 2**30
-    return {**numbers, "train s": record.data["train_seconds"], "peak GiB": memory}
+    return {**record.data["open_world"], "train s": record.data["train_seconds"], "peak GiB": memory}
 
 
 class Difference(NamedTuple):
@@ -285,7 +283,7 @@ PAIRED = Results(
     ("base", "new", "HM", "accuracy"),
     lambda records: [one for one in records if one.data["open_world"] and one.learned["classes"] == "base"],
     plan=None,
-    numbers=lambda record: {name: record.data["open_world"][name] for name in PAIRED.columns},
+    numbers=open_world_numbers,
     group="",
     kind=PairedTable,
 )

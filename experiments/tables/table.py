@@ -101,6 +101,7 @@ class Results:
     columns: tuple[str, ...]  # of each group
     chosen: Callable[[list[Record]], Iterable[Record]]  # those of the usable records that it shows
     plan: Plan | None  # None for a table of the runs of others
+    # By column; others are not shown.
     numbers: Callable[[Record], Mapping[str, float]] = lambda record: {"accuracy": record.data["accuracy"]}
     group: str = "{dataset}"
     summary: Callable[[list[Table]], Table] | None = None  # makes a further table of several
@@ -118,6 +119,7 @@ class Results:
                 ((record.method, self.group.format_map(record.words), column), record, number)
                 for record in records
                 for column, number in self.numbers(record).items()
+                if column in self.columns
             )
             source = records[0].words["source"] if "{source}" in self.title else ""
             made.append((self.kind or Table)(self, title, gather(values, found.notes), source))
