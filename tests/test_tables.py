@@ -29,12 +29,9 @@ def write(folder: Path, name: str, **changes) -> Path:
         "seed": 1,
         "shots": 16,
         "accuracy": 50.0,
-        "open_world": None,
-        "per_class": None,
+        **dict.fromkeys(("open_world", "per_class", "train_seconds", "peak_memory_bytes")),
         "data_fingerprint": "as for all",
         "trained": False,
-        "train_seconds": None,
-        "peak_memory_bytes": None,
         "environment": {"code": "one", "torch": "2", "dassl": "upstream", "device": "cpu"},
         "configuration": {"TRAINER": {}},
         **changes,
@@ -330,11 +327,8 @@ def test_variants_are_compared_with_bmip_seed_by_seed(tmp_path, capsys):
     numbers = {"tiny": {1: 50.0, 2: 60.0, 3: 70.0}, "tiny_addition": {1: 52.0, 2: 63.0, 3: 74.0, 9: 0.0}}
     for recipe, seeds in numbers.items():
         for seed, value in seeds.items():
-            write(
-                *(tmp_path, f"{recipe}-{seed}"),
-                **{"trainer": "BMIP", "recipe": recipe, "seed": seed, "classes": "all"},
-                open_world=open_world(80.0, 70.0, 40.0, value),
-            )
+            named = {"trainer": "BMIP", "recipe": recipe, "seed": seed, "classes": "all"}
+            write(tmp_path, f"{recipe}-{seed}", **named, open_world=open_world(80.0, 70.0, 40.0, value))
     headers, found, _ = rows(tmp_path, capsys, "paired")
     cells = dict(zip(headers[1:], found["BMIP, addition"]))
     assert cells["seeds"] == "3" and cells["HM"] == "+3.00 ± 1.00" and cells["base"] == "+0.00 ± 0.00"
