@@ -68,9 +68,8 @@ def common_seeds(cells: Iterable[Cell]) -> set[int]:
     return set.intersection(*seeds) if seeds else set()
 
 
-def gather(values: Iterable[tuple[Key, Record, float]], notes: list[str]) -> dict[Key, Cell]:
+def gather(values: list[tuple[Key, Record, float]], notes: list[str]) -> dict[Key, Cell]:
     """Cells over seeds. A row that two configuration files would share in some cell is one row for each."""
-    values = [*values]
     recipes: dict[Key, set[str]] = defaultdict(set)
     for key, record, _ in values:
         recipes[key].add(record.data["recipe"])
@@ -115,12 +114,12 @@ class Results:
         by_title = grouped(self.chosen(found.records), lambda record: self.title.format_map(record.words))
         made = []
         for title, records in sorted(by_title.items()):
-            values = (
+            values = [
                 ((record.method, self.group.format_map(record.words), column), record, number)
                 for record in records
                 for column, number in self.numbers(record).items()
                 if column in self.columns
-            )
+            ]
             source = records[0].words["source"] if "{source}" in self.title else ""
             made.append((self.kind or Table)(self, title, gather(values, found.notes), source))
         made = [table for table in made if table.rows]
