@@ -28,18 +28,16 @@ from . import runs as at
 from .commands import add_data, exit_status, import_flags, make_parser
 from .methods import names, parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
-from .runs import Request, Run, check_data, check_files
+from .runs import Request, check_data, check_files
 from .tables import conclusions
 
 # Lines of a run that a table's reader wants to see passing by; everything is in the run's log.txt.
 SHOWN = ("epoch [", "* accuracy", "Already trained", "Found checkpoint")
 
 
-def execute(command: list[str], quiet: bool, small: bool = False) -> int:
-    """Run a command from the repository's root; `quiet` shows the lines of `SHOWN`, and the last ones on failure.
-
-    `small` is the small CLIP, which several threads slow down where another process wants the cores.
-    """
+def execute(command: list[str], quiet: bool, small: bool) -> int:
+    """Run a command from the repository's root; `quiet` shows the lines of `SHOWN`, and the last ones on failure."""
+    # Several threads slow the small CLIP down where another process wants the cores.
     environment = {"OMP_NUM_THREADS": "1", **os.environ} if small else None
     if not quiet:
         return subprocess.call(command, cwd=at.ROOT, env=environment)
@@ -103,14 +101,6 @@ def request_of(args: argparse.Namespace) -> Request:
     )
 
 
-def conclusion(request: Request, runs: list[Run]) -> str:
-    """The table of a protocol's runs, with its title."""
-    several = len({run.seed for run in runs}) > 1
-    table = (conclusions.seeds if several else PROTOCOLS[request.protocol].conclusion)(runs)
-    seed = "" if several else f", seed {runs[0].seed}"
-    return f"{request.dataset}, {request.shots} shots{seed}: accuracy in per cent\n{table}"
-
-
 def launch(args: argparse.Namespace) -> int:
     """Exit status of the first run that fails, else 0; raises InputError for what cannot run."""
     request = request_of(args)
@@ -133,7 +123,10 @@ def launch(args: argparse.Namespace) -> int:
         if status := execute(command, quiet, small=run.is_small):
             return status
     if quiet:
-        print(f"\n{conclusion(request, runs)}")
+        several = len({run.seed for run in runs}) > 1
+        table = conclusions.seeds if several else PROTOCOLS[request.protocol].conclusion
+        seed = "" if several else f", seed {runs[0].seed}"
+        print(f"\n{request.dataset}, {request.shots} shots{seed}: accuracy in per cent\n{table(runs)}")
     return 0
 
 

@@ -26,11 +26,7 @@ def with_marks(cell: str, before: str, after: str) -> str:
 
 
 def lay_out(headers: Sequence[str], rows: Sequence[Sequence[object]], style: str = "text", right: bool = False) -> str:
-    """A table as text, Markdown or LaTeX (booktabs), with cells in bold where they are marked.
-
-    Args:
-        right: align all columns but the first at their ends.
-    """
+    """A table as text, Markdown or LaTeX (booktabs), bold where marked; `right` aligns numbers at their ends."""
     kind, before, after = STYLES[style]
     escapes = str.maketrans(LATEX if style == "latex" else {})
     lines = [[with_marks(str(cell).translate(escapes), before, after) for cell in row] for row in (headers, *rows)]
