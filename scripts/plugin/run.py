@@ -104,10 +104,10 @@ def run(args: argparse.Namespace) -> None:
     rows = []
     for choice in trainers:
         trainer, cfg = recipe(choice)
-        results: dict[str, list[float | None]] = {}
-        for seed in args.seeds.split():
-            for part in PROTOCOLS[args.protocol]:
-                results.setdefault(part, []).append(run_part(args, python, part, trainer, cfg, seed))
+        results = [
+            [run_part(args, python, part, trainer, cfg, seed) for part in PROTOCOLS[args.protocol]]
+            for seed in args.seeds.split()
+        ]
         rows.append((trainer, cfg, results))
     if comparing and not args.dry_run:
         print_table(args, rows)
@@ -129,8 +129,8 @@ def interpreter(choice: str, comparing: bool) -> list[str]:
 def recipe(choice: str) -> tuple[str, str]:
     """Trainer and name of its configuration."""
     trainer, _, cfg = choice.partition(":")
-    files = list((CONFIGS / trainer).glob("*.yaml")) or list(CONFIGS.glob(f"{trainer.lower()}.yaml"))
-    names = sorted(path.stem for path in files)
+    files = sorted((CONFIGS / trainer).glob("*.yaml")) or CONFIGS.glob(f"{trainer.lower()}.yaml")
+    names = [path.stem for path in files]
     wanted = (cfg,) if cfg else RECIPES.get(trainer, ()) + tuple(names if len(names) == 1 else ())
     for name in wanted:
         if name in names:
@@ -252,11 +252,11 @@ def accuracy(output: Path, trained: bool) -> float | None:
     return float(found[-1]) if found else None
 
 
-def print_table(args: argparse.Namespace, rows: list[tuple[str, str, dict[str, list[float | None]]]]) -> None:
+def print_table(args: argparse.Namespace, rows: list[tuple[str, str, list[list[float | None]]]]) -> None:
     """Mean accuracy on base and new classes over the seeds, and their harmonic mean."""
     lines = []
     for trainer, cfg, results in rows:
-        base, new = results["base2new_train"], results["base2new_test"]
+        base, new = zip(*results)
         if None in base + new:
             lines.append([trainer, "", "", "", f"{cfg}, without an accuracy in its logs"])
         else:

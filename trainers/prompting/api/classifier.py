@@ -109,8 +109,6 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         self.workers = workers
         self.progress = progress
 
-    # -------------------------------------------------------------------------------------------------- training
-
     def fit(
         self, images: Sequence[Any], labels: Sequence[str], classes: Sequence[str] | None = None
     ) -> PromptClassifier:
@@ -126,20 +124,19 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             InputError: images, labels or a parameter cannot be used.
             FloatingPointError: the loss is not finite.
         """
-        recipe, images = self._recipe(), list_of(images)
+        images = list_of(images)
         names = _check_labels(images, labels)
         classes = _check_classes(sorted(set(names)) if classes is None else classes)
-        _check_known(names, classes)
+        unknown = sorted(set(names) - set(classes))
+        if unknown:
+            raise InputError(
+                f"labels has {', '.join(map(repr, unknown[:5]))}, not among the {len(classes)} classes; give all of "
+                "them as classes."
+            )
         if len(classes) < 2:
             raise InputError(f"labels has one class, {classes[0]!r}; a classifier needs two or more.")
         check_files(images)
-        return self._built(recipe, classes, images, [classes.index(name) for name in names])
-
-    def _recipe(self) -> Recipe:
-        """The recipe with this classifier's parameters; raises InputError for a parameter that is not allowed."""
-        given = {name: getattr(self, name) for name in Recipe.declared()}
-        given = {name: value for name, value in given.items() if value is not None}
-        return dataclasses.replace(recipe_of(method_for(self.method), self.backbone), **given)
+        return self._built(classes, images, [classes.index(name) for name in names])
 
     def _train(self, model: PromptedCLIP, images: Sequence[Any], labels: list[int], recipe: Recipe) -> list[dict]:
         """Train the learner in place; returns `history_`. Raises FloatingPointError if the loss is not finite."""
@@ -184,11 +181,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
                 bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}", accuracy=f"{accuracy:.2f}")
         return history
 
-    # -------------------------------------------------------------------------------------------------- building
-
     def build(self, classes: Sequence[str]) -> PromptClassifier:
         """Build untrained prompts, or zero-shot CLIP, for a set of classes; raises as `fit`."""
-        return self._built(self._recipe(), _check_classes(classes), [], [])
+        return self._built(_check_classes(classes), [], [])
 
     def set_classes(self, classes: Sequence[str]) -> PromptClassifier:
         """Replace the classes, with the same prompts; raises InputError for class-specific ones."""
@@ -213,9 +208,12 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             torch.random.default_generator.manual_seed(int(seed))
             yield
 
-    def _built(self, recipe: Recipe, classes: list[str], images: list[Any], labels: list[int]) -> PromptClassifier:
+    def _built(self, classes: list[str], images: list[Any], labels: list[int]) -> PromptClassifier:
         """Build prompts for the classes, and train them if there are images."""
         method, backbone, device = method_for(self.method), str(self.backbone), _device(self.device)
+        given = {name: getattr(self, name) for name in Recipe.declared()}
+        given = {name: value for name, value in given.items() if value is not None}
+        recipe = dataclasses.replace(recipe_of(method, backbone), **given)
         precision_name = self.precision or ("fp16" if device.type == "cuda" else "fp32")
         with self._seeded():
             with worded(in_python):
@@ -226,8 +224,6 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             self.history_ = self._train(model, images, labels, recipe)
         self.model_, self.config_, self.classes_ = model.eval(), config, np.array(classes)
         return self
-
-    # ------------------------------------------------------------------------------------------------ predicting
 
     def predict(self, images: Sequence[Any]) -> np.ndarray:
         """Class names of images, `[images]`."""
@@ -242,9 +238,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, images: Sequence[Any]) -> Tensor:
         """`[images, classes]` in fp32, on the CPU."""
         check_is_fitted(self, "model_")
-        images = list_of(images)
+        images, model = list_of(images), self.model_
         check_files(images)
-        model = self.model_
         if not images:
             return torch.empty(0, len(self.classes_))
         loader = DataLoader(
@@ -254,11 +249,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             # Without it the loader would draw from the caller's generator.
             generator=torch.Generator(),
         )
-        hidden = not self.progress or len(loader) == 1
-        batches = tqdm(loader, desc="predict", disable=hidden)
+        batches = tqdm(loader, desc="predict", disable=not self.progress or len(loader) == 1)
         return torch.cat([model(batch.to(model.ids.device)).cpu() for batch, _ in batches])
-
-    # --------------------------------------------------------------------------------------------- files
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder of `classifier.json` and `prompts.npz` for `load`.
@@ -391,14 +383,3 @@ def _check_name(name: Any, what: str) -> str:
             "reads."
         )
     return str(name)
-
-
-def _check_known(labels: Sequence[str], classes: Sequence[str]) -> None:
-    """Raises InputError for labels that are none of the classes, and names the first few."""
-    unknown = sorted(set(labels) - set(classes))
-    if unknown:
-        shown = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        raise InputError(
-            f"labels has {shown}, which {'is' if len(unknown) == 1 else 'are'} not among the {len(classes)} classes; "
-            "give all of them as classes."
-        )
