@@ -6,12 +6,11 @@ weights.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from minidassl.own.optim import build_lr_scheduler, build_optimizer
@@ -19,7 +18,6 @@ from minidassl.own.optim import build_lr_scheduler, build_optimizer
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
@@ -194,19 +192,15 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = np.array(classes)
         return self
 
-    @contextlib.contextmanager
-    def _seeded(self) -> Iterator[None]:
-        """Seed the CPU's generator, the only one that is used, and restore it afterwards."""
+    def _seed(self) -> int:
         seed = self.random_state
         if seed is None:
-            seed = secrets.randbits(31)
-        elif isinstance(seed, np.random.RandomState):
-            seed = int(check_random_state(seed).randint(2**31 - 1))
-        elif not isinstance(seed, (int, np.integer)) or seed < 0:
+            return secrets.randbits(31)
+        if isinstance(seed, np.random.RandomState):
+            return seed.randint(2**31 - 1)
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
             raise InputError(f"random_state is {seed!r}; set it to 0 or more, or None.")
-        with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(int(seed))
-            yield
+        return int(seed)
 
     def _built(self, classes: list[str], images: list[Any], labels: list[int]) -> PromptClassifier:
         """Build prompts for the classes, and train them if there are images."""
@@ -215,7 +209,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         given = {name: value for name, value in given.items() if value is not None}
         recipe = dataclasses.replace(recipe_of(method, backbone), **given)
         precision_name = self.precision or ("fp16" if device.type == "cuda" else "fp32")
-        with self._seeded():
+        with torch.random.fork_rng(devices=[]):
+            # The only generator that is used.
+            torch.random.default_generator.manual_seed(self._seed())
             with worded(in_python):
                 precision = get_precision(precision_name)
                 config = configure(method, self.settings, backbone)
@@ -242,8 +238,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         check_files(images)
         if not images:
             return torch.empty(0, len(self.classes_))
+        transform = evaluation_transform(image_resolution(model.clip_model))
         loader = DataLoader(
-            TransformedImages(images, evaluation_transform(image_resolution(model.clip_model))),
+            TransformedImages(images, transform, range(len(images))),
             batch_size=self.prediction_batch_size,
             num_workers=self.workers,
             # Without it the loader would draw from the caller's generator.

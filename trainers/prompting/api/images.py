@@ -20,6 +20,7 @@ from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+TENSOR_STEPS = (T.ToTensor(), T.Normalize(PIXEL_MEAN, PIXEL_STD))
 KINDS = "a path, a PIL image, a uint8 array [height, width(, 3)], or a tensor [3, height, width]"
 
 
@@ -109,31 +110,26 @@ def check_files(images: Iterable[Any]) -> None:
 
 def evaluation_transform(side: int) -> Callable[[Image.Image], Tensor]:
     """CLIP's preprocessing: resize the shorter side, crop the centre; to a tensor `[3, side, side]`."""
-    return T.Compose([T.Resize(side, InterpolationMode.BICUBIC), T.CenterCrop(side), *_tensor_steps()])
+    return T.Compose([T.Resize(side, InterpolationMode.BICUBIC), T.CenterCrop(side), *TENSOR_STEPS])
 
 
 def training_transform(side: int, scale: tuple[float, float], flip: bool) -> Callable[[Image.Image], Tensor]:
     """The augmentation of the field, crops of a share of the area and mirror images; to a tensor `[3, side, side]`."""
     crop = T.RandomResizedCrop(side, scale=scale, interpolation=InterpolationMode.BICUBIC)
-    return T.Compose([crop, *([T.RandomHorizontalFlip()] if flip else []), *_tensor_steps()])
-
-
-def _tensor_steps() -> list[Callable]:
-    return [T.ToTensor(), T.Normalize(PIXEL_MEAN, PIXEL_STD)]
+    return T.Compose([crop, *([T.RandomHorizontalFlip()] if flip else []), *TENSOR_STEPS])
 
 
 class TransformedImages(Dataset):
-    """Images as tensors `[3, height, width]`, each with its label, or 0 without labels."""
+    """Images as tensors `[3, height, width]`, each with its label."""
 
-    def __init__(self, images: Sequence[Any], transform: Callable, labels: Sequence[int] | None = None):
+    def __init__(self, images: Sequence[Any], transform: Callable, labels: Sequence[int]):
         self.images, self.transform, self.labels = images, transform, labels
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = self.transform(open_image(self.images[index], index))
-        return image, 0 if self.labels is None else self.labels[index]
+        return self.transform(open_image(self.images[index], index)), self.labels[index]
 
 
 def read_image_folder(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:

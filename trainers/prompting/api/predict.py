@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from minidassl.own.files import write_whole
 
@@ -120,34 +120,21 @@ def classify(classifier: PromptClassifier, paths: Sequence[str], top: int, batch
     return rows
 
 
-def as_text(rows: Sequence[dict[str, Any]]) -> str:
-    """A line with the path of each image, and one for each class, in per cent."""
-    lines = []
+def write_text(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
+    """Write a line with the path of each image, and one for each class, in per cent."""
     for row in rows:
-        if "predictions" in row:
-            lines.append(f"{row['image']}\n")
-        for found in row.get("predictions", ()):
-            lines.append(f"  {100 * found['probability']:6.2f} %  {found['class']}\n")
-    return "".join(lines)
+        print(row["image"], file=file)
+        for found in row["predictions"]:
+            print(f"  {100 * found['probability']:6.2f} %  {found['class']}", file=file)
 
 
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each image and class: image, rank from 1, class, probability."""
-    file = io.StringIO()
+def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
+    """Write a line for each image and class: image, rank from 1, class, probability."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "rank", "class", "probability"])
     for row in rows:
-        for rank, found in enumerate(row.get("predictions", ()), start=1):
+        for rank, found in enumerate(row["predictions"], start=1):
             writer.writerow([row["image"], rank, found["class"], found["probability"]])
-    return file.getvalue()
-
-
-def as_json(rows: Sequence[dict[str, Any]]) -> str:
-    """All rows, including errors."""
-    return json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
-
-
-FORMATS = {"text": as_text, "csv": as_csv, "json": as_json}
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -162,12 +149,17 @@ def predict(args: argparse.Namespace) -> int:
         raise InputError(f"--output is '{args.output}', which is no file on a disk; name one, or leave it to print.")
     paths = find_images(args.images)
     rows = classify(make_classifier(args), paths, args.top, args.batch_size)
-    text = FORMATS[args.format](rows)
-    if output:
-        write_whole(output, text)
-    else:
-        print(text, end="")
     errors = [row["error"] for row in rows if "error" in row]
+    text = io.StringIO()
+    if args.format == "json":
+        print(json.dumps(rows, indent=2, ensure_ascii=False), file=text)
+    else:
+        write = {"text": write_text, "csv": write_csv}[args.format]
+        write([row for row in rows if "predictions" in row], text)
+    if output:
+        write_whole(output, text.getvalue())
+    else:
+        print(text.getvalue(), end="")
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
     if errors:
@@ -189,7 +181,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--precision", help="fp32, bf16, fp16 or amp; default: the recorded one, or fp16 on a GPU")
     add("--device", help="cpu or cuda; default: the GPU if there is one")
     add("--top", type=int, default=5, help="classes to name for each image; default: 5")
-    add("--format", choices=FORMATS, default="text")
+    add("--format", choices=["text", "csv", "json"], default="text")
     add("--output", type=Path, help="file to write; default: standard output")
     add("--batch-size", type=int, default=100, help="images at a time; default: 100")
     args = parser.parse_args(argv)
