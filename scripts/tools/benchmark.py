@@ -124,11 +124,10 @@ def standard_cases(device: str, backbone: str) -> list[Case]:
 def chosen_cases(args: argparse.Namespace) -> list[Case]:
     """Every combination of the options, each against both baselines in its own precision."""
     cases = []
-    for work, variant, classes in itertools.product(args.work, args.variant, args.classes):
-        task = Task(work, variant, classes, BATCH[work], args.backbone)
-        left_out = {STRAIGHTFORWARD} if work == IMAGES or args.no_straightforward else ()
-        for precision in args.precision:
-            cases.append((task, [Entry(model, precision, args.chunk) for model in MODELS if model not in left_out]))
+    for work, variant, classes, precision in itertools.product(args.work, args.variant, args.classes, args.precision):
+        models = (OURS, PLAIN) if work == IMAGES or args.no_straightforward else MODELS
+        entries = [Entry(model, precision, args.chunk) for model in models]
+        cases.append((Task(work, variant, classes, BATCH[work], args.backbone), entries))
     return cases
 
 

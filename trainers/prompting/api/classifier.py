@@ -30,7 +30,7 @@ from ..core.clip_weights import get_precision, image_resolution, load_clip
 from ..core.prompted_clip import PromptedCLIP
 from ..declaration import Method, prompt_sizes
 from ..errors import InputError, worded
-from .images import TransformedImages, check_files, evaluation_transform, list_of, training_transform
+from .images import TransformedImages, evaluation_transform, list_of, training_transform
 from .recipe import Recipe, configure, in_python, method_for, recipe_of
 
 HALF = ("fp16", "amp")
@@ -133,7 +133,6 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             )
         if len(classes) < 2:
             raise InputError(f"labels has one class, {classes[0]!r}; a classifier needs two or more.")
-        check_files(images)
         return self._built(classes, images, [classes.index(name) for name in names])
 
     def _train(self, model: PromptedCLIP, images: Sequence[Any], labels: list[int], recipe: Recipe) -> list[dict]:
@@ -235,7 +234,6 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         """`[images, classes]` in fp32, on the CPU."""
         check_is_fitted(self, "model_")
         images, model = list_of(images), self.model_
-        check_files(images)
         if not images:
             return torch.empty(0, len(self.classes_))
         transform = evaluation_transform(image_resolution(model.clip_model))
