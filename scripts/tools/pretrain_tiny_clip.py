@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.functional import normalize
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -102,11 +103,6 @@ class DrawnBatches(Dataset):
         return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
 
 
-def normalised(images: torch.Tensor) -> torch.Tensor:
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))
-    return (images.float() / 255.0 - mean) / std
-
-
 def text_features(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
     """`model.encode_text` for tokens [texts, 77], cut after the longest text: [texts, embed_dim].
 
@@ -138,14 +134,6 @@ def contrastive_loss(image: torch.Tensor, text: torch.Tensor, target: torch.Tens
     return (F.cross_entropy(logits, target) + by_text) / 2
 
 
-def parameter_groups(model: CLIP) -> list[dict]:
-    """CLIP's rule: no decay for gains, biases and the logit scale. Nor for embeddings, see the head of this file."""
-    decayed, plain = [], []
-    for name, parameter in model.named_parameters():
-        (plain if parameter.ndim < 2 or "embedding" in name else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-
-
 def learning_rate(step: int) -> float:
     """A linear warm-up, then a cosine."""
     if step < WARM_UP:
@@ -168,7 +156,12 @@ def pretrain() -> CLIP:
     with torch.no_grad():
         embedding = model.token_embedding.weight
         embedding.copy_(0.02 * (2.0 * torch.randint(0, 2, embedding.shape) - 1.0))
-    optimiser = torch.optim.AdamW(parameter_groups(model), betas=(0.9, 0.98), eps=1e-6)
+    # CLIP's rule: no decay for gains, biases and the logit scale. Nor for embeddings, see the head of this file.
+    decayed, plain = [], []
+    for name, parameter in model.named_parameters():
+        (plain if parameter.ndim < 2 or "embedding" in name else decayed).append(parameter)
+    groups = [{"params": decayed, "weight_decay": WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.98), eps=1e-6)
     names = [name for group, _ in GROUPS for name in group]
     tokens = torch.stack([clip.tokenize([template.format(name) for name in names]) for template in TEMPLATES])
 
@@ -181,7 +174,8 @@ def pretrain() -> CLIP:
         captions = tokens[torch.from_numpy(rng.randint(len(TEMPLATES), size=len(present))), present]
         # The plain attention kernel is faster than the fused one at 65 tokens, mostly in the backward pass.
         with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16):
-            image, text = model.encode_image(normalised(images)), text_features(model, captions)
+            image = model.encode_image(normalize(images / 255, PIXEL_MEAN, PIXEL_STD))
+            text = text_features(model, captions)
         loss = contrastive_loss(image.float(), text.float(), target, model.logit_scale.exp())
         optimiser.zero_grad()
         loss.backward()
