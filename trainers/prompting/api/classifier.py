@@ -33,8 +33,6 @@ from ..errors import InputError, worded
 from .images import TransformedImages, evaluation_transform, list_of, training_transform
 from .recipe import Recipe, configure, in_python, method_for, recipe_of
 
-HALF = ("fp16", "amp")
-
 
 class PromptClassifier(ClassifierMixin, BaseEstimator):
     """Classifies images by the names of their classes, with a frozen CLIP and trained prompts.
@@ -293,7 +291,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"{str(saved.source)!r} does not record its classes; give their names as classes.")
         chosen["settings"] = _settings_for(method, saved, parameters)
         on_gpu = _device(chosen.get("device")).type == "cuda"
-        if not on_gpu and "precision" not in parameters and chosen.get("precision") in HALF:
+        if not on_gpu and "precision" not in parameters and chosen.get("precision") in ("fp16", "amp"):
             chosen["precision"] = "fp32"  # half precision is slow on a CPU
         classifier = cls(**chosen).build(classes)
         with worded(in_python, before=f"{str(saved.source)!r} cannot be loaded. "):
