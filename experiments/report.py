@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import math
 import re
 import statistics
@@ -254,9 +255,10 @@ def print_report(results: Path, page: Path, models: Sequence[Path] = (), data: s
     tables = [table_html(table) for entry in TABLES.values() for table in entry.tables(found)]
     folder, images = page.with_suffix(""), []
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = [one for table in OPEN_WORLD.tables(found) for one in accuracy_bars(table)]
-    drawn += [one for draw in (few_shot_curves, class_gains, gates_by_layer, gates_in_training) for one in draw(found)]
-    for figure, caption, name in tqdm([*drawn, *inside], desc="pictures"):
+    bars = (one for table in OPEN_WORLD.tables(found) for one in accuracy_bars(table))
+    drawn = (draw(found) for draw in (few_shot_curves, class_gains, gates_by_layer, gates_in_training))
+    # One after another: each picture is drawn, saved and closed before the next.
+    for figure, caption, name in tqdm(itertools.chain(bars, *drawn, inside), desc="pictures"):
         png, _ = save(figure, folder, re.sub(r"[^A-Za-z0-9]+", "_", "_".join(name)).strip("_"))
         plt.close(figure)
         encoded, caption = base64.b64encode(png.read_bytes()).decode(), html.escape(caption)
