@@ -19,8 +19,5 @@ DOMAINS = {source: tuple(one for one in SOURCE_OF if SOURCE_OF[one] == source) f
 FIFTEEN = tuple(_FILES[row.name] for row in ROWS if row.published)
 ELEVEN = tuple(name for name in FIFTEEN if name not in SOURCE_OF)
 TARGETS = tuple(name for name in ELEVEN if name not in DOMAINS)
-
-
-def config_name(dataset: str) -> str | None:
-    """The file in configs/datasets of a registered name, without its ending; None if there is none."""
-    return _FILES.get(dataset)
+# The file in configs/datasets of a registered name, without its ending; None if there is none.
+config_name = _FILES.get

@@ -30,19 +30,18 @@ from . import runs as at
 from .commands import add_data, add_tag, exit_status, import_flags, make_parser
 from .methods import names, parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
-from .runs import Request, Run, check_data, check_files, check_passed_on, check_tag
+from .runs import Request, check_data, check_files, check_passed_on, check_tag
 from .tables import conclusions
 
 # Lines of a run that a table's reader wants to see passing by; everything is in the run's log.txt.
 SHOWN = ("epoch [", "* accuracy", "Already trained", "Found checkpoint")
 
 
-def execute(command: list[str], quiet: bool, small: bool = False) -> int:
-    """Run a command from the repository's root; `quiet` shows the lines of `SHOWN`, and the last ones on failure.
-
-    `small` is the small CLIP, which several threads slow down where another process wants the cores.
-    """
-    environment = {**({"OMP_NUM_THREADS": "1"} if small else {}), **os.environ, LAUNCHER: str(os.getpid())}
+def execute(command: list[str], quiet: bool, small: bool) -> int:
+    """Run a command from the repository's root; `quiet` shows the lines of `SHOWN`, and the last ones on failure."""
+    # Several threads slow the small CLIP down where another process wants the cores.
+    threads = {"OMP_NUM_THREADS": "1"} if small else {}
+    environment = {**threads, **os.environ, LAUNCHER: str(os.getpid())}
     if not quiet:
         return subprocess.call(command, cwd=at.ROOT, env=environment)
     last = deque(maxlen=20)
@@ -107,14 +106,6 @@ def request_of(args: argparse.Namespace) -> Request:
     )
 
 
-def conclusion(request: Request, runs: list[Run]) -> str:
-    """The table of a protocol's runs, with its title."""
-    several = len({run.seed for run in runs}) > 1
-    table = (conclusions.seeds if several else PROTOCOLS[request.protocol].conclusion)(runs)
-    seed = "" if several else f", seed {runs[0].seed}"
-    return f"{request.dataset}, {request.shots} shots{seed}: accuracy in per cent\n{table}"
-
-
 def launch(args: argparse.Namespace) -> int:
     """Exit status of the first run that fails, else 0; raises InputError for what cannot run."""
     request = request_of(args)
@@ -138,7 +129,10 @@ def launch(args: argparse.Namespace) -> int:
         if status := execute(command, quiet, small=run.is_small):
             return status
     if quiet:
-        print(f"\n{conclusion(request, runs)}")
+        several = len({run.seed for run in runs}) > 1
+        table = conclusions.seeds if several else PROTOCOLS[request.protocol].conclusion
+        seed = "" if several else f", seed {runs[0].seed}"
+        print(f"\n{request.dataset}, {request.shots} shots{seed}: accuracy in per cent\n{table(runs)}")
     return 0
 
 

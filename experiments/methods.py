@@ -71,13 +71,7 @@ def row_name(name: str, variant: str = "") -> str:
 
 
 def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = "") -> str:
-    """The recipe of a method.
-
-    Args:
-        family: "base2new", "cross_dataset", "few_shot" or "zeroshot".
-        dataset: the one that the model learns.
-        variant: as `parse` gives it.
-    """
+    """The recipe of a model that learns a data set; families are base2new, cross_dataset, few_shot and zeroshot."""
     if _is_path(variant):
         return variant
     known, built_in = METHODS[name].recipes, dataset in data.BUILTIN

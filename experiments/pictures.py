@@ -19,7 +19,6 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import torch
-import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
@@ -33,7 +32,7 @@ from trainers.config import default_cfg
 from trainers.prompting.core.learner import FixedSentence, PromptLearner, Readout, TowerPrompts
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
-from trainers.records import SETTINGS
+from trainers.records import SETTINGS, kept_settings
 
 from .commands import exit_status, make_parser
 
@@ -46,11 +45,12 @@ MANY_CLASSES = 20
 
 def load(run: Path, data: str | None) -> PromptTrainer:
     """The trainer of a run with its weights, on all classes."""
-    if not (run / SETTINGS).is_file():
+    settings = kept_settings(run)
+    if settings is None:
         raise InputError(f"{run} has no {SETTINGS}; name the output folder of a training run.")
     trainers.register_all()
     cfg = default_cfg()
-    cfg.merge_from_other_cfg(CfgNode(yaml.safe_load((run / SETTINGS).read_text())))
+    cfg.merge_from_other_cfg(CfgNode(settings))
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"
     cfg.OUTPUT_DIR = str(run)
     if data:
@@ -63,10 +63,9 @@ def load(run: Path, data: str | None) -> PromptTrainer:
 
 
 def observe(learner: PromptLearner) -> dict[tuple[str, int], list[Tensor]]:
-    """Let a learner note the attention that its prompts receive.
+    """Let a learner note the attention that its prompts receive, in units of uniform attention.
 
-    Returns:
-        {(tower, layer): readouts `[batch, b]`}, in units of uniform attention, filled by each forward pass.
+    Gives {(tower, layer): readouts `[batch, b]`}, filled by each forward pass.
     """
     seen: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
 

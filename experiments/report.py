@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import math
 import re
 import statistics
@@ -28,13 +29,12 @@ import yaml
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from . import ROOT
-from . import pictures as look_inside
+from . import ROOT, pictures
 from .commands import exit_status, make_parser
 from .methods import BASELINE, names
 from .pictures import by_tower, plt, save, tower_title
 from .protocols import TABLES
-from .store import Collection, Record, collect
+from .store import Collection, Record, collect, grouped
 from .tables.results import ELSEWHERE, FEW_SHOT, OPEN_WORLD, in_open_world
 from .tables.table import Table
 from .tables.text import bold, with_marks
@@ -74,12 +74,10 @@ def look(method: str) -> dict[str, str]:
 Picture = tuple[Figure, str, tuple[str, ...]]
 
 
-def of_seeds(records: Iterable[Record]) -> Iterator[tuple[tuple[str, str, str, str], list[Record]]]:
+def of_seeds(records: Iterable[Record]) -> list[tuple[tuple[str, str, str, str], list[Record]]]:
     """Method, data set, classes and shots, and their records."""
-    groups = defaultdict(list)
-    for record in records:
-        groups[record.method, record.data["dataset"], record.data["classes"], record.shots].append(record)
-    yield from sorted(groups.items())
+    by_run = grouped(records, lambda one: (one.method, one.data["dataset"], one.data["classes"], one.shots))
+    return sorted(by_run.items())
 
 
 def is_bmip(record: Record) -> bool:
@@ -178,14 +176,11 @@ def gates_by_layer(found: Collection) -> Iterator[Picture]:
         title = f"{method} on {dataset}, {shots}"
         figure, both = by_tower(title, ylabel="weight of the layer's own prompts")
         for tower, axes in both.items():
-            gates = [
-                {row["layer"]: row for row in record.data["gates"] if row["tower"] == tower} for record in records
-            ]
-            layers = sorted(set().union(*gates))
-            for number, rows in enumerate(gates):
-                means, spreads = ([rows[layer][key] for layer in layers] for key in ("mean", "std"))
+            for number, record in enumerate(records):
+                gates = [row for row in record.data["gates"] if row["tower"] == tower]
+                layers, means, spreads = ([row[key] for row in gates] for key in ("layer", "mean", "std"))
                 places = [layer + 0.08 * (number - (len(records) - 1) / 2) for layer in layers]
-                ends = [[abs(rows[layer][key] - rows[layer]["mean"]) for layer in layers] for key in ("min", "max")]
+                ends = [[abs(row[key] - row["mean"]) for row in gates] for key in ("min", "max")]
                 axes.errorbar(places, means, ends, fmt="none", ecolor="#bbbbbb", elinewidth=1)
                 axes.errorbar(places, means, spreads, fmt="o", markersize=4, capsize=2, color=look(method)["color"])
             for start, end in ((0, SATURATED[0]), (SATURATED[1], 1)):
@@ -241,10 +236,8 @@ def origin_html(records: Sequence[Record]) -> str:
     """Versions; and of each method and data set the commands, and the configuration of its first training."""
     environments = {yaml.safe_dump(record.data["environment"]) for record in records}
     parts = ["<h2>Where it comes from</h2>", *(f"<pre>{html.escape(text)}</pre>" for text in sorted(environments))]
-    groups = defaultdict(list)
-    for record in records:
-        groups[record.method, record.learned["dataset"]].append(record)
-    for (method, dataset), some in sorted(groups.items()):
+    by_model = grouped(records, lambda record: (record.method, record.learned["dataset"]))
+    for (method, dataset), some in sorted(by_model.items()):
         ordered = sorted(some, key=lambda record: (not record.data["trained"], record.seed, str(record.path)))
         title = html.escape(f"{method} on {dataset}: {len(some)} runs")
         commands = html.escape("\n".join(record.command for record in ordered))
@@ -272,14 +265,15 @@ def print_report(results: Path, page: Path, models: Sequence[Path] = (), data: s
     inside = [
         (figure, f"{run}: {CAPTIONS[name]}.", (name, *run.parts[-6:]))
         for run in tqdm(models, desc="models")
-        for name, figure in look_inside.draw(run, data).items()
+        for name, figure in pictures.draw(run, data).items()
     ]
     tables = [table_html(table) for entry in TABLES.values() for table in entry.tables(found)]
     folder, images = page.with_suffix(""), []
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = [one for table in OPEN_WORLD.tables(found) for one in accuracy_bars(table)]
-    drawn += [one for draw in (few_shot_curves, class_gains, gates_by_layer, gates_in_training) for one in draw(found)]
-    for figure, caption, name in tqdm([*drawn, *inside], desc="pictures"):
+    bars = (one for table in OPEN_WORLD.tables(found) for one in accuracy_bars(table))
+    drawn = (draw(found) for draw in (few_shot_curves, class_gains, gates_by_layer, gates_in_training))
+    # One after another: each picture is drawn, saved and closed before the next.
+    for figure, caption, name in tqdm(itertools.chain(bars, *drawn, inside), desc="pictures"):
         png, _ = save(figure, folder, file_stem("_".join(name)))
         plt.close(figure)
         encoded, caption = base64.b64encode(png.read_bytes()).decode(), html.escape(caption)

@@ -35,12 +35,7 @@ EMBEDDED = "embedded"
 def planned_chains(
     tables: Sequence[str], embedded: bool, datasets: Sequence[str], methods: Sequence[str], seeds: Sequence[int]
 ) -> list[list[Run]]:
-    """Seed by seed, so that a table is there early with the first.
-
-    Args:
-        embedded: the plans' embedded counterparts.
-        datasets, methods, seeds: in place of the plans', where there are any.
-    """
+    """Seed by seed, so that a table is there early with the first; where some are empty, those of the plans."""
     requests = []
     for table in tables:
         plan = PLANS[table]

@@ -51,10 +51,7 @@ def is_done(run: Run, chain: Sequence[Run], data: str | None, options: Sequence[
 
 
 def record_of(run: Run) -> dict[str, Any] | None:
-    """The record that a run left; None where there is none.
-
-    One that cannot be read is renamed, so that the run starts again, and goes on from its last epoch.
-    """
+    """The record that a run left. One that cannot be read is renamed, so that the run goes on from its last epoch."""
     try:
         return read_result(run.folder)
     except InputError:
@@ -80,10 +77,7 @@ def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) 
 
 
 def process_context() -> Any:
-    """Makes processes that have PyTorch imported already, where the system can do so.
-
-    Importing takes longer than many a run of the small CLIP.
-    """
+    """Makes processes with PyTorch imported, where the system can: that takes longer than many a small run."""
     known = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in known else "spawn")
     # Without clip, which asks for CUDA while it is imported: what is forked after that cannot use it.
@@ -121,13 +115,9 @@ def run_chain(chain: Sequence[Run], data: str | None, options: Sequence[str]) ->
 def run_chains(
     chains: Sequence[Sequence[Run]], data: str | None, options: Sequence[str], at_once: int | None
 ) -> list[str]:
-    """Run all chains, with a progress bar; gives what `run_chain` says of those that failed.
+    """Run chains in this order, with a progress bar; gives what `run_chain` says of those that failed.
 
-    Args:
-        chains: in the order in which they start.
-        data: folder of the data sets.
-        options: flags of train.py and KEY VALUE pairs for all runs.
-        at_once: how many at the same time; None: one per core with the small CLIP alone, else one.
+    `options` go to train.py for all runs; `at_once` is one per core with the small CLIP alone, else one, if None.
     """
     small = all(run.is_small for chain in chains for run in chain)
     failures = []

@@ -45,7 +45,7 @@ class Request:
     position: str | None = None
 
     def recipe_of(self, family: str, learned: str) -> str:
-        """The recipe of a model that learns a data set; `family` is that of `methods.recipe_for`."""
+        """The given one, or that of `methods.recipe_for`."""
         return self.recipe or methods.recipe_for(self.method, family, learned, self.shots, self.variant)
 
 

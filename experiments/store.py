@@ -12,7 +12,7 @@ import math
 import os
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,10 +126,7 @@ class Record:
 
     @functools.cached_property
     def method(self) -> str:
-        """The method and, after it, its differences.
-
-        They are the variant of its recipe, a tag, options of the command line, and a backbone that is not usual.
-        """
+        """With its variant, tag, options of the command line, and a backbone that is not the usual one."""
         name, variant = self.data.get("method"), self.data.get("variant") or ""
         if not name:
             name, variant = identify(self.data["trainer"], self.data["recipe"])
@@ -210,8 +207,7 @@ class Collection:
 def collect(folder: Path) -> Collection:
     """All usable records below a folder."""
     found = Collection()
-    read = [record for path in _files(folder, found) if (record := _read(path, found)) is not None]
-    for same in _grouped(_with_the_same_images(read, found), _experiment):
+    for same in grouped(_with_the_same_images(_read(folder, found), found), _experiment).values():
         # A training run knows more than a later test of what it left.
         first = max(same, key=lambda record: record.data["trained"])
         if all(_agree(first, other) for other in same):
@@ -243,35 +239,34 @@ def _files(folder: Path, found: Collection) -> Iterator[Path]:
                 found.skip("not written to the end", f"{path} was not written to its end; delete it")
 
 
-def _read(path: Path, found: Collection) -> Record | None:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
-        json.dumps(data, ensure_ascii=False).encode()  # half a character can neither be printed nor drawn
-        if _is_deeper(data, DEEPEST):
-            raise ValueError(f"it is more than {DEEPEST} levels deep")
-        problem = min(_VALIDATOR.iter_errors(data), key=lambda error: len(error.path), default=None)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = getattr(error, "strerror", None) or error
-        found.skip("damaged", f"{path} is no record ({reason}); delete it and run again")
-        return None
-    if problem is not None:
-        where = ".".join(map(str, problem.absolute_path)) or "the record"
-        text = problem.message if len(problem.message) < 200 else f"it is not {problem.validator_value}"
-        found.skip("incomplete", f"{path}: {where}: {text}; it is damaged or of an older version, run again")
-        return None
-    if data["accuracy"] is None:
-        found.skip("without a test")
-    elif data["split"] != "test":
-        found.skip(f"of the {data['split']} images")
-    else:
-        record = Record(path, data)
+def _read(folder: Path, found: Collection) -> Iterator[Record]:
+    for path in _files(folder, found):
         try:
-            _experiment(record)
-        except Exception as error:  # of any kind: the configuration is a stranger's
-            found.skip("damaged", f"{path}: its configuration cannot be read ({error!r}); delete it and run again")
+            data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
+            json.dumps(data, ensure_ascii=False).encode()  # half a character can neither be printed nor drawn
+            if _is_deeper(data, DEEPEST):
+                raise ValueError(f"it is more than {DEEPEST} levels deep")
+        except (OSError, ValueError, RecursionError) as error:
+            reason = getattr(error, "strerror", None) or error
+            found.skip("damaged", f"{path} is no record ({reason}); delete it and run again")
+            continue
+        problem = min(_VALIDATOR.iter_errors(data), key=lambda error: len(error.path), default=None)
+        if problem is not None:
+            where = ".".join(map(str, problem.absolute_path)) or "the record"
+            text = problem.message if len(problem.message) < 200 else f"it is not {problem.validator_value}"
+            found.skip("incomplete", f"{path}: {where}: {text}; it is damaged or of an older version, run again")
+        elif data["accuracy"] is None:
+            found.skip("without a test")
+        elif data["split"] != "test":
+            found.skip(f"of the {data['split']} images")
         else:
-            return record
-    return None
+            record = Record(path, data)
+            try:
+                _experiment(record)
+            except Exception as error:  # of any kind: the configuration is a stranger's
+                found.skip("damaged", f"{path}: its configuration cannot be read ({error!r}); delete it, run again")
+            else:
+                yield record
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
@@ -304,28 +299,29 @@ def _images(record: Record) -> tuple:
     return record.data["dataset"], record.data["classes"], drawn
 
 
-def _with_the_same_images(records: list[Record], found: Collection) -> list[Record]:
+def _with_the_same_images(records: Iterable[Record], found: Collection) -> list[Record]:
     """Without tests whose images are not those of most tests of that data set and of those classes."""
     kept = []
-    for same in _grouped(records, _images):
-        first, *others = sorted(_grouped(same, lambda record: record.data["data_fingerprint"]), key=len, reverse=True)
+    for (dataset, classes, _), same in grouped(records, _images).items():
+        by_images = grouped(same, lambda record: record.data["data_fingerprint"]).values()
+        first, *others = sorted(by_images, key=len, reverse=True)
         if not others or len(first) > len(others[0]):
             kept += first
             text = f"have other images than {len(first)} tests"
         else:
             others, text = [first, *others], "have different images"
         if others:
-            others, (dataset, classes, _) = sum(others, []), _images(same[0])
+            others = sum(others, [])
             text = f"{dataset}, {classes} classes: these tests {text}, and are not used: {_paths(others)}; delete the "
             found.skip("of other images", text + "wrong ones", len(others))
     return sorted(kept, key=lambda record: record.path)
 
 
-def _grouped(records: list[Record], key: Callable[[Record], Any]) -> list[list[Record]]:
-    groups: dict[Any, list[Record]] = defaultdict(list)
+def grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> dict[Any, list[Record]]:
+    groups = defaultdict(list)
     for record in records:
         groups[key(record)].append(record)
-    return [*groups.values()]
+    return groups
 
 
 def _paths(records: list[Record]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from yacs.config import CfgNode
 
-from .own.optim_defaults import OPTIM
+from .own.optim import OPTIM
 
 _DEFAULTS = {
     "VERSION": 1,

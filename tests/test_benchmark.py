@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -16,7 +17,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from scripts.tools import benchmark
 
 DOCS = Path(__file__).parents[1] / "docs"
-CPU = torch.device("cpu")
 OPTIONS = ["--work", "train", "--backbone", "tiny", "--variant", "paper", "--classes", "3"]
 
 
@@ -49,7 +49,7 @@ def test_the_documented_table_of_a_gpu_is_that_of_its_file(capsys):
 @pytest.mark.parametrize("work", ["train", "test", "images"])
 @pytest.mark.parametrize("model", [benchmark.OURS, benchmark.STRAIGHTFORWARD, benchmark.PLAIN])
 def test_every_work_runs_with_every_model(work, model):
-    step = benchmark.make_step(tiny(work, "released"), benchmark.Entry(model, "bf16"), CPU)
+    step = benchmark.make_step(tiny(work, "released"), benchmark.Entry(model, "bf16"), "cpu")
     step(1)
     step(1)
 
@@ -60,7 +60,7 @@ def test_a_test_encodes_the_classes_once_and_all_its_batches(monkeypatch):
         original = getattr(benchmark.PromptedCLIP, name)
         counted = lambda self, *args, name=name, original=original: calls.append(name) or original(self, *args)  # noqa: E731
         monkeypatch.setattr(benchmark.PromptedCLIP, name, counted)
-    step = benchmark.make_step(tiny("test"), benchmark.Entry(benchmark.OURS), CPU)
+    step = benchmark.make_step(tiny("test"), benchmark.Entry(benchmark.OURS), "cpu")
     step(4)
     step(4)
     assert calls.count("encode_text") == 2 and calls.count("encode_image") == 8
@@ -79,6 +79,28 @@ def test_the_fused_attention_is_counted_as_its_matrix_products():
     assert counted[SDPBackend.MATH] == (2 * one_product, 4 * one_product)
     # The fused kernel keeps no attention map, so its backward pass computes it a second time.
     assert counted[SDPBackend.FLASH_ATTENTION] == (2 * one_product, 5 * one_product)
+
+
+def one_second(*_: object) -> tuple[float, int]:
+    return 1.0, 0
+
+
+@pytest.mark.parametrize("device, together", [("cpu", 2), ("cuda", 1)])
+def test_rows_live_together_on_a_cpu_and_one_after_another_on_a_gpu(device, together, monkeypatch):
+    for name in ("_build", "_time", "_count"):
+        monkeypatch.setattr(benchmark, name, one_second)
+    monkeypatch.setattr(benchmark, "product_speed", lambda *_: 1.0)
+    ask, living = benchmark.Row.ask, []
+
+    def counted(row, *arguments):
+        answer = ask(row, *arguments)
+        living.append(len(multiprocessing.active_children()))
+        return answer
+
+    monkeypatch.setattr(benchmark.Row, "ask", counted)
+    entries = [benchmark.Entry(benchmark.OURS), benchmark.Entry(benchmark.PLAIN)]
+    records = benchmark.measure(tiny("train"), entries, device, 2)
+    assert [record["times"] for record in records] == [[1.0, 1.0]] * 2 and max(living) == together
 
 
 def killed(*_: object) -> None:

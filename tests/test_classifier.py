@@ -274,7 +274,7 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(case):
 
 def test_labels_that_are_no_classes_are_named(fitted):
     images, labels = digits(1)
-    with pytest.raises(InputError, match="labels has 'two', which is not among the 2 classes"):
+    with pytest.raises(InputError, match="labels has 'two', not among the 2 classes"):
         PromptClassifier(**TINY).fit(images, labels, classes=["zero", "one"])
     with pytest.raises(InputError, match="classes has 'a' more than once"):
         fitted.set_classes(["a", "b", "a"])

@@ -106,7 +106,7 @@ def test_a_broken_upstream_gives_way_and_the_reason_is_told(tmp_path):
 
 def test_importing_the_package_prints_nothing_and_waits_for_no_upstream(tmp_path):
     upstream = fake_upstream(tmp_path, "print('upstream is loaded')\nclass TrainerX: pass\n")
-    light = "import sys, minidassl.own.files, minidassl.own.run_folder, minidassl.own.optim_defaults"
+    light = "import sys, minidassl.own.files, minidassl.own.run_folder"
     assert run_python(f"{light}; assert 'torch' not in sys.modules", upstream) == ""
 
 

@@ -167,8 +167,8 @@ WRONG = {
     "setting": ([*ZERO_SHOT, "--setting", "depth"], "--setting is 'depth'; write NAME=VALUE"),
     "top": ([*ZERO_SHOT, "--top", "0"], "--top is 0; set it to 1 or more"),
     "batch": ([*ZERO_SHOT, "--batch-size", "-1"], "--batch-size is -1"),
-    "pattern": ([*ZERO_SHOT, "/no/such/*.jpg"], "No file fits the pattern '/no/such/*.jpg'"),
-    "empty folder": ([*ZERO_SHOT, "empty"], "The folder 'empty' has no images"),
+    "pattern": ([*ZERO_SHOT, "/no/such/*.jpg"], "'/no/such/*.jpg' names no images"),
+    "empty folder": ([*ZERO_SHOT, "empty"], "'empty' names no images"),
     "output to a folder": ([*ZERO_SHOT, "--output", "/tmp"], "--output is '/tmp', which is no file"),
     "output to a device": (
         [*ZERO_SHOT, "--output", "/dev/null"],

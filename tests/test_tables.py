@@ -29,12 +29,9 @@ def write(folder: Path, name: str, **changes) -> Path:
         "seed": 1,
         "shots": 16,
         "accuracy": 50.0,
-        "open_world": None,
-        "per_class": None,
+        **dict.fromkeys(("open_world", "per_class", "train_seconds", "peak_memory_bytes")),
         "data_fingerprint": "as for all",
         "trained": False,
-        "train_seconds": None,
-        "peak_memory_bytes": None,
         "environment": {"code": "one", "torch": "2", "dassl": "upstream", "device": "cpu"},
         "configuration": {"TRAINER": {}},
         **changes,
@@ -86,15 +83,9 @@ def test_hand_worked_means_spreads_and_harmonic_means(tmp_path, capsys):
 
 
 def test_numbers_equal_an_independent_computation_from_saved_logits(run_train, tmp_path, capsys):
-    options = ["TEST.SAVE_LOGITS", "True"]
+    options = ["TEST.SAVE_LOGITS", "True", "DATASET.SUBSAMPLE_CLASSES", "all"]
     model = run_train(folder=tmp_path / "model")
-    run_train(
-        "--eval-only",
-        "--model-dir",
-        str(model.folder),
-        folder=tmp_path / "r" / "all",
-        options=[*options, "DATASET.SUBSAMPLE_CLASSES", "all"],
-    )
+    run_train("--eval-only", "--model-dir", str(model.folder), folder=tmp_path / "r" / "all", options=options)
     saved = np.load(tmp_path / "r" / "all" / "logits.npz")
     logits, labels = saved["logits"], saved["labels"]
     is_base = labels < 5
@@ -129,7 +120,7 @@ def test_records_that_agree_count_once_and_those_that_disagree_are_named_and_not
 def test_a_seed_that_only_some_cells_have_is_noted(tmp_path, capsys):
     for seed in (1, 2, 3):
         pair(tmp_path, 80.0, 60.0, seed)
-    pair(tmp_path, 70.0, 50.0, 1, trainer="VPT", configuration={"TRAINER": {"NAME": "VPT", "VPT": {}}})
+    pair(tmp_path, 70.0, 50.0, 1, trainer="VPT")
     _, found, notes = rows(tmp_path, capsys, "base2new")
     assert "VPT lacks Digits with the seeds 2, 3: python scripts/reproduce.py base2new --methods VPT" in notes
     assert '--datasets "digits" --seeds "2 3"' in notes and "MaPLe lacks" not in notes
@@ -225,8 +216,13 @@ MAPLE = "vit_b16_c2_ep5_batch4_2ctx"
 VIT, COPROMPT = {"recipe": MAPLE, "backbone": "ViT-B/16"}, {"trainer": "CoPrompt", "backbone": "ViT-B/16"}
 
 
-def configured(trainer: str, **others) -> dict:
-    return {"trainer": trainer, "configuration": {"TRAINER": others.pop("node", {}), **others}}
+def configured(trainer: str, node: dict | None = None, **others) -> dict:
+    return {"trainer": trainer, "configuration": {"TRAINER": node or {}, **others}}
+
+
+def mixed(trainer: str, share: int) -> dict:
+    """Of a test in which so many per cent of the classes are base classes."""
+    return configured(trainer, DATASET={"USE_RATIO": True, "SUBSAMPLE_RATIO": share})
 
 
 # Changes of records, and their rows.
@@ -311,10 +307,8 @@ def test_models_of_all_classes_fill_the_transfer_and_few_shot_tables(tmp_path, c
     ],
 )
 def test_the_best_of_a_column_is_marked_in_every_format(tmp_path, capsys, style, bold, pieces):
-    mixed = {"NAME": "Digits", "USE_RATIO": True, "SUBSAMPLE_RATIO": 50}
     for trainer, accuracy in (("MaPLe", 80.0), ("VPT", 90.0)):
-        named = configured(trainer, DATASET=mixed, node={"NAME": trainer})
-        write(tmp_path, trainer, classes="new", accuracy=accuracy, **named)
+        write(tmp_path, trainer, classes="new", accuracy=accuracy, **mixed(trainer, 50))
     assert command.main([str(tmp_path), "--table", "class-ratio", "--format", style]) == 0
     printed = capsys.readouterr().out
     assert bold in printed and all(piece in printed for piece in pieces)
@@ -333,12 +327,8 @@ def test_variants_are_compared_with_bmip_seed_by_seed(tmp_path, capsys):
     numbers = {"tiny": {1: 50.0, 2: 60.0, 3: 70.0}, "tiny_addition": {1: 52.0, 2: 63.0, 3: 74.0, 9: 0.0}}
     for recipe, seeds in numbers.items():
         for seed, value in seeds.items():
-            write(
-                *(tmp_path, f"{recipe}-{seed}"),
-                **{"trainer": "BMIP", "recipe": recipe, "seed": seed, "classes": "all"},
-                open_world=open_world(80.0, 70.0, 40.0, value),
-                configuration={"TRAINER": {"NAME": "BMIP", "BMIP": {}}},
-            )
+            named = {"trainer": "BMIP", "recipe": recipe, "seed": seed, "classes": "all"}
+            write(tmp_path, f"{recipe}-{seed}", **named, open_world=open_world(80.0, 70.0, 40.0, value))
     headers, found, _ = rows(tmp_path, capsys, "paired")
     cells = dict(zip(headers[1:], found["BMIP, addition"]))
     assert cells["seeds"] == "3" and cells["HM"] == "+3.00 ± 1.00" and cells["base"] == "+0.00 ± 0.00"
@@ -349,7 +339,7 @@ def test_variants_are_compared_with_bmip_seed_by_seed(tmp_path, capsys):
 def test_each_objective_is_compared_with_the_same_prompts_and_costs_are_best_where_they_are_least(tmp_path, capsys):
     for recipe, value, seconds in (("tiny", 50.0, 8.0), ("tiny_consistency", 56.0, 12.0)):
         for seed in (1, 2):
-            named = {"trainer": "IVLP", "recipe": recipe, "seed": seed, "configuration": {"TRAINER": {"NAME": "IVLP"}}}
+            named = {"trainer": "IVLP", "recipe": recipe, "seed": seed}
             costs = {"train_seconds": seconds + seed, "peak_memory_bytes": 2**30}
             write(tmp_path, f"{recipe}-{seed}", **named, classes="base", trained=True, **costs)
             numbers = open_world(80.0, 60.0, value, value + seed * value / 50)
@@ -369,21 +359,16 @@ def test_each_objective_is_compared_with_the_same_prompts_and_costs_are_best_whe
 def test_tests_with_a_share_of_base_classes_stand_in_their_own_table(tmp_path, capsys):
     pair(tmp_path, 80.0, 60.0)
     for share, accuracy in ((0, 60.0), (50, 70.0)):
-        mixed = {"NAME": "Digits", "USE_RATIO": True, "SUBSAMPLE_RATIO": share}
-        configuration = {"TRAINER": {"NAME": "MaPLe", "MAPLE": {}}, "DATASET": mixed}
-        write(tmp_path, f"share{share}", classes="new", accuracy=accuracy, configuration=configuration)
-    headers, found, notes = rows(tmp_path, capsys, "class-ratio")
-    assert dict(zip(headers[1:], found["MaPLe"])) == {
-        "0 % base accuracy": "60.00",
-        "50 % base accuracy": "70.00",
-    }
+        write(tmp_path, f"share{share}", classes="new", accuracy=accuracy, **mixed("MaPLe", share))
+    headers, found, _ = rows(tmp_path, capsys, "class-ratio")
+    assert dict(zip(headers[1:], found["MaPLe"])) == {"0 % base accuracy": "60.00", "50 % base accuracy": "70.00"}
     headers, found, notes = rows(tmp_path, capsys, "base2new")
     assert dict(zip(headers[1:], found["MaPLe"]))["Digits new"] == "60.00" and "note" not in notes
 
 
 def test_bmips_variants_have_tables_of_their_own(tmp_path, capsys):
     for place, recipe in enumerate(("tiny", "tiny_addition", "tiny_depth2", "tiny_length4")):
-        named = {"trainer": "BMIP", "recipe": recipe, "classes": "all", "configuration": {"TRAINER": {"BMIP": {}}}}
+        named = {"trainer": "BMIP", "recipe": recipe, "classes": "all"}
         write(tmp_path, recipe, **named, open_world=open_world(80.0 + place, 60.0, 50.0))
     assert list(rows(tmp_path, capsys, "open-world")[1]) == ["BMIP"]
     for name, addition in (("ablation", "addition"), ("depth", "depth2"), ("length", "length4")):

@@ -55,10 +55,8 @@ def print_tables(results: Path, names: Sequence[str], style: str = "text") -> in
         print(",".join(CSV_COLUMNS))
     for table in tables:
         print(render(table, style), end="" if style == "csv" else "\n")
-        if style == "csv":
-            for note in table.notes():
-                print(f"note: {printable(f'{table.title}: {note}')}", file=sys.stderr)
-    for note in dict.fromkeys(found.notes):
+    of_tables = [f"{table.title}: {note}" for table in tables for note in table.notes()] if style == "csv" else []
+    for note in (*of_tables, *dict.fromkeys(found.notes)):
         print(f"note: {printable(note)}", file=sys.stderr)
     print(printable(found.summary), file=sys.stderr)
     if not found.records:

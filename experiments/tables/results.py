@@ -30,7 +30,7 @@ OBJECTIVES = ("self_regulation", "consistency")
 STACKED = ("PromptSRC", "CoPrompt", "PromptSRC_BMIP", "CoPrompt_BMIP")
 # Methods of another name than those with which they are compared, seed by seed.
 REFERENCES = {CONTROL: "BMIP", "PromptSRC_BMIP": "PromptSRC", "CoPrompt_BMIP": "CoPrompt"}
-OPEN_WORLD_COLUMNS = {"base": "base", "new": "new", "accuracy": "accuracy", "openworld_auc": "OpenworldAUC"}
+OPEN_WORLD_COLUMNS = ("base", "new", "accuracy", "OpenworldAUC")
 NO_P_BELOW = 0.0005
 
 
@@ -55,9 +55,9 @@ ELSEWHERE = {
 
 def of_base_or_new(records: list[Record]) -> list[Record]:
     # Variants are tested on all classes alone, and would be half a row.
-    plain = [record for record in records if record.base_share is None and record.from_base]
+    plain = [one for one in records if one.base_share is None and one.from_base and one.data["classes"] != "all"]
     shown = {record.method for record in plain if record.data["classes"] == "new"} | METHODS.keys()
-    return [record for record in plain if record.data["classes"] in ("base", "new") and record.method in shown]
+    return [record for record in plain if record.method in shown]
 
 
 BASE2NEW = Results(
@@ -68,7 +68,6 @@ BASE2NEW = Results(
     of_base_or_new,
     Plan(),
     numbers=lambda record: {record.data["classes"]: record.data["accuracy"]},
-    harmonic=True,
     published=AVERAGES,
     planned=ELEVEN,
 )
@@ -80,14 +79,14 @@ def in_open_world(records: list[Record]) -> list[Record]:
 
 
 def open_world_numbers(record: Record) -> dict[str, float]:
-    return {name: record.data["open_world"][key] for key, name in OPEN_WORLD_COLUMNS.items()}
+    return {**record.data["open_world"], "OpenworldAUC": record.data["open_world"]["openworld_auc"]}
 
 
 OPEN_WORLD = Results(
     "open-world",
     "the same images told apart among all classes, and OpenworldAUC",
     "Open world, {shots}",
-    tuple(OPEN_WORLD_COLUMNS.values()),
+    OPEN_WORLD_COLUMNS,
     lambda records: [record for record in in_open_world(records) if record.method not in ELSEWHERE],
     Plan(
         FIFTEEN,
@@ -96,7 +95,6 @@ OPEN_WORLD = Results(
         embedded_seeds=(1,),
     ),
     open_world_numbers,
-    harmonic=True,
     planned=FIFTEEN,
 )
 
@@ -110,13 +108,13 @@ def transferred(to_domains: bool) -> Callable[[list[Record]], list[Record]]:
     def chosen(records: list[Record]) -> list[Record]:
         of_sources, others = [], []
         for record in records:
-            source, target = record.learned["dataset"], record.data["dataset"]
-            if (record.learned["classes"], record.data["classes"], record.base_share) != ("all", "all", None):
-                continue
-            if target == source:
-                of_sources.append(record)
-            elif to_domains == (SOURCE_OF.get(config_name(target) or "") == config_name(source)):
-                others.append(record)
+            source, target = record.words["source"], record.words["dataset"]
+            if record.learned["classes"] == record.data["classes"] == "all":
+                is_domain = SOURCE_OF.get(config_name(target) or "") == config_name(source)
+                if target == source:
+                    of_sources.append(record)
+                elif is_domain == to_domains:
+                    others.append(record)
         tested = set(map(model, others))
         return others + [record for record in of_sources if model(record) in tested]
 
@@ -172,7 +170,6 @@ FEW_SHOT = Results(
     Plan(methods=("CoOp", "MaPLe", "BMIP")),
     group="{shots}",
     summary=few_shot_average,
-    averaged=False,
 )
 CLASS_RATIO = Results(
     "class-ratio",
@@ -182,7 +179,6 @@ CLASS_RATIO = Results(
     lambda records: [record for record in records if record.base_share is not None and record.from_base],
     Plan(methods=("CoOp", "MaPLe", "BMIP"), embedded_methods=("MaPLe", "BMIP")),
     group="{share} % base",
-    averaged=False,
 )
 
 
@@ -195,8 +191,7 @@ def study(name: str, help: str, title: str, plan: Plan, **settings: Any) -> Resu
         varied = {(one.data["dataset"], one.shots) for one in found if one.method not in ("BMIP", CONTROL)}
         return [record for record in found if (record.data["dataset"], record.shots) in varied]
 
-    columns = tuple(OPEN_WORLD_COLUMNS.values())
-    return Results(name, help, title, columns, chosen, plan, open_world_numbers, harmonic=True, **settings)
+    return Results(name, help, title, OPEN_WORLD_COLUMNS, chosen, plan, open_world_numbers, **settings)
 
 
 def combinations(records: list[Record]) -> Iterator[Record]:
@@ -214,9 +209,8 @@ def combinations(records: list[Record]) -> Iterator[Record]:
 
 
 def combination_numbers(record: Record) -> dict[str, float]:
-    numbers = {name: record.data["open_world"][name] for name in ("base", "new", "accuracy")}
     memory = (record.data["peak_memory_bytes"] or 0) / 2**30
-    return {**numbers, "train s": record.data["train_seconds"], "peak GiB": memory}
+    return {**record.data["open_world"], "train s": record.data["train_seconds"], "peak GiB": memory}
 
 
 class Difference(NamedTuple):
@@ -289,7 +283,7 @@ PAIRED = Results(
     ("base", "new", "HM", "accuracy"),
     lambda records: [one for one in records if one.data["open_world"] and one.learned["classes"] == "base"],
     plan=None,
-    numbers=lambda record: {name: record.data["open_world"][name] for name in PAIRED.columns},
+    numbers=open_world_numbers,
     group="",
     kind=PairedTable,
 )
@@ -323,7 +317,6 @@ STUDIES = (
         combinations,
         Plan(methods=COMBINATIONS, embedded_methods=COMBINATIONS[:9], paired=True),
         combination_numbers,
-        harmonic=True,
         costs=("train s", "peak GiB"),
         planned=ELEVEN,
     ),

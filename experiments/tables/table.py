@@ -13,7 +13,7 @@ from trainers.prompting.core.metrics import harmonic_mean
 from ..data import ELEVEN, FIFTEEN, config_name
 from ..methods import METHODS, names, variants_of
 from ..published import REMARKS
-from ..store import GIVEN, Collection, Record
+from ..store import GIVEN, Collection, Record, grouped
 from .text import MISSING
 
 PLANNED_SHOTS = "16 shots"  # of the tables of reproduce.py that have one number of them, and of the published ones
@@ -68,9 +68,8 @@ def common_seeds(cells: Iterable[Cell]) -> set[int]:
     return set.intersection(*seeds) if seeds else set()
 
 
-def gather(values: Iterable[tuple[Key, Record, float]], notes: list[str]) -> dict[Key, Cell]:
+def gather(values: list[tuple[Key, Record, float]], notes: list[str]) -> dict[Key, Cell]:
     """Cells over seeds. A row that two configuration files would share in some cell is one row for each."""
-    values = [*values]
     recipes: dict[Key, set[str]] = defaultdict(set)
     for key, record, _ in values:
         recipes[key].add(record.data["recipe"])
@@ -101,6 +100,7 @@ class Results:
     columns: tuple[str, ...]  # of each group
     chosen: Callable[[list[Record]], Iterable[Record]]  # those of the usable records that it shows
     plan: Plan | None  # None for a table of the runs of others
+    # By column; others are not shown.
     numbers: Callable[[Record], Mapping[str, float]] = lambda record: {"accuracy": record.data["accuracy"]}
     group: str = "{dataset}"
     summary: Callable[[list[Table]], Table] | None = None  # makes a further table of several
@@ -108,21 +108,18 @@ class Results:
     planned: tuple[str, ...] = ()  # the data sets of the published table, as files in configs/datasets
     published: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by row, over `planned`
     published_names: tuple[str, ...] = ("base", "new", "HM")
-    harmonic: bool = False  # adds HM of the averaged base and new to each group
-    averaged: bool = True  # over the groups
     costs: tuple[str, ...] = ()  # columns of which less is better
 
     def tables(self, found: Collection) -> list[Table]:
-        by_title: dict[str, list[Record]] = defaultdict(list)
-        for record in self.chosen(found.records):
-            by_title[self.title.format_map(record.words)].append(record)
+        by_title = grouped(self.chosen(found.records), lambda record: self.title.format_map(record.words))
         made = []
         for title, records in sorted(by_title.items()):
-            values = (
+            values = [
                 ((record.method, self.group.format_map(record.words), column), record, number)
                 for record in records
                 for column, number in self.numbers(record).items()
-            )
+                if column in self.columns
+            ]
             source = records[0].words["source"] if "{source}" in self.title else ""
             made.append((self.kind or Table)(self, title, gather(values, found.notes), source))
         made = [table for table in made if table.rows]
@@ -190,7 +187,7 @@ class Table:
     def numbers(self) -> dict[str, dict[tuple[str, str], Cell | None]]:
         """By row, the number of each group and column, HM and averages included; None where it is missing."""
         groups, planned = self.groups, self.results.planned
-        averaged = [group for group in groups if group != self.source] if self.results.averaged else []
+        averaged = [group for group in groups if group != self.source] if self.results.group == "{dataset}" else []
         ours = sum(config_name(group) in planned for group in averaged)
         average = "average" if ours in (0, len(planned)) else f"average of {ours}/{len(planned)}"
         numbers = {}
@@ -215,8 +212,8 @@ class Table:
         return self._with_harmonic_mean(cells)
 
     def _with_harmonic_mean(self, numbers: dict[str, Cell | None]) -> dict[str, Cell | None]:
-        """With HM after base and new, where the table has it: that of the averages, as in the field's tables."""
-        if not self.results.harmonic:
+        """With HM after base and new, where the table has them: that of the averages, as in the field's tables."""
+        if "new" not in numbers:
             return numbers
         base, new = numbers["base"], numbers["new"]
         mean = Cell(harmonic_mean(base.mean, new.mean)) if base and new else None
@@ -284,11 +281,11 @@ class Table:
                 for cell in self._there(row, group).values() if there else ():
                     unused |= set(cell.by_seed) - there
             if lacking:
-                parts = "; ".join(f"{group} with the seeds {_listed(some)}" for group, some in lacking.items())
-                gaps.append(f"{row} lacks {parts}{self._filling(row, lacking)}")
+                parts = (f"{group} with the seeds {', '.join(map(str, some))}" for group, some in lacking.items())
+                gaps.append(f"{row} lacks {'; '.join(parts)}{self._filling(row, lacking)}")
             if unused:
-                columns = ", ".join(self.results.columns)
-                gaps.append(f"{row}: the seeds {_listed(sorted(unused))} lack one of {columns}, and are not used")
+                seeds, columns = ", ".join(map(str, sorted(unused))), ", ".join(self.results.columns)
+                gaps.append(f"{row}: the seeds {seeds} lack one of {columns}, and are not used")
         return gaps
 
     def _filling(self, row: str, lacking: dict[str, list[int]]) -> str:
@@ -299,12 +296,8 @@ class Table:
             return ""
         if suffix not in ("", *variants_of(method)):
             return ""
-        seeds = sorted({seed for some in lacking.values() for seed in some})
+        seeds = " ".join(map(str, sorted(set().union(*lacking.values()))))
         return (
             f": python scripts/reproduce.py {self.plan} --methods {method}{suffix and ':'}{suffix} "
-            f'--datasets "{" ".join(sets)}" --seeds "{_listed(seeds, " ")}"'
+            f'--datasets "{" ".join(sets)}" --seeds "{seeds}"'
         )
-
-
-def _listed(seeds: Iterable[int], comma: str = ", ") -> str:
-    return comma.join(map(str, seeds))

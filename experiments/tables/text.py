@@ -34,11 +34,7 @@ def escaped(text: str, style: str) -> str:
 
 
 def lay_out(headers: Sequence[str], rows: Sequence[Sequence[object]], style: str = "text", right: bool = False) -> str:
-    """A table as text, Markdown or LaTeX (booktabs), with cells in bold where they are marked.
-
-    Args:
-        right: align all columns but the first at their ends.
-    """
+    """A table as text, Markdown or LaTeX (booktabs), bold where marked; `right` aligns numbers at their ends."""
     kind, before, after = STYLES[style]
     lines = [[with_marks(escaped(str(cell), style), before, after) for cell in row] for row in (headers, *rows)]
     aligned = ["left", *["right"] * (len(headers) - 1)] if right else None

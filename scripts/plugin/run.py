@@ -103,12 +103,12 @@ def run(args: argparse.Namespace) -> None:
         trainers = [f"{args.trainer.split(':')[0]}:{args.more}"]
     rows = []
     for choice in trainers:
-        trainer, cfg = recipe(choice)
-        results: dict[str, list[float | None]] = {}
-        for seed in args.seeds.split():
-            for part in PROTOCOLS[args.protocol]:
-                results.setdefault(part, []).append(run_part(args, python, part, trainer, cfg, seed))
-        rows.append((trainer, cfg, results))
+        trainer, config = recipe(choice)
+        results = [
+            [run_part(args, python, part, trainer, config, seed) for part in PROTOCOLS[args.protocol]]
+            for seed in args.seeds.split()
+        ]
+        rows.append((trainer, config.stem, results))
     if comparing and not args.dry_run:
         print_table(args, rows)
 
@@ -126,18 +126,18 @@ def interpreter(choice: str, comparing: bool) -> list[str]:
     return [sys.executable, *(("-m", "minidassl") if choice == "stand-in" else ()), "train.py"]
 
 
-def recipe(choice: str) -> tuple[str, str]:
-    """Trainer and name of its configuration."""
+def recipe(choice: str) -> tuple[str, Path]:
+    """Trainer and the file of its configuration."""
     trainer, _, cfg = choice.partition(":")
-    files = list((CONFIGS / trainer).glob("*.yaml")) or list(CONFIGS.glob(f"{trainer.lower()}.yaml"))
-    names = sorted(path.stem for path in files)
-    wanted = (cfg,) if cfg else RECIPES.get(trainer, ()) + tuple(names if len(names) == 1 else ())
+    paths = sorted((CONFIGS / trainer).glob("*.yaml")) or CONFIGS.glob(f"{trainer.lower()}.yaml")
+    files = {path.stem: path for path in paths}
+    wanted = (cfg,) if cfg else (*RECIPES.get(trainer, ()), *(files if len(files) == 1 else ()))
     for name in wanted:
-        if name in names:
-            return trainer, name
+        if name in files:
+            return trainer, files[name]
     raise UsageError(
         f"{choice} names no configuration in {CONFIGS / trainer}; write {trainer}:CFG, with one of "
-        f"{', '.join(names) or '(there is none)'}."
+        f"{', '.join(files) or '(there is none)'}."
     )
 
 
@@ -154,15 +154,14 @@ def folder(part: str, dataset: str, shots: str, trainer: str, cfg: str, seed: st
 
 
 def run_part(
-    args: argparse.Namespace, python: list[str], part: str, trainer: str, cfg: str, seed: str
+    args: argparse.Namespace, python: list[str], part: str, trainer: str, config: Path, seed: str
 ) -> float | None:
     """Train or test one model; gives the accuracy in per cent."""
     # Here, because minidassl answers to the name of upstream, for which `interpreter` looks.
     from minidassl.own.files import write_whole
     from minidassl.own.run_folder import checkpoint_folders, newest_epoch
 
-    output, trains = folder(part, args.dataset, args.shots, trainer, cfg, seed), part.endswith("train")
-    config = next(path for path in (CONFIGS / trainer / f"{cfg}.yaml", CONFIGS / f"{cfg}.yaml") if path.is_file())
+    output, trains = folder(part, args.dataset, args.shots, trainer, config.stem, seed), part.endswith("train")
     command = [
         *("--seed", seed, "--trainer", trainer),
         *("--dataset-config-file", f"configs/datasets/{args.dataset}.yaml"),
@@ -171,7 +170,7 @@ def run_part(
     model = None
     if not trains:
         source = args.dataset if part == "base2new_test" else args.source
-        model = folder(part.replace("test", "train"), source, args.shots, trainer, cfg, seed)
+        model = folder(part.replace("test", "train"), source, args.shots, trainer, config.stem, seed)
         command += ["--eval-only", "--model-dir", model.as_posix()]
         if not args.dry_run:
             epoch = newest_epoch(checkpoint_folders(CHECKOUT / model))
@@ -252,11 +251,11 @@ def accuracy(output: Path, trained: bool) -> float | None:
     return float(found[-1]) if found else None
 
 
-def print_table(args: argparse.Namespace, rows: list[tuple[str, str, dict[str, list[float | None]]]]) -> None:
+def print_table(args: argparse.Namespace, rows: list[tuple[str, str, list[list[float | None]]]]) -> None:
     """Mean accuracy on base and new classes over the seeds, and their harmonic mean."""
     lines = []
     for trainer, cfg, results in rows:
-        base, new = results["base2new_train"], results["base2new_test"]
+        base, new = zip(*results)
         if None in base + new:
             lines.append([trainer, "", "", "", f"{cfg}, without an accuracy in its logs"])
         else:

@@ -9,9 +9,9 @@ The baselines are BMIP as the field writes it (`straightforward_bmip.py`: full p
 again) and plain CLIP (`encode_image` of the same images alone: the floor). Weights are random, in the shapes of
 ViT-B/16, on which no time depends; class names are ImageNet's, as torchvision ships them. Every row has a process of
 its own. On a CPU, its peak is the memory, and the rows take turns step by step, so a machine whose speed changes slows
-all of them alike. On CUDA they run one after another, and memory is the allocator's peak. Times are the fastest of the
-repeats. "of limit" is the time that the matrix products and attention of a step would take at the speed of one large
-product of the same type, the fastest of those measured before each case, as a share of the time that the step takes.
+all of them alike. On CUDA each ends before the next begins, and memory is the allocator's peak. Times are the fastest
+of the repeats. "of limit" is the time that the matrix products and attention of a step would take at the speed of one
+large product of the same type, the fastest of those measured before each row, as a share of the time of the step.
 On CUDA the host launches thousands of kernels for a step, which may take longer than what they do. "As a graph" is a
 step whose launches were recorded once, and are given to the device as one (torch.cuda.CUDAGraph): its own time.
 """
@@ -39,7 +39,6 @@ import torch
 from tabulate import tabulate
 from torch.autograd import DeviceType
 from torch.nn import functional as F
-from torch.profiler import ProfilerActivity
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop, sdpa_flop
 from tqdm import tqdm
 
@@ -125,11 +124,10 @@ def standard_cases(device: str, backbone: str) -> list[Case]:
 def chosen_cases(args: argparse.Namespace) -> list[Case]:
     """Every combination of the options, each against both baselines in its own precision."""
     cases = []
-    for work, variant, classes in itertools.product(args.work, args.variant, args.classes):
-        task = Task(work, variant, classes, BATCH[work], args.backbone)
-        left_out = {STRAIGHTFORWARD} if work == IMAGES or args.no_straightforward else ()
-        for precision in args.precision:
-            cases.append((task, [Entry(model, precision, args.chunk) for model in MODELS if model not in left_out]))
+    for work, variant, classes, precision in itertools.product(args.work, args.variant, args.classes, args.precision):
+        models = (OURS, PLAIN) if work == IMAGES or args.no_straightforward else MODELS
+        entries = [Entry(model, precision, args.chunk) for model in models]
+        cases.append((Task(work, variant, classes, BATCH[work], args.backbone), entries))
     return cases
 
 
@@ -142,7 +140,7 @@ def class_names(number: int) -> list[str]:
     return list(itertools.islice(itertools.cycle(names), number))
 
 
-def make_step(task: Task, entry: Entry, device: torch.device) -> Callable[[int], None]:
+def make_step(task: Task, entry: Entry, device: str) -> Callable[[int], None]:
     """The work as a function of the number of batches to test."""
     torch.manual_seed(0)
     clip_model = clip_of_size(task.backbone).to(device)
@@ -209,12 +207,12 @@ def _recorded(work: Callable[[int], None]) -> Callable[[int], None]:
     return replay
 
 
-def time_of(step: Callable[[int], None], batches: int, device: torch.device) -> float:
+def time_of(step: Callable[[int], Any], batches: int = 1) -> float:
     """Seconds of a number of batches."""
     start = time.perf_counter()
     step(batches)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -226,44 +224,38 @@ def count_flop() -> FlopCounterMode:
     return FlopCounterMode(display=False)
 
 
-def flops_of(step: Callable[[int], None]) -> int:
-    """Floating-point operations of the matrix products and attention of a batch."""
-    with count_flop() as counter:
-        step(1)
-    return counter.get_total_flops()
-
-
 def product_speed(precision: str, device: str) -> float:
     """Floating-point operations per second of a square matrix product, large enough to fill the device."""
     size = 2048 if device == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device).to(PRECISIONS[precision].matmul) for _ in range(2))
-    return 2 * size**3 / _fastest(lambda _: left @ right, left.device)
+    return 2 * size**3 / _fastest(lambda _: left @ right)
 
 
-def copy_speed(device: str, size: int = 2**32) -> float:
+def copy_speed(device: str) -> float:
     """Bytes per second, read and written, of a large copy within a CUDA device's memory."""
-    source = torch.empty(size, dtype=torch.uint8, device=device).random_()
+    source = torch.empty(2**32, dtype=torch.uint8, device=device).random_()
     target = torch.empty_like(source)
-    return 2 * size / _fastest(lambda _: target.copy_(source), source.device)
+    return 2 * len(source) / _fastest(lambda _: target.copy_(source))
 
 
-def _fastest(work: Callable[[int], Any], device: torch.device) -> float:
+def _fastest(work: Callable[[int], Any]) -> float:
     """Seconds of the fastest call in half a second."""
-    times, end = [time_of(work, 1, device)], time.perf_counter() + 0.5
+    times, end = [time_of(work)], time.perf_counter() + 0.5
     while time.perf_counter() < end:
-        times.append(time_of(work, 1, device))
+        times.append(time_of(work))
     return min(times)
 
 
 class Row:
-    """A process of its own for an entry, and the record of what is known of it."""
+    """A process of its own for an entry, among those that end together, and the record of what is known of it."""
 
-    def __init__(self, task: Task, entry: Entry, device: str, product: float):
+    def __init__(self, task: Task, entry: Entry, device: str, processes: ExitStack):
         self.name = _name(task, entry)
-        self.record = {**task._asdict(), **entry._asdict(), "product_flop_per_second": product}
+        self.record = {**task._asdict(), **entry._asdict()}
+        self.record["product_flop_per_second"] = product_speed(entry.precision, device)
         self.record |= dict(times=[], peak_bytes=None, flop=None, remark="")
-        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
-        self.built = self.pool.submit(_build, task, entry, device)
+        self.process = processes.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
+        self.ask(_build, task, entry, device)
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """The value of a function in the process; None, and a remark in the record, where it had no room.
@@ -274,8 +266,7 @@ class Row:
         if self.record["remark"]:
             return None
         try:
-            self.built.result()
-            return self.pool.submit(function, *arguments).result()
+            return self.process.submit(function, *arguments).result()
         except (BrokenProcessPool, torch.cuda.OutOfMemoryError):
             # The first: the system killed it, which it does for memory.
             self.record["remark"] = "out of memory"
@@ -287,23 +278,27 @@ class Row:
 
 
 def _build(task: Task, entry: Entry, device: str) -> None:
-    """Make the step that `_time` runs in this process."""
+    """Make the step that `_time` runs in this process, and allocate what it uses again and again."""
     global _step
     use_tf32(False)
-    _step = make_step(task, entry, torch.device(device))
+    _step = make_step(task, entry, device)
+    for _ in range(1 if device == "cpu" else CUDA_WARM_UP):
+        time_of(_step)
 
 
-def _time(batches: int, device: str) -> tuple[float, int]:
-    """Seconds of a number of batches, and the peak memory in bytes: on CUDA theirs, on a CPU that of the process."""
-    on = torch.device(device)
-    if on.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(on)
-    return time_of(_step, batches, on), peak_memory(on)
+def _time(device: str) -> tuple[float, int]:
+    """Seconds of a step or a test, and the peak memory in bytes: on CUDA its own, on a CPU that of the process."""
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+    return time_of(_step, TEST_BATCHES), peak_memory(torch.device(device))
 
 
 def _count(task: Task, entry: Entry, device: str) -> int:
     """Operations of a batch. It comes last: counting takes memory of its own."""
-    return flops_of(make_step(task, entry._replace(graph=False), torch.device(device)))
+    step = make_step(task, entry._replace(graph=False), device)
+    with count_flop() as counter:
+        step(1)
+    return counter.get_total_flops()
 
 
 def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> list[dict[str, Any]]:
@@ -312,34 +307,31 @@ def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> 
     Raises:
         RuntimeError: an entry failed for another reason.
     """
-    on_cuda = device != "cpu"
-    speeds = {entry.precision: product_speed(entry.precision, device) for entry in entries}
-    # The first rounds allocate what later ones use again. On a CPU a test is long enough to be run once.
-    warm_up = CUDA_WARM_UP if on_cuda else 1
-    rounds = [1] * warm_up + [TEST_BATCHES] * (1 if task.work == TEST and not on_cuda else repeats)
-    with ExitStack() as processes:
-        rows = [Row(task, entry, device, speeds[entry.precision]) for entry in entries]
-        for row in rows:
-            processes.callback(row.pool.shutdown)
-        turns = [(row, number, batches) for number, batches in enumerate(rounds) for row in rows]
-        if on_cuda:
-            turns.sort(key=lambda turn: rows.index(turn[0]))
-        for row, number, batches in tqdm(turns, desc=" ".join(map(str, task)), leave=False):
-            answer = row.ask(_time, batches, device)
-            if answer and number >= warm_up:
-                row.record["times"].append(round(answer[0], 6))
-                # The memory of a graph is set aside before.
-                row.record["peak_bytes"] = None if row.record["graph"] else answer[1]
-        # One batch is counted, and a test is not four times its first batch.
-        for row, entry in zip(rows, entries) if task.work != TEST else ():
-            row.record["flop"] = row.ask(_count, task, entry, device)
-    records = [row.record for row in rows]
-    for record in records:
-        record["seconds"] = None if record["remark"] else min(record["times"])
+    # Models that live together share the memory, too, which is scarce on CUDA.
+    together = [entries] if device == "cpu" else [[entry] for entry in entries]
+    records = [record for some in together for record in _measure_in_turns(task, some, device, repeats)]
     first = records[0]["seconds"]
     for record in records:
         record["ratio"] = record["seconds"] / first if record["seconds"] and first else None
     return records
+
+
+def _measure_in_turns(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> list[dict[str, Any]]:
+    with ExitStack() as processes:
+        rows = [Row(task, entry, device, processes) for entry in entries]
+        # On a CPU a test is long enough to be run once.
+        for _ in range(1 if task.work == TEST and device == "cpu" else repeats):
+            for row in rows:
+                answer = row.ask(_time, device)
+                if answer:
+                    row.record["times"].append(round(answer[0], 6))
+                    # The memory of a graph is set aside before.
+                    row.record["peak_bytes"] = None if row.record["graph"] else answer[1]
+        for row, entry in zip(rows, entries):
+            # One batch is counted, and a test is not four times its first batch.
+            row.record["flop"] = None if task.work == TEST else row.ask(_count, task, entry, device)
+            row.record["seconds"] = None if row.record["remark"] else min(row.record["times"])
+    return [row.record for row in rows]
 
 
 def _name(task: Task, entry: Entry) -> str:
@@ -348,12 +340,10 @@ def _name(task: Task, entry: Entry) -> str:
 
 def profile(task: Task, entry: Entry, device: str) -> str:
     """Which operations a step spends its time in, as a table."""
-    on = torch.device(device)
-    step = make_step(task, entry, on)
-    time_of(step, 1, on)
-    activities = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (device != "cpu")]
-    with torch.profiler.profile(activities=activities) as profiler:
-        time_of(step, 1, on)
+    step = make_step(task, entry, device)
+    time_of(step)
+    with torch.profiler.profile() as profiler:
+        time_of(step)
 
     def microseconds(operation: Any) -> float:
         return operation.self_cpu_time_total if device == "cpu" else operation.self_device_time_total
@@ -366,21 +356,16 @@ def profile(task: Task, entry: Entry, device: str) -> str:
     return tabulate(lines[:10], ["operation", "calls", "share of the step"], tablefmt="github")
 
 
-def share_of_limit(record: dict[str, Any], records: Sequence[dict[str, Any]]) -> float | None:
-    """The time that the counted work would take at the fastest product of all cases, over the time that it took."""
-    if not record["flop"]:
-        return None
-    speeds = [other["product_flop_per_second"] for other in records if other["precision"] == record["precision"]]
-    return record["flop"] / max(speeds) / record["seconds"]
-
-
 def table(records: Sequence[dict[str, Any]]) -> str:
     """GitHub's Markdown; a ratio is a time over that of the case's first line."""
+    fastest: dict[str, float] = {}
+    for record in records:
+        speed = record["product_flop_per_second"]
+        fastest[record["precision"]] = max(speed, fastest.get(record["precision"], 0))
     rows = []
     for record in records:
         chunk = {AUTOMATIC: "auto", UNCHUNKED: "all"}.get(record["chunk"], record["chunk"])
-        seconds, peak, ratio = record["seconds"], record["peak_bytes"], record["ratio"]
-        flop, share = record["flop"], share_of_limit(record, records)
+        seconds, peak, ratio, flop = (record[key] for key in ("seconds", "peak_bytes", "ratio", "flop"))
         rows.append(
             [
                 *(record[key] for key in ("work", "variant", "classes", "batch")),
@@ -391,7 +376,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
                 f"{peak / 2**30:.2f}" if peak else "",
                 f"{ratio:.2f}" if ratio else "",
                 f"{flop / 1e9:.0f}" if flop else "",
-                f"{share:.0%}" if share else "",
+                f"{flop / fastest[record['precision']] / seconds:.0%}" if flop else "",
             ]
         )
     headers = ["work", "variant", "classes", "batch", "model", "precision", "chunk", "seconds", "peak GiB", "ratio"]
@@ -435,13 +420,13 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--chunk", type=int, default=AUTOMATIC, help="MODEL.CLASS_CHUNK")
     add("--no-straightforward", action="store_true", help="leave out the slow baseline")
     add("--repeats", type=int, default=3, help="timed steps; the fastest counts")
-    add("--device", default="cpu", help="cpu or cuda")
+    add("--device", choices=("cpu", "cuda"), default="cpu")
     add("--profile", action="store_true", help="what a step of each case spends its time in, instead")
     add("--json", type=Path, help="write the records there as well")
     add("--show", type=Path, help="only print the table of a file that --json wrote")
     args = parser.parse_args(argv)
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error(f"--device is {args.device}, but PyTorch sees no CUDA device; use cpu")
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device is cuda, but PyTorch sees no CUDA device; use cpu")
     if min(*args.classes, args.repeats) < 1:
         parser.error("--classes and --repeats are numbers from 1 on")
     return args

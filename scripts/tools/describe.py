@@ -20,12 +20,12 @@ from minidassl.own.files import write_whole
 
 from tabulate import tabulate
 
+from experiments import ROOT
 from trainers.config import Common
 from trainers.prompting.core.clip_weights import PRECISIONS
 from trainers.prompting.declaration import Method, Settings
 from trainers.prompting.methods import METHODS, OBJECTIVES, in_order
 
-ROOT = Path(__file__).resolve().parents[2]
 PLACE = re.compile(r"(<!-- describe (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -80,7 +80,6 @@ def keys() -> str:
 
 
 def bmip() -> str:
-    """BMIP's keys."""
     return _method_keys(METHODS["BMIP"])
 
 
@@ -106,8 +105,9 @@ def _values(one: object) -> str:
         return ", ".join(map(str, one.choices))
     if isinstance(one.default, bool):
         return "True, False"
-    bounds = [f"{bound}" for bound in (one.least, one.most) if bound is not None]
-    return " ... ".join(bounds) if len(bounds) == 2 else f"{bounds[0]} or more" if bounds else ""
+    if one.most is not None:
+        return f"{one.least} ... {one.most}"
+    return "" if one.least is None else f"{one.least} or more"
 
 
 TABLES = {make.__name__: make for make in (methods, objectives, folders, keys, bmip)}
@@ -118,10 +118,10 @@ def rewritten(text: str) -> str:
     return PLACE.sub(lambda match: f"{match[1]}\n{TABLES[match[2]]()}\n\n{match[3]}", text)
 
 
-def main(argv: list[str] | None = None) -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="rewrite the tables in docs/")
-    if parser.parse_args(argv).write:
+    if parser.parse_args().write:
         for path in sorted((ROOT / "docs").glob("*.md")):
             text = path.read_text()
             if rewritten(text) != text:
@@ -129,8 +129,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(path.relative_to(ROOT))
     else:
         print("\n\n".join(make() for make in TABLES.values()))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -102,8 +102,7 @@ class StraightforwardBMIP(nn.Module):
 
         def put_in(x: Tensor, prompts: Tensor) -> Tensor:
             prompts = prompts.to(x.dtype).expand(len(x), -1, -1)
-            after = [x[:, slots.stop :]] if x.shape[1] > slots.stop else []
-            return torch.cat([x[:, : slots.start], prompts, *after], dim=1)
+            return torch.cat([x[:, : slots.start], prompts, x[:, slots.stop :]], dim=1)
 
         config = self.config
         deep = config.depth - 1 if self.released and tower == "text" else config.depth

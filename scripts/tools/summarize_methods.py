@@ -45,10 +45,10 @@ def step_flop(model: PromptedCLIP, objective: Objective, images: torch.Tensor) -
     return counter.get_total_flops()
 
 
-def main(argv: list[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("backbone", nargs="?", default="ViT-B/16", choices=[*SIZES, "tiny"])
-    backbone = parser.parse_args(argv).backbone
+    backbone = parser.parse_args().backbone
     trainers.register_all()
     clip_model = clip_of_size(backbone)
     images = torch.zeros(BATCH, 3, *[image_resolution(clip_model)] * 2)

@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import torch
-from authors_bmip import build, design, stub_dassl
+from authors_bmip import build, design
+from run_trainers import stub_dassl
 
 AUTHORS = "authors' code"
 ROOT = Path(__file__).resolve().parents[2]

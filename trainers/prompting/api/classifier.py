@@ -6,12 +6,11 @@ weights.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 from minidassl.own.optim import build_lr_scheduler, build_optimizer
@@ -19,7 +18,6 @@ from minidassl.own.optim import build_lr_scheduler, build_optimizer
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional as F
@@ -32,10 +30,8 @@ from ..core.clip_weights import get_precision, image_resolution, load_clip
 from ..core.prompted_clip import PromptedCLIP
 from ..declaration import Method, prompt_sizes
 from ..errors import InputError, worded
-from .images import TransformedImages, check_files, evaluation_transform, list_of, training_transform
+from .images import TransformedImages, evaluation_transform, list_of, training_transform
 from .recipe import Recipe, configure, in_python, method_for, recipe_of
-
-HALF = ("fp16", "amp")
 
 
 class PromptClassifier(ClassifierMixin, BaseEstimator):
@@ -109,8 +105,6 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         self.workers = workers
         self.progress = progress
 
-    # -------------------------------------------------------------------------------------------------- training
-
     def fit(
         self, images: Sequence[Any], labels: Sequence[str], classes: Sequence[str] | None = None
     ) -> PromptClassifier:
@@ -126,20 +120,18 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             InputError: images, labels or a parameter cannot be used.
             FloatingPointError: the loss is not finite.
         """
-        recipe, images = self._recipe(), list_of(images)
+        images = list_of(images)
         names = _check_labels(images, labels)
         classes = _check_classes(sorted(set(names)) if classes is None else classes)
-        _check_known(names, classes)
+        unknown = sorted(set(names) - set(classes))
+        if unknown:
+            raise InputError(
+                f"labels has {', '.join(map(repr, unknown[:5]))}, not among the {len(classes)} classes; give all of "
+                "them as classes."
+            )
         if len(classes) < 2:
             raise InputError(f"labels has one class, {classes[0]!r}; a classifier needs two or more.")
-        check_files(images)
-        return self._built(recipe, classes, images, [classes.index(name) for name in names])
-
-    def _recipe(self) -> Recipe:
-        """The recipe with this classifier's parameters; raises InputError for a parameter that is not allowed."""
-        given = {name: getattr(self, name) for name in Recipe.declared()}
-        given = {name: value for name, value in given.items() if value is not None}
-        return dataclasses.replace(recipe_of(method_for(self.method), self.backbone), **given)
+        return self._built(classes, images, [classes.index(name) for name in names])
 
     def _train(self, model: PromptedCLIP, images: Sequence[Any], labels: list[int], recipe: Recipe) -> list[dict]:
         """Train the learner in place; returns `history_`. Raises FloatingPointError if the loss is not finite."""
@@ -184,11 +176,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
                 bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}", accuracy=f"{accuracy:.2f}")
         return history
 
-    # -------------------------------------------------------------------------------------------------- building
-
     def build(self, classes: Sequence[str]) -> PromptClassifier:
         """Build untrained prompts, or zero-shot CLIP, for a set of classes; raises as `fit`."""
-        return self._built(self._recipe(), _check_classes(classes), [], [])
+        return self._built(_check_classes(classes), [], [])
 
     def set_classes(self, classes: Sequence[str]) -> PromptClassifier:
         """Replace the classes, with the same prompts; raises InputError for class-specific ones."""
@@ -199,25 +189,26 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         self.classes_ = np.array(classes)
         return self
 
-    @contextlib.contextmanager
-    def _seeded(self) -> Iterator[None]:
-        """Seed the CPU's generator, the only one that is used, and restore it afterwards."""
+    def _seed(self) -> int:
         seed = self.random_state
         if seed is None:
-            seed = secrets.randbits(31)
-        elif isinstance(seed, np.random.RandomState):
-            seed = int(check_random_state(seed).randint(2**31 - 1))
-        elif not isinstance(seed, (int, np.integer)) or seed < 0:
+            return secrets.randbits(31)
+        if isinstance(seed, np.random.RandomState):
+            return seed.randint(2**31 - 1)
+        if not isinstance(seed, (int, np.integer)) or seed < 0:
             raise InputError(f"random_state is {seed!r}; set it to 0 or more, or None.")
-        with torch.random.fork_rng(devices=[]):
-            torch.random.default_generator.manual_seed(int(seed))
-            yield
+        return int(seed)
 
-    def _built(self, recipe: Recipe, classes: list[str], images: list[Any], labels: list[int]) -> PromptClassifier:
+    def _built(self, classes: list[str], images: list[Any], labels: list[int]) -> PromptClassifier:
         """Build prompts for the classes, and train them if there are images."""
         method, backbone, device = method_for(self.method), str(self.backbone), _device(self.device)
+        given = {name: getattr(self, name) for name in Recipe.declared()}
+        given = {name: value for name, value in given.items() if value is not None}
+        recipe = dataclasses.replace(recipe_of(method, backbone), **given)
         precision_name = self.precision or ("fp16" if device.type == "cuda" else "fp32")
-        with self._seeded():
+        with torch.random.fork_rng(devices=[]):
+            # The only generator that is used.
+            torch.random.default_generator.manual_seed(self._seed())
             with worded(in_python):
                 precision = get_precision(precision_name)
                 config = configure(method, self.settings, backbone)
@@ -226,8 +217,6 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             self.history_ = self._train(model, images, labels, recipe)
         self.model_, self.config_, self.classes_ = model.eval(), config, np.array(classes)
         return self
-
-    # ------------------------------------------------------------------------------------------------ predicting
 
     def predict(self, images: Sequence[Any]) -> np.ndarray:
         """Class names of images, `[images]`."""
@@ -242,23 +231,19 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, images: Sequence[Any]) -> Tensor:
         """`[images, classes]` in fp32, on the CPU."""
         check_is_fitted(self, "model_")
-        images = list_of(images)
-        check_files(images)
-        model = self.model_
+        images, model = list_of(images), self.model_
         if not images:
             return torch.empty(0, len(self.classes_))
+        transform = evaluation_transform(image_resolution(model.clip_model))
         loader = DataLoader(
-            TransformedImages(images, evaluation_transform(image_resolution(model.clip_model))),
+            TransformedImages(images, transform, range(len(images))),
             batch_size=self.prediction_batch_size,
             num_workers=self.workers,
             # Without it the loader would draw from the caller's generator.
             generator=torch.Generator(),
         )
-        hidden = not self.progress or len(loader) == 1
-        batches = tqdm(loader, desc="predict", disable=hidden)
+        batches = tqdm(loader, desc="predict", disable=not self.progress or len(loader) == 1)
         return torch.cat([model(batch.to(model.ids.device)).cpu() for batch, _ in batches])
-
-    # --------------------------------------------------------------------------------------------- files
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write a folder of `classifier.json` and `prompts.npz` for `load`.
@@ -306,7 +291,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"{str(saved.source)!r} does not record its classes; give their names as classes.")
         chosen["settings"] = _settings_for(method, saved, parameters)
         on_gpu = _device(chosen.get("device")).type == "cuda"
-        if not on_gpu and "precision" not in parameters and chosen.get("precision") in HALF:
+        if not on_gpu and "precision" not in parameters and chosen.get("precision") in ("fp16", "amp"):
             chosen["precision"] = "fp32"  # half precision is slow on a CPU
         classifier = cls(**chosen).build(classes)
         with worded(in_python, before=f"{str(saved.source)!r} cannot be loaded. "):
@@ -391,14 +376,3 @@ def _check_name(name: Any, what: str) -> str:
             "reads."
         )
     return str(name)
-
-
-def _check_known(labels: Sequence[str], classes: Sequence[str]) -> None:
-    """Raises InputError for labels that are none of the classes, and names the first few."""
-    unknown = sorted(set(labels) - set(classes))
-    if unknown:
-        shown = ", ".join(map(repr, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        raise InputError(
-            f"labels has {shown}, which {'is' if len(unknown) == 1 else 'are'} not among the {len(classes)} classes; "
-            "give all of them as classes."
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
 
 SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+TENSOR_STEPS = (T.ToTensor(), T.Normalize(PIXEL_MEAN, PIXEL_STD))
 KINDS = "a path, a PIL image, a uint8 array [height, width(, 3)], or a tensor [3, height, width]"
 
 
@@ -44,7 +45,14 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
     if isinstance(image, (np.ndarray, Tensor)) and 0 in image.shape:
         raise InputError(f"{name} has no pixels: it is {list(image.shape)}; give {KINDS}.")
     if isinstance(image, Tensor) and image.dim() == 3 and image.shape[0] == 3:
-        image = _as_bytes(image.detach().cpu(), name).permute(1, 2, 0).numpy()
+        if image.is_floating_point():
+            if not (image.min() >= 0 and image.max() <= 1):
+                raise InputError(
+                    f"{name} is a tensor with values from {image.min():.3g} to {image.max():.3g}; give floats from 0 "
+                    "to 1, before any normalisation, or uint8."
+                )
+            image = (255 * image.detach().cpu().float()).round().to(torch.uint8)
+        image = image.cpu().permute(1, 2, 0).numpy()
     if not isinstance(image, np.ndarray):
         raise InputError(f"{name} is a {type(image).__name__}; give {KINDS}.")
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
@@ -78,62 +86,46 @@ def _check_pixels(image: Image.Image, name: str) -> None:
         )
 
 
-def _as_bytes(image: Tensor, name: str) -> Tensor:
-    """Floats from 0 to 1 as uint8, others as they are; raises InputError for floats of another range."""
-    if not image.is_floating_point():
-        return image
-    if not (image.min() >= 0 and image.max() <= 1):
-        raise InputError(
-            f"{name} is a tensor with values from {image.min():.3g} to {image.max():.3g}; give floats from 0 to 1, "
-            "before any normalisation, or uint8."
-        )
-    return (255 * image.float()).round().to(torch.uint8)
-
-
 def list_of(images: Any) -> list[Any]:
-    """Any sequence of images as a list; raises InputError for a single image, or anything without a length."""
+    """Any sequence of images as a list, whose files are opened but not decoded.
+
+    Raises:
+        InputError: it is a single image or has no length, or a file is missing or no usable image.
+    """
     single = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] == 3
     single = single or (isinstance(images, Tensor) and images.dim() == 3)
     if single or isinstance(images, (str, os.PathLike, Image.Image)) or not hasattr(images, "__len__"):
         raise InputError(f"images is a {type(images).__name__}; give a list of images, be it one of a single image.")
-    return list(images)
-
-
-def check_files(images: Iterable[Any]) -> None:
-    """Open image files without decoding them; raises InputError for one that is missing or no usable image."""
-    for image in images:
+    listed = list(images)
+    for image in listed:
         if isinstance(image, (str, os.PathLike)):
             with _opened(image):
                 pass
+    return listed
 
 
 def evaluation_transform(side: int) -> Callable[[Image.Image], Tensor]:
     """CLIP's preprocessing: resize the shorter side, crop the centre; to a tensor `[3, side, side]`."""
-    return T.Compose([T.Resize(side, InterpolationMode.BICUBIC), T.CenterCrop(side), *_tensor_steps()])
+    return T.Compose([T.Resize(side, InterpolationMode.BICUBIC), T.CenterCrop(side), *TENSOR_STEPS])
 
 
 def training_transform(side: int, scale: tuple[float, float], flip: bool) -> Callable[[Image.Image], Tensor]:
     """The augmentation of the field, crops of a share of the area and mirror images; to a tensor `[3, side, side]`."""
     crop = T.RandomResizedCrop(side, scale=scale, interpolation=InterpolationMode.BICUBIC)
-    return T.Compose([crop, *([T.RandomHorizontalFlip()] if flip else []), *_tensor_steps()])
-
-
-def _tensor_steps() -> list[Callable]:
-    return [T.ToTensor(), T.Normalize(PIXEL_MEAN, PIXEL_STD)]
+    return T.Compose([crop, *([T.RandomHorizontalFlip()] if flip else []), *TENSOR_STEPS])
 
 
 class TransformedImages(Dataset):
-    """Images as tensors `[3, height, width]`, each with its label, or 0 without labels."""
+    """Images as tensors `[3, height, width]`, each with its label."""
 
-    def __init__(self, images: Sequence[Any], transform: Callable, labels: Sequence[int] | None = None):
+    def __init__(self, images: Sequence[Any], transform: Callable, labels: Sequence[int]):
         self.images, self.transform, self.labels = images, transform, labels
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        image = self.transform(open_image(self.images[index], index))
-        return image, 0 if self.labels is None else self.labels[index]
+        return self.transform(open_image(self.images[index], index)), self.labels[index]
 
 
 def read_image_folder(folder: str | os.PathLike[str]) -> tuple[list[str], list[str]]:

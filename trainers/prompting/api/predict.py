@@ -36,15 +36,15 @@ def find_images(arguments: Sequence[str]) -> list[str]:
     found: list[str] = []
     for argument in arguments:
         if os.path.isdir(argument):
-            images, problem = list_images(argument), f"The folder {argument!r} has no images."
+            images = list_images(argument)
         elif os.path.exists(argument) or not glob.has_magic(argument):
-            # A missing file is reported among the unreadable images.
-            images, problem = [argument], ""
+            images = [argument]  # a missing file is reported among the unreadable images
         else:
-            images, problem = sorted(glob.glob(argument, recursive=True)), f"No file fits the pattern {argument!r}."
-            images = [path for path in images if os.path.isfile(path)]
+            images = [path for path in sorted(glob.glob(argument, recursive=True)) if os.path.isfile(path)]
         if not images:
-            raise InputError(problem)
+            raise InputError(
+                f"{argument!r} names no images; give files, folders of images, or a pattern that fits some."
+            )
         found += images
     return list(dict.fromkeys(found))
 
@@ -123,9 +123,8 @@ def classify(classifier: PromptClassifier, paths: Sequence[str], top: int, batch
 def write_text(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
     """Write a line with the path of each image, and one for each class, in per cent."""
     for row in rows:
-        if "predictions" in row:
-            print(row["image"], file=file)
-        for found in row.get("predictions", ()):
+        print(row["image"], file=file)
+        for found in row["predictions"]:
             print(f"  {100 * found['probability']:6.2f} %  {found['class']}", file=file)
 
 
@@ -134,16 +133,8 @@ def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["image", "rank", "class", "probability"])
     for row in rows:
-        for rank, found in enumerate(row.get("predictions", ()), start=1):
+        for rank, found in enumerate(row["predictions"], start=1):
             writer.writerow([row["image"], rank, found["class"], found["probability"]])
-
-
-def write_json(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
-    """Write all rows, including errors."""
-    print(json.dumps(rows, indent=2, ensure_ascii=False), file=file)
-
-
-FORMATS = {"text": write_text, "csv": write_csv, "json": write_json}
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -151,17 +142,24 @@ def predict(args: argparse.Namespace) -> int:
     for flag, value in (("--top", args.top), ("--batch-size", args.batch_size)):
         if value < 1:
             raise InputError(f"{flag} is {value}; set it to 1 or more.")
-    if args.output and not Path(args.output).absolute().parent.is_dir():
-        raise InputError(f"--output is {args.output!r}, whose folder is not there; create it first.")
-    if args.output and Path(args.output).exists() and not Path(args.output).is_file():
-        raise InputError(f"--output is {args.output!r}, which is no file on a disk; name one, or leave it to print.")
+    output = args.output and args.output.resolve()
+    if output and not output.parent.is_dir():
+        raise InputError(f"--output is '{args.output}', whose folder is not there; create it first.")
+    if output and output.exists() and not output.is_file():
+        raise InputError(f"--output is '{args.output}', which is no file on a disk; name one, or leave it to print.")
     paths = find_images(args.images)
     rows = classify(make_classifier(args), paths, args.top, args.batch_size)
-    text = io.StringIO() if args.output else None
-    FORMATS[args.format](rows, text or sys.stdout)
-    if text:
-        write_whole(Path(args.output).resolve(), text.getvalue())
     errors = [row["error"] for row in rows if "error" in row]
+    text = io.StringIO()
+    if args.format == "json":
+        print(json.dumps(rows, indent=2, ensure_ascii=False), file=text)
+    else:
+        write = {"text": write_text, "csv": write_csv}[args.format]
+        write([row for row in rows if "predictions" in row], text)
+    if output:
+        write_whole(output, text.getvalue())
+    else:
+        print(text.getvalue(), end="")
     for error in errors:
         print(f"error: {error}", file=sys.stderr)
     if errors:
@@ -184,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--device", help="cpu or cuda; default: the GPU if there is one")
     add("--top", type=int, default=5, help="classes to name for each image; default: 5")
     add("--format", choices=["text", "csv", "json"], default="text")
-    add("--output", help="file to write; default: standard output")
+    add("--output", type=Path, help="file to write; default: standard output")
     add("--batch-size", type=int, default=100, help="images at a time; default: 100")
     args = parser.parse_args(argv)
     try:

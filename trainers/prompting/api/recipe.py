@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from minidassl.own.optim import optim_settings
-from minidassl.own.optim_defaults import OPTIM
+from minidassl.own.optim import OPTIM, optim_settings
 
 from ..declaration import CROSS_ENTROPY, Method, Settings, read_settings, setting, tree_of
 from ..errors import InputError, suggestion
