@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from ..checkpoints.checks import adopt
 from ..checkpoints.saved import Saved, read_saved, write_saved
-from ..core.clip_weights import get_precision, image_resolution, load_clip
+from ..core.clip_weights import get_precision, image_resolution, is_named, load_clip
 from ..core.prompted_clip import PromptedCLIP
 from ..declaration import Method, prompt_sizes
 from ..errors import InputError, worded
@@ -256,7 +256,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "model_")
         parameters = {**self.get_params(deep=False), "settings": self.config_.plain()}
         del parameters["device"]
-        write_saved(folder, self.model_.learner.state_dict(), parameters, self.classes_.tolist())
+        model = self.model_
+        write_saved(folder, model.learner.state_dict(), parameters, self.classes_.tolist(), model.clip_model.digest)
 
     @classmethod
     def load(
@@ -270,7 +271,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             classes: class names, in label order; None: the recorded ones.
             parameters: of the class; they overrule recorded ones, `settings` one by one. A single checkpoint outside
                 its run's folder records nothing: it needs `method` and `classes`, and `backbone` if that is not
-                ViT-B/16. Lengths and depths of prompts are read off its tensors.
+                ViT-B/16. Lengths and depths of prompts are read off its tensors. A `backbone` that is a path has to
+                be given, even if it is recorded.
 
         Raises:
             InputError: the path has none of these, the prompts do not fit, or parameters are missing.
@@ -293,7 +295,18 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         on_gpu = _device(chosen.get("device")).type == "cuda"
         if not on_gpu and "precision" not in parameters and chosen.get("precision") in ("fp16", "amp"):
             chosen["precision"] = "fp32"  # half precision is slow on a CPU
+        backbone = str(chosen.get("backbone", ""))
+        if backbone and "backbone" not in parameters and not is_named(backbone):
+            raise InputError(
+                f"{str(saved.source.parent)!r} names a file as its CLIP, {backbone!r}, and such a file is read only "
+                "where you name it yourself: give it as backbone."
+            )
         classifier = cls(**chosen).build(classes)
+        if saved.clip not in (None, classifier.model_.clip_model.digest):
+            raise InputError(
+                f"{str(saved.source)!r} was trained in a CLIP with other weights than those of backbone {backbone!r} "
+                "here; give the one that it was trained in."
+            )
         with worded(in_python, before=f"{str(saved.source)!r} cannot be loaded. "):
             _load_weights(classifier, method, saved.state_dict)
         return classifier

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from minidassl.own.files import write_whole
+from minidassl.own.text import csv_cell, printable
 
 from tqdm import tqdm
 
@@ -123,9 +124,9 @@ def classify(classifier: PromptClassifier, paths: Sequence[str], top: int, batch
 def write_text(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
     """Write a line with the path of each image, and one for each class, in per cent."""
     for row in rows:
-        print(row["image"], file=file)
+        print(printable(row["image"]), file=file)
         for found in row["predictions"]:
-            print(f"  {100 * found['probability']:6.2f} %  {found['class']}", file=file)
+            print(f"  {100 * found['probability']:6.2f} %  {printable(found['class'])}", file=file)
 
 
 def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
@@ -134,7 +135,7 @@ def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
     writer.writerow(["image", "rank", "class", "probability"])
     for row in rows:
         for rank, found in enumerate(row["predictions"], start=1):
-            writer.writerow([row["image"], rank, found["class"], found["probability"]])
+            writer.writerow(map(csv_cell, [row["image"], rank, found["class"], found["probability"]]))
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -152,7 +153,9 @@ def predict(args: argparse.Namespace) -> int:
     errors = [row["error"] for row in rows if "error" in row]
     text = io.StringIO()
     if args.format == "json":
-        print(json.dumps(rows, indent=2, ensure_ascii=False), file=text)
+        # Names of files may hold bytes that are no characters.
+        listed = json.dumps(rows, indent=2, ensure_ascii=False).encode(errors="backslashreplace").decode()
+        print(listed, file=text)
     else:
         write = {"text": write_text, "csv": write_csv}[args.format]
         write([row for row in rows if "predictions" in row], text)
@@ -161,7 +164,7 @@ def predict(args: argparse.Namespace) -> int:
     else:
         print(text.getvalue(), end="")
     for error in errors:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(error)}", file=sys.stderr)
     if errors:
         print(f"{len(errors)} of {len(rows)} images cannot be read.", file=sys.stderr)
     return 1 if errors else 0
@@ -188,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return predict(args)
     except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import io
 import json
 import os
 import sys
@@ -27,6 +29,7 @@ from torch import Tensor
 from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
 from ..methods import METHODS, of_trainer
+from ..recipes import value_at
 
 DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
 RECORD = "result.json"  # of a run
@@ -41,18 +44,24 @@ class Saved:
         state_dict: the learner's tensors, maybe under the names of a method's authors.
         parameters: of the classifier, such as `method` and `backbone`; empty without a record.
         classes: names, in label order; None without a record.
+        clip: the `state_digest` of the CLIP that the prompts were trained in; None if it is not recorded.
     """
 
     source: Path
     state_dict: Mapping[str, Tensor]
     parameters: Mapping[str, Any] = field(default_factory=dict)
     classes: Sequence[str] | None = None
+    clip: str | None = None
 
 
 def write_saved(
-    folder: str | os.PathLike[str], state_dict: Mapping[str, Tensor], parameters: Mapping[str, Any], classes: list[str]
+    folder: str | os.PathLike[str],
+    state_dict: Mapping[str, Tensor],
+    parameters: Mapping[str, Any],
+    classes: list[str],
+    clip: str,
 ) -> None:
-    """Write a classifier, each file atomically, the description last.
+    """Write a classifier, each file atomically, the description, which has a hash of the other file, last.
 
     Parameters that JSON does not have, such as a random generator, become None, hence the default.
     """
@@ -61,8 +70,11 @@ def write_saved(
         raise InputError(f"{str(folder)!r} is a file; give a folder to save the classifier in.")
     root.mkdir(parents=True, exist_ok=True)
     arrays = {name: value.detach().float().cpu().numpy() for name, value in state_dict.items()}
-    write_whole(root / WEIGHTS, lambda file: np.savez(file, **arrays))
-    description = {"format": FORMAT, "classes": classes, "parameters": parameters}
+    weights = io.BytesIO()
+    np.savez(weights, **arrays)
+    write_whole(root / WEIGHTS, weights.getvalue())
+    facts = {"clip": clip, "weights": hashlib.sha256(weights.getvalue()).hexdigest()}
+    description = {"format": FORMAT, "classes": classes, "parameters": parameters, **facts}
     text = json.dumps(description, indent=2, ensure_ascii=False, default=_plain) + "\n"
     write_whole(root / DESCRIPTION, text)
 
@@ -86,7 +98,7 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
     if (found / DESCRIPTION).is_file():
         return _read_classifier(found)
     if found.is_file():
-        return Saved(found, _read_checkpoint(found), *_described(_read_json(found.parent.parent / RECORD)))
+        return _of_checkpoint(found, found.parent.parent / RECORD)
     if not found.is_dir():
         raise InputError(f"There is no checkpoint or folder {str(path)!r}.")
     record, weights = _read_json(found / RECORD), _newest_checkpoint(found)
@@ -103,7 +115,7 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
             f"{str(path)!r} holds no checkpoint; give a folder with {DESCRIPTION}, the output folder of a training "
             f"run, or a file such as {BEST_FILE}."
         )
-    return Saved(weights, _read_checkpoint(weights), *_described(record or _read_json(weights.parent.parent / RECORD)))
+    return _of_checkpoint(weights, (found if record else weights.parent.parent) / RECORD)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -112,7 +124,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is no JSON ({error}); the folder may be damaged.") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} holds a {type(content).__name__} in the place of an object.")
@@ -130,10 +142,13 @@ def _read_classifier(folder: Path) -> Saved:
         raise InputError(f"{folder / DESCRIPTION} has no parameters by name; save the classifier again.")
     path = folder / WEIGHTS
     try:
+        recorded = description.get("weights")  # earlier versions did not write it
+        if recorded not in (None, hashlib.sha256(path.read_bytes()).hexdigest()):
+            raise ValueError("it is not the file that the description was written for")
         state_dict = read_arrays(path)
     except Exception as error:  # zipfile, zlib and numpy each raise their own exceptions for damaged files
         raise InputError(f"{path} is missing or damaged ({error}); save the classifier again.") from error
-    return Saved(path, state_dict, description["parameters"], description["classes"])
+    return Saved(path, state_dict, description["parameters"], description["classes"], description.get("clip"))
 
 
 def _newest_checkpoint(folder: Path) -> Path | None:
@@ -146,14 +161,21 @@ def _newest_checkpoint(folder: Path) -> Path | None:
     return found[0] if found else None
 
 
-def _read_checkpoint(path: Path) -> Mapping[str, Tensor]:
-    """The tensors of a checkpoint file, or of a bare state dict; raises InputError where there are none to be had."""
+def _of_checkpoint(path: Path, record: Path) -> Saved:
+    """A checkpoint file, or a bare state dict, with its run's record; raises InputError where it has no tensors."""
     try:
         # The reader prints notes, and standard output may be where predictions go.
         with contextlib.redirect_stdout(sys.stderr):
-            return state_dict_of(read_file(path), path)
+            content = read_file(path)
+            state_dict = state_dict_of(content, path)
     except CheckpointError as error:
         raise InputError(str(error)) from error
+    found = _read_json(record)
+    try:
+        clip = value_at(content, "trainer_state.origin.clip")
+        return Saved(path, state_dict, *_described(found), clip)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{record} is not the record of a run ({error!r}); delete it, or restore it.") from error
 
 
 def _described(record: Mapping[str, Any]) -> tuple[dict[str, Any], list[str] | None]:

@@ -136,6 +136,11 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
     return model.eval().requires_grad_(False)
 
 
+def is_named(name: str) -> bool:
+    """Whether a backbone is one of OpenAI's or this project's by name, rather than the path of a file."""
+    return name == "tiny" or name in clip.available_models()
+
+
 def state_digest(state: Mapping[str, Tensor]) -> str:
     """A hash of names, shapes and evenly spread elements; it tells two CLIPs apart, also two of the same path."""
     digest = hashlib.sha256()
