@@ -8,12 +8,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import tempfile
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import wait
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,6 +27,7 @@ from . import runs
 from .runs import Run
 
 LAST_LINES = 3
+OUTPUT = ".output"  # of a run while it runs
 
 
 def is_done(run: Run, chain: Sequence[Run], data: str | None, options: Sequence[str]) -> bool:
@@ -87,17 +86,21 @@ def process_context() -> Any:
 
 def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
     """Run a command; gives its last lines if it failed, or nothing."""
-    context = process_context()
-    with tempfile.TemporaryDirectory() as folder:
-        log = os.path.join(folder, "log.txt")
-        arguments = (run.command(data, options)[2:], str(runs.ROOT), log, run.is_small)
-        process = context.Process(target=_run_command, args=arguments)
+    # In the run's folder, where a later start finds and replaces what a killed one has left.
+    log = run.folder / OUTPUT
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        arguments = (run.command(data, options)[2:], str(runs.ROOT), str(log), run.is_small)
+        process = process_context().Process(target=_run_command, args=arguments)
         process.start()
         process.join()
-        if process.exitcode == 0:
-            return ""
-        lines = Path(log).read_text(errors="replace").splitlines() if os.path.exists(log) else []
-        return "\n".join(lines[-LAST_LINES:]) or f"exit status {process.exitcode}, and nothing was printed"
+        lines = log.read_text(errors="replace").splitlines()
+        log.unlink()
+    except OSError as error:
+        return f"{error}; make room or the folder writable, and start again"
+    if process.exitcode == 0:
+        return ""
+    return "\n".join(lines[-LAST_LINES:]) or f"exit status {process.exitcode}, and nothing was printed"
 
 
 def run_chain(chain: Sequence[Run], data: str | None, options: Sequence[str]) -> str:
