@@ -55,7 +55,6 @@ OWN = re.compile(
     rf"({PACKAGE}/(__init__\.py|(trainers|configs)/)|minidassl/|configs/trainers/{METHOD}|scripts/{MODULE})[\w/.+-]*",
     re.ASCII,
 )
-DIGEST = re.compile("[0-9a-f]{64}")
 # Names that a message lists.
 SHOWN = 5
 
@@ -65,7 +64,7 @@ class PluginError(Exception):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 refused or failed, 130 interrupted."""
+    """Exit status: 0 done, 2 refused, failed or interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path, help="folder that has train.py and trainers/")
     parser.add_argument("--uninstall", action="store_true", help="restore the checkout")
@@ -78,12 +77,13 @@ def main(argv: list[str] | None = None) -> int:
             uninstall(checkout, args.force, args.dry_run)
         else:
             install(checkout, args.force, args.dry_run)
-    except (PluginError, OSError) as error:
+    except PluginError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("Interrupted; installing again or --uninstall starts from here.", file=sys.stderr)
-        return 130
+    except (OSError, KeyboardInterrupt) as error:
+        reason = str(error) or "interrupted"
+        print(f"error: {reason}; installing again and --uninstall both go on from here", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -128,7 +128,7 @@ def install(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
     changed, line = add_import(train, checkout / TRAIN)
     folders = folders_of([*files, MANIFEST])
     wrong = [f"{folder} is a file" for folder in folders if (checkout / folder).is_file()]
-    wrong += [f"{path} is a folder" for path in files if (checkout / path).is_dir() and path not in earlier]
+    wrong += [f"{path} is no file" for path in files if digest_of(checkout / path) == "" and path not in earlier]
     if wrong:
         raise PluginError(f"In {checkout}, {shortened(wrong)}; move it away, since the plugin has another use for it.")
     in_the_way = sorted(path for path in files if path not in earlier and (checkout / path).exists())
@@ -137,10 +137,8 @@ def install(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
             f"{checkout} has files of these names already: {shortened(in_the_way)}. Move them away, or give "
             "--force, which puts them aside and brings them back with --uninstall."
         )
-    if not dry_run:
-        delete(left)
-        if manifest is not None:
-            uninstall(checkout, force)
+    if not dry_run and (left or manifest is not None):
+        uninstall(checkout, force)
     new = [folder for folder in folders if not (checkout / folder).exists()]
     put_aside = sorted({*put_aside, *in_the_way})
     for folder in top_most(new):
@@ -151,36 +149,29 @@ def install(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
     if dry_run:
         print(f"{len(present)} files would be deleted and {len(files)} written; nothing was.")
         return
-    kept = {path: (checkout / path).read_bytes() for path in put_aside if (checkout / path).is_file()}
-    record = {
-        "trainer": name,
-        "train": {"before": digest(train)},
-        "folders": new,
-        "put_aside": {path: digest(content) for path, content in kept.items()},
-        "files": {path: digest(content) for path, content in sorted(files.items())},
-    }
     try:
+        kept = {path: (checkout / path).read_bytes() for path in files if (checkout / path).is_file()}
+        record = {
+            "trainer": name,
+            "train": {"before": digest(train)},
+            "folders": new,
+            "put_aside": {path: digest(content) for path, content in kept.items()},
+            "files": {path: digest(content) for path, content in sorted(files.items())},
+        }
         for path, content in kept.items():
             write(checkout, f"{ASIDE}/{path}", content, like=path)
-        # From here on the manifest tells how to undo everything that follows.
+        # From here on the manifest tells how to undo all that follows.
         write(checkout, MANIFEST, (json.dumps(record, indent=1) + "\n").encode())
         for path, content in files.items():
             write(checkout, path, content)
         write(checkout, TRAIN, changed, like=TRAIN)
     except (OSError, KeyboardInterrupt) as error:
-        raise PluginError(f"{str(error) or 'Interrupted'}. {undo(checkout)}") from error
+        if read_manifest(checkout) or leftovers(checkout):
+            uninstall(checkout)
+        reason = str(error) or "Interrupted"
+        raise PluginError(f"{reason}. The installation was undone: the plugin is not installed.") from error
     print(f"Installed {len(files)} files.")
     print(advice(name, registered_in(checkout)))
-
-
-def undo(checkout: Path) -> str:
-    """Take out what there is of an installation; gives in words whether that worked."""
-    try:
-        if (checkout / PACKAGE).exists():
-            uninstall(checkout)
-    except (PluginError, OSError) as error:
-        return f"Undoing the installation failed, too ({error}); --uninstall takes out what there is."
-    return "The installation was undone: the plugin is not installed."
 
 
 def make_plugin(checkout: Path) -> tuple[str, dict[str, bytes]]:
@@ -309,9 +300,9 @@ def advice(name: str, others: set[str]) -> str:
 
 
 def uninstall(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
-    """Undo an installation, as its manifest tells it. Files that it did not write, such as outputs, stay.
+    """Undo an installation, as its manifest tells it, whether or not it came to its end, or an earlier removal did.
 
-    It may have ended at any point, and so may an earlier removal.
+    Files that it did not write, such as outputs, stay.
 
     Raises:
         PluginError: there is none, or files of it were changed since; nothing has been deleted then.
@@ -322,7 +313,9 @@ def uninstall(checkout: Path, force: bool = False, dry_run: bool = False) -> Non
         if not left:
             raise PluginError(f"{checkout / MANIFEST} is not there: the plugin is not installed in {checkout}.")
         print(f"{len(left)} leftovers of an unfinished installation {'would be' if dry_run else 'are'} deleted.")
-        return None if dry_run else delete(left)
+        for path in () if dry_run else left:
+            path.rmdir() if path.is_dir() else path.unlink()
+        return
     present = present_files(checkout, manifest, force)
     train = (checkout / TRAIN).read_bytes()
     restored, note = remove_import(train, manifest["train"])
@@ -335,7 +328,10 @@ def uninstall(checkout: Path, force: bool = False, dry_run: bool = False) -> Non
     for path, changed in present.items():
         place, copy = checkout / path, checkout / ASIDE / path
         if changed:
-            place.replace(free_name_beside(place))
+            beside = place.with_name(f"{place.name}.changed")
+            while beside.exists():
+                beside = beside.with_name(f"{beside.name}.changed")
+            place.replace(beside)
         if copy.is_file():
             move(copy, place)
         else:
@@ -381,19 +377,16 @@ def leftovers(checkout: Path) -> list[Path]:
     """
     package, aside, part = (checkout / name for name in (PACKAGE, ASIDE, PART))
     inside = sorted(aside.rglob("*"), reverse=True)
-    names = [path.relative_to(aside).as_posix() for path in inside]
-    check_no_links(checkout, names)
-    only = [
-        name for name in names if (aside / name).is_file() and digest_of(aside / name) != digest_of(checkout / name)
-    ]
+    copies = {path.relative_to(aside).as_posix(): digest_of(path) for path in inside}
+    check_no_links(checkout, copies)
+    only = [path for path, copy in copies.items() if copy not in ("", digest_of(checkout / path))]
     if only:
         raise PluginError(
-            f"{aside} has other files than {checkout}: {shortened(only)}; and there is no {MANIFEST}, which would tell "
-            "why. Move back what you need of them, and delete that folder."
+            f"{aside} has {shortened(only)} not as in {checkout}, and there is no {MANIFEST}, which would tell why. "
+            "Move back what you need, and delete that folder."
         )
     found = [*inside, *(path for path in (aside, part) if path.exists())]
-    emptied = package.is_dir() and {*package.iterdir()} <= {*found}
-    return [*found, package] if emptied else found
+    return found + [package] * (package.is_dir() and {*package.iterdir()} <= {*found})
 
 
 def remove_import(train: bytes, digests: dict[str, str]) -> tuple[bytes, str]:
@@ -425,7 +418,7 @@ def read_manifest(checkout: Path) -> dict[str, Any] | None:
     """The record of an installation; None where there is none.
 
     Raises:
-        PluginError: it is damaged, or names what no installation writes; or there is a link where the plugin has files.
+        PluginError: it is damaged, names what no installation writes, or leads over links.
     """
     check_no_links(checkout, [TRAIN, MANIFEST, PART])
     path = checkout / MANIFEST
@@ -439,7 +432,7 @@ def read_manifest(checkout: Path) -> dict[str, Any] | None:
         digests = [*files.values(), *put_aside.values(), manifest["train"]["before"]]
         sound = (
             all(OWN.fullmatch(name) and ".." not in name for name in files)
-            and all(DIGEST.fullmatch(each) for each in digests)
+            and all(re.fullmatch("[0-9a-f]{64}", each) for each in digests)
             and {*put_aside} <= {*files}
             and {*manifest["folders"]} <= {*folders_of([*files, MANIFEST])}
         )
@@ -482,13 +475,8 @@ def digest(content: bytes) -> str:
 
 
 def digest_of(path: Path) -> str | None:
-    """A file's digest; None where there is nothing, and one that no file has for a folder."""
+    """A file's digest; None where there is nothing, and "" where there is something else."""
     return digest(path.read_bytes()) if path.is_file() else "" if path.exists() else None
-
-
-def free_name_beside(path: Path) -> Path:
-    beside = path.with_name(f"{path.name}.changed")
-    return free_name_beside(beside) if beside.exists() else beside
 
 
 def write(checkout: Path, path: str, content: bytes, like: str | None = None) -> None:
@@ -510,11 +498,6 @@ def move(source: Path, target: Path) -> None:
     if not target.parent.is_dir():
         target.parent.mkdir(parents=True)
     source.replace(target)
-
-
-def delete(paths: list[Path]) -> None:
-    for path in paths:
-        path.rmdir() if path.is_dir() else path.unlink()
 
 
 if __name__ == "__main__":

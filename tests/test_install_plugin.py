@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from test_configs import CONFIGS, load
 
+from trainers.plugin import in_one_line
 from trainers.prompting.methods import OBJECTIVES
 from trainers.prompting.recipes import read_recipe
 
@@ -196,6 +198,26 @@ def test_a_name_that_is_taken_later_is_an_error_with_the_remedy(checkout):
     assert "Traceback" not in done.stderr and done.returncode == 1
     assert call(checkout) == 0
     assert "TRAINERS BMIP BMIPPlugin" in run_train(checkout, "BMIPPlugin/tiny")
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (FileNotFoundError(2, "No such file or directory", "/data/eurosat/2750"), ("/data/eurosat/2750'", "--root")),
+        (
+            OSError("Caught OSError in DataLoader worker process 0.\nTraceback\nOSError: 'x.jpg' is broken\n"),
+            ("x.jpg",),
+        ),
+        (KeyboardInterrupt(), ("Interrupted", "same command")),
+    ],
+)
+def test_missing_data_and_an_interruption_are_one_line_and_errors_in_code_are_tracebacks(capsys, error, words):
+    hook = functools.partial(in_one_line, lambda *arguments: print("Traceback"))
+    hook(type(error), error, None)
+    output, line = capsys.readouterr()
+    assert all(word in line for word in words) and line.count("\n") == 1 and not output
+    hook(TypeError, TypeError("mine"), None)
+    assert capsys.readouterr().out == "Traceback\n"
 
 
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
