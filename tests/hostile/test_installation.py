@@ -77,6 +77,9 @@ def test_after_a_fault_at_any_point_the_checkout_comes_back_to_the_byte(crowded,
             now = snapshot(crowded)
             now.pop(install_plugin.PART, None)
             assert now in (before, snapshot(start)), at
+        if command == "install" and (crowded / install_plugin.MANIFEST).exists():
+            # Copies come before the manifest, which comes before all changes.
+            assert all((crowded / install_plugin.ASIDE / name).read_text() == text for name, text in OWN.items()), at
         # The promised ways out: at once, or after another installation.
         for flag in ("--force", "--uninstall")[at % 2 :]:
             assert call(crowded, flag) == 0 or flag == "--uninstall", at
