@@ -8,6 +8,9 @@ Nothing of the checkout is changed but its train.py, which gets one import. The 
 bmip_plugin/, minidassl/, configs/trainers/BMIP/ and scripts/bmip/. A file that is in the way is an error; with --force
 it is put aside, and comes back with --uninstall. Where the checkout has a BMIP of its own, as the authors' repository
 does, the plugin's is called BMIPPlugin.
+
+An installation copies files that are in the way, then writes its manifest, then its files, then train.py. Each of them
+is replaced in one step, so that --uninstall, or installing again, finds its way from wherever a process was killed.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ import ast
 import hashlib
 import importlib.util
 import json
+import os
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -33,6 +38,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "bmip_plugin"
 MANIFEST = f"{PACKAGE}/manifest.json"
 ASIDE = f"{PACKAGE}/put_aside"
+# A file that is being written.
+PART = f"{PACKAGE}/.part"
 TRAIN = "train.py"
 IMPORT = f"import {PACKAGE}".encode()
 # The method's name and its module in trainers/. The other methods are in the checkouts already.
@@ -43,6 +50,11 @@ COMPARED = ("BMIP", "PromptSRC", "CoPrompt", "MaPLe", "CoOp")
 NEEDED = ("torch", "torchvision", "yacs", "tabulate", "psutil", "ftfy", "regex")
 # What is copied of the code and of the recipes.
 KINDS = (".py", ".npz", ".yaml")
+# The names that a manifest may have: plain ones where the plugin's files are, outside ASIDE.
+OWN = re.compile(
+    rf"({PACKAGE}/(__init__\.py|(trainers|configs)/)|minidassl/|configs/trainers/{METHOD}|scripts/{MODULE})[\w/.+-]*",
+    re.ASCII,
+)
 # Names that a message lists.
 SHOWN = 5
 
@@ -52,11 +64,11 @@ class PluginError(Exception):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 refused."""
+    """Exit status: 0 done, 2 refused, failed or interrupted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkout", type=Path, help="folder that has train.py and trainers/")
     parser.add_argument("--uninstall", action="store_true", help="restore the checkout")
-    parser.add_argument("--force", action="store_true", help="put aside what is in the way; delete what was changed")
+    parser.add_argument("--force", action="store_true", help="put aside what is in the way; keep changes beside")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     args = parser.parse_args(argv)
     try:
@@ -65,8 +77,12 @@ def main(argv: list[str] | None = None) -> int:
             uninstall(checkout, args.force, args.dry_run)
         else:
             install(checkout, args.force, args.dry_run)
-    except (PluginError, OSError) as error:
+    except PluginError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (OSError, KeyboardInterrupt) as error:
+        reason = str(error) or "interrupted"
+        print(f"error: {reason}; installing again and --uninstall both go on from here", file=sys.stderr)
         return 2
     return 0
 
@@ -95,20 +111,24 @@ def install(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
     """Write the plugin's files and the import, and remember both in a manifest; replace an earlier installation.
 
     Raises:
-        PluginError: something is in the way, which was found before anything was changed; or writing failed.
+        PluginError: something is in the way, which was found before anything was changed; or writing failed, and was
+            undone.
     """
     manifest = read_manifest(checkout)
+    left = leftovers(checkout) if manifest is None else []
     name, files = make_plugin(checkout)
-    train, earlier, put_aside = (checkout / TRAIN).read_bytes(), [], []
+    check_no_links(checkout, files)
+    train, earlier, present, put_aside = (checkout / TRAIN).read_bytes(), {}, [], []
     if manifest is not None:
         print(f"{checkout} has the plugin; bringing it up to date")
-        earlier = present_files(checkout, manifest, force)
+        earlier = manifest["files"]
+        present = present_files(checkout, manifest, force)
         put_aside = [path for path in manifest["put_aside"] if path in files]
         train, _ = remove_import(train, manifest["train"])
     changed, line = add_import(train, checkout / TRAIN)
-    folders = sorted({str(parent) for path in [*files, MANIFEST] for parent in PurePosixPath(path).parents})
+    folders = folders_of([*files, MANIFEST])
     wrong = [f"{folder} is a file" for folder in folders if (checkout / folder).is_file()]
-    wrong += [f"{path} is a folder" for path in files if (checkout / path).is_dir()]
+    wrong += [f"{path} is no file" for path in files if digest_of(checkout / path) == "" and path not in earlier]
     if wrong:
         raise PluginError(f"In {checkout}, {shortened(wrong)}; move it away, since the plugin has another use for it.")
     in_the_way = sorted(path for path in files if path not in earlier and (checkout / path).exists())
@@ -117,7 +137,7 @@ def install(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
             f"{checkout} has files of these names already: {shortened(in_the_way)}. Move them away, or give "
             "--force, which puts them aside and brings them back with --uninstall."
         )
-    if manifest is not None and not dry_run:
+    if not dry_run and (left or manifest is not None):
         uninstall(checkout, force)
     new = [folder for folder in folders if not (checkout / folder).exists()]
     put_aside = sorted({*put_aside, *in_the_way})
@@ -127,27 +147,29 @@ def install(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
         print(f"  ! {path} (what was there is put aside)")
     print(f"  ~ {TRAIN}, after line {line}: import {PACKAGE}")
     if dry_run:
-        print(f"{len(earlier)} files would be deleted and {len(files)} written; nothing was.")
+        print(f"{len(present)} files would be deleted and {len(files)} written; nothing was.")
         return
-    record = {
-        "trainer": name,
-        "train": {"before": digest(train)},
-        "folders": new,
-        "put_aside": [path for path in put_aside if (checkout / path).exists()],
-        "files": {path: digest(content) for path, content in sorted(files.items())},
-    }
     try:
-        # The manifest comes first: whatever happens from here on can be undone.
-        write(checkout / MANIFEST, (json.dumps(record, indent=1) + "\n").encode())
-        for path in record["put_aside"]:
-            move(checkout / path, checkout / ASIDE / path)
+        kept = {path: (checkout / path).read_bytes() for path in files if (checkout / path).is_file()}
+        record = {
+            "trainer": name,
+            "train": {"before": digest(train)},
+            "folders": new,
+            "put_aside": {path: digest(content) for path, content in kept.items()},
+            "files": {path: digest(content) for path, content in sorted(files.items())},
+        }
+        for path, content in kept.items():
+            write(checkout, f"{ASIDE}/{path}", content, like=path)
+        # From here on the manifest tells how to undo all that follows.
+        write(checkout, MANIFEST, (json.dumps(record, indent=1) + "\n").encode())
         for path, content in files.items():
-            write(checkout / path, content)
-        (checkout / TRAIN).write_bytes(changed)
-    except OSError as error:
-        raise PluginError(
-            f"{error}. The installation is not complete; --uninstall takes out what there is."
-        ) from error
+            write(checkout, path, content)
+        write(checkout, TRAIN, changed, like=TRAIN)
+    except (OSError, KeyboardInterrupt) as error:
+        if read_manifest(checkout) or leftovers(checkout):
+            uninstall(checkout)
+        reason = str(error) or "Interrupted"
+        raise PluginError(f"{reason}. The installation was undone: the plugin is not installed.") from error
     print(f"Installed {len(files)} files.")
     print(advice(name, registered_in(checkout)))
 
@@ -278,44 +300,93 @@ def advice(name: str, others: set[str]) -> str:
 
 
 def uninstall(checkout: Path, force: bool = False, dry_run: bool = False) -> None:
-    """Undo an installation, as its manifest tells it. Files that it did not write, such as outputs, stay.
+    """Undo an installation, as its manifest tells it, whether or not it came to its end, or an earlier removal did.
+
+    Files that it did not write, such as outputs, stay.
 
     Raises:
         PluginError: there is none, or files of it were changed since; nothing has been deleted then.
     """
     manifest = read_manifest(checkout)
     if manifest is None:
-        raise PluginError(f"{checkout / MANIFEST} is not there: the plugin is not installed in {checkout}.")
+        left = leftovers(checkout)
+        if not left:
+            raise PluginError(f"{checkout / MANIFEST} is not there: the plugin is not installed in {checkout}.")
+        print(f"{len(left)} leftovers of an unfinished installation {'would be' if dry_run else 'are'} deleted.")
+        for path in () if dry_run else left:
+            path.rmdir() if path.is_dir() else path.unlink()
+        return
     present = present_files(checkout, manifest, force)
-    train, note = remove_import((checkout / TRAIN).read_bytes(), manifest["train"])
+    train = (checkout / TRAIN).read_bytes()
+    restored, note = remove_import(train, manifest["train"])
     print(f"  ~ {TRAIN}: {note}")
     if dry_run:
         print(f"{len(present)} files would be deleted; nothing was.")
         return
-    (checkout / TRAIN).write_bytes(train)
-    for path in present:
-        (checkout / path).unlink()
-    for path in manifest["put_aside"]:
-        if (checkout / ASIDE / path).is_file():
-            move(checkout / ASIDE / path, checkout / path)
-    shutil.rmtree(checkout / ASIDE, ignore_errors=True)
+    if restored != train:
+        write(checkout, TRAIN, restored, like=TRAIN)
+    for path, changed in present.items():
+        place, copy = checkout / path, checkout / ASIDE / path
+        if changed:
+            beside = place.with_name(f"{place.name}.changed")
+            while beside.exists():
+                beside = beside.with_name(f"{beside.name}.changed")
+            place.replace(beside)
+        if copy.is_file():
+            move(copy, place)
+        else:
+            place.unlink(missing_ok=True)
+    (checkout / PART).unlink(missing_ok=True)
+    folders = {*manifest["folders"], *folders_of(f"{ASIDE}/{path}" for path in manifest["put_aside"])} - {".", PACKAGE}
+    left = [folder for folder in sorted(folders, reverse=True) if not remove_folder(checkout / folder)]
     (checkout / MANIFEST).unlink()
-    left = [folder for folder in reversed(manifest["folders"]) if not remove_folder(checkout / folder)]
+    left += [PACKAGE] if not remove_folder(checkout / PACKAGE) else []
     for folder in top_most(sorted(left)):
         print(f"  . {folder}/ stays: there are files of yours in it")
     print(f"Deleted {len(present)} files.")
 
 
-def present_files(checkout: Path, manifest: dict[str, Any], force: bool) -> list[str]:
-    """The files of an installation that are still there; a PluginError if some changed since, unless by `force`."""
-    present = [path for path in manifest["files"] if (checkout / path).is_file()]
-    changed = [path for path in present if digest((checkout / path).read_bytes()) != manifest["files"][path]]
+def present_files(checkout: Path, manifest: dict[str, Any], force: bool) -> dict[str, bool]:
+    """The files of an installation that are still to be taken out, and whether each was changed since.
+
+    Raises:
+        PluginError: some were, or copies of files put aside are lost, unless by `force`.
+    """
+    present, changed = {}, []
+    for path, ours in manifest["files"].items():
+        original = manifest["put_aside"].get(path)
+        now, copy = digest_of(checkout / path), digest_of(checkout / ASIDE / path)
+        back = original and (now == original or now != ours)
+        if copy is None and (now is None or back):
+            continue
+        present[path] = now not in (None, ours, original)
+        changed += [path] * present[path] + [f"{ASIDE}/{path}"] * (copy != original)
     if changed and not force:
         raise PluginError(
-            f"{shortened(changed)} in {checkout} changed since the installation; keep what you need of them "
-            "elsewhere, and give --force to delete them."
+            f"{shortened(changed)} in {checkout} changed since the installation; with --force, what is there is kept "
+            "beside it, as NAME.changed."
         )
     return present
+
+
+def leftovers(checkout: Path) -> list[Path]:
+    """What an installation leaves that ended before its manifest was written, in the order to delete it in.
+
+    Raises:
+        PluginError: copies among it are not of what is in place, so they may be the only ones.
+    """
+    package, aside, part = (checkout / name for name in (PACKAGE, ASIDE, PART))
+    inside = sorted(aside.rglob("*"), reverse=True)
+    copies = {path.relative_to(aside).as_posix(): digest_of(path) for path in inside}
+    check_no_links(checkout, copies)
+    only = [path for path, copy in copies.items() if copy not in ("", digest_of(checkout / path))]
+    if only:
+        raise PluginError(
+            f"{aside} has {shortened(only)} not as in {checkout}, and there is no {MANIFEST}, which would tell why. "
+            "Move back what you need, and delete that folder."
+        )
+    found = [*inside, *(path for path in (aside, part) if path.exists())]
+    return found + [package] * (package.is_dir() and {*package.iterdir()} <= {*found})
 
 
 def remove_import(train: bytes, digests: dict[str, str]) -> tuple[bytes, str]:
@@ -344,15 +415,49 @@ def remove_folder(folder: Path) -> bool:
 
 
 def read_manifest(checkout: Path) -> dict[str, Any] | None:
-    """The record of an installation; None where there is none."""
+    """The record of an installation; None where there is none.
+
+    Raises:
+        PluginError: it is damaged, names what no installation writes, or leads over links.
+    """
+    check_no_links(checkout, [TRAIN, MANIFEST, PART])
     path = checkout / MANIFEST
     if not path.is_file():
         return None
     try:
-        manifest = json.loads(path.read_text())
-        return {key: manifest[key] for key in ("trainer", "train", "folders", "put_aside", "files")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise PluginError(f"{path} is no record of an installation; restore it from your backup or git.") from error
+        manifest = json.loads(path.read_bytes())
+        files, put_aside = manifest["files"], manifest["put_aside"]
+        if isinstance(put_aside, list):  # as earlier versions wrote it
+            put_aside = manifest["put_aside"] = {name: digest_of(checkout / ASIDE / name) for name in put_aside}
+        digests = [*files.values(), *put_aside.values(), manifest["train"]["before"]]
+        sound = (
+            all(OWN.fullmatch(name) and ".." not in name for name in files)
+            and all(re.fullmatch("[0-9a-f]{64}", each) for each in digests)
+            and {*put_aside} <= {*files}
+            and {*manifest["folders"]} <= {*folders_of([*files, MANIFEST])}
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise PluginError(f"{path} is no record of an installation; restore it from your backup or git.")
+    check_no_links(checkout, [*files, *(f"{folder}/__pycache__" for folder in manifest["folders"])])
+    return manifest
+
+
+def check_no_links(checkout: Path, paths: Iterable[str]) -> None:
+    """A PluginError where a path, that of its copy put aside, or a folder on the way to them is a link."""
+    both = [f"{start}{path}" for path in paths for start in ("", f"{ASIDE}/")]
+    links = [path for path in (*folders_of(both), *both) if (checkout / path).is_symlink()]
+    if links:
+        raise PluginError(
+            f"{checkout / links[0]} is a link, so what is written there would change something else; put a file or "
+            "folder in its place."
+        )
+
+
+def folders_of(paths: Iterable[str]) -> list[str]:
+    """All folders on the way to some paths, sorted."""
+    return sorted({str(parent) for path in paths for parent in PurePosixPath(path).parents})
 
 
 def top_most(folders: list[str]) -> list[str]:
@@ -369,13 +474,29 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+def digest_of(path: Path) -> str | None:
+    """A file's digest; None where there is nothing, and "" where there is something else."""
+    return digest(path.read_bytes()) if path.is_file() else "" if path.exists() else None
+
+
+def write(checkout: Path, path: str, content: bytes, like: str | None = None) -> None:
+    """Write a file whole or not at all, with the permissions of the file `like`; a kill leaves no more than PART."""
+    part = checkout / PART
+    part.parent.mkdir(exist_ok=True)
+    # A read-only one may be left.
+    part.unlink(missing_ok=True)
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    if like is not None:
+        shutil.copymode(checkout / like, part)
+    move(part, checkout / path)
 
 
 def move(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.is_dir():
+        target.parent.mkdir(parents=True)
     source.replace(target)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from test_configs import CONFIGS, load
 
+from trainers.plugin import in_one_line
 from trainers.prompting.methods import OBJECTIVES
 from trainers.prompting.recipes import read_recipe
 
@@ -198,6 +200,26 @@ def test_a_name_that_is_taken_later_is_an_error_with_the_remedy(checkout):
     assert "TRAINERS BMIP BMIPPlugin" in run_train(checkout, "BMIPPlugin/tiny")
 
 
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (FileNotFoundError(2, "No such file or directory", "/data/eurosat/2750"), ("/data/eurosat/2750'", "--root")),
+        (
+            OSError("Caught OSError in DataLoader worker process 0.\nTraceback\nOSError: 'x.jpg' is broken\n"),
+            ("x.jpg",),
+        ),
+        (KeyboardInterrupt(), ("Interrupted", "same command")),
+    ],
+)
+def test_missing_data_and_an_interruption_are_one_line_and_errors_in_code_are_tracebacks(capsys, error, words):
+    hook = functools.partial(in_one_line, lambda *arguments: print("Traceback"))
+    hook(type(error), error, None)
+    output, line = capsys.readouterr()
+    assert all(word in line for word in words) and line.count("\n") == 1 and not output
+    hook(TypeError, TypeError("mine"), None)
+    assert capsys.readouterr().out == "Traceback\n"
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_line_endings_stay_and_uninstalling_restores_every_byte_without_pythons_caches(checkout, ending, mark):
@@ -258,13 +280,17 @@ def test_uninstalling_leaves_outputs_new_files_and_changes_of_train_py_alone(che
     assert not (checkout / "bmip_plugin").exists()
 
 
-def test_a_changed_file_of_the_plugin_is_deleted_with_force_only(checkout, capsys):
-    call(checkout)
-    (checkout / "bmip_plugin" / "trainers" / "bmip.py").write_text("changed")
-    error = refused(checkout, capsys, "--uninstall")
-    assert "bmip_plugin/trainers/bmip.py" in error and "--force" in error
-    assert call(checkout, "--uninstall", "--force") == 0
-    assert not (checkout / "bmip_plugin").exists()
+def test_changed_files_of_the_plugin_are_refused_and_with_force_kept_beside_it(checkout, capsys):
+    changed = checkout / "bmip_plugin" / "trainers" / "bmip.py"
+    for text, flag in (("1", "--uninstall"), ("2", "--force"), ("3", "--uninstall")):
+        call(checkout)
+        changed.write_text(text)
+        error = refused(checkout, capsys, *({flag} - {"--force"}))
+        assert "bmip_plugin/trainers/bmip.py in" in error and "--force" in error
+        assert call(checkout, flag, "--force") == 0
+        assert changed.exists() == (flag == "--force")
+    kept = {path.name: path.read_text() for path in changed.parent.glob("*.changed")}
+    assert kept == {"bmip.py.changed": "1", "bmip.py.changed.changed": "2", "bmip.py.changed.changed.changed": "3"}
 
 
 def test_an_update_keeps_what_was_put_aside_and_refuses_before_it_deletes(checkout, capsys, mine):
@@ -288,20 +314,28 @@ def test_a_file_in_the_place_of_a_folder_is_named_before_anything_is_written(che
         assert "scripts/bmip is a file; move it away" in refused(checkout, capsys, *flags)
 
 
-def test_an_installation_that_breaks_off_can_be_taken_out(checkout, capsys, monkeypatch):
+def test_an_installation_that_breaks_off_is_undone_and_says_so(checkout, capsys, monkeypatch):
     before = snapshot(checkout)
     write = install_plugin.write
 
-    def full(path: Path, content: bytes) -> None:
-        if path.name == "records.py":
-            raise OSError(28, "No space left on device", str(path))
-        write(path, content)
+    def full(root: Path, path: str, *arguments, **options) -> None:
+        if path.endswith("records.py"):
+            raise OSError(28, "No space left on device", path)
+        write(root, path, *arguments, **options)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(install_plugin, "write", full)
-        assert call(checkout) == 2
+    monkeypatch.setattr(install_plugin, "write", full)
+    assert call(checkout) == 2
     error = capsys.readouterr().err
-    assert "No space left on device" in error and "records.py" in error and "--uninstall" in error
+    assert "No space left on device" in error and "records.py" in error and "undone" in error
+    assert snapshot(checkout) == before
+
+
+def test_an_installation_of_an_earlier_version_of_the_installer_is_taken_out(checkout, mine):
+    before = snapshot(checkout)
+    call(checkout, "--force")
+    manifest = json.loads((checkout / MANIFEST).read_text())
+    manifest["put_aside"] = list(manifest["put_aside"])
+    (checkout / MANIFEST).write_text(json.dumps(manifest))
     assert call(checkout, "--uninstall") == 0
     assert snapshot(checkout) == before
 

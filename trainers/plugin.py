@@ -59,8 +59,14 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
 def in_one_line(
     hook: Callable[..., None], kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """An excepthook that prints errors about the input in one line, and leaves all others to `hook`."""
+    """An excepthook that prints errors about input, data and disk in one line, and leaves all others to `hook`."""
     if isinstance(error, (InputError, CheckpointError, FloatingPointError)):
         print(f"error: {error}", file=sys.stderr)
+    elif isinstance(error, OSError):
+        # That of a loader's process has its traceback in the lines before the last.
+        reason = str(error).strip().splitlines()[-1:]
+        print("error:", *reason, "(data sets are in --root, results in --output-dir)", file=sys.stderr)
+    elif isinstance(error, KeyboardInterrupt):
+        print("Interrupted; the same command goes on from the last saved epoch.", file=sys.stderr)
     else:
         hook(kind, error, trace)

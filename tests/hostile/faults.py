@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +19,8 @@ def run_with_fault(work: Callable[[], int], folder: Path, kind: str, at: int) ->
     """Run some work in a child process with a fault; gives its exit status and the number of changes it made.
 
     Args:
-        kind: "kill" ends the process, as `kill -9` does; "full" lets this change and all later ones that write fail,
-            as on a full disk; "none" only counts.
+        kind: "kill" ends the process, as `kill -9` does; "full" lets this change and all later ones that need space
+            fail, as on a full disk; "nearly full" lets all files from here on end after 8 bytes; "none" only counts.
         at: number of the change, from 1.
     """
     reader, writer = os.pipe()
@@ -56,6 +57,9 @@ def _watch(folder: Path, kind: str, at: int, pipe: int) -> Callable[[], int]:
             os._exit(KILLED)
         if kind == "full" and changes >= at and event in ("open", "os.mkdir"):
             raise OSError(errno.ENOSPC, "No space left on device", str(arguments[0]))
+        if kind == "nearly full" and changes == at:
+            # Python ignores the signal that comes with this, and has an OSError in the middle of writing.
+            resource.setrlimit(resource.RLIMIT_FSIZE, (8, resource.RLIM_INFINITY))
 
     sys.addaudithook(hook)
     return lambda: changes
