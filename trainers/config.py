@@ -26,7 +26,7 @@ from .prompting.declaration import CROSS_ENTROPY, RUN_KEYS, Method, Settings, re
 from .prompting.errors import InputError, suggestion, worded
 from .prompting.methods import OBJECTIVES
 from .prompting.objectives.objective import Objective, RunFacts
-from .prompting.recipes import read_files, value_at
+from .prompting.recipes import is_plain, read_files, value_at
 from .records import flatten
 
 _shared = functools.partial(setting, root=True)
@@ -202,8 +202,8 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
     if len(options) % 2:
         raise InputError(f"Options after the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
     for key, value in zip(options[::2], options[1::2]):
-        _merge(cfg, tree_of({key: value}), f"{key} {value}")
-    _check_texts(cfg, defaults)
+        _merge(cfg, tree_of({key: value}), f"{key} {value:.100}")
+    _check_plain(cfg, defaults)
     check_shared(cfg)
     _check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     _check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, DATASET_REGISTRY)
@@ -224,9 +224,11 @@ def check_shared(cfg: CfgNode) -> None:
             settings(**read_settings(settings, cfg))
 
 
-def _check_texts(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
-    """Refuse None, which yacs takes for any type, and texts that no name or path can have."""
+def _check_plain(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
+    """Refuse None, which yacs takes for any type, lists of lists, and texts that no name or path can have."""
     for key, value in flatten(cfg).items():
+        if not is_plain(value):
+            raise InputError(f"{key} holds another list or a huge number; set it to a value like {defaults[key]!r}.")
         # yacs reads the text "None" as None.
         if value is None and defaults[key] not in (None, "None"):
             raise InputError(f"{key} is None; set it to a value like its default, {defaults[key]!r}.")
@@ -249,14 +251,15 @@ def import_module(module: str) -> None:
 
 def _merge(cfg: CfgNode, keys: Mapping[str, Any], source: str) -> None:
     """Merge nested keys, as yacs does; `source` begins the message of an InputError."""
-    node = CfgNode(keys)
-    _make_floats(node, cfg)
     try:
+        node = CfgNode(keys)
+        _make_floats(node, cfg)
         cfg.merge_from_other_cfg(node)
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         message = str(error.args[0] if error.args else error)
         hint = ". docs/CONFIGURATION.md lists all keys." if "Non-existent" in message else ""
-        raise InputError(f"{source}: {message}{hint}") from error
+        text = f"{source}: {message}{hint}"
+        raise InputError(_UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)) from error
 
 
 def _make_floats(node: CfgNode, defaults: CfgNode) -> None:
