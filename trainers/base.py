@@ -21,6 +21,7 @@ from minidassl.own.checkpoint import load_checkpoint, load_weights
 from minidassl.own.checkpointing import Checkpointing
 from minidassl.own.optim import build_lr_scheduler, build_optimizer
 from minidassl.own.run_folder import has_checkpoints
+from minidassl.own.scalars import open_writer
 
 import torch
 from dassl.engine import TRAINER_REGISTRY, TrainerX
@@ -285,6 +286,9 @@ class PromptTrainer(Checkpointing, TrainerX):
         """Resume from this run's own checkpoints if it has some, even if RESUME names another run."""
         own = has_checkpoints(os.path.join(self.output_dir, self.method.folder))
         return super().resume_model_if_exist(self.output_dir if own else directory)
+
+    def init_writer(self, log_dir: str) -> None:
+        self._writer = open_writer(log_dir)
 
     def before_train(self) -> None:
         super().before_train()
