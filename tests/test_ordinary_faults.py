@@ -10,11 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-from helpers.runs import assert_refused
-
 from minidassl.own.checkpoint import save_checkpoint
 from minidassl.own.files import write_whole
+
+import pytest
+from helpers.runs import assert_refused
 
 ROOT = Path(__file__).parents[1]
 ONE_EPOCH = ["OPTIM.MAX_EPOCH", "1", "DATASET.NUM_SHOTS", "1"]
