@@ -26,18 +26,8 @@ from trainers.records import flatten
 SEED, NUMBER, CARRIED_OUT = 15, 500, 40
 TRAINERS = ("BMIP", "CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "PromptSRC", "CoPrompt", "KgCoOp", "ZeroshotCLIP")
 TEXTS = ["", "foo", "None", "True", "-1", "0", "1", "2", "-1.5", "0.5", "1e-300", "1e300", "1e999", "-1e999", "nan"]
-TEXTS += [
-    "9" * 30,
-    "9" * 5000,
-    "0x" + "f" * 5000,
-    "x" * 5000,
-    "-" * 5000 + "1",
-    "(" * 300,
-    "é",
-    "../x",
-    "a\nb",
-    "\x1b[2J",
-]
+TEXTS += ["9" * 30, "9" * 5000, "0x" + "f" * 5000, "x" * 5000, "-" * 5000 + "1", "(" * 300]
+TEXTS += ["é", "../x", "~x", "a\nb", "\x1b[2J", "\udce4"]
 TEXTS += ["[]", "()", "{}", "[1]", "(1, 2)", "(0.5, 1)", "('a',)", "[None]", "[[1]]", "['random_flip']", "b'x'", "1j"]
 
 trainers.register_all()
@@ -59,14 +49,12 @@ def neighbours(key: str, default: Any) -> list[str]:
     found = [default]
     one = declared().get(key)
     if isinstance(default, (int, float)):
-        bounds = [
-            default,
-            *(bound for bound in (one and one.least, one and one.most, one and one.also) if bound is not None),
-        ]
-        found += [bound + step for bound in bounds for step in (-1, 0, 1)]
+        bounds = (one.least, one.most, one.also) if one is not None else ()
+        near = [default, *(bound for bound in bounds if bound is not None)]
+        found += [value + step for value in near for step in (-1, 0, 1)]
     if one is not None and one.choices:
         found += [*one.choices, str(one.choices[0]).upper(), f"{one.choices[-1]} "]
-    return [*map(str, found)]
+    return list(map(str, found))
 
 
 def settings() -> Iterator[tuple[str, list[str]]]:
@@ -76,14 +64,8 @@ def settings() -> Iterator[tuple[str, list[str]]]:
         keys = draw.sample(sorted(defaults), 1 if number % 3 else 2)
         suited = [name for name in TRAINERS if any(key.startswith(f"TRAINER.{METHODS[name].node}.") for key in keys)]
         trainer = draw.choice(suited or TRAINERS)
-        yield (
-            trainer,
-            [
-                word
-                for key in keys
-                for word in (key, draw.choice(draw.choice((TEXTS, neighbours(key, defaults[key])))))
-            ],
-        )
+        values = [draw.choice(draw.choice((TEXTS, neighbours(key, defaults[key])))) for key in keys]
+        yield trainer, [word for pair in zip(keys, values) for word in pair]
 
 
 def arguments(trainer: str, options: list[str], root: str, folder: Path) -> list[str]:
