@@ -53,6 +53,7 @@ BAD_VALUES = [
     (["OPTIM.STEPSIZE", "('x',)"], ["OPTIM.STEPSIZE", "x", "a whole number"]),
     (["OPTIM.LR", "1e999"], ["OPTIM.LR", "inf", "finite"]),
     (["OPTIM.LR", "9" * 400], ["OPTIM.LR", "inf", "finite"]),
+    (["INPUT.GB_P", "1e999"], ["INPUT.GB_P", "inf", "finite"]),
     (
         ["OPTIM.NAME", "sgd", "OPTIM.SGD_NESTEROV", "True", "OPTIM.MOMENTUM", "0"],
         ["OPTIM.SGD_NESTEROV", "OPTIM.MOMENTUM", "OPTIM.SGD_DAMPNING"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import subprocess
@@ -56,7 +57,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_checkpoint_on_a_full_disk_is_an_error_of_the_system(tmp_path, monkeypatch):
-    monkeypatch.setattr("minidassl.own.files.open", lambda *_: Path("/dev/full").open("wb"), raising=False)
+    monkeypatch.setattr("minidassl.own.files.open", lambda *_: io.FileIO("/dev/full", "w"), raising=False)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint({"state_dict": {}, "epoch": 1}, tmp_path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -229,6 +230,10 @@ def _check_plain(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
     for key, value in flatten(cfg).items():
         if not is_plain(value):
             raise InputError(f"{key} holds another list or a huge number; set it to a value like {defaults[key]!r}.")
+        items = value if isinstance(value, (list, tuple)) else [value]
+        # Also where it has no effect: a record, which has all settings, holds none.
+        if any(isinstance(item, float) and not math.isfinite(item) for item in items):
+            raise InputError(f"{key} is {value!r}; set it to a finite number.")
         # yacs reads the text "None" as None.
         if value is None and defaults[key] not in (None, "None"):
             raise InputError(f"{key} is None; set it to a value like its default, {defaults[key]!r}.")

@@ -99,7 +99,8 @@ def refusal(trainer: str, options: list[str]) -> str | None:
 
 def assert_named(message: str, options: list[str]) -> None:
     assert "\n" not in message and "\x1b" not in message, message
-    assert any(key in message for key in options[::2]), (options, message)
+    keys = [*options[::2], *(f"the keys of {key.rpartition('.')[0]}" for key in options[::2])]
+    assert any(key in message for key in keys), (options, message)
 
 
 @cache
