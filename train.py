@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    # Until `main`, because libraries take seconds to load, and make other errors of a KeyboardInterrupt meanwhile.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from minidassl.own.checkpoint import CheckpointError
 from minidassl.own.processes import end_with_launcher
@@ -20,7 +25,7 @@ import trainers
 from trainers.config import build_cfg
 from trainers.evaluation import environment
 from trainers.prompting.core.summary import clip_of_size, summarize
-from trainers.prompting.errors import InputError
+from trainers.prompting.errors import InputError, disk_error
 from trainers.records import check_settings, clear_leftovers, clear_run, is_trained, set_log_aside
 
 
@@ -77,15 +82,18 @@ def run(args: argparse.Namespace) -> None:
     """Train, evaluate with `--eval-only`, or describe with `--summary`."""
     trainers.register_all()
     cfg = build_cfg(args)
-    if args.summary:
-        print(f"{cfg.TRAINER.NAME} on {cfg.MODEL.BACKBONE.NAME}")
-        clip_model = clip_of_size(cfg.MODEL.BACKBONE.NAME)
-        learner, _ = TRAINER_REGISTRY.get(cfg.TRAINER.NAME).build_parts(cfg, clip_model)
-        print(summarize(learner, clip_model))
-        return
-    with run_lock(cfg.OUTPUT_DIR):
-        clear_leftovers(cfg.OUTPUT_DIR)
-        _run(args, cfg)
+    try:
+        if args.summary:
+            print(f"{cfg.TRAINER.NAME} on {cfg.MODEL.BACKBONE.NAME}")
+            clip_model = clip_of_size(cfg.MODEL.BACKBONE.NAME)
+            learner, _ = TRAINER_REGISTRY.get(cfg.TRAINER.NAME).build_parts(cfg, clip_model)
+            print(summarize(learner, clip_model))
+            return
+        with run_lock(cfg.OUTPUT_DIR):
+            clear_leftovers(cfg.OUTPUT_DIR)
+            _run(args, cfg)
+    except OSError as error:
+        raise InputError(disk_error(error, cfg.OUTPUT_DIR)) from error
 
 
 def _run(args: argparse.Namespace, cfg: CfgNode) -> None:
@@ -138,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     end_with_launcher()
     try:
         run(parse_args(argv))
-    except (InputError, CheckpointError, FolderInUse, FloatingPointError, OSError) as error:
+    except (InputError, CheckpointError, FolderInUse, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -148,4 +156,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())

@@ -50,7 +50,8 @@ class Finder(MetaPathFinder):
             importlib.import_module("dassl.engine")
         except Exception as error:  # a foreign package may raise anything
             place = os.path.dirname(spec.origin) if spec.origin else list(spec.submodule_search_locations or [])
-            return f"{self._install()} (upstream at {place} cannot be imported: {error})"
+            remedy = "install what it lacks, or take it off PYTHONPATH"
+            return f"{self._install()} (upstream at {place} cannot be imported: {error}; {remedy})"
         upstream = sys.modules["dassl"]
         version = getattr(upstream, "__version__", "of unknown version")
         return f"Dassl: upstream {version} at {os.path.dirname(upstream.__file__)}"

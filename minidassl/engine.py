@@ -6,7 +6,7 @@ start → for every epoch ``before_epoch``, ``run_epoch``, ``after_epoch`` → f
 
 Differences from upstream: checkpoints (:mod:`minidassl.own.checkpointing`); one class instead of three; no default
 model, because there are no backbones; a failed training keeps its TensorBoard events; training works without
-TensorBoard.
+TensorBoard, and where its events cannot be written.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .config import refuse_unsupported
 from .data import DataManager
 from .evaluation import build_evaluator
 from .own.checkpointing import CheckpointingMethods
+from .own.scalars import open_writer
 from .utils import AverageMeter, MetricMeter, Registry
 
 if TYPE_CHECKING:
@@ -139,14 +140,7 @@ class TrainerX(CheckpointingMethods):
     # ---------------------------------------------------------------------------------------------- TensorBoard
 
     def init_writer(self, log_dir: str) -> None:
-        try:
-            # Imported here because it loads slowly, and evaluation never writes.
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            print("Note: TensorBoard is not installed, no scalars are written")
-            return
-        print(f"Initialize tensorboard (log_dir={log_dir})")
-        self._writer = SummaryWriter(log_dir=log_dir)
+        self._writer = open_writer(log_dir)
 
     def write_scalar(self, tag: str, scalar_value: float, global_step: int | None = None) -> None:
         """Write one value to TensorBoard; without a writer, that is, outside training, do nothing."""

@@ -36,6 +36,8 @@ class Example(Settings):
     kind: str = setting("one", key="KIND", help="which", choices=("one", "other"))
     count: int = setting(60, key="COUNT", help="how many", choices=(60, 80))
     sentences: tuple = setting(("a",), key="", help="not in a configuration")
+    pair: tuple = setting((3, 4), key="PAIR", help="two", least=1, size=2)
+    seed: int = setting(0, key="SEED", help="of something", least=0, also=-1)
     fixed: int = 7
 
 
@@ -45,7 +47,8 @@ ALLOWED = [
     *[("number", 1, 1), ("number", np.int64(3), 3), ("layers", 1, 1), ("layers", 4, 4)],
     *[("share", 0, 0.0), ("share", 1, 1.0), ("share", np.float32(0.25), 0.25), ("weight", 1e30, 1e30)],
     *[("mean", -3, -3.0), ("words", "", ""), ("on", False, False), ("kind", "other", "other"), ("count", 80, 80)],
-    *[("sentences", ["a", "b"], ("a", "b"))],
+    *[("sentences", ["a", "b"], ("a", "b")), ("pair", (1, 10**400), (1, 10**400)), ("seed", -1, -1)],
+    *[("seed", 5, 5)],
 ]
 
 
@@ -73,7 +76,10 @@ REFUSED = [
     *[("words", 3, "words is 3; set it to a text."), ("words", None, "words is None; set it to a text.")],
     *[("on", 1, "on is 1; set it to True or False."), ("on", "yes", "on is 'yes'; set it to True or False.")],
     *[("kind", "third", "kind is 'third'; set it to one of one, other."), ("count", 70, "one of 60, 80.")],
-    *[("sentences", "a {}.", "sentences is 'a {}.'; set it to a list.")],
+    *[("sentences", "a {}.", "sentences is 'a {}.'; set it to a list, each item a text.")],
+    *[("sentences", ["a", 1], "each item a text"), ("pair", [3], "a list of 2 items, each item a whole number")],
+    *[("pair", [1, 0], "each item a whole number, 1 or more."), ("seed", -2, "a whole number, 0 or more, or -1.")],
+    *[("seed", -1.0, "a whole number, 0 or more, or -1."), ("seed", True, "a whole number, 0 or more, or -1.")],
 ]
 
 

@@ -99,7 +99,7 @@ def test_a_broken_upstream_gives_way_and_the_reason_is_told(tmp_path):
     choice, mixed = run_python(code, upstream).splitlines()
     assert choice == (
         f"Dassl: built-in stand-in (upstream at {tmp_path / 'dassl'} cannot be imported: "
-        "No module named 'a_package_that_is_missing')"
+        "No module named 'a_package_that_is_missing'; install what it lacks, or take it off PYTHONPATH)"
     )
     assert mixed == "False", "modules of the broken upstream must not stay behind"
 

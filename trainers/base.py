@@ -21,20 +21,21 @@ from minidassl.own.checkpoint import load_checkpoint, load_weights
 from minidassl.own.checkpointing import Checkpointing
 from minidassl.own.optim import build_lr_scheduler, build_optimizer
 from minidassl.own.run_folder import has_checkpoints
+from minidassl.own.scalars import open_writer
 
 import torch
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .config import Common, build_objective, key_names, objective_of, settings_of
+from .config import build_objective, check_shared, key_names, objective_of, settings_of
 from .early_stopping import EarlyStopping, may_validate
 from .evaluation import Recorder, data_fingerprint, plain_configuration, record_of
 from .prompting.checkpoints.checks import adopt, check_adapters
 from .prompting.core.clip_weights import get_precision, image_resolution, load_clip, use_tf32
 from .prompting.core.learner import PromptLearner
 from .prompting.core.prompted_clip import PromptedCLIP
-from .prompting.declaration import CROSS_ENTROPY, Method, Settings, declare, read_settings
+from .prompting.declaration import CROSS_ENTROPY, Method, Settings, declare
 from .prompting.errors import InputError, worded
 from .prompting.objectives.objective import Objective
 from .records import (
@@ -125,9 +126,7 @@ class PromptTrainer(Checkpointing, TrainerX):
     def check_cfg(self, cfg: CfgNode) -> None:
         """Refuse an unusable configuration; needs neither data nor weights. Dassl calls it first."""
         self.precision = get_precision(cfg.TRAINER[self.method.node][Method.PRECISION_KEY])
-        if cfg.TEST.FINAL_MODEL not in ("last_step", "best_val"):
-            raise InputError(f"TEST.FINAL_MODEL is {cfg.TEST.FINAL_MODEL!r}; set it to last_step or best_val.")
-        Common(**read_settings(Common, cfg))
+        check_shared(cfg)
         self.early_stopping = EarlyStopping(cfg)
         self.settings(cfg)
         objective = objective_of(cfg, self.method)
@@ -287,6 +286,9 @@ class PromptTrainer(Checkpointing, TrainerX):
         """Resume from this run's own checkpoints if it has some, even if RESUME names another run."""
         own = has_checkpoints(os.path.join(self.output_dir, self.method.folder))
         return super().resume_model_if_exist(self.output_dir if own else directory)
+
+    def init_writer(self, log_dir: str) -> None:
+        self._writer = open_writer(log_dir)
 
     def before_train(self) -> None:
         super().before_train()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import Registry
 from yacs.config import CfgNode
 
+from .dassl_keys import LARGEST_SEED, DasslKeys
+from .early_stopping import NO_PATIENCE
 from .prompting.core.prompted_clip import AUTOMATIC
 from .prompting.declaration import CROSS_ENTROPY, RUN_KEYS, Method, Settings, read_settings, setting, tree_of
 from .prompting.errors import InputError, suggestion, worded
 from .prompting.methods import OBJECTIVES
 from .prompting.objectives.objective import Objective, RunFacts
-from .prompting.recipes import read_files, value_at
+from .prompting.recipes import is_plain, read_files, value_at
 from .records import flatten
 
 _shared = functools.partial(setting, root=True)
@@ -34,11 +37,18 @@ _shared = functools.partial(setting, root=True)
 class Common(Settings):
     """Settings that all methods share and Dassl lacks; CoOp, MaPLe and BMIP declare these in their train.py."""
 
-    classes: str = _shared("all", "DATASET.SUBSAMPLE_CLASSES", "classes: all, base or new")
+    classes: str = _shared("all", "DATASET.SUBSAMPLE_CLASSES", "classes", choices=("all", "base", "new"))
     use_ratio: bool = _shared(False, "DATASET.USE_RATIO", 'let SUBSAMPLE_RATIO mix base classes into "new"')
-    ratio: int = _shared(100, "DATASET.SUBSAMPLE_RATIO", "per cent of base classes among those")
+    ratio: int = _shared(100, "DATASET.SUBSAMPLE_RATIO", "per cent of base classes among those", least=0, most=100)
     skip_broken: bool = _shared(False, "DATASET.SKIP_BROKEN", "decode all images first; leave out broken ones")
-    init_seed: int = _shared(-1, "MODEL.INIT_SEED", "seed of the prompts' initial values, apart from SEED; -1: SEED")
+    init_seed: int = _shared(
+        -1,
+        "MODEL.INIT_SEED",
+        "seed of the prompts' initial values, apart from SEED; -1: SEED",
+        least=0,
+        most=LARGEST_SEED,
+        also=-1,
+    )
     class_chunk: int = _shared(
         AUTOMATIC,
         "MODEL.CLASS_CHUNK",
@@ -47,11 +57,19 @@ class Common(Settings):
     )
     tf32: bool = _shared(False, "MODEL.TF32", "fp32 products on CUDA's tensor cores: faster, 10 bits of mantissa")
     # The stand-in's; upstream Dassl has no image cache.
-    cache_gb: float = _shared(2.0, "DATALOADER.CACHE_GB", "GiB of decoded training images kept in memory; 0: none")
+    cache_gb: float = _shared(
+        2.0, "DATALOADER.CACHE_GB", "GiB of decoded training images kept in memory; 0: none", least=0.0
+    )
     early_stopping: bool = _shared(
         True, "TRAIN.EARLY_STOPPING", "stop after PATIENT_COUNT epochs without a better validation"
     )
-    patience: int = _shared(3, "TRAIN.PATIENT_COUNT", "epochs without a better validation result; -1: never stop")
+    patience: int = _shared(
+        3,
+        "TRAIN.PATIENT_COUNT",
+        "epochs without a better validation result; -1: never stop",
+        least=1,
+        also=NO_PATIENCE,
+    )
     no_test_early: bool = _shared(
         True,
         "TEST.NO_TEST_EARLY",
@@ -145,7 +163,7 @@ def key_names(cfg: CfgNode, method: Method) -> Callable[[str, type | None], str]
 
     def name_of(field: str, owner: type | None) -> str:
         objective = OBJECTIVES.get(cfg.TRAINER.OBJECTIVE or method.objective, Objective)
-        for settings in (method.config, objective.Config, Common):
+        for settings in (method.config, objective.Config, Common, DasslKeys):
             one = settings.declared().get(field)
             if one is not None and owner in (None, settings):
                 return one.dotted(method.node)
@@ -171,6 +189,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
     for module in args.modules:
         import_module(module)
     cfg, given = default_cfg(), []
+    defaults = flatten(cfg)
     for name in (args.dataset_config_file, args.config_file):
         for path, keys in read_files(name) if name else []:
             _merge(cfg, keys, str(path))
@@ -185,7 +204,9 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
     if len(options) % 2:
         raise InputError(f"Options after the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
     for key, value in zip(options[::2], options[1::2]):
-        _merge(cfg, tree_of({key: value}), f"{key} {value}")
+        _merge(cfg, tree_of({key: value}), f"{key} {value:.100}")
+    _check_plain(cfg, defaults)
+    check_shared(cfg)
     _check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, TRAINER_REGISTRY)
     _check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, DATASET_REGISTRY)
     method = method_of(cfg.TRAINER.NAME)
@@ -196,6 +217,33 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
         _check_prompt_keys(cfg, method, objective, [*given, *options[::2]])
     cfg.freeze()
     return cfg
+
+
+def check_shared(cfg: CfgNode) -> None:
+    """Check Dassl's keys and those that all methods share; raises InputError for a value that is not allowed."""
+    with worded(lambda field, owner: owner.declared()[field].key):
+        for settings in (DasslKeys, Common):
+            settings(**read_settings(settings, cfg))
+
+
+def _check_plain(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
+    """Refuse None, which yacs takes for any type, lists of lists, and texts that no name or path can have."""
+    for key, value in flatten(cfg).items():
+        if not is_plain(value):
+            raise InputError(f"{key} holds another list or a huge number; set it to a value like {defaults[key]!r}.")
+        items = value if isinstance(value, (list, tuple)) else [value]
+        # Also where it has no effect: a record, which has all settings, holds none.
+        if any(isinstance(item, float) and not math.isfinite(item) for item in items):
+            raise InputError(f"{key} is {value!r}; set it to a finite number.")
+        # yacs reads the text "None" as None.
+        if value is None and defaults[key] not in (None, "None"):
+            raise InputError(f"{key} is None; set it to a value like its default, {defaults[key]!r}.")
+        if isinstance(value, str) and _UNPRINTABLE.search(value):
+            raise InputError(f"{key} is {value!r}; set it to a text without control characters.")
+
+
+# Control characters, and bytes that are not UTF-8 as Python has them.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def import_module(module: str) -> None:
@@ -209,14 +257,15 @@ def import_module(module: str) -> None:
 
 def _merge(cfg: CfgNode, keys: Mapping[str, Any], source: str) -> None:
     """Merge nested keys, as yacs does; `source` begins the message of an InputError."""
-    node = CfgNode(keys)
-    _make_floats(node, cfg)
     try:
+        node = CfgNode(keys)
+        _make_floats(node, cfg)
         cfg.merge_from_other_cfg(node)
-    except (KeyError, ValueError, AssertionError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, AssertionError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         message = str(error.args[0] if error.args else error)
         hint = ". docs/CONFIGURATION.md lists all keys." if "Non-existent" in message else ""
-        raise InputError(f"{source}: {message}{hint}") from error
+        text = f"{source}: {message}{hint}"
+        raise InputError(_UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)) from error
 
 
 def _make_floats(node: CfgNode, defaults: CfgNode) -> None:
@@ -226,7 +275,7 @@ def _make_floats(node: CfgNode, defaults: CfgNode) -> None:
         if isinstance(value, CfgNode) and isinstance(default, CfgNode):
             _make_floats(value, default)
         elif isinstance(default, float) and re.fullmatch(r"[+-]?\d+", str(value)):
-            node[key] = float(value)
+            node[key] = float(str(value))  # of the text, because float() of a huge whole number overflows
 
 
 def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective], given: Iterable[str]) -> None:

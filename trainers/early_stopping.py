@@ -7,8 +7,6 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from .prompting.errors import InputError
-
 EARLIEST_STOP = 5  # epoch, from 0
 NO_PATIENCE = -1  # value of TRAIN.PATIENT_COUNT that never stops
 
@@ -25,17 +23,10 @@ class EarlyStopping:
         active: the configuration lets the run stop early.
         best: best result so far, in per cent.
         waited: epochs since then.
-
-    Raises:
-        InputError: TRAIN.PATIENT_COUNT is not allowed.
     """
 
     def __init__(self, cfg: CfgNode):
         self.patience = cfg.TRAIN.PATIENT_COUNT
-        if self.patience < 1 and self.patience != NO_PATIENCE:
-            raise InputError(
-                f"TRAIN.PATIENT_COUNT is {self.patience}; set it to 1 or more, or {NO_PATIENCE} for no stopping."
-            )
         self.active = may_validate(cfg) and cfg.TRAIN.EARLY_STOPPING and self.patience != NO_PATIENCE
         self.best = -math.inf
         self.waited = 0

@@ -16,6 +16,7 @@ import yaml
 from yacs.config import CfgNode
 
 from .prompting.errors import InputError
+from .prompting.recipes import read_mapping, value_at
 
 RESULT = "result.json"
 SETTINGS = "settings.yaml"
@@ -23,6 +24,7 @@ LOG = "log.txt"
 _UNFINISHED = re.compile(r"(result\.json|settings\.yaml|logits\.npz)\.\d+\.part")
 TENSORBOARD = "tensorboard"
 OBJECTIVE_KEY = "TRAINER.OBJECTIVE"
+_DATA_KEYS = ("SEED", "DATASET.NAME", "DATASET.SUBSAMPLE_CLASSES", "DATASET.NUM_SHOTS")
 # Keys that may differ between a run and its continuation: they set places and speed, or concern the last test alone.
 # Another number of workers draws other augmentations; it is allowed because machines differ in cores.
 _FREE = (
@@ -63,8 +65,9 @@ def read_result(folder: str | Path) -> dict[str, Any] | None:
         return None
     try:
         result = json.loads(path.read_text())
-        result["accuracy"]
-    except (ValueError, KeyError, TypeError) as error:
+        result["accuracy"], result["trained"]
+        [entry["name"] for entry in result.get("per_class") or ()]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not the record of a run; delete it and start the run again.") from error
     return result
 
@@ -81,9 +84,22 @@ def keep_settings(cfg: CfgNode, folder: str | Path) -> None:
 
 
 def kept_settings(folder: str | Path) -> dict[str, Any] | None:
-    """The configuration of the training run in a folder, as plain data; None without its `settings.yaml`."""
+    """The configuration of the training run in a folder, as plain data; None without its `settings.yaml`.
+
+    Raises:
+        InputError: the file is there, but has no settings of a run.
+    """
     path = Path(folder) / SETTINGS
-    return yaml.safe_load(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        settings = read_mapping(path)
+        lacks = [key for key in _DATA_KEYS if value_at(settings, key) is None]
+        if lacks:
+            raise InputError(f"{path} lacks {', '.join(lacks)}, which every run has.")
+    except InputError as error:
+        raise InputError(f"{error} Restore the file, or train from scratch (--force, or another folder).") from error
+    return settings
 
 
 def trained_on(folder: str | Path, cfg: CfgNode) -> dict[str, Any] | None:

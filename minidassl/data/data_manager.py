@@ -32,7 +32,10 @@ SAMPLERS = {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampl
 def build_sampler(sampler_type: str, data_source: Sequence[Datum]) -> Sampler:
     """Build a sampler; an unknown ``sampler_type`` is a ``ValueError``."""
     if sampler_type not in SAMPLERS:
-        raise ValueError(f"DATALOADER.*.SAMPLER is {sampler_type!r}; choose one of {', '.join(SAMPLERS)}")
+        raise ValueError(
+            f"DATALOADER.TRAIN_X.SAMPLER or DATALOADER.TEST.SAMPLER is {sampler_type!r}; choose one of "
+            f"{', '.join(SAMPLERS)}"
+        )
     return SAMPLERS[sampler_type](data_source)
 
 

@@ -12,6 +12,7 @@ schedulers remain readable (:mod:`minidassl.own.archive`).
 from __future__ import annotations
 
 import functools
+import io
 import os
 import pickle
 import warnings
@@ -58,7 +59,9 @@ def save_checkpoint(state: Mapping[str, Any], save_dir: str | os.PathLike[str], 
     )
     name = model_name or epoch_file(plain["epoch"])
     path = os.path.join(save_dir, name)
-    write_whole(path, lambda file: torch.save(plain, file))
+    content = io.BytesIO()  # because torch.save replaces a full disk's OSError by an internal one
+    torch.save(plain, content)
+    write_whole(path, content.getvalue())
     write_whole(os.path.join(save_dir, POINTER_FILE), f"{name}\n")
     print(f"Checkpoint saved to {path}")
 

@@ -37,9 +37,11 @@ def write_whole(path: str | os.PathLike[str], content: Content) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.remove(part)
+        if isinstance(error, OSError) and error.filename is None:  # a write's error names no file
+            error.filename = path
         raise
     # Sync the folder too, so that the new name survives a power cut. Systems that cannot open a folder go without.
     with suppress(OSError):

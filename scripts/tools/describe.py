@@ -22,6 +22,7 @@ from tabulate import tabulate
 
 from experiments import ROOT
 from trainers.config import Common
+from trainers.dassl_keys import DasslKeys
 from trainers.prompting.core.clip_weights import PRECISIONS
 from trainers.prompting.declaration import Method, Settings
 from trainers.prompting.methods import METHODS, OBJECTIVES, in_order
@@ -68,8 +69,8 @@ def folders() -> str:
 
 
 def keys() -> str:
-    """All configuration keys that Dassl does not have, by method and objective."""
-    parts = ["### All methods", _keys(Common)]
+    """All configuration keys that are checked: those of all methods, Dassl's, and those of methods and objectives."""
+    parts = ["### All methods", _keys(Common), "### Dassl's", _keys(DasslKeys)]
     for node in dict.fromkeys(method.node for method in in_order()):
         sharing = [method for method in in_order() if method.node == node]
         parts += [f"### {', '.join(method.name for method in sharing)}", _method_keys(sharing[0])]
@@ -105,9 +106,9 @@ def _values(one: object) -> str:
         return ", ".join(map(str, one.choices))
     if isinstance(one.default, bool):
         return "True, False"
-    if one.most is not None:
-        return f"{one.least} ... {one.most}"
-    return "" if one.least is None else f"{one.least} or more"
+    bounds = [f"{bound}" for bound in (one.least, one.most) if bound is not None]
+    words = " ... ".join(bounds) if len(bounds) == 2 else f"{bounds[0]} or more" if bounds else ""
+    return words if one.also is None else f"{words}, or {one.also}"
 
 
 TABLES = {make.__name__: make for make in (methods, objectives, folders, keys, bmip)}

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .objectives.objective import Objective
 
 CROSS_ENTROPY = "cross_entropy"
+# Bounds against slips of the keyboard, which would take all memory or overflow: of prompt tokens per layer, and of the
+# terms of a loss.
+MOST_TOKENS, MOST_WEIGHT = 1000, 1e6
 # Settings of a run that belong to no method, with their configuration keys; {node} is the method's.
 RUN_KEYS = {"backbone": "MODEL.BACKBONE.NAME", "precision": "TRAINER.{node}.PREC", "epochs": "OPTIM.MAX_EPOCH"}
 RUN_KEYS |= {"settings": "the keys of TRAINER.{node}"}
@@ -41,8 +44,10 @@ class Setting:
         default: its type is the type of all values.
         key: configuration key below `TRAINER.<node>`, or from the root (`root`); empty: no key sets it.
         help: one line for readers of the configuration.
-        least, most: inclusive bounds.
+        least, most: inclusive bounds, of each item of a list.
+        also: a value that is allowed out of bounds.
         choices: all allowed values.
+        size: number of items of a list; None: any.
         told_by: reads the value off a checkpoint's tensors: a name in `prompt_sizes`, or a function of the state dict.
         root: the key is complete.
         shapes_training: training can only resume from a checkpoint with the same value.
@@ -55,7 +60,9 @@ class Setting:
     help: str
     least: float | None = None
     most: float | None = None
+    also: Any = None
     choices: tuple[Any, ...] | None = None
+    size: int | None = None
     told_by: str | Callable[[Mapping[str, Tensor]], Any] | None = None
     root: bool = False
     shapes_training: bool = True
@@ -78,19 +85,40 @@ class Setting:
 
     def _allowed(self, value: Any) -> str | None:
         """None for an allowed value, else a description of the allowed ones."""
-        kind = type(self.default)
-        kinds = {bool: (bool, "True or False"), int: (numbers.Integral, "a whole number"), str: (str, "a text")}
-        kinds |= {float: (numbers.Real, "a finite number"), tuple: ((tuple, list), "a list")}
-        wanted, words = kinds[kind]
         if self.choices is not None:
             return None if value in self.choices else f"one of {', '.join(map(str, self.choices))}"
-        fits = isinstance(value, wanted) and isinstance(value, bool) == (kind is bool)
-        fits = fits and (kind is not float or math.isfinite(value))
-        if fits and (self.least is None or value >= self.least) and (self.most is None or value <= self.most):
+        if isinstance(self.default, (tuple, list)):
+            kind = type((*self.default, "")[0])
+            fits = isinstance(value, (tuple, list)) and self.size in (None, len(value))
+            if fits and all(self._fits(item, kind) for item in value):
+                return None
+            return f"a list{f' of {self.size} items' if self.size else ''}, each item {self._words(kind)}"
+        kind = type(self.default)
+        if self._fits(value, kind) or (self.also is not None and value == self.also and type(value) is kind):
             return None
+        return self._words(kind) + ("" if self.also is None else f", or {self.also}")
+
+    def _fits(self, value: Any, kind: type) -> bool:
+        """Whether a number, text or switch, or an item of a list, is of a type and in bounds."""
+        fits = isinstance(value, _KINDS[kind][0]) and isinstance(value, bool) == (kind is bool)
+        # A comparison, because math.isfinite overflows on a huge whole number.
+        fits = fits and (kind is not float or abs(value) < math.inf)
+        return fits and (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+
+    def _words(self, kind: type) -> str:
+        words = _KINDS[kind][1]
         if self.most is not None:
             return f"{words} between {self.least} and {self.most}"
         return words if self.least is None else f"{words}, {self.least} or more"
+
+
+# The types of values, and their descriptions, by the default's type.
+_KINDS = {
+    bool: (bool, "True or False"),
+    int: (numbers.Integral, "a whole number"),
+    float: (numbers.Real, "a finite number"),
+    str: (str, "a text"),
+}
 
 
 def setting(default: Any, key: str, help: str, **more: Any) -> Any:

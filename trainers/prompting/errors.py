@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from string import Formatter
 
@@ -46,6 +47,25 @@ def worded(name_of: Callable[[str, type | None], str], before: str = "") -> Iter
         if before:
             raise InputError(before + str(error)) from error
         raise
+
+
+def disk_error(error: OSError, folder: str) -> str:
+    """Path, cause and remedy of a system's error, in one line; errors with a message of their own keep it.
+
+    Args:
+        folder: that was written to, for errors without a path.
+    """
+    if error.errno is None:
+        return str(error)
+    return f"{error.filename or folder}: {error.strerror}. {_REMEDIES.get(error.errno, 'Check this path.')}"
+
+
+_WRITABLE = "Make it writable, or choose another folder."
+_SPACE = "Free space on its disk, or choose another folder; a run goes on from its last saved epoch."
+_REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _WRITABLE)
+_REMEDIES |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _SPACE)
+_REMEDIES |= {errno.ENAMETOOLONG: "Choose a shorter name."}
+_REMEDIES |= dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "A file is where a folder is needed; choose another folder.")
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

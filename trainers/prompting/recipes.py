@@ -16,6 +16,8 @@ from __future__ import annotations
 import ast
 import copy
 import functools
+import itertools
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,8 +29,8 @@ from .errors import InputError, suggestion
 # Beside the package: in this repository as in a checkout that has the plugin.
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ENDINGS = (".yaml", ".yml")
-# A configuration holds these, and nested mappings.
-_PLAIN = (str, int, float, bool, type(None), list, tuple)
+# What configurations of the field stay far below: bytes and values of a file, and files that one leads to.
+MOST_BYTES, MOST_VALUES, MOST_FILES = 250_000, 10_000, 100
 
 
 def read_files(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path, dict[str, Any]]]:
@@ -42,26 +44,34 @@ def read_files(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path
         Each file with its own keys, as PyYAML reads them: `1e-3` and `(224, 224)` are strings.
 
     Raises:
-        InputError: a file that does not exist, has no YAML suffix, is no mapping of keys, or is its own base; a
-            variant that does not suit the recipe.
+        InputError: a file that does not exist, has no YAML suffix, is no mapping of keys, has too many bases, or is
+            its own base; a variant that does not suit the recipe.
     """
     path = Path(path)
     if path.suffix not in ENDINGS:
         raise InputError(f"{path} is no YAML file: its name has to end in {' or '.join(ENDINGS)}.")
-    if path.resolve() in seen:
-        raise InputError(f"{path} is its own _BASE_: {' -> '.join(str(file) for file in (*seen, path.resolve()))}.")
-    if not path.is_file():
+    try:
+        resolved, exists = path.resolve(), path.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long a name, a null byte, a loop of symbolic links
+        raise InputError(f"{str(path)!r} is no path of a configuration file: {error}") from error
+    if resolved in seen:
+        raise InputError(f"{path} is its own _BASE_: {' -> '.join(str(file) for file in (*seen, resolved))}.")
+    if not exists:
         recipe, variant = _split(path)
         if not variant:
             raise InputError(f"There is no configuration file {path}{_neighbours(path)}")
         files = read_files(recipe, seen)
         return [*files, (_variant_path(variant), _variant_for(variant, recipe, _merged(files)))]
-    own = _load(path)
+    own = read_mapping(path)
     bases = own.pop("_BASE_", [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
         raise InputError(f"_BASE_ of {path} is {bases!r}; set it to a path or a list of paths, relative to the file.")
-    files = [file for base in bases for file in read_files(path.parent / base, (*seen, path.resolve()))]
+    files: list[tuple[Path, dict[str, Any]]] = []
+    for base in bases:
+        files += read_files(path.parent / base, (*seen, resolved))
+        if len(files) > MOST_FILES:
+            raise InputError(f"_BASE_ of {path} leads to more than {MOST_FILES} files; name fewer.")
     return [*files, (path, own)]
 
 
@@ -98,7 +108,7 @@ def variants_of(recipe: Path) -> list[str]:
     """The variants that are for a recipe's file."""
     nodes = _nodes(read_merged(recipe))
     names = sorted(path.stem for path in (CONFIGS / "variants").glob("*.yaml"))
-    return [name for name in names if _is_for(_load(_variant_path(name)), nodes)]
+    return [name for name in names if _is_for(read_mapping(_variant_path(name)), nodes)]
 
 
 def suffixes_of(recipe: Path) -> list[str]:
@@ -138,7 +148,7 @@ def _variant_for(name: str, path: Path, recipe: Mapping[str, Any]) -> dict[str, 
                 for part in reversed(key.split(".")):
                     value = {part: value}
                 _merge(keys, value)
-    except (AttributeError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (AttributeError, TypeError, ValueError, ArithmeticError) as error:
         raise InputError(
             f"_SHARES_ of {_variant_path(name)} is {shares!r}, which takes KEY: [NUMBER, NUMBER THAT IT IS FOR, KEY "
             f"OF THAT NUMBER], and needs the last key as a number in {path}; correct one, or leave the variant."
@@ -184,21 +194,54 @@ def _neighbours(path: Path) -> str:
     return f"; {path.parent} has {names}.{suggestion(path.stem, there)}" if there else "."
 
 
-def _load(path: Path) -> dict[str, Any]:
-    """The mapping in a file, by PyYAML's safe loader; raises InputError for other content."""
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a file of configuration keys, as plain data.
+
+    Raises:
+        InputError: an unreadable file, other content, or more of it than a configuration has.
+    """
     try:
         state = path.stat()
         return copy.deepcopy(_parse(path.resolve(), state.st_mtime_ns, state.st_size))
     except Exception as error:  # PyYAML raises many kinds of errors, for dates for example
-        raise InputError(f"{path} is not a YAML mapping of configuration keys: {error}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is not a YAML mapping of configuration keys: {reason}. Correct it.") from error
 
 
 @functools.cache
 def _parse(path: Path, changed: int, size: int) -> dict[str, Any]:
     """Parse a file once per change of it, because a plan of thousands of runs reads few files."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if size > MOST_BYTES:
+        raise ValueError(f"it has {size} bytes, and a configuration has at most {MOST_BYTES}")
+    loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+    try:
+        node = loader.get_single_node()
+        # Before anything is built: references to references multiply, those of merge keys (<<) while they are built.
+        if _expanded(node, {}) > MOST_VALUES:
+            raise ValueError(f"with its aliases it has more than {MOST_VALUES} values")
+        content = {} if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
     _check_plain({} if content is None else content)
     return content or {}
+
+
+def _expanded(node: yaml.Node | None, sizes: dict[int, float]) -> float:
+    """Number of values in a YAML node without aliases; infinite where one is part of itself."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in sizes:
+        sizes[id(node)] = math.inf
+        parts = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+        sizes[id(node)] = 1 + sum(_expanded(part, sizes) for part in parts)
+    return sizes[id(node)]
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value of a key is a text, a switch, None, a number of usual size, or a list of these."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    plain = all(item is None or isinstance(item, (str, int, float)) for item in items)
+    return plain and all(item.bit_length() <= 64 for item in items if isinstance(item, int))
 
 
 def _check_plain(mapping: Any, prefix: str = "") -> None:
@@ -207,8 +250,8 @@ def _check_plain(mapping: Any, prefix: str = "") -> None:
     for key, value in mapping.items():
         if isinstance(value, dict) and isinstance(key, str):
             _check_plain(value, f"{prefix}{key}.")
-        elif not isinstance(value, _PLAIN) or not isinstance(key, str):
-            raise TypeError(f"{prefix}{key} is a {type(value).__name__}, {value}; a configuration holds none")
+        elif not isinstance(key, str) or not is_plain(value):
+            raise TypeError(f"{prefix}{key} is a {type(value).__name__}, which a configuration does not hold")
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any]) -> None:

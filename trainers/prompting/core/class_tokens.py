@@ -108,13 +108,12 @@ def context_vectors(
     Raises:
         SettingError: `context` has fewer tokens; upstream would use EOT as a word.
     """
-    ids = clip.tokenize(context.replace("_", " ").strip())[0]
-    words = int(ids.argmax()) - 1
-    if words < length:
+    ids = clip._tokenizer.encode(context.replace("_", " ").strip())
+    if len(ids) < length:
         name = f"{{{length_field}}}"
         raise SettingError(
             f"{{context}} is {{!r}}, which has {{}} tokens, but the prompts ({name}) replace its first {{}}; use a "
             f"longer {{context}}, a smaller {name}, or an empty {{context}}.",
-            *(context, words, length),
+            *(context, len(ids), length),
         )
-    return token_embedding.weight[ids[1 : 1 + length].to(token_embedding.weight.device)].float()
+    return token_embedding.weight[ids[:length]].float()

@@ -121,8 +121,8 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
     elif name in clip.available_models():
         _refuse_resnet(name, needs_vit and name.startswith("RN"))
         state = _download(name)
-    elif Path(name).expanduser().is_file():
-        state = _read_state(Path(name).expanduser())
+    elif os.path.isfile(path := os.path.expanduser(name)):
+        state = _read_state(Path(path))
         _refuse_resnet(name, needs_vit and "visual.layer1.0.conv1.weight" in state)
     else:
         raise SettingError(

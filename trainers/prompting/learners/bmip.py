@@ -29,7 +29,7 @@ from ..core.class_tokens import context_template, context_vectors
 from ..core.clip_weights import text_depth, text_width, vision_depth, vision_width
 from ..core.layout import PublishedLayout
 from ..core.learner import PromptLearner, Readout, TowerPrompts, check_depth, random_prompts
-from ..declaration import Method, Recipes, Settings, UpstreamKey, declare, setting
+from ..declaration import MOST_TOKENS, Method, Recipes, Settings, UpstreamKey, declare, setting
 
 TEXT, VISION = "text", "vision"
 OTHER = {TEXT: VISION, VISION: TEXT}
@@ -69,7 +69,9 @@ class BMIPConfig(Settings):
         "how own and projected prompts become those of a layer; bmip: gates, the others are ablations",
         choices=tuple(AGGREGATIONS),
     )
-    length: int = setting(2, "N_CTX", "prompt tokens per layer and modality, b", least=1, told_by="text_length")
+    length: int = setting(
+        2, "N_CTX", "prompt tokens per layer and modality, b", least=1, most=MOST_TOKENS, told_by="text_length"
+    )
     depth: int = setting(9, "PROMPT_DEPTH", "layers that prompts enter, J", least=1, told_by="text_depth")
     context: str = setting(
         "a photo of a", "CTX_INIT", "words around the prompts; the first b initialise those of text"

@@ -11,14 +11,21 @@ from ..core.class_tokens import POSITIONS, context_template, context_vectors
 from ..core.clip_weights import text_width
 from ..core.layout import PublishedLayout
 from ..core.learner import INIT_STD, PromptLearner, Readout, TowerPrompts, random_prompts
-from ..declaration import Method, Recipes, Settings, declare, setting
+from ..declaration import MOST_TOKENS, Method, Recipes, Settings, declare, setting
 
 
 @dataclass(frozen=True)
 class CoOpConfig(Settings):
     """Settings of the learner: b context tokens (`length`), or one for each word of `context`."""
 
-    length: int = setting(16, "N_CTX", "context tokens, b; ignored where CTX_INIT has words", told_by="text_length")
+    length: int = setting(
+        16,
+        "N_CTX",
+        "context tokens, b; ignored where CTX_INIT has words",
+        least=1,
+        most=MOST_TOKENS,
+        told_by="text_length",
+    )
     # All words are prompts, so a checkpoint only tells their number.
     context: str = setting(
         "", "CTX_INIT", "initial words, one token each; empty: random prompts", told_by=lambda state_dict: ""
@@ -40,8 +47,6 @@ class CoOpConfig(Settings):
                 'set {class_specific} to False, or {context} to "".',
                 self.context,
             )
-        if self.slots < 1:
-            raise self.error("{length} is {}; set it to 1 or more.", self.length)
 
     @property
     def words(self) -> str:

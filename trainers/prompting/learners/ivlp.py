@@ -13,7 +13,7 @@ from ..core.class_tokens import context_template, context_vectors
 from ..core.clip_weights import text_depth, text_width, vision_depth, vision_width
 from ..core.layout import PublishedLayout
 from ..core.learner import PromptLearner, TowerPrompts, check_depth, random_prompts
-from ..declaration import Method, Recipes, Settings, declare, setting
+from ..declaration import MOST_TOKENS, Method, Recipes, Settings, declare, setting
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,18 @@ class IVLPConfig(Settings):
     """
 
     text_length: int = setting(
-        2, "N_CTX_TEXT", "prompt tokens per layer of the text tower", least=1, told_by="text_length"
+        2, "N_CTX_TEXT", "prompt tokens per layer of the text tower", least=1, most=MOST_TOKENS, told_by="text_length"
     )
     text_depth: int = setting(
         9, "PROMPT_DEPTH_TEXT", "layers of the text tower that prompts enter", least=1, told_by="text_depth"
     )
     vision_length: int = setting(
-        2, "N_CTX_VISION", "prompt tokens per layer of the vision tower", least=0, told_by="vision_length"
+        2,
+        "N_CTX_VISION",
+        "prompt tokens per layer of the vision tower",
+        least=0,
+        most=MOST_TOKENS,
+        told_by="vision_length",
     )
     vision_depth: int = setting(
         9,
@@ -46,6 +51,7 @@ class IVLPConfig(Settings):
         "HEAD_WIDTH",
         "hidden width of residual heads that prompts pass through; 0: none, as published",
         least=0,
+        most=10_000,
         told_by=lambda state_dict: len(state_dict.get("text_heads.0.0.weight", ())),
     )
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..core.clip_weights import text_width, vision_width
 from ..core.layout import PublishedLayout
-from ..declaration import Method, Recipes, Settings, declare, setting
+from ..declaration import MOST_TOKENS, Method, Recipes, Settings, declare, setting
 from .bmip import BMIPConfig, BMIPLearner
 
 
@@ -16,7 +16,7 @@ from .bmip import BMIPConfig, BMIPLearner
 class MaPLeConfig(Settings):
     """Settings of the learner: b prompt tokens (`length`) enter each of the first J layers (`depth`)."""
 
-    length: int = setting(2, "N_CTX", "prompt tokens per layer, b", least=1, told_by="text_length")
+    length: int = setting(2, "N_CTX", "prompt tokens per layer, b", least=1, most=MOST_TOKENS, told_by="text_length")
     depth: int = setting(9, "PROMPT_DEPTH", "layers that prompts enter, J", least=1, told_by="text_depth")
     context: str = setting(
         "a photo of a", "CTX_INIT", "words of the sentence; the first b initialise text prompts; empty: random"

@@ -21,7 +21,7 @@ from ..core.adapters import FeatureAdapter
 from ..core.class_tokens import tokenize_sentences
 from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP
-from ..declaration import Recipes, Settings, setting
+from ..declaration import MOST_WEIGHT, Recipes, Settings, setting
 from ..errors import worded
 from ..learners import bmip, maple
 from .descriptions import DESCRIPTIONS_KEY, describe, find_descriptions
@@ -47,7 +47,7 @@ class ConsistencyConfig(Settings):
     """Settings of the distances to the teachers, and of the adapters."""
 
     weight: float = setting(
-        8.0, "TRAINER.W", "CoPrompt's weight of the distances to the teachers", root=True, least=0.0
+        8.0, "TRAINER.W", "CoPrompt's weight of the distances to the teachers", root=True, least=0.0, most=MOST_WEIGHT
     )
     distance: str = setting(
         "cosine", "TRAINER.DISTILL", "CoPrompt's distance to them: cosine or mse", root=True, choices=tuple(DISTANCES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +47,7 @@ def read_descriptions(path: Path, classnames: Sequence[str]) -> list[list[str]]:
     try:
         # The encoding accepts a byte order mark. Objects become tuples of pairs, lists stay lists.
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=tuple)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             f"The descriptions in {path} are not JSON in UTF-8 ({error}); correct them, {remedy}"
         ) from error
@@ -84,11 +85,11 @@ def find_descriptions(dataset: str, place: str) -> Path | None:
     Raises:
         InputError: there is none at `place`, or it holds no JSON object.
     """
-    folder = Path(place).expanduser() if place else DESCRIPTIONS
+    folder = Path(os.path.expanduser(place)) if place else DESCRIPTIONS
     names = (f"{PUBLISHED_NAMES.get(dataset, dataset)}_prompt.json", f"{dataset}.json")
     in_folder = [folder / name for name in names]
-    candidates = [folder] if folder.is_file() or folder.suffix == ".json" else in_folder
-    path = next((path for path in candidates if path.is_file()), None)
+    candidates = [folder] if os.path.isfile(folder) or folder.suffix == ".json" else in_folder
+    path = next((path for path in candidates if os.path.isfile(path)), None)
     if path is not None:
         read_descriptions(path, ())
     elif place:

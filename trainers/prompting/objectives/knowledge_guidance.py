@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from ..core.prompted_clip import PromptedCLIP
 from ..core.templates import template_of
-from ..declaration import Recipes, Settings, setting
+from ..declaration import MOST_WEIGHT, Recipes, Settings, setting
 from ..learners import coop
 from .objective import (
     SENTENCES_TOGETHER,
@@ -45,6 +45,7 @@ class KnowledgeGuidanceConfig(Settings):
         "KgCoOp's weight of the distance from the frozen CLIP's features of hand-written sentences",
         root=True,
         least=0.0,
+        most=MOST_WEIGHT,
     )
 
 

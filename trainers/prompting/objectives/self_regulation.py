@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP
 from ..core.templates import EIGHTY, SIXTY
-from ..declaration import RUN_KEYS, Recipes, Settings, changed, setting
+from ..declaration import MOST_WEIGHT, RUN_KEYS, Recipes, Settings, changed, setting
 from ..learners import bmip, ivlp
 from .objective import (
     SENTENCES_TOGETHER,
@@ -59,8 +59,10 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
     """Weights of the epochs 1 ... `epochs`: the normal density there, divided by its sum (Eq. 6)."""
     exponents = [-0.5 * ((epoch - mean) / std) ** 2 for epoch in range(1, epochs + 1)]
     # The largest becomes 1, so that at most all others underflow to 0.
-    densities = [math.exp(exponent - max(exponents)) for exponent in exponents]
-    return [density / sum(densities) for density in densities]
+    largest = max(exponents)
+    densities = [math.exp(exponent - largest) for exponent in exponents]
+    total = sum(densities)
+    return [density / total for density in densities]
 
 
 @dataclass(frozen=True)
@@ -73,14 +75,27 @@ class SelfRegulationConfig(Settings):
         "weight of the distance from the frozen CLIP's text features",
         root=True,
         least=0.0,
+        most=MOST_WEIGHT,
     )
     image_weight: float = setting(
-        10.0, f"{NODE}.IMAGE_LOSS_WEIGHT", "weight of the distance from its image features", root=True, least=0.0
+        10.0,
+        f"{NODE}.IMAGE_LOSS_WEIGHT",
+        "weight of the distance from its image features",
+        root=True,
+        least=0.0,
+        most=MOST_WEIGHT,
     )
     mean: float = setting(
-        15.0, f"{NODE}.GPA_MEAN", "mean of the Gaussian that weights the epochs' prompts, in epochs from 1", root=True
+        15.0,
+        f"{NODE}.GPA_MEAN",
+        "mean of the Gaussian that weights the epochs' prompts, in epochs from 1",
+        root=True,
+        least=-1e6,
+        most=1e6,
     )
-    std: float = setting(1.0, f"{NODE}.GPA_STD", "its standard deviation in epochs", root=True, least=SMALLEST_STD)
+    std: float = setting(
+        1.0, f"{NODE}.GPA_STD", "its standard deviation in epochs", root=True, least=SMALLEST_STD, most=1e6
+    )
     sentences: int = setting(
         60,
         f"{NODE}.TEACHER_SENTENCES",
