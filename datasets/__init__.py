@@ -21,11 +21,21 @@ from . import fewshot
 from .builtin.files import write_once
 from .caches import read_cache
 from .fewshot import Item, Splits
-from .readers import check_images, check_splits, data_error, missing_image, read_split_json, without_broken
+from .readers import (
+    check_images,
+    check_links,
+    check_splits,
+    data_error,
+    missing_image,
+    read_split_json,
+    without_broken,
+)
 from .table import ROWS, Row
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MAX_VAL_SHOTS = 4
+# Of every derived split, the first of CoOp's seeds, so that all runs of a data set test the same images.
+SPLIT_SEED = 1
 
 
 class TableDataset(DatasetBase):
@@ -36,7 +46,7 @@ class TableDataset(DatasetBase):
     def __init__(self, cfg: Any):
         folder = locate(self.row, cfg.DATASET.ROOT)
         self.dataset_dir = str(folder)
-        splits, source = list_images(self.row, folder, cfg.SEED)
+        splits, source = list_images(self.row, folder)
         check_images(splits, source)
         # As in CoOp, sets for tests alone keep all images and classes.
         if not self.test_only:
@@ -68,20 +78,21 @@ def locate(row: Row, root: str) -> Path:
     return folder
 
 
-def list_images(row: Row, folder: Path, seed: int) -> tuple[Splits, str]:
+def list_images(row: Row, folder: Path) -> tuple[Splits, str]:
     """All images of a data set, from its split JSON or from its published files, and the path of that source."""
     images, split_path = folder / row.images, folder / row.split_file
     if not images.is_dir():
         raise data_error(f"{row.name} needs its images in {images}, which is not there")
     if row.has_split_file and split_path.is_file():
         print(f"Reading split from {split_path}")
-        return read_split_json(split_path, images), str(split_path)
+        splits = check_splits(read_split_json(split_path, images), str(split_path), images)
+        check_links(splits, str(split_path), folder)
+        return splits, str(split_path)
     try:
-        # Unseeded runs must agree on the held-out images, so a negative seed cuts as seed 0 does.
-        splits = row.derive(folder, images, random.Random(max(seed, 0)))
-        return check_splits(splits, str(folder)), str(folder)
+        splits = row.derive(folder, images, random.Random(SPLIT_SEED))
+        return check_splits(splits, str(folder), images, row.one_name_twice), str(folder)
     except InputError as error:
-        if not row.has_split_file:
+        if not (row.has_split_file and row.published):
             raise
         raise InputError(f"{error} Or download {row.split_file} and put it into {folder}.") from error
 

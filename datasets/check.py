@@ -31,7 +31,7 @@ def examine(row: Row, root: str, deep: bool) -> tuple[Sequence[object], list[str
     """Numbers of classes and images, the faults that make a data set unusable, and further remarks."""
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            splits, source = list_images(row, locate(row, root), seed=1)
+            splits, source = list_images(row, locate(row, root))
     except (InputError, OSError) as error:
         return [""] * 4, [str(error)], []
     faults, remarks = [], []

@@ -32,7 +32,7 @@ def replace(path: Path, old: str, new: str) -> None:
 
 def lose_images(folder: Path) -> None:
     rows = [[f"River/gone_{number}.jpg", 0, "River"] for number in range(7)]
-    split = {"train": rows, "val": rows[:1], "test": rows}
+    split = {"train": rows[:1], "val": rows[1:], "test": rows[1:]}
     (folder / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
 
 
@@ -81,11 +81,13 @@ def test_only_what_is_asked_for_counts_built_in_data_included(sound, data_root, 
     assert main(["EuroSAT", "Food101", "--root", data_root]) == 1
 
 
-def test_a_name_that_two_classes_share_is_remarked(sound, tmp_path, capsys):
-    folder = copied(sound, tmp_path, "OxfordFlowers")
-    replace(folder / "cat_to_name.json", "sweet pea", "rose")
-    assert main(["OxfordFlowers", "--root", str(tmp_path)]) == 0
-    assert "1 names belong to more than one class: rose" in capsys.readouterr().out
+def test_a_name_that_two_classes_share_is_a_fault_and_on_imagenet_a_remark(sound, tmp_path, capsys):
+    replace(copied(sound, tmp_path, "OxfordFlowers") / "cat_to_name.json", "sweet pea", "rose")
+    assert main(["OxfordFlowers", "--root", str(tmp_path)]) == 1
+    assert "labels 2 and 4 are 'rose' and 'rose'" in capsys.readouterr().out
+    replace(copied(sound, tmp_path, "ImageNet") / "classnames.txt", "tench", "goldfish")
+    assert main(["ImageNet", "--root", str(tmp_path)]) == 0
+    assert "1 names belong to more than one class: goldfish" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")
