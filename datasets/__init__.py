@@ -22,6 +22,7 @@ from .builtin.files import write_once
 from .caches import read_cache
 from .fewshot import Item, Splits
 from .readers import (
+    NOTE,
     check_images,
     check_links,
     check_splits,
@@ -112,7 +113,7 @@ def few_shot(row: Row, folder: Path, splits: Splits, shots: int, seed: int) -> S
     print(f"Creating a {shots}-shot dataset")
     small = sum(count < shots for count in Counter(item.label for item in splits.train).values())
     if small:
-        print(f"Note: {small} classes have fewer than {shots} training images, and give all of them")
+        print(f"{NOTE}{small} classes have fewer than {shots} training images, and give all of them")
     train, val = fewshot.sample_fewshot(splits.train, shots, rng), splits.val
     if not row.val_is_test:
         val_shots = min(shots, MAX_VAL_SHOTS)

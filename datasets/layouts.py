@@ -19,7 +19,7 @@ from minidassl.own.image_cache import is_image
 from trainers.prompting.errors import InputError
 
 from .fewshot import Item, Splits
-from .readers import SPLITS, cut_classes, data_error, read_json, some
+from .readers import NOTE, SPLITS, cut_classes, data_error, read_json, some
 
 
 def class_folders(
@@ -200,7 +200,7 @@ def _folder_items(images: Path, names: Mapping[str, str]) -> list[Item]:
         others += [f"{folder}/{entry}" for entry in entries if not is_image(entry)]
         items += [Item(str(images / folder / file), label, name) for file in files]
     if others:
-        print(f"Note: {len(others)} entries of {images} have no image's suffix, and do not count: {some(others)}")
+        print(f"{NOTE}{len(others)} entries of {images} have no image's suffix, and do not count: {some(others)}")
     return items
 
 

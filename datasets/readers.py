@@ -33,6 +33,7 @@ SPLITS = ("train", "val", "test")
 GUIDE = "docs/DATASETS.md"
 SAMPLED_PER_SPLIT = 100
 SHOWN = 5
+NOTE = "Note: "  # begins a line about data that are used all the same
 # Control characters, and halves of surrogate pairs, which no encoding has.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -103,8 +104,8 @@ def cut_classes(items: list[Item], rng: random.Random, *shares: float) -> list[l
 
 
 def some(things: Iterable[str]) -> str:
-    """The first few of sorted names, and the number of the others."""
-    names = sorted(things)
+    """The first few of sorted names, in printable characters, and the number of the others."""
+    names = sorted(_UNPRINTABLE.sub("?", thing) for thing in things)
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
