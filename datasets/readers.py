@@ -34,8 +34,9 @@ GUIDE = "docs/DATASETS.md"
 SAMPLED_PER_SPLIT = 100
 SHOWN = 5
 NOTE = "Note: "  # begins a line about data that are used all the same
-# Control characters, and halves of surrogate pairs, which no encoding has.
+# Control characters, and halves of surrogate pairs; of these Python has some for bytes of file names that are no UTF-8.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NO_PATH = re.compile(r"[\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff]")
 
 
 def data_error(problem: str) -> InputError:
@@ -78,7 +79,7 @@ def _item(row: object, index: int, split: str, path: Path, image_dir: Path) -> I
             f"{path}: row {index} of {split!r} is {reprlib.repr(row)}; a row is [image path, label, class name], of "
             "which the label is a whole number"
         )
-    if _UNPRINTABLE.search(row[0]):
+    if _NO_PATH.search(row[0]):
         raise data_error(f"{path}: row {index} of {split!r} has the image path {row[0]!r}; rename the image")
     return Item(str(image_dir / row[0]), *row[1:])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,16 @@ def test_a_written_split_is_what_runs_read_wherever_the_folder_is_and_is_never_o
     before = path.read_bytes()
     assert main(["ImageFolder", "--root", str(tmp_path / "there"), "--write-split"]) == 1
     assert "is not overwritten" in capsys.readouterr().out and path.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are no bytes here")
+def test_a_written_split_has_file_names_of_any_bytes(tmp_path, capsys):
+    write_classes(tmp_path, "oak", "beech")
+    for path in list(tmp_path.rglob("*.png")):
+        path.rename(os.fsdecode(os.fsencode(path.with_suffix("")) + b"\xe9.png"))
+    derived = build("ImageFolder", tmp_path)
+    assert main(["ImageFolder", "--root", str(tmp_path), "--write-split"]) == 0
+    assert facts(build("ImageFolder", tmp_path).test) == facts(derived.test)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 from dataset_trees import SIZES, WNIDS, write_classes, write_image, write_lines, write_tree
+from scipy.io import loadmat, savemat
 from test_datasets_registered import build, facts
 
 from trainers.prompting.errors import InputError
@@ -191,6 +193,24 @@ def test_a_class_that_is_not_whole_is_named_and_shifts_no_label(name, spoil, wor
     spoil(write_tree(tmp_path, name))
     with pytest.raises(InputError, match=words):
         build(name, tmp_path)
+
+
+@pytest.mark.parametrize("label", [6, 0, -1, 2.5, 10**9])
+@pytest.mark.parametrize("file", ["devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"])
+def test_a_car_of_a_class_beyond_the_names_is_named(tmp_path, file, label):
+    path = write_tree(tmp_path, "StanfordCars") / file
+    rows = loadmat(str(path))["annotations"]
+    rows[0, 3]["class"] = label
+    savemat(path, {"annotations": rows})
+    with pytest.raises(InputError, match=rf"{path}: annotation 4 .*from 1 to 5.*cars_meta\.mat"):
+        build("StanfordCars", tmp_path)
+
+
+def test_car_annotations_without_their_fields_are_named(tmp_path):
+    path = write_tree(tmp_path, "StanfordCars") / "cars_test_annos_withlabels.mat"
+    savemat(path, {"annotations": np.zeros((1, 3))})
+    with pytest.raises(InputError, match=f"{path}: annotation 1"):
+        build("StanfordCars", tmp_path)
 
 
 def test_names_beyond_ascii_are_read_and_blank_lines_are_not(tmp_path):
