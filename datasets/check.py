@@ -32,14 +32,14 @@ from .readers import NOTE, SPLITS, broken_images, some
 from .table import ROWS, Row
 
 
-def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[object], list[str], list[str]]:
-    """Numbers of classes and images, the faults that make a data set unusable, and further remarks."""
+def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[object], dict[str, list[str]]]:
+    """Numbers of classes and images, and by kind the faults that make a data set unusable, and further findings."""
     try:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             folder = locate(row, root)
             splits, source = list_images(row, folder)
     except (InputError, OSError) as error:
-        return [""] * 4, [str(error)], []
+        return [""] * 4, {"fault": [str(error)]}
     faults, remarks = [], [line for line in printed.getvalue().splitlines() if line.startswith(NOTE)]
     classes = {(item.name, item.label) for item in splits.train}
     counts = [len(items) for items in splits]
@@ -56,12 +56,13 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
     broken = broken_images([path for path in images if path not in missing], row.name) if deep else {}
     if broken:
         faults.append(f"{len(broken)} images cannot be decoded: {some(broken.values())}; unpack them again.")
+    found = {"fault": faults, "remark": remarks}
     if write and not faults:
         try:
             remarks.append(f"wrote {write_split(row, folder, splits)}")
         except (InputError, OSError) as error:
-            faults.append(str(error))
-    return sizes, faults, remarks
+            found["not written"] = [str(error)]
+    return sizes, found
 
 
 def write_split(row: Row, folder: Path, splits: Splits) -> Path:
@@ -101,10 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = [row for row in ROWS if (row.name in args.datasets if args.datasets else row.published)]
     lines, findings, status = [], [], 0
     for row in tqdm(rows, desc="data sets", leave=False):
-        sizes, faults, remarks = examine(row, args.root, args.deep, args.write_split)
-        lines.append([row.name, "unusable" if faults else "usable", *sizes])
-        findings += [f"\n{row.name}, fault: {text}" for text in faults]
-        findings += [f"\n{row.name}, remark: {text}" for text in remarks]
-        status |= bool(faults)
+        sizes, found = examine(row, args.root, args.deep, args.write_split)
+        lines.append([row.name, "unusable" if found["fault"] else "usable", *sizes])
+        findings += [f"\n{row.name}, {kind}: {text}" for kind, texts in found.items() for text in texts]
+        status |= any(texts for kind, texts in found.items() if kind != "remark")
     print(tabulate(lines, ["data set", "", "classes", *SPLITS], disable_numparse=True), *findings, sep="\n")
     return status

@@ -34,7 +34,7 @@ GUIDE = "docs/DATASETS.md"
 SAMPLED_PER_SPLIT = 100
 SHOWN = 5
 NOTE = "Note: "  # begins a line about data that are used all the same
-# Control characters, and halves of surrogate pairs; of these Python has some for bytes of file names that are no UTF-8.
+# Control characters, and halves of surrogate pairs, some of which stand for bytes of file names that are no UTF-8.
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _NO_PATH = re.compile(r"[\x00-\x1f\x7f\ud800-\udc7f\udd00-\udfff]")
 

@@ -155,7 +155,9 @@ def test_a_split_that_would_not_be_read_or_replace_something_is_not_written(
     spoil(folder)
     before = sorted(folder.rglob("*"))
     assert main([name, "--root", str(tmp_path), "--write-split"]) == 1
-    assert words in capsys.readouterr().out and sorted(folder.rglob("*")) == before
+    shown = capsys.readouterr().out
+    assert f"{name}, not written: " in shown and words in shown and " usable " in shown
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_splits_are_written_of_named_data_sets_alone(sound, capsys):

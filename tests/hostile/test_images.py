@@ -92,6 +92,14 @@ def test_a_bomb_is_one_line_without_pillows_warning(tmp_path):
     assert "UnreadableImage: Cannot read" in done.stderr and "Warning" not in done.stderr
 
 
+def test_a_half_image_that_the_caller_has_opened_is_refused_where_it_is_decoded(tmp_path):
+    path = tmp_path / "half.png"
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError, match="Image 2 cannot be used: .*truncated"):
+        open_image(Image.open(path), 2)
+
+
 def images_of_all_formats(folder: Path) -> list[Path]:
     noise = Image.effect_noise((32, 24), 60)
     paths = []

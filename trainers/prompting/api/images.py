@@ -40,9 +40,9 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
     if isinstance(image, Image.Image):
         try:
             check_image(image)
-        except ValueError as error:
+            return to_rgb(image)
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes an image when it is first used
             raise InputError(f"{name} cannot be used: {error}.") from error
-        return to_rgb(image)
     if isinstance(image, (np.ndarray, Tensor)) and 0 in image.shape:
         raise InputError(f"{name} has no pixels: it is {list(image.shape)}; give {KINDS}.")
     if isinstance(image, Tensor) and image.dim() == 3 and image.shape[0] == 3:
