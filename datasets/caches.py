@@ -30,8 +30,7 @@ class _RecordUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) != ("dassl.data.datasets.base_dataset", "Datum"):
             raise pickle.UnpicklingError(f"it names {module}.{name}")
-        # A class of its own, because a pickle's BUILD instruction could set attributes of it for all later files.
-        return type("_Record", (_Record,), {})
+        return _Record
 
 
 def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
@@ -69,7 +68,7 @@ def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
 
 def _unpickled(pickled: bytes) -> Any:
     check_memo(pickled)
-    # A few bytes of tuples in tuples, as a key, take hours to hash.
+    # A few bytes of tuples in tuples, as a key, take hours to hash; and state in a tuple could change the record class.
     if any(opcode.name.startswith(("TUPLE", "FROZENSET")) for opcode, _, _ in pickletools.genops(pickled)):
         raise pickle.UnpicklingError("it has tuples")
     return _RecordUnpickler(io.BytesIO(pickled)).load()

@@ -94,7 +94,7 @@ def test_a_name_that_two_classes_share_is_a_fault_and_on_imagenet_a_remark(sound
 
 def test_files_that_are_no_images_are_counted_and_named_and_no_part_of_the_data(sound, tmp_path, capsys):
     folder = copied(sound, tmp_path, "EuroSAT")
-    for name in ("River/Thumbs.db", "River/notes.txt", "Forest/.DS_Store", "Forest/deeper/x.jpg"):
+    for name in ("River/Thumbs.db", "River/\x1b[31mnotes.txt", "Forest/.DS_Store", "Forest/deeper/x.jpg"):
         (folder / "2750" / name).parent.mkdir(exist_ok=True)
         (folder / "2750" / name).write_bytes(b"no image")
     assert main(["EuroSAT", "--root", str(sound)]) == 0
@@ -102,7 +102,9 @@ def test_files_that_are_no_images_are_counted_and_named_and_no_part_of_the_data(
     assert main(["EuroSAT", "--root", str(tmp_path), "--deep"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith(table)
-    assert "4 entries of" in shown and "Forest/.DS_Store, Forest/deeper, River/Thumbs.db, River/notes.txt" in shown
+    assert (
+        "4 entries of" in shown and "Forest/.DS_Store, Forest/deeper, River/?[31mnotes.txt, River/Thumbs.db" in shown
+    )
 
 
 def test_a_class_folder_without_images_is_named(sound, tmp_path, capsys):

@@ -186,8 +186,10 @@ BOTH = [f"images/{part}/{WNIDS[0]}" for part in ("train", "val")]
         ("ImageNetV2", lambda f: without(f, f"{V2}/998/*"), "998 has no images"),
         ("ImageNetR", lambda f: write_lines(f / "classnames.txt", [f"{WNIDS[1]} x"]), f"{WNIDS[2]}, {WNIDS[3]}"),
         ("OxfordFlowers", lambda f: (f / "cat_to_name.json").write_text(FOUR_FLOWERS), "no name for class 5"),
+        ("OxfordFlowers", lambda f: (f / "cat_to_name.json").write_text('["1"]'), "no name for class 1"),
+        ("OxfordFlowers", lambda f: (f / "cat_to_name.json").write_text('{"1": 7}'), "no name for class 1"),
     ],
-    ids=["in one part", "in both", "no folder", "no images", "no line", "no name"],
+    ids=["in one part", "in both", "no folder", "no images", "no line", "no name", "names in a list", "a number"],
 )
 def test_a_class_that_is_not_whole_is_named_and_shifts_no_label(name, spoil, words, tmp_path):
     spoil(write_tree(tmp_path, name))

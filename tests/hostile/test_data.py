@@ -160,8 +160,9 @@ def test_two_classes_of_one_name_are_named(eurosat, name):
 
 def test_class_folders_that_clip_reads_as_one_name_are_named(tmp_path):
     write_classes(tmp_path, "sea lion", "sea_lion")
-    with pytest.raises(InputError, match="sea lion.*sea_lion.*one name"):
+    with pytest.raises(InputError, match="sea lion.*sea_lion.*one name") as error:
         build("ImageFolder", tmp_path)
+    assert "split_zhou" not in str(error.value)  # of users' images there is none to download
 
 
 @pytest.mark.parametrize("name", ["ImageNet", "ImageNetSketch"])
@@ -183,7 +184,8 @@ BOMBS = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_cache_that_asks_for_gigabytes_or_hours_is_named(eurosat, name):
     write_cache(eurosat, BOMBS[name])
-    with pytest.raises(InputError, match=r"shot_2-seed_1\.pkl.*delete it"):
+    why = "numbers an object" if "memo" in name else ""
+    with pytest.raises(InputError, match=rf"shot_2-seed_1\.pkl.*{why}.*delete it"):
         build("EuroSAT", eurosat.parent, NUM_SHOTS=2)
 
 
