@@ -21,11 +21,22 @@ from . import fewshot
 from .builtin.files import write_once
 from .caches import read_cache
 from .fewshot import Item, Splits
-from .readers import check_images, check_splits, data_error, missing_image, read_split_json, without_broken
+from .readers import (
+    NOTE,
+    check_images,
+    check_links,
+    check_splits,
+    data_error,
+    missing_image,
+    read_split_json,
+    without_broken,
+)
 from .table import ROWS, Row
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MAX_VAL_SHOTS = 4
+# Of every derived split, the first of CoOp's seeds, so that all runs of a data set test the same images.
+SPLIT_SEED = 1
 
 
 class TableDataset(DatasetBase):
@@ -36,7 +47,7 @@ class TableDataset(DatasetBase):
     def __init__(self, cfg: Any):
         folder = locate(self.row, cfg.DATASET.ROOT)
         self.dataset_dir = str(folder)
-        splits, source = list_images(self.row, folder, cfg.SEED)
+        splits, source = list_images(self.row, folder)
         check_images(splits, source)
         # As in CoOp, sets for tests alone keep all images and classes.
         if not self.test_only:
@@ -68,20 +79,21 @@ def locate(row: Row, root: str) -> Path:
     return folder
 
 
-def list_images(row: Row, folder: Path, seed: int) -> tuple[Splits, str]:
+def list_images(row: Row, folder: Path) -> tuple[Splits, str]:
     """All images of a data set, from its split JSON or from its published files, and the path of that source."""
     images, split_path = folder / row.images, folder / row.split_file
     if not images.is_dir():
         raise data_error(f"{row.name} needs its images in {images}, which is not there")
     if row.has_split_file and split_path.is_file():
         print(f"Reading split from {split_path}")
-        return read_split_json(split_path, images), str(split_path)
+        splits = check_splits(read_split_json(split_path, images), str(split_path), images)
+        check_links(splits, str(split_path), folder)
+        return splits, str(split_path)
     try:
-        # Unseeded runs must agree on the held-out images, so a negative seed cuts as seed 0 does.
-        splits = row.derive(folder, images, random.Random(max(seed, 0)))
-        return check_splits(splits, str(folder)), str(folder)
+        splits = row.derive(folder, images, random.Random(SPLIT_SEED))
+        return check_splits(splits, str(folder), images, row.one_name_twice), str(folder)
     except InputError as error:
-        if not row.has_split_file:
+        if not (row.has_split_file and row.published):
             raise
         raise InputError(f"{error} Or download {row.split_file} and put it into {folder}.") from error
 
@@ -101,7 +113,7 @@ def few_shot(row: Row, folder: Path, splits: Splits, shots: int, seed: int) -> S
     print(f"Creating a {shots}-shot dataset")
     small = sum(count < shots for count in Counter(item.label for item in splits.train).values())
     if small:
-        print(f"Note: {small} classes have fewer than {shots} training images, and give all of them")
+        print(f"{NOTE}{small} classes have fewer than {shots} training images, and give all of them")
     train, val = fewshot.sample_fewshot(splits.train, shots, rng), splits.val
     if not row.val_is_test:
         val_shots = min(shots, MAX_VAL_SHOTS)

@@ -7,9 +7,13 @@ absolute, often of another machine; they are looked up below the data set's fold
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
+
+from minidassl.own.archive import check_memo
 
 from trainers.prompting.errors import InputError
 
@@ -37,14 +41,13 @@ def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
     """
     remedy = "delete it, and the shots are drawn anew"
     try:
-        with path.open("rb") as file:
-            content = _RecordUnpickler(file).load()
+        content = _unpickled(path.read_bytes())
         lists = {
-            part: [(str(record._impath), record._label, record._classname) for record in content[part]]
+            part: [_facts(record) for record in content[part]]
             for part in ("train", "val")
             if part == "train" or part in content
         }
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+    except Exception as error:  # of many kinds, depending on the bytes
         raise InputError(
             f"{path} is no few-shot cache of CoOp ({error or type(error).__name__}); {remedy}."
         ) from error
@@ -61,6 +64,21 @@ def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
                 )
             found[part].append(item)
     return splits._replace(**found)
+
+
+def _unpickled(pickled: bytes) -> Any:
+    check_memo(pickled)
+    # A few bytes of tuples in tuples, as a key, take hours to hash; and state in a tuple could change the record class.
+    if any(opcode.name.startswith(("TUPLE", "FROZENSET")) for opcode, _, _ in pickletools.genops(pickled)):
+        raise pickle.UnpicklingError("it has tuples")
+    return _RecordUnpickler(io.BytesIO(pickled)).load()
+
+
+def _facts(record: Any) -> tuple[str, int, str]:
+    facts = record._impath, record._label, record._classname
+    if [type(fact) for fact in facts] != [str, int, str]:
+        raise TypeError("a record is no path, label and class name")
+    return facts
 
 
 def _below(path: str, images: Path) -> str:

@@ -2,10 +2,12 @@
 
     python scripts/check_data.py --root $DATA                       # all of CoOp's fifteen
     python scripts/check_data.py EuroSAT OxfordPets --root $DATA --deep
+    python scripts/check_data.py ImageFolder --root FOLDER --write-split
 
 The check reads splits like a training run, and looks for every listed image; --deep also decodes each. A difference
-from the published sizes is a remark, since a subset may be intended. The exit status is 0 only if all data sets are
-usable.
+from the published sizes is a remark, since a subset may be intended. --write-split keeps derived splits in files of
+CoOp's format, which later runs read, also after images are added. The exit status is 0 only if all data sets are
+usable and all files written.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from tabulate import tabulate
 from tqdm import tqdm
@@ -23,18 +26,21 @@ from tqdm import tqdm
 from trainers.prompting.errors import InputError
 
 from . import list_images, locate
-from .readers import SPLITS, broken_images, some
+from .builtin.files import save_split
+from .fewshot import Splits
+from .readers import NOTE, SPLITS, broken_images, some
 from .table import ROWS, Row
 
 
-def examine(row: Row, root: str, deep: bool) -> tuple[Sequence[object], list[str], list[str]]:
-    """Numbers of classes and images, the faults that make a data set unusable, and further remarks."""
+def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[object], dict[str, list[str]]]:
+    """Numbers of classes and images, and by kind the faults that make a data set unusable, and further findings."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            splits, source = list_images(row, locate(row, root), seed=1)
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            folder = locate(row, root)
+            splits, source = list_images(row, folder)
     except (InputError, OSError) as error:
-        return [""] * 4, [str(error)], []
-    faults, remarks = [], []
+        return [""] * 4, {"fault": [str(error)]}
+    faults, remarks = [], [line for line in printed.getvalue().splitlines() if line.startswith(NOTE)]
     classes = {(item.name, item.label) for item in splits.train}
     counts = [len(items) for items in splits]
     sizes = len(classes), *([0, 0, counts[2]] if row.test_only else counts)
@@ -50,7 +56,30 @@ def examine(row: Row, root: str, deep: bool) -> tuple[Sequence[object], list[str
     broken = broken_images([path for path in images if path not in missing], row.name) if deep else {}
     if broken:
         faults.append(f"{len(broken)} images cannot be decoded: {some(broken.values())}; unpack them again.")
-    return sizes, faults, remarks
+    found = {"fault": faults, "remark": remarks}
+    if write and not faults:
+        try:
+            remarks.append(f"wrote {write_split(row, folder, splits)}")
+        except (InputError, OSError) as error:
+            found["not written"] = [str(error)]
+    return sizes, found
+
+
+def write_split(row: Row, folder: Path, splits: Splits) -> Path:
+    """Write a derived split in CoOp's format; an InputError if it would not be read, or replace a file."""
+    path, start = folder / row.split_file, len(f"{folder / row.images}{os.sep}")
+    if not row.has_split_file:
+        raise InputError(f"{row.name} has no split file: its published lists or folders are its splits.")
+    if os.path.lexists(path):
+        raise InputError(f"{path} is there already, and is not overwritten; remove it to write the derived split.")
+    save_split(
+        {
+            part: [(item.path[start:].replace(os.sep, "/"), item.label, item.name) for item in items]
+            for part, items in zip(SPLITS, splits)
+        },
+        path,
+    )
+    return path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,18 +89,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("datasets", nargs="*", metavar="DATASET", help=f"of {', '.join(names)}; default: CoOp's fifteen")
     add("--root", default=os.environ.get("DATA", ""), help="folder of all data sets; default: $DATA")
     add("--deep", action="store_true", help="decode every image")
+    add(
+        "--write-split", action="store_true", help="write the derived splits of the named data sets into their folders"
+    )
     args = parser.parse_args(argv)
     # By hand: argparse's choices refuse an empty list in some versions of Python.
     unknown = sorted(set(args.datasets) - set(names))
     if unknown:
         parser.error(f"there is no data set {', '.join(unknown)}; choose from {', '.join(names)}")
+    if args.write_split and not args.datasets:
+        parser.error("--write-split needs the names of the data sets")
     rows = [row for row in ROWS if (row.name in args.datasets if args.datasets else row.published)]
     lines, findings, status = [], [], 0
     for row in tqdm(rows, desc="data sets", leave=False):
-        sizes, faults, remarks = examine(row, args.root, args.deep)
-        lines.append([row.name, "unusable" if faults else "usable", *sizes])
-        findings += [f"\n{row.name}, fault: {text}" for text in faults]
-        findings += [f"\n{row.name}, remark: {text}" for text in remarks]
-        status |= bool(faults)
+        sizes, found = examine(row, args.root, args.deep, args.write_split)
+        lines.append([row.name, "unusable" if found["fault"] else "usable", *sizes])
+        findings += [f"\n{row.name}, {kind}: {text}" for kind, texts in found.items() for text in texts]
+        status |= any(texts for kind, texts in found.items() if kind != "remark")
     print(tabulate(lines, ["data set", "", "classes", *SPLITS], disable_numparse=True), *findings, sep="\n")
     return status

@@ -7,17 +7,19 @@ and the split has its own generator. An unreadable line is an error that names f
 
 from __future__ import annotations
 
-import json
+import os
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from minidassl.own.image_cache import is_image
+
 from trainers.prompting.errors import InputError
 
 from .fewshot import Item, Splits
-from .readers import SPLITS, cut_classes, data_error, some
+from .readers import NOTE, SPLITS, cut_classes, data_error, read_json, some
 
 
 def class_folders(
@@ -52,10 +54,16 @@ def stanford_cars(folder: Path, images: Path, rng: random.Random) -> Splits:
 
     def items(part: str, path: Path) -> list[Item]:
         found = []
-        for row in _mat(path, "annotations"):
-            label = int(row["class"][0, 0]) - 1
+        for number, row in enumerate(_mat(path, "annotations"), start=1):
+            try:
+                image, label = str(row["fname"][0]), range(1, len(names) + 1).index(row["class"][0, 0])
+            except (ValueError, TypeError, IndexError) as error:
+                raise data_error(
+                    f"{path}: annotation {number} has no image with a class from 1 to {len(names)}, of the names of "
+                    f"devkit/cars_meta.mat ({error}); download both again"
+                ) from error
             model, _, year = names[label].rpartition(" ")
-            found.append(Item(str(images / part / row["fname"][0]), label, f"{year} {model}".strip()))
+            found.append(Item(str(images / part / image), label, f"{year} {model}".strip()))
         return found
 
     trainval = items("cars_train", folder / "devkit" / "cars_train_annos.mat")
@@ -66,13 +74,10 @@ def stanford_cars(folder: Path, images: Path, rng: random.Random) -> Splits:
 def oxford_flowers(folder: Path, images: Path, rng: random.Random) -> Splits:
     """`imagelabels.mat` (1-102 for each image in turn) and `cat_to_name.json`; each class is cut 50/20/30."""
     path = folder / "cat_to_name.json"
-    try:
-        names = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise data_error(f"{path} is no valid JSON ({error}); download it again") from error
+    names = read_json(path)
     items = []
     for number, label in enumerate(_mat(folder / "imagelabels.mat", "labels"), start=1):
-        if str(label) not in names:
+        if not (isinstance(names, dict) and isinstance(names.get(str(label)), str)):
             raise data_error(f"{path} has no name for class {label} of imagelabels.mat; download it again")
         items.append(Item(str(images / f"image_{number:05d}.jpg"), int(label) - 1, names[str(label)]))
     return _cut_all(items, rng)
@@ -178,17 +183,24 @@ def _folders(images: Path) -> list[str]:
 
 
 def _visible(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
 
 
 def _folder_items(images: Path, names: Mapping[str, str]) -> list[Item]:
-    """All images of class folders, labelled in the order of `names`, from folder to class name."""
-    items = []
+    """All images of class folders, labelled in the order of `names`, from folder to class name.
+
+    Hidden files do not count, nor files without an image's suffix, such as `Thumbs.db`, which are printed.
+    """
+    items, others = [], []
     for label, (folder, name) in enumerate(names.items()):
-        files = _visible(images / folder)
+        entries = sorted(os.listdir(images / folder))
+        files = [file for file in entries if is_image(file) and not file.startswith(".")]
         if not files:
             raise data_error(f"{images / folder} has no images; unpack them again, or remove the folder")
+        others += [f"{folder}/{entry}" for entry in entries if not is_image(entry)]
         items += [Item(str(images / folder / file), label, name) for file in files]
+    if others:
+        print(f"{NOTE}{len(others)} entries of {images} have no image's suffix, and do not count: {some(others)}")
     return items
 
 
@@ -252,11 +264,10 @@ def _mat(path: Path, field: str) -> Any:
     """The only row of an array in a MATLAB file."""
     # Imported here because few data sets need it.
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
         return loadmat(str(path))[field][0]
-    except (MatReadError, KeyError, IndexError, ValueError, TypeError, NotImplementedError, OSError) as error:
+    except Exception as error:  # of many kinds, depending on the bytes
         raise data_error(
             f"{path} cannot be read as a MATLAB file with {field!r} ({error}); download it and put it there"
         ) from error

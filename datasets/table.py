@@ -25,9 +25,10 @@ class Row:
     folder: str
     images: str = "images"  # folder of the images below `folder`; "." when it is `folder` itself
     derive: Callable[[Path, Path, random.Random], Splits] | None = None  # reads the splits without a split JSON
-    has_split_file: bool = True  # CoOp publishes a split JSON, which is used if it exists
+    has_split_file: bool = True  # a split JSON is used if it exists; CoOp publishes those of its data sets
     test_only: bool = False  # all images are test images, and the training list, where Dassl reads class names
     val_is_test: bool = False
+    one_name_twice: bool = False  # CLIP's names of ImageNet have "missile" and "sunglasses" twice
     write: Callable[[Path, str], None] | None = None  # a built-in set: fills its folder, including the split file
     # Classes, and images of train, val and test, by the CoOp paper and the data sets' own pages; given for the sets of
     # the field's tables.
@@ -40,12 +41,11 @@ class Row:
 
 
 _without_split_file = partial(Row, has_split_file=False)
-_variant_of_imagenet = partial(
-    _without_split_file, derive=layouts.imagenet_variant, test_only=True, domain_of="ImageNet"
-)
+_imagenet = partial(_without_split_file, one_name_twice=True)
+_variant_of_imagenet = partial(_imagenet, derive=layouts.imagenet_variant, test_only=True, domain_of="ImageNet")
 
 ROWS = (
-    _without_split_file(
+    _imagenet(
         "ImageNet", "imagenet", derive=layouts.imagenet, val_is_test=True, published=(1000, 1281167, 50000, 50000)
     ),
     Row(
@@ -96,7 +96,7 @@ ROWS = (
     _variant_of_imagenet("ImageNetSketch", "imagenet-sketch", published=(1000, 0, 0, 50889)),
     _variant_of_imagenet("ImageNetA", "imagenet-adversarial", "imagenet-a", published=(200, 0, 0, 7500)),
     _variant_of_imagenet("ImageNetR", "imagenet-rendition", "imagenet-r", published=(200, 0, 0, 30000)),
-    _without_split_file("ImageFolder", ".", ".", layouts.image_folder),
+    Row("ImageFolder", ".", ".", layouts.image_folder),
     Row("Digits", "digits", write=digits.write),
     # A new domain shift of Symbols is a style in `builtin/drawing.py` and a row here.
     Row("Symbols", "symbols", write=partial(symbols.write, style="outline")),

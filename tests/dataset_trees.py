@@ -24,6 +24,13 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     path.write_text("".join(f"{line}\n" for line in lines))
 
 
+def write_classes(folder: Path, *names: str, images: int = 10) -> None:
+    """Class folders of images, `<folder>/<name>/<number>.png`."""
+    for name in names:
+        for number in range(images):
+            write_image(folder / name / f"{number:02d}.png")
+
+
 def numbers(sizes: Iterable[int]) -> Iterator[tuple[int, int]]:
     """Class and image number, classes interleaved as far as their sizes allow."""
     sizes = tuple(sizes)

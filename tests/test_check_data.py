@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
-from dataset_trees import FOLDERS, write_tree
+from dataset_trees import FOLDERS, write_classes, write_tree
+from test_datasets_registered import build, facts
 
 from datasets.check import main
 from datasets.table import ROWS
@@ -32,7 +34,7 @@ def replace(path: Path, old: str, new: str) -> None:
 
 def lose_images(folder: Path) -> None:
     rows = [[f"River/gone_{number}.jpg", 0, "River"] for number in range(7)]
-    split = {"train": rows, "val": rows[:1], "test": rows}
+    split = {"train": rows[:1], "val": rows[1:], "test": rows[1:]}
     (folder / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
 
 
@@ -59,9 +61,9 @@ def test_every_fault_is_named_and_the_others_stay_usable(sound, tmp_path, capsys
     copied(sound, tmp_path, "SUN397")
     assert main([*FAULTS, "SUN397", "--root", str(tmp_path)]) == 1
     shown = capsys.readouterr().out
-    for name, (_, facts) in FAULTS.items():
+    for name, (_, words) in FAULTS.items():
         fault = next(line for line in shown.splitlines() if line.startswith(f"{name}, fault"))
-        assert all(fact in fault for fact in facts), fault
+        assert all(word in fault for word in words), fault
     assert shown.count(", fault:") == len(FAULTS) and shown.count(" usable ") == 1
 
 
@@ -81,11 +83,89 @@ def test_only_what_is_asked_for_counts_built_in_data_included(sound, data_root, 
     assert main(["EuroSAT", "Food101", "--root", data_root]) == 1
 
 
-def test_a_name_that_two_classes_share_is_remarked(sound, tmp_path, capsys):
-    folder = copied(sound, tmp_path, "OxfordFlowers")
-    replace(folder / "cat_to_name.json", "sweet pea", "rose")
-    assert main(["OxfordFlowers", "--root", str(tmp_path)]) == 0
-    assert "1 names belong to more than one class: rose" in capsys.readouterr().out
+def test_a_name_that_two_classes_share_is_a_fault_and_on_imagenet_a_remark(sound, tmp_path, capsys):
+    replace(copied(sound, tmp_path, "OxfordFlowers") / "cat_to_name.json", "sweet pea", "rose")
+    assert main(["OxfordFlowers", "--root", str(tmp_path)]) == 1
+    assert "labels 2 and 4 are 'rose' and 'rose'" in capsys.readouterr().out
+    replace(copied(sound, tmp_path, "ImageNet") / "classnames.txt", "tench", "goldfish")
+    assert main(["ImageNet", "--root", str(tmp_path)]) == 0
+    assert "1 names belong to more than one class: goldfish" in capsys.readouterr().out
+
+
+def test_files_that_are_no_images_are_counted_and_named_and_no_part_of_the_data(sound, tmp_path, capsys):
+    folder = copied(sound, tmp_path, "EuroSAT")
+    for name in ("River/Thumbs.db", "River/\x1b[31mnotes.txt", "Forest/.DS_Store", "Forest/deeper/x.jpg"):
+        (folder / "2750" / name).parent.mkdir(exist_ok=True)
+        (folder / "2750" / name).write_bytes(b"no image")
+    assert main(["EuroSAT", "--root", str(sound)]) == 0
+    table, _, _ = capsys.readouterr().out.partition("\n\n")
+    assert main(["EuroSAT", "--root", str(tmp_path), "--deep"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(table)
+    assert (
+        "4 entries of" in shown and "Forest/.DS_Store, Forest/deeper, River/?[31mnotes.txt, River/Thumbs.db" in shown
+    )
+
+
+def test_a_class_folder_without_images_is_named(sound, tmp_path, capsys):
+    folder = copied(sound, tmp_path, "EuroSAT") / "2750" / "Empty"
+    folder.mkdir()
+    (folder / "Thumbs.db").touch()
+    assert main(["EuroSAT", "--root", str(tmp_path)]) == 1
+    assert f"{folder} has no images" in capsys.readouterr().out
+
+
+def test_a_written_split_is_what_runs_read_wherever_the_folder_is_and_is_never_overwritten(tmp_path, capsys):
+    write_classes(tmp_path / "here", "oak", "beech tree")
+    derived = build("ImageFolder", tmp_path / "here", SEED=3, NUM_SHOTS=2)
+    assert main(["ImageFolder", "--root", str(tmp_path / "here"), "--write-split"]) == 0
+    assert f"remark: wrote {tmp_path / 'here' / 'split_zhou_ImageFolder.json'}" in capsys.readouterr().out
+    (tmp_path / "here").rename(tmp_path / "there")
+    path = tmp_path / "there" / "split_zhou_ImageFolder.json"
+    assert {row[0].split("/")[0] for row in json.loads(path.read_text())["test"]} == {"oak", "beech tree"}
+    write_classes(tmp_path / "there", "oak", images=12)  # two more, which no split has
+    read = build("ImageFolder", tmp_path / "there", SEED=3, NUM_SHOTS=2)
+    for part in ("train_x", "val", "test"):
+        moved = [(path.replace("/here/", "/there/"), *rest) for path, *rest in facts(getattr(derived, part))]
+        assert facts(getattr(read, part)) == moved
+    before = path.read_bytes()
+    assert main(["ImageFolder", "--root", str(tmp_path / "there"), "--write-split"]) == 1
+    assert "is not overwritten" in capsys.readouterr().out and path.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are no bytes here")
+def test_a_written_split_has_file_names_of_any_bytes(tmp_path, capsys):
+    write_classes(tmp_path, "oak", "beech")
+    for path in list(tmp_path.rglob("*.png")):
+        path.rename(os.fsdecode(os.fsencode(path.with_suffix("")) + b"\xe9.png"))
+    derived = build("ImageFolder", tmp_path)
+    assert main(["ImageFolder", "--root", str(tmp_path), "--write-split"]) == 0
+    assert facts(build("ImageFolder", tmp_path).test) == facts(derived.test)
+
+
+@pytest.mark.parametrize(
+    "name, spoil, words",
+    [
+        ("FGVCAircraft", lambda folder: None, "FGVCAircraft has no split file"),
+        ("EuroSAT", lambda folder: (folder / "split_zhou_EuroSAT.json").symlink_to("nowhere"), "there already"),
+    ],
+)
+def test_a_split_that_would_not_be_read_or_replace_something_is_not_written(
+    sound, tmp_path, name, spoil, words, capsys
+):
+    folder = copied(sound, tmp_path, name)
+    spoil(folder)
+    before = sorted(folder.rglob("*"))
+    assert main([name, "--root", str(tmp_path), "--write-split"]) == 1
+    shown = capsys.readouterr().out
+    assert f"{name}, not written: " in shown and words in shown and " usable " in shown
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_splits_are_written_of_named_data_sets_alone(sound, capsys):
+    with pytest.raises(SystemExit):
+        main(["--root", str(sound), "--write-split"])
+    assert "needs the names" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind this user")

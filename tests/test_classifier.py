@@ -204,9 +204,9 @@ WRONG_DATA = {
     "a tensor": (lambda images, labels: (torch.zeros(3, 8, 8), ["a"]), "images is a Tensor; give a list"),
     "no pixels in an array": (lambda images, labels: ([np.zeros((0, 0, 3), np.uint8)] * 6, labels), "has no pixels"),
     "no pixels": (lambda images, labels: ([Image.new("RGB", (0, 5))] * 6, labels), r"has no pixels: it is \[0, 5\]"),
-    "16 bits": (
-        lambda images, labels: ([Image.new("I;16", (8, 8))] * 6, labels),
-        "mode I;16, .* convert it to 8 bits",
+    "32 bits": (
+        lambda images, labels: ([Image.new("F", (8, 8))] * 6, labels),
+        "mode F.*; convert it to 8",
     ),
     "normalised": (lambda images, labels: ([torch.full((3, 8, 8), -2.0)] * 6, labels), "from -2 to -2; give floats"),
     "shape": (lambda images, labels: ([torch.zeros(8, 8)] * 6, labels), r"Image \d is a Tensor; give"),
@@ -223,15 +223,15 @@ def test_wrong_data_is_refused_with_what_to_give(case):
         PromptClassifier(**TINY).fit(*change(*digits(2)))
 
 
-def test_a_file_that_is_no_image_of_8_bits_is_named_before_anything_is_loaded(tmp_path):
+def test_a_file_that_is_no_usable_image_is_named_before_anything_is_loaded(tmp_path):
     (tmp_path / "notes.jpg").write_bytes(b"no image")
     (tmp_path / "empty.jpg").write_bytes(b"")
-    Image.new("I;16", (8, 8)).save(tmp_path / "deep.png")
+    Image.new("F", (8, 8)).save(tmp_path / "deep.tif")
     images, labels = digits(2)
     for name, reason in (
         ("notes.jpg", "cannot be read: no image"),
         ("empty.jpg", "cannot be read: no image"),
-        ("deep.png", "has Pillow's mode I.*; convert it to 8 bits"),
+        ("deep.tif", "cannot be read: it has 32 bits .*; convert it to 8"),
     ):
         with pytest.raises(InputError, match=rf"^The image '{tmp_path}/{name}' {reason}"):
             PromptClassifier("BMIP", "/no/such/clip.pt").fit([tmp_path / name, *images[1:]], labels)

@@ -8,8 +8,10 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
-from dataset_trees import SIZES, WNIDS, write_image, write_lines, write_tree
+from dataset_trees import SIZES, WNIDS, write_classes, write_image, write_lines, write_tree
+from scipy.io import loadmat, savemat
 from test_datasets_registered import build, facts
 
 from trainers.prompting.errors import InputError
@@ -70,18 +72,19 @@ def test_classes_are_cut_as_in_coop(names, cut, tmp_path):
         assert list(zip(*(count.values() for count in counts))) == [cut[size] for size in kept], name
 
 
-def test_a_derived_split_is_drawn_class_by_class_from_the_seed(tmp_path):
+@pytest.mark.parametrize("seed", [1, 2, -1])
+def test_a_derived_split_is_drawn_class_by_class_from_one_seed_whatever_the_runs(tmp_path, seed):
     """The cut written out: labels in order of appearance, one shuffle each, the first fifth held out."""
     folder = write_tree(tmp_path, "OxfordPets")
     lines = [line.split(" ") for line in (folder / "annotations" / "trainval.txt").read_text().splitlines()]
-    rng, train, val = random.Random(2), [], []
+    rng, train, val = random.Random(1), [], []
     for label in dict.fromkeys(int(line[1]) for line in lines):
         images = [line[0] for line in lines if int(line[1]) == label]
         rng.shuffle(images)
         held = round(len(images) * 0.2)
         val += images[:held]
         train += images[held:]
-    dataset = build("OxfordPets", tmp_path, SEED=2)
+    dataset = build("OxfordPets", tmp_path, SEED=seed)
     for items, expected in ((dataset.train_x, train), (dataset.val, val)):
         assert [Path(item.impath).stem for item in items] == expected
 
@@ -183,13 +186,33 @@ BOTH = [f"images/{part}/{WNIDS[0]}" for part in ("train", "val")]
         ("ImageNetV2", lambda f: without(f, f"{V2}/998/*"), "998 has no images"),
         ("ImageNetR", lambda f: write_lines(f / "classnames.txt", [f"{WNIDS[1]} x"]), f"{WNIDS[2]}, {WNIDS[3]}"),
         ("OxfordFlowers", lambda f: (f / "cat_to_name.json").write_text(FOUR_FLOWERS), "no name for class 5"),
+        ("OxfordFlowers", lambda f: (f / "cat_to_name.json").write_text('["1"]'), "no name for class 1"),
+        ("OxfordFlowers", lambda f: (f / "cat_to_name.json").write_text('{"1": 7}'), "no name for class 1"),
     ],
-    ids=["in one part", "in both", "no folder", "no images", "no line", "no name"],
+    ids=["in one part", "in both", "no folder", "no images", "no line", "no name", "names in a list", "a number"],
 )
 def test_a_class_that_is_not_whole_is_named_and_shifts_no_label(name, spoil, words, tmp_path):
     spoil(write_tree(tmp_path, name))
     with pytest.raises(InputError, match=words):
         build(name, tmp_path)
+
+
+@pytest.mark.parametrize("label", [6, 0, -1, 2.5, 10**9])
+@pytest.mark.parametrize("file", ["devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"])
+def test_a_car_of_a_class_beyond_the_names_is_named(tmp_path, file, label):
+    path = write_tree(tmp_path, "StanfordCars") / file
+    rows = loadmat(str(path))["annotations"]
+    rows[0, 3]["class"] = label
+    savemat(path, {"annotations": rows})
+    with pytest.raises(InputError, match=rf"{path}: annotation 4 .*from 1 to 5.*cars_meta\.mat"):
+        build("StanfordCars", tmp_path)
+
+
+def test_car_annotations_without_their_fields_are_named(tmp_path):
+    path = write_tree(tmp_path, "StanfordCars") / "cars_test_annos_withlabels.mat"
+    savemat(path, {"annotations": np.zeros((1, 3))})
+    with pytest.raises(InputError, match=f"{path}: annotation 1"):
+        build("StanfordCars", tmp_path)
 
 
 def test_names_beyond_ascii_are_read_and_blank_lines_are_not(tmp_path):
@@ -198,12 +221,6 @@ def test_names_beyond_ascii_are_read_and_blank_lines_are_not(tmp_path):
         path = folder / file
         path.write_text(path.read_text().replace("Tu-154", "Ту-154") + "\n", encoding="utf-8")
     assert build("FGVCAircraft", tmp_path).classnames[-1] == "Ту-154"
-
-
-def write_classes(folder: Path, *names: str, images: int = 10) -> None:
-    for name in names:
-        for number in range(images):
-            write_image(folder / name / f"{number:02d}.png")
 
 
 def test_any_folder_of_class_folders_is_a_data_set_without_hidden_entries_and_stray_files(tmp_path):
@@ -218,7 +235,7 @@ def test_any_folder_of_class_folders_is_a_data_set_without_hidden_entries_and_st
 def test_class_folders_are_cut_in_order_of_sorted_files(tmp_path):
     write_classes(tmp_path, "beech", "oak")
     dataset = build("ImageFolder", tmp_path, SEED=4)
-    rng = random.Random(4)
+    rng = random.Random(1)
     for label in range(2):
         files = [f"{number:02d}.png" for number in range(10)]
         rng.shuffle(files)

@@ -18,7 +18,9 @@ PETS = next(row for row in ROWS if row.name == "OxfordPets")
 CONFIGS = Path(__file__).parent.parent / "configs" / "datasets"
 # Those whose split JSON is published; of the first kind, class folders are enough without it.
 JSON = [row for row in ROWS if row.write is None and row.has_split_file]
-FOLDERED = [row for row in JSON if row.name in ("Caltech101", "Food101", "DescribableTextures", "EuroSAT")]
+FOLDERED = [
+    row for row in JSON if row.name in ("Caltech101", "Food101", "DescribableTextures", "EuroSAT", "ImageFolder")
+]
 ANNOTATED = [row for row in JSON if row not in FOLDERED]
 
 
@@ -85,11 +87,12 @@ def test_shots_do_not_depend_on_how_the_split_came_about(split_file, shots, val_
     assert facts(few.test) == facts(whole.test)
 
 
-def test_an_unseeded_run_still_holds_out_the_same_images(tmp_path):
-    row = FOLDERED[0]
+@pytest.mark.parametrize("row", FOLDERED, ids=lambda row: row.name)
+def test_runs_of_all_seeds_and_without_one_have_one_derived_split(row, tmp_path):
     write_tree(tmp_path, row, split_file=False)
-    one, two = (build(row.name, tmp_path, SEED=-1) for _ in range(2))
-    assert facts(one.train_x) == facts(two.train_x) and facts(one.test) == facts(two.test)
+    one, *others = (build(row.name, tmp_path, SEED=seed) for seed in (1, 2, -1))
+    for other in others:
+        assert all(facts(getattr(one, part)) == facts(getattr(other, part)) for part in ("train_x", "val", "test"))
 
 
 def test_base_shots_are_the_same_images_as_among_all(tmp_path):

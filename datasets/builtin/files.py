@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Callable
 
-from minidassl.own.files import whole_folder
+from minidassl.own.files import whole_folder, write_whole
 
 from PIL import Image
 
@@ -44,4 +44,4 @@ def save_image(image: Image.Image, path: Path) -> None:
 
 def save_split(splits: dict[str, list[tuple[str, int, str]]], path: Path) -> None:
     """Write rows (path below the image folder, label, class name) in the format of CoOp's split files."""
-    path.write_text(json.dumps(splits, indent=4) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(splits, indent=4) + "\n")

@@ -8,27 +8,83 @@ from __future__ import annotations
 import itertools
 import mmap
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import psutil
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 CHANNELS = 3
 MOST_OF_FREE = 0.5
+SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm"),
+    *(".tif", ".tiff", ".webp"),
+)
+# ``check_image`` refuses what Pillow only warns of.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class UnreadableImage(OSError):
+    """A missing or broken image; ``reason`` is the cause alone. The message names path, cause and remedy.
+
+    PyTorch wraps the error of a loader's worker by calling its class with the worker's whole traceback, of which only
+    the message is kept.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+        self.reason = reason
+
+
+class MissingImage(UnreadableImage, FileNotFoundError): ...
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a name ends as those of images do."""
+    return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
 def read_image(path: str | os.PathLike[str], size_only: bool = False) -> Image.Image | tuple[int, int]:
-    """Read an image as RGB, or only its width and height in pixels; an ``OSError`` names an unreadable path."""
+    """Read an image as RGB, or only its width and height in pixels; an :class:`UnreadableImage` names the path."""
     try:
         with Image.open(path) as image:
-            return image.size if size_only else image.convert("RGB")
+            check_image(image)
+            return image.size if size_only else to_rgb(image)
     except FileNotFoundError:
-        raise FileNotFoundError(
-            f'No image at "{path}"; check DATASET.ROOT and that the download is complete'
-        ) from None
-    except OSError as error:
-        raise OSError(f'Cannot read the image "{path}": {error}') from error
+        raise MissingImage(f'No image at "{path}"; check DATASET.ROOT and that the download is complete') from None
+    except Exception as error:  # of many kinds, depending on the bytes
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "no image in a format that Pillow reads" if unknown else str(error) or type(error).__name__
+        raise UnreadableImage(
+            f'Cannot read the image "{path}": {reason}; unpack it again, or leave out such images by '
+            "DATASET.SKIP_BROKEN True",
+            reason,
+        ) from error
+
+
+def check_image(image: Image.Image) -> None:
+    """A ``ValueError`` for an image without pixels, of very many, or of values that 8 bits cannot hold."""
+    width, height = image.size
+    if 0 in image.size:
+        raise ValueError(f"it has no pixels: it is {[width, height]}")
+    if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
+        raise ValueError(f"it is {width} x {height}, more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller")
+    if image.mode.startswith(("I", "F")) and not _has_16_bits(image):
+        raise ValueError(f"it has 32 bits per pixel (Pillow's mode {image.mode}), in no known range; convert it to 8")
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """RGB of 8 bits per channel. Grey levels of 16 bits lose the lower 8; Pillow would make all above 255 white."""
+    if _has_16_bits(image):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    # PNG and PGM have no 32 bits, but Pillow may read their 16 as 32.
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
 class ImageCache:

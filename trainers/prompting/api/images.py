@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from minidassl.own.image_cache import SUFFIXES, UnreadableImage, check_image, is_image, read_image, to_rgb
+
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import transforms as T
@@ -19,7 +20,6 @@ from torchvision.transforms import InterpolationMode
 from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
 
-SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 TENSOR_STEPS = (T.ToTensor(), T.Normalize(PIXEL_MEAN, PIXEL_STD))
 KINDS = "a path, a PIL image, a uint8 array [height, width(, 3)], or a tensor [3, height, width]"
 
@@ -36,12 +36,14 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
         InputError: it cannot be read, or is of another kind; the message names the path or the number.
     """
     if isinstance(image, (str, os.PathLike)):
-        with _opened(image) as opened:
-            return opened.convert("RGB")
+        return _read(image)
     name = "The image" if number is None else f"Image {number}"
     if isinstance(image, Image.Image):
-        _check_pixels(image, name)
-        return image.convert("RGB")
+        try:
+            check_image(image)
+            return to_rgb(image)
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes an image when it is first used
+            raise InputError(f"{name} cannot be used: {error}.") from error
     if isinstance(image, (np.ndarray, Tensor)) and 0 in image.shape:
         raise InputError(f"{name} has no pixels: it is {list(image.shape)}; give {KINDS}.")
     if isinstance(image, Tensor) and image.dim() == 3 and image.shape[0] == 3:
@@ -60,30 +62,14 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
     return Image.fromarray(image).convert("RGB")
 
 
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Open an image file; raises InputError if it cannot be read, here or in the block."""
+def _read(path: str | os.PathLike[str], size_only: bool = False) -> Any:
+    """`read_image` of the trainers; raises InputError if it cannot be read."""
     try:
-        with Image.open(path) as image:
-            _check_pixels(image, f"The image {str(path)!r}")
-            yield image
-    except InputError:
-        raise
+        return read_image(path, size_only)
     except FileNotFoundError as error:
         raise InputError(f"There is no image {str(path)!r}.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "no image in a format that Pillow reads" if isinstance(error, UnidentifiedImageError) else error
-        raise InputError(f"The image {str(path)!r} cannot be read: {reason}.") from error
-
-
-def _check_pixels(image: Image.Image, name: str) -> None:
-    """Raises InputError for an image without pixels, or with more than 8 bits per channel, which Pillow would clip."""
-    if 0 in image.size:
-        raise InputError(f"{name} has no pixels: it is {list(image.size)}; give {KINDS}.")
-    if image.mode.startswith(("I", "F")):
-        raise InputError(
-            f"{name} has Pillow's mode {image.mode}, of which all above 255 would be white; convert it to 8 bits."
-        )
+    except UnreadableImage as error:
+        raise InputError(f"The image {str(path)!r} cannot be read: {error.reason}.") from error
 
 
 def list_of(images: Any) -> list[Any]:
@@ -99,8 +85,7 @@ def list_of(images: Any) -> list[Any]:
     listed = list(images)
     for image in listed:
         if isinstance(image, (str, os.PathLike)):
-            with _opened(image):
-                pass
+            _read(image, size_only=True)
     return listed
 
 
@@ -155,7 +140,7 @@ def read_image_folder(folder: str | os.PathLike[str]) -> tuple[list[str], list[s
 def list_images(folder: str | os.PathLike[str]) -> list[str]:
     """Sorted paths of all files with an image suffix, at any depth below a folder; hidden ones do not count."""
     root = Path(folder)
-    found = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = (path for path in root.rglob("*") if is_image(path) and path.is_file())
     return sorted(
         str(path) for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)
     )
