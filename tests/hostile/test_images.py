@@ -16,7 +16,7 @@ import pytest
 from dataset_trees import write_classes
 from PIL import Image
 
-from trainers.prompting.api.images import check_files, open_image
+from trainers.prompting.api.images import list_of, open_image
 from trainers.prompting.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def test_16_bits_of_grey_are_scaled_to_8_alike_in_training_and_by_the_api(tmp_pa
     for image in (read_image(path), open_image(path), open_image(Image.open(path))):
         assert image.mode == "RGB"
         assert np.array_equal(np.asarray(image), np.repeat((LEVELS // 256)[..., None], 3, axis=2))
-    check_files([path])
+    list_of([path])
 
 
 def test_16_bits_in_the_other_order_of_bytes_are_scaled_too(tmp_path):
@@ -58,7 +58,7 @@ def test_32_bits_have_no_known_range_and_are_refused_by_name(tmp_path, kind, mod
     Image.fromarray(LEVELS.astype(kind)).save(path)
     assert f"32 bits per pixel (Pillow's mode {mode})" in refused_by_both(path)
     with pytest.raises(InputError, match="32 bits"):
-        check_files([path])
+        list_of([path])
     with pytest.raises(InputError, match="Image 3 .*32 bits"):
         open_image(Image.open(path), 3)
 
@@ -80,7 +80,7 @@ def test_a_few_bytes_that_stand_for_gigabytes_of_pixels_are_refused(tmp_path, si
     png_of_size(path, side)
     assert "pixels" in refused_by_both(path)
     with pytest.raises(InputError, match="pixels"):
-        check_files([path])
+        list_of([path])
 
 
 def test_a_bomb_is_one_line_without_pillows_warning(tmp_path):
