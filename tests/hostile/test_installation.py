@@ -167,7 +167,6 @@ def test_a_manifest_leads_neither_out_of_the_checkout_nor_to_files_of_the_user(
         known = checkout / path if "\0" not in path and "\udcff" not in path else checkout
         value = install_plugin.digest(known.read_bytes() if known.is_file() else b"")
         content[field][path] = value
-        content["files"][path] = value
     manifest.write_text(json.dumps(content))
     is_refused(checkout, capsys, tmp_path)
 
@@ -214,12 +213,19 @@ def test_a_link_in_the_checkout_is_not_followed(crowded, tmp_path, capsys, insta
 
 
 def test_copies_without_a_manifest_are_kept_unless_they_are_of_what_is_in_place(crowded, capsys):
-    before = snapshot(crowded)
     call(crowded, "--force")
     (crowded / install_plugin.MANIFEST).unlink()
     is_refused(crowded, capsys, crowded, "put_aside", "tiny.yaml")
-    copy = crowded / install_plugin.ASIDE
-    assert all((copy / name).read_text() == text for name, text in OWN.items()) and before
+    copies = crowded / install_plugin.ASIDE
+    assert all((copies / name).read_text() == text for name, text in OWN.items())
+
+
+def test_copies_of_what_is_in_place_do_not_stay(crowded):
+    before = snapshot(crowded)
+    # As an installation left them that was killed at its start, and had more files in its way than this version has.
+    shutil.copytree(crowded / "scripts", crowded / install_plugin.ASIDE / "scripts")
+    assert call(crowded, "--force") == 0 and call(crowded, "--uninstall") == 0
+    assert snapshot(crowded) == before
 
 
 def test_a_lost_copy_is_told_and_nothing_of_the_users_is_deleted(crowded, capsys):
