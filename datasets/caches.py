@@ -68,7 +68,7 @@ def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
 
 def _unpickled(pickled: bytes) -> Any:
     check_memo(pickled)
-    # A few bytes of tuples in tuples, as a key, take hours to hash; state in a tuple could change the record class.
+    # A few bytes of tuples in tuples, as a key, take hours to hash; and a state in one could change the class.
     if any(opcode.name.startswith(("TUPLE", "FROZENSET")) for opcode, _, _ in pickletools.genops(pickled)):
         raise pickle.UnpicklingError("it has tuples")
     return _RecordUnpickler(io.BytesIO(pickled)).load()

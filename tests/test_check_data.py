@@ -162,6 +162,26 @@ def test_a_split_that_would_not_be_read_or_replace_something_is_not_written(
     assert sorted(folder.rglob("*")) == before
 
 
+def test_a_split_of_unusable_data_is_not_written(sound, tmp_path, capsys):
+    folder = copied(sound, tmp_path, "OxfordPets")
+    (folder / "images" / "pug_0.jpg").unlink()
+    assert main(["OxfordPets", "--root", str(tmp_path), "--write-split"]) == 1
+    assert "1 images that are not there" in capsys.readouterr().out
+    assert not list(folder.glob("split*"))
+
+
+def test_a_split_that_cannot_be_written_leaves_nothing(sound, tmp_path, monkeypatch, capsys):
+    folder = copied(sound, tmp_path, "EuroSAT")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    assert main(["EuroSAT", "--root", str(tmp_path), "--write-split"]) == 1
+    assert "EuroSAT, not written: [Errno 28] No space left" in capsys.readouterr().out
+    assert not list(folder.glob("split*"))
+
+
 def test_splits_are_written_of_named_data_sets_alone(sound, capsys):
     with pytest.raises(SystemExit):
         main(["--root", str(sound), "--write-split"])
