@@ -345,7 +345,7 @@ REFUSED = [
     ("MaPLe", dict(depth=4), r"^depth is 4, .* 3 layers; set it to 1\.\.3"),
     ("IVLP", dict(vision_length=0), "vision_length is 0 and vision_depth is 9; set both to 0"),
     ("IVLP", dict(vision_depth=0), "vision_length is 2 and vision_depth is 0; set both to 0"),
-    ("VPT", dict(vision_length=0), "vision_length is 0; set it to a whole number, 1 or more"),
+    ("VPT", dict(vision_length=0), "vision_length is 0; set it to a whole number between 1 and 1000"),
     (
         "IVLP",
         dict(text_length=3, text_depth=3, vision_depth=3, context="a photo"),

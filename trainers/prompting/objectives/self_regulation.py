@@ -59,7 +59,7 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> list[float]:
     """Weights of the epochs 1 ... `epochs`: the normal density there, divided by its sum (Eq. 6)."""
     exponents = [-0.5 * ((epoch - mean) / std) ** 2 for epoch in range(1, epochs + 1)]
     # The largest becomes 1, so that at most all others underflow to 0.
-    largest = max(exponents)
+    largest = max(exponents, default=0.0)
     densities = [math.exp(exponent - largest) for exponent in exponents]
     total = sum(densities)
     return [density / total for density in densities]
