@@ -47,7 +47,9 @@ def record(planned: list[runs.Run], accuracies: list[float]) -> None:
     for run, accuracy in zip(planned, accuracies):
         run.folder.mkdir(parents=True)
         metrics = {"base": 80.0, "new": 60.0, "accuracy": accuracy}
-        (run.folder / "result.json").write_text(json.dumps({"accuracy": accuracy, "open_world": metrics}))
+        (run.folder / "result.json").write_text(
+            json.dumps({"accuracy": accuracy, "trained": True, "open_world": metrics})
+        )
 
 
 def test_force_trains_again_and_leaves_evaluations_as_they_are(capsys):

@@ -132,7 +132,10 @@ def read_torchscript(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def check_memo(pickled: bytes) -> None:
-    """Refuse a pickle that numbers its objects so high that Python would fill the memory with a table of them.
+    """Refuse a pickle of few bytes that would take the memory or hours.
+
+    Numbers of objects that are far too high make Python fill the memory with a table of them; copies of one object in
+    itself, which no pickler writes, take hours to hash.
 
     Raises:
         pickle.UnpicklingError: it does.
@@ -140,6 +143,8 @@ def check_memo(pickled: bytes) -> None:
     """
     puts = 0
     for opcode, number, _ in pickletools.genops(pickled):
+        if opcode.name == "DUP":
+            raise pickle.UnpicklingError("it copies an object, as no pickler does")
         if "PUT" in opcode.name:
             puts += 1
             if number > 2 * puts + 1000:

@@ -111,6 +111,12 @@ def memory_bombs() -> dict[str, bytes]:
         "a memo of 2^31 objects": pickle.PROTO + b"\x02" + pickle.EMPTY_LIST + pickle.LONG_BINPUT + number + b".",
         "a list in a list, 10^6 deep": pickle.EMPTY_LIST * 10**6 + pickle.APPEND * (10**6 - 1) + b".",
         "a tuple of two of the same, 60 deep": pickle.EMPTY_LIST + (b"2" + pickle.TUPLE2) * 60 + b".",
+        "the same as a key": pickle.EMPTY_DICT
+        + pickle.EMPTY_TUPLE
+        + (b"2" + pickle.TUPLE2) * 60
+        + b"N"
+        + pickle.SETITEM
+        + b".",
         "bytes of 2^60": pickle.PROTO + b"\x04" + pickle.BINBYTES8 + struct.pack("<Q", 2**60) + b".",
         "a frame of 2^60": pickle.PROTO + b"\x04" + pickle.FRAME + struct.pack("<Q", 2**60) + b"N.",
     }
