@@ -86,3 +86,10 @@ def test_bases_that_multiply_are_refused(tmp_path):
 def test_aliases_and_merge_keys_of_usual_size_are_read(tmp_path):
     (tmp_path / "file.yml").write_text("A: &a {X: 1, Y: &y [1, 2]}\nB:\n  <<: *a\n  Z: *y\n")
     assert read_merged(tmp_path / "file.yml")["B"] == {"X": 1, "Y": [1, 2], "Z": [1, 2]}
+
+
+@pytest.mark.parametrize("name", ["lists of aliases", "mappings of aliases", "merge keys", "an alias of itself"])
+def test_aliases_that_multiply_are_refused_before_anything_is_built(tmp_path, name):
+    (tmp_path / "file.yaml").write_text(FILES[name])
+    with pytest.raises(InputError, match=f"with its aliases it has more than {MOST_VALUES} values"):
+        read_merged(tmp_path / "file.yaml")
