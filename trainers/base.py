@@ -293,8 +293,8 @@ class PromptTrainer(Checkpointing, TrainerX):
     def before_train(self) -> None:
         super().before_train()
         if self.start_epoch:
-            check_origin(self.resumed_origin, self.origin, "settings", "data", "clip")
             check_resumed(self.resumed_settings, self._objective_settings())
+            check_origin(self.resumed_origin, self.origin, "settings", "data", "clip")
             self.objective.load_training_state(self.objective_state)
         if self.start_epoch < self.max_epoch:
             self.objective.prepare(self.model, self.dm.dataset.classnames)
