@@ -76,7 +76,7 @@ def snapshot(root: Path) -> dict[str, bytes | None]:
 def keys(node: str) -> str:
     """The line of the keys below TRAINER: BMIP's node, those of all objectives, and what every run has."""
     of_objectives = {key.split(".")[1] for objective in OBJECTIVES.values() for key in objective.Config().keyed()}
-    return f"KEYS {' '.join(sorted({node, 'NAME', 'OBJECTIVE', 'RECIPE', *of_objectives}))}\n"
+    return f"KEYS {' '.join(sorted({node, 'NAME', 'OBJECTIVE', 'RECIPE', 'TAG', *of_objectives}))}\n"
 
 
 def call(*arguments: object) -> int:
