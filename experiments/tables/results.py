@@ -200,7 +200,8 @@ def combinations(records: list[Record]) -> Iterator[Record]:
     def model(record: Record) -> tuple:
         return record.method, record.data["recipe"], record.data["dataset"], record.shots, record.seed
 
-    trained = {model(one): one.data for one in records if one.data["trained"] and one.data["classes"] == "base"}
+    on_base = [one for one in records if one.data["trained"] and one.data["classes"] == "base"]
+    trained = {model(one): one.data for one in on_base if one.data["train_seconds"] is not None}
     shown = rows(COMBINATIONS)
     for record in records:
         if record.data["open_world"] and model(record) in trained and record.method in shown:

@@ -13,13 +13,14 @@ import pytest
 import torch
 from comparison import LABELS, LIMITS, RATE, Case, all_cases, build, difference, mean_difference, theirs, views
 from conftest import CLASSNAMES
-from helpers.published import FOLDERS, write_run
+from helpers.published import write_run
 from helpers.upstream import root
 
 from trainers.prompting.checkpoints.checks import check_backbone
 from trainers.prompting.core.class_tokens import tokenize_classes
 from trainers.prompting.core.prompted_clip import AUTOMATIC
 from trainers.prompting.core.templates import EIGHTY, SIXTY
+from trainers.prompting.methods import METHODS
 from trainers.prompting.objectives.descriptions import PUBLISHED_NAMES, describe
 
 # A gate has one number, a sum of many that nearly cancel out.
@@ -174,7 +175,7 @@ def test_zero_shot_clip_has_their_text_features_and_logits(report, case):
 def test_a_file_that_their_code_saved_is_evaluated_by_its_prompts_alone(run_train, tmp_path, case):
     given = theirs(case)
     state = {key: value.contiguous() for key, value in given["state_dict"].items()}
-    of_folder = {folder: trainer for trainer, folder in FOLDERS.items()}
+    of_folder = {method.folder: trainer for trainer, method in METHODS.items()}
     write_run(tmp_path / "theirs", of_folder[given["name"]], state)
     torch.save(case.clip_model.state_dict(), tmp_path / "clip.pt")
     keys = {"MODEL.BACKBONE.NAME": tmp_path / "clip.pt", **case.keys, **case.ours}
