@@ -7,6 +7,7 @@ import pickle
 import warnings
 from pathlib import Path
 
+from minidassl.own import checkpoint
 from minidassl.own.archive import is_torchscript, read_archive, read_torchscript
 from minidassl.own.checkpoint import CheckpointError, load_checkpoint
 
@@ -167,3 +168,16 @@ def test_openais_kind_of_archive_is_a_backbone(tmp_path):
     loaded = load_clip(str(tmp_path / "clip.pt"))
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
+
+
+def test_before_torch_2_6_the_restricted_reader_reads_every_checkpoint_and_says_so_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checkpoint, "_LOADS_SAFELY", False)
+    monkeypatch.setattr(torch, "load", None)  # is not called
+    checkpoint._note_restricted.cache_clear()
+    torch.save({"state_dict": {"weight": torch.ones(2)}, "epoch": 3}, tmp_path / "model.pth.tar-3")
+    for _ in range(2):
+        assert load_checkpoint(tmp_path / "model.pth.tar-3")["state_dict"]["weight"].tolist() == [1, 1]
+    assert capsys.readouterr().out.count("CVE-2025-32434") == 1
+    FORMATS["before torch 1.6"](tmp_path / "old.pt", {"state_dict": {"weight": torch.ones(2)}, "epoch": 3})
+    with pytest.raises(CheckpointError, match="old.pt"):
+        load_checkpoint(tmp_path / "old.pt")
