@@ -17,6 +17,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+from minidassl.own.files import write_whole
+
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
@@ -131,7 +133,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write a PNG and an SVG; gives their paths."""
     paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
     for path in paths:
-        figure.savefig(path, dpi=120)
+        write_whole(path, lambda file, kind=path.suffix[1:]: figure.savefig(file, format=kind, dpi=120))
     return paths
 
 

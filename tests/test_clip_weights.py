@@ -47,26 +47,6 @@ def test_a_checkpoint_by_path_loads_to_the_bit(tmp_path, suffix):
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_a_torchscript_archive_loads(tmp_path):
-    class Holder(torch.nn.Module):
-        """A module with a CLIP's parameters, in the form in which OpenAI distributes its weights."""
-
-        def __init__(self, model):
-            super().__init__()
-            self.logit_scale = model.logit_scale
-            for name, child in model.named_children():
-                setattr(self, name, child)
-            self.text_projection, self.positional_embedding = model.text_projection, model.positional_embedding
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return x * self.logit_scale
-
-    model = make_clip()
-    torch.jit.save(torch.jit.trace(Holder(model), torch.zeros(1)), str(tmp_path / "clip.pt"))
-    loaded = load_clip(str(tmp_path / "clip.pt"))
-    assert torch.equal(loaded.text_projection, model.text_projection)
-
-
 def test_a_malicious_checkpoint_is_refused_and_not_executed(tmp_path):
     class Payload:
         def __reduce__(self):

@@ -26,8 +26,7 @@ from .config import method_of
 from .prompting.core.memory import peak_memory
 from .prompting.core.metrics import OpenWorld
 from .prompting.methods import identify
-
-LOGITS = "logits.npz"
+from .records import LOGITS
 
 
 class Recorder:

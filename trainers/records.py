@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minidassl.own.files import write_whole
+from minidassl.own.files import without_part, write_whole
+from minidassl.own.run_folder import RECORD_FILE as RESULT
 from minidassl.own.run_folder import checkpoint_folders, is_of_checkpoints
 
 import yaml
@@ -18,10 +18,9 @@ from yacs.config import CfgNode
 from .prompting.errors import InputError
 from .prompting.recipes import read_mapping, value_at
 
-RESULT = "result.json"
 SETTINGS = "settings.yaml"
 LOG = "log.txt"
-_UNFINISHED = re.compile(r"(result\.json|settings\.yaml|logits\.npz)\.\d+\.part")
+LOGITS = "logits.npz"
 TENSORBOARD = "tensorboard"
 OBJECTIVE_KEY = "TRAINER.OBJECTIVE"
 _DATA_KEYS = ("SEED", "DATASET.NAME", "DATASET.SUBSAMPLE_CLASSES", "DATASET.NUM_SHOTS")
@@ -262,7 +261,7 @@ def clear_leftovers(folder: str | Path) -> None:
         *folder.glob("*.part"),
         *(part for each in checkpoint_folders(folder) for part in each.glob("*.part")),
     ]:
-        if _UNFINISHED.fullmatch(path.name) or is_of_checkpoints(path.name):
+        if without_part(path.name) in (RESULT, SETTINGS, LOGITS) or is_of_checkpoints(path.name):
             path.unlink(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +12,11 @@ from pathlib import Path
 from typing import BinaryIO, Union
 
 Content = Union[str, bytes, Callable[[BinaryIO], object]]
+
+
+def without_part(name: str) -> str:
+    """The name that an unfinished file of `write_whole` was to get; any other name as it is."""
+    return re.sub(r"\.\d+\.part$", "", name)
 
 
 def write_whole(path: str | os.PathLike[str], content: Content) -> None:

@@ -14,10 +14,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from .files import without_part
+
 BEST_FILE = "model-best.pth.tar"
 POINTER_FILE = "checkpoint"
+RECORD_FILE = "result.json"  # beside the folders of checkpoints; of this project, not of upstream
 
-_WRITTEN = re.compile(r"(model\.pth\.tar-\d+|model-best\.pth\.tar|checkpoint)(\.\d+\.part)?")
 _EPOCH_FILE = re.compile(r"model\.pth\.tar-(\d+)")
 
 
@@ -31,7 +33,8 @@ class MissingCheckpointError(CheckpointError, FileNotFoundError):
 
 def is_of_checkpoints(name: str) -> bool:
     """Whether saving checkpoints writes files of this name, be it for a moment."""
-    return bool(_WRITTEN.fullmatch(name))
+    final = without_part(name)
+    return final in (BEST_FILE, POINTER_FILE) or bool(_EPOCH_FILE.fullmatch(final))
 
 
 def epoch_file(epoch: int) -> str:

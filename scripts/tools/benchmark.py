@@ -44,6 +44,8 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from minidassl.own.files import write_whole
+
 from scripts.tools.straightforward_bmip import StraightforwardBMIP
 from trainers.prompting.api.recipe import configure
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, image_resolution, use_tf32
@@ -453,7 +455,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         records += measure(task, entries, args.device, args.repeats)
         if args.json:
             # After every case, so that an interruption loses no result.
-            args.json.write_text(json.dumps({"machine": facts, "records": records}, indent=2) + "\n")
+            write_whole(args.json, json.dumps({"machine": facts, "records": records}, indent=2) + "\n")
     print("", table(records), sep="\n")
 
 

@@ -21,7 +21,14 @@ from typing import Any
 from minidassl.own.archive import read_arrays
 from minidassl.own.checkpoint import read_file, state_dict_of
 from minidassl.own.files import write_whole
-from minidassl.own.run_folder import BEST_FILE, CheckpointError, checkpoint_folders, find_checkpoint, has_checkpoints
+from minidassl.own.run_folder import (
+    BEST_FILE,
+    RECORD_FILE,
+    CheckpointError,
+    checkpoint_folders,
+    find_checkpoint,
+    has_checkpoints,
+)
 
 import numpy as np
 from torch import Tensor
@@ -32,7 +39,6 @@ from ..methods import METHODS, of_trainer
 from ..recipes import value_at
 
 DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
-RECORD = "result.json"  # of a run
 
 
 @dataclass(frozen=True)
@@ -98,16 +104,16 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
     if (found / DESCRIPTION).is_file():
         return _read_classifier(found)
     if found.is_file():
-        return _of_checkpoint(found, found.parent.parent / RECORD)
+        return _of_checkpoint(found, found.parent.parent / RECORD_FILE)
     if not found.is_dir():
         raise InputError(f"There is no checkpoint or folder {str(path)!r}.")
-    record, weights = _read_json(found / RECORD), _newest_checkpoint(found)
+    record, weights = _read_json(found / RECORD_FILE), _newest_checkpoint(found)
     trained = record.get("model_dir")
     if weights is None and trained:
         if not Path(trained).is_dir():
             raise InputError(
-                f"{found / RECORD} is of a test of {trained!r}, which is no folder from here; give that run's folder, "
-                "or start in the folder that its test was started in."
+                f"{found / RECORD_FILE} is of a test of {trained!r}, which is no folder from here; give that run's "
+                "folder, or start in the folder that its test was started in."
             )
         weights = _newest_checkpoint(Path(trained))
     if weights is None:
@@ -115,7 +121,7 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
             f"{str(path)!r} holds no checkpoint; give a folder with {DESCRIPTION}, the output folder of a training "
             f"run, or a file such as {BEST_FILE}."
         )
-    return _of_checkpoint(weights, (found if record else weights.parent.parent) / RECORD)
+    return _of_checkpoint(weights, (found if record else weights.parent.parent) / RECORD_FILE)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
