@@ -13,8 +13,6 @@ import pickletools
 from pathlib import Path
 from typing import Any
 
-from minidassl.own.archive import check_memo
-
 from trainers.prompting.errors import InputError
 
 from .fewshot import Splits
@@ -67,6 +65,9 @@ def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
 
 
 def _unpickled(pickled: bytes) -> Any:
+    # Imported here because it takes seconds, and few data sets have caches.
+    from minidassl.own.archive import check_memo
+
     check_memo(pickled)
     # A few bytes of tuples in tuples, as a key, take hours to hash; and a state in one could change the class.
     if any(opcode.name.startswith(("TUPLE", "FROZENSET")) for opcode, _, _ in pickletools.genops(pickled)):

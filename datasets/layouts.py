@@ -14,8 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minidassl.own.image_cache import is_image
-
 from trainers.prompting.errors import InputError
 
 from .fewshot import Item, Splits
@@ -191,6 +189,9 @@ def _folder_items(images: Path, names: Mapping[str, str]) -> list[Item]:
 
     Hidden files do not count, nor files without an image's suffix, such as `Thumbs.db`, which are printed.
     """
+    # Imported here because it comes with libraries that open images, which no other function needs.
+    from minidassl.own.image_cache import is_image
+
     items, others = [], []
     for label, (folder, name) in enumerate(names.items()):
         entries = sorted(os.listdir(images / folder))

@@ -21,8 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from minidassl.own.image_cache import read_image
-
 from tqdm import tqdm
 
 from trainers.prompting.errors import InputError
@@ -197,6 +195,8 @@ def check_images(splits: Splits, source: str) -> None:
 
 def broken_images(paths: Sequence[str], description: str) -> dict[str, str]:
     """Decode images in parallel; returns the broken ones, with the reason."""
+    # Imported here because only this opens images.
+    from minidassl.own.image_cache import read_image
 
     def reason(path: str) -> str | None:
         try:

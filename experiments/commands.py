@@ -11,6 +11,9 @@ from minidassl.own.text import printable
 
 from trainers.prompting.errors import InputError
 
+# Not their list: the declarations come with torch, and help is to come at once.
+METHODS_HELP = "names of docs/METHODS.md, such as 'MaPLe BMIP', with :VARIANT for a variant of a recipe"
+
 
 def make_parser(description: str, usage: str | None = None) -> argparse.ArgumentParser:
     """With `--import`, whose modules `exit_status` imports."""

@@ -15,10 +15,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 import trainers
-from trainers.prompting.core.metrics import harmonic_mean
+from trainers.prompting.core.harmonic import harmonic_mean
 from trainers.records import read_result
 
-from .commands import add_data, add_tag, exit_status, import_flags, make_parser
+from .commands import METHODS_HELP, add_data, add_tag, exit_status, import_flags, make_parser
 from .methods import names, parse, row_name
 from .protocols import chains, plan
 from .runner import report_failures, run_chains
@@ -79,8 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     several, usual = dict(nargs="?", type=str.split), "digits symbols"
     add("datasets", **several, default=usual, help=f"names of files in configs/datasets ({usual})")
     add("seeds", nargs="?", default="1 2 3")
-    known = ", ".join(names())
-    add("methods", **several, help=f"of {known}, with :VARIANT for a variant of a recipe; default: all")
+    add("methods", **several, help=f"{METHODS_HELP}; default: all")
     add_data(parser)
     add("--shots", type=int, default=16)
     add_tag(parser)

@@ -14,19 +14,20 @@ import os
 import sys
 from pathlib import Path
 
-from minidassl.own.checkpoint import load_checkpoint
 from minidassl.own.run_folder import CheckpointError, find_checkpoint
 
 import train
-import trainers
-from trainers.prompting.declaration import METHODS, Method
+from trainers.prompting.declaration import Method
 from trainers.prompting.errors import InputError
 
 from . import ROOT
+from .methods import METHODS
 
 
 def settings_of(file: Path, method: Method) -> list[tuple[str, str]]:
     """Keys and values of the method's configuration that a checkpoint's tensors tell."""
+    from minidassl.own.checkpoint import load_checkpoint  # here, because it imports torch
+
     state_dict, layout = load_checkpoint(file)["state_dict"], method.layout
     if layout is not None and layout.matches(state_dict):
         try:
@@ -39,14 +40,20 @@ def settings_of(file: Path, method: Method) -> list[tuple[str, str]]:
     ]
 
 
+def trained_method(trainer: str) -> Method:
+    """The method of a trainer's name; raises InputError where there is none, or it has nothing to train."""
+    known = [name for name, method in METHODS.items() if method.learns and method.trainer == name]
+    if trainer not in known:
+        raise InputError(f"--trainer is {trainer!r}; choose one of {', '.join(sorted(known))}.")
+    return METHODS[trainer]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong input."""
-    trainers.register_all()
-    known = sorted(name for name, method in METHODS.items() if method.learns and method.trainer == name)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("dataset", help="name of a file in configs/datasets")
-    add("--trainer", required=True, choices=known)
+    add("--trainer", required=True, help="a method of docs/METHODS.md that has a trainer, such as MaPLe")
     add("--model-dir", required=True, type=Path, help="folder that holds the method's folder")
     add("--load-epoch", type=int, help="default: the best on validation if there is one, else the last")
     add("--config-file", help="YAML of the method; default: the settings of the file, on ViT-B/16")
@@ -54,8 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--classes", default="all", choices=["all", "base", "new"])
     add("--output-dir", help="default: output/evaluate_checkpoint/TRAINER/DATASET/CLASSES")
     args, extra = parser.parse_known_args(argv)
-    method = METHODS[args.trainer]
     try:
+        method = trained_method(args.trainer)
         settings = settings_of(find_checkpoint(args.model_dir / method.folder, args.load_epoch), method)
     except (InputError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,11 +4,11 @@
 
 {protocols}
 
-METHOD is one of {methods};
-METHOD:VARIANT adds a variant to its recipe. The data folder is --data or $DATA; the built-in data sets need none.
-Output goes to CoOp's and MaPLe's folders below output/. CFG names a recipe, or is the path of a YAML file; where there
-is none it is the published one of the method and protocol, and the small CLIP's for built-in data. Flags and KEY VALUE
-pairs that the launcher does not know go to train.py.
+METHOD is one of docs/METHODS.md, such as BMIP or MaPLe (without it, all are listed); METHOD:VARIANT adds a variant to
+its recipe. The data folder is --data or $DATA; the built-in data sets need none. Output goes to CoOp's and MaPLe's
+folders below output/. CFG names a recipe, or is the path of a YAML file; where there is none it is the published one
+of the method and protocol, and the small CLIP's for built-in data. Flags and KEY VALUE pairs that the launcher does
+not know go to train.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import os
 import shlex
 import subprocess
 import sys
-import textwrap
 from collections import deque
 
 from minidassl.own.processes import LAUNCHER
@@ -28,7 +27,7 @@ from trainers.prompting.errors import InputError
 
 from . import runs as at
 from .commands import add_data, add_tag, exit_status, import_flags, make_parser
-from .methods import names, parse, path_as_recipe
+from .methods import parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
 from .runs import Request, check_data, check_files, check_passed_on, check_tag
 from .tables import conclusions
@@ -58,9 +57,8 @@ def execute(command: list[str], quiet: bool, small: bool) -> int:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags; `words` are those before the first argument for train.py, and `extra` is what goes to train.py."""
-    known = textwrap.fill(", ".join(names()), 119, initial_indent=" " * 17).lstrip()
     parser = make_parser(
-        __doc__.format(protocols=listed(PROTOCOLS), methods=known),
+        __doc__.format(protocols=listed(PROTOCOLS)),
         "launch.py PROTOCOL METHOD DATASET [SEED] [CFG] [flags] [flags of train.py] [KEY VALUE ...]",
     )
     add = parser.add_argument

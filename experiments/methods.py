@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainers.prompting import recipes
 from trainers.prompting.errors import InputError
-from trainers.prompting.methods import METHODS, in_order
 
 from . import ROOT, data
+
+if TYPE_CHECKING:
+    from trainers.prompting.declaration import Method
 
 BASELINE = "ZeroshotCLIP"
 # Recipes of the small CLIP, which go with the built-in data, begin with this.
 TINY = "tiny"
 
 
+class _Methods(Mapping[str, "Method"]):
+    """The declared methods by name. Their modules import torch, which takes seconds, so the first look does."""
+
+    @staticmethod
+    def _declared() -> dict[str, Method]:
+        from trainers.prompting.methods import METHODS
+
+        return METHODS
+
+    def __getitem__(self, name: str) -> Method:
+        return self._declared()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._declared())
+
+    def __len__(self) -> int:
+        return len(self._declared())
+
+
+METHODS = _Methods()
+
+
 def names() -> list[str]:
     """In the order of tables. Methods of one's own join when they are imported."""
+    from trainers.prompting.methods import in_order
+
     return [method.name for method in in_order()]
 
 

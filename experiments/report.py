@@ -21,23 +21,26 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minidassl.own.files import write_whole
 from minidassl.own.text import printable
 
 import yaml
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from . import ROOT, pictures
 from .commands import exit_status, make_parser
 from .methods import BASELINE, names
-from .pictures import by_tower, plt, save, tower_title
+from .pictures import by_tower, pyplot, save, tower_title
 from .protocols import TABLES
 from .store import Collection, Record, collect, grouped
 from .tables.results import ELSEWHERE, FEW_SHOT, OPEN_WORLD, in_open_world
 from .tables.table import Table
 from .tables.text import bold, with_marks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito); a method has the same one in all pictures.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -71,7 +74,7 @@ def look(method: str) -> dict[str, str]:
 
 
 # A figure, what it shows, and the parts of the name of its files.
-Picture = tuple[Figure, str, tuple[str, ...]]
+Picture = tuple["Figure", str, tuple[str, ...]]
 
 
 def of_seeds(records: Iterable[Record]) -> list[tuple[tuple[str, str, str, str], list[Record]]]:
@@ -93,7 +96,7 @@ def accuracy_bars(table: Table) -> Iterator[Picture]:
         lines = {row: line for row, line in lines.items() if None not in line}
         if not lines:
             continue
-        figure, axes = plt.subplots(figsize=(6, 1.2 + 0.5 * len(lines)), layout="constrained")
+        figure, axes = pyplot().subplots(figsize=(6, 1.2 + 0.5 * len(lines)), layout="constrained")
         for number, (name, shade) in enumerate(shown.items()):
             means = [line[number].mean for line in lines.values()]
             # HM is of averages, and has no spread; nor have numbers that are the same for all seeds.
@@ -117,7 +120,7 @@ def few_shot_curves(found: Collection) -> Iterator[Picture]:
         if len(shots) < 2:
             continue
         dataset = table.title.removeprefix("All classes of ").removeprefix("All classes, ")
-        figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+        figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
         for number, (row, line) in enumerate(table.numbers.items()):
             cells = {shots[group]: cell for (group, _), cell in line.items() if cell}
             # Beside each other: error bars of the same place hide one another.
@@ -147,13 +150,13 @@ def class_gains(found: Collection) -> Iterator[Picture]:
         if len(ordered) > MOST_CLASSES:
             ordered = ordered[: MOST_CLASSES // 2] + ordered[-MOST_CLASSES // 2 :]
         title = f"{method} on {dataset}, {shots}"
-        figure, axes = plt.subplots(figsize=(6, 1.2 + 0.2 * len(ordered)), layout="constrained")
+        figure, axes = pyplot().subplots(figsize=(6, 1.2 + 0.2 * len(ordered)), layout="constrained")
         shades = [SHADES[0] if name in base else SHADES[1] for name in ordered]
         axes.barh(range(len(ordered)), [gains[name] for name in ordered], color=shades)
         axes.set_yticks(range(len(ordered)), ordered, fontsize=7)
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set(title=title, xlabel="gain in points over zero-shot CLIP, among all classes")
-        keys = [plt.Rectangle((0, 0), 1, 1, color=shade) for shade in SHADES[:2]]
+        keys = [pyplot().Rectangle((0, 0), 1, 1, color=shade) for shade in SHADES[:2]]
         axes.legend(handles=keys, labels=["base", "new"])
         shown = f" (the {MOST_CLASSES} of {len(gains)} classes at both ends)" if len(gains) > MOST_CLASSES else ""
         caption = f"{title}: gain of each class over zero-shot CLIP in the open world, mean over seeds{shown}."
@@ -201,7 +204,7 @@ def gates_in_training(found: Collection) -> Iterator[Picture]:
         for tower, axes in both.items():
             gates = [name for name in records[0].data["gate_history"][0] if name.startswith(tower)]
             # From dark to light by depth, as many as there are.
-            shades = plt.get_cmap("viridis")([place / max(1, len(gates)) for place in range(len(gates))])
+            shades = pyplot().get_cmap("viridis")([place / max(1, len(gates)) for place in range(len(gates))])
             for shade, name in zip(shades, gates):
                 for number, record in enumerate(records):
                     values = [epoch[name] for epoch in record.data["gate_history"]]
@@ -275,7 +278,7 @@ def print_report(results: Path, page: Path, models: Sequence[Path] = (), data: s
     # One after another: each picture is drawn, saved and closed before the next.
     for figure, caption, name in tqdm(itertools.chain(bars, *drawn, inside), desc="pictures"):
         png, _ = save(figure, folder, file_stem("_".join(name)))
-        plt.close(figure)
+        pyplot().close(figure)
         encoded, caption = base64.b64encode(png.read_bytes()).decode(), html.escape(caption)
         images.append(f'<img alt="{caption}" src="data:image/png;base64,{encoded}">\n<p class=note>{caption}</p>')
     command = html.escape(f"python scripts/tables.py {results}\npython scripts/report.py {results} --output {page}")

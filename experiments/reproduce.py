@@ -15,10 +15,10 @@ from collections.abc import Sequence
 
 import trainers
 
-from . import report, runs
-from .commands import add_data, exit_status, import_flags, make_parser
+from . import runs
+from .commands import METHODS_HELP, add_data, exit_status, import_flags, make_parser
 from .data import BUILTIN
-from .methods import TINY, names, parse
+from .methods import TINY, parse
 from .protocols import PLANS, PROTOCOL_OF, chains
 from .runner import is_done, report_failures, run_chains
 from .runs import Request, Run, check_data, check_files, parse_seeds
@@ -72,6 +72,8 @@ def reproduce(args: argparse.Namespace) -> int:
     output = runs.ROOT / "output"
     print_tables(output, [*tables, *[PAIRED.name] * any(PLANS[name].paired for name in tables)])
     if len(tables) > 1:
+        from . import report
+
         # Into one model of BMIP for each data set.
         bmip = [run for run in all_runs if (run.method, run.recipe, run.seed) == ("BMIP", TINY, 1) and embedded]
         drawn = [run.folder for run in bmip if run.trains and run.classes == "base"]
@@ -86,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     add("table", choices=[*PLANS, "all", EMBEDDED])
     several = dict(type=str.split, default="")
     add("--datasets", **several, help="names of files in configs/datasets; default: those of the published table")
-    add("--methods", **several, help=f"of {', '.join(names())}, with :VARIANT for a variant of a recipe")
+    add("--methods", **several, help=f"{METHODS_HELP}; default: those of the published table")
     five = ", ".join(name for name, plan in PLANS.items() if len(plan.seeds) == 5)
     add("--seeds", default="", help=f"default: 1 2 3, and five for {five}")
     add_data(parser)

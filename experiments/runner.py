@@ -14,12 +14,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from multiprocessing.connection import wait
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 import train
-from trainers.config import build_cfg
-from trainers.evaluation import plain_configuration
 from trainers.prompting.errors import InputError
 from trainers.records import RESULT, changed_settings, check_settings, read_result
 
@@ -37,6 +34,10 @@ def is_done(run: Run, chain: Sequence[Run], data: str | None, options: Sequence[
     """
     if not run.folder.is_dir():
         return False
+    # Here, because they import torch.
+    from trainers.config import build_cfg
+    from trainers.evaluation import plain_configuration
+
     cfg = build_cfg(train.parse_args(run.command(data, options)[2:]))
     result = record_of(run)
     if run.trains:
@@ -71,6 +72,8 @@ def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) 
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     if one_thread:
+        import torch
+
         torch.set_num_threads(1)
     sys.exit(train.main(list(command)))
 

@@ -20,7 +20,6 @@ from typing import Any
 from jsonschema import Draft202012Validator
 
 from trainers.prompting.errors import InputError
-from trainers.prompting.methods import identify
 from trainers.records import RESULT, differences
 
 from . import ROOT, methods
@@ -127,6 +126,8 @@ class Record:
     @functools.cached_property
     def method(self) -> str:
         """With its variant, tag, options of the command line, and a backbone that is not the usual one."""
+        from trainers.prompting.methods import identify  # here, because torch comes with it
+
         name, variant = self.data.get("method"), self.data.get("variant") or ""
         if not name:
             name, variant = identify(self.data["trainer"], self.data["recipe"])

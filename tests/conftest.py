@@ -125,7 +125,7 @@ def no_data(monkeypatch) -> None:
     def refuse(*_):
         raise AssertionError("the data set was read")
 
-    monkeypatch.setattr("datasets.locate", refuse)
+    monkeypatch.setattr("datasets.registry.locate", refuse)
 
 
 @pytest.fixture

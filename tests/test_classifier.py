@@ -43,7 +43,7 @@ def data_of(run):
     """The data set of a run of train.py."""
     from yacs.config import CfgNode
 
-    from datasets import DATASET_REGISTRY
+    from datasets.registry import DATASET_REGISTRY
 
     configuration = CfgNode(run.result["configuration"])
     return DATASET_REGISTRY.get(configuration.DATASET.NAME)(configuration)

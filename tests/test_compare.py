@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from experiments import compare, runner, runs
-from trainers.prompting.core.metrics import harmonic_mean
+from trainers.prompting.core.harmonic import harmonic_mean
 from trainers.records import read_result
 
 REPOSITORY = Path(__file__).parents[1]

@@ -9,8 +9,8 @@ import pytest
 import torch
 from test_tables import write
 
+from experiments import models, report
 from experiments import pictures as look_inside
-from experiments import report
 from experiments.methods import METHODS
 from experiments.store import collect
 
@@ -104,7 +104,7 @@ def test_looking_at_attention_changes_no_feature(small_clip, images, classnames)
     learner = make_learner(small_clip, depth=2)
     with torch.no_grad():
         expected = PromptedCLIP(small_clip, learner, classnames)(images)
-        seen = look_inside.observe(learner)
+        seen = models.observe(learner)
         assert torch.equal(PromptedCLIP(small_clip, learner, classnames)(images), expected)
     assert set(seen) == {(tower, layer) for tower in ("text", "vision") for layer in range(2)}
     assert seen["vision", 1][0].shape == (len(images), 2)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from minidassl.own.files import whole_folder, write_whole
 
-from PIL import Image
-
 from trainers.prompting.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def write_once(folder: Path, split_file: str, write: Callable[[Path, str], None]) -> None:

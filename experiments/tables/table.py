@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from trainers.prompting.core.metrics import harmonic_mean
+from trainers.prompting.core.harmonic import harmonic_mean
 
 from ..data import ELEVEN, FIFTEEN, config_name
 from ..methods import METHODS, names, variants_of

@@ -25,7 +25,7 @@ SETTINGS = dict(length=2, depth=9, context="a photo of a", share=True)
 def main(checkout: str, file: str) -> None:
     # Our packages have the names of theirs, so theirs need a process without ours.
     sys.path.insert(0, str(ROOT))
-    from scripts.tools.benchmark import OURS, TEST, TEST_BATCHES, class_names
+    from experiments.tools.benchmark import OURS, TEST, TEST_BATCHES, class_names
     from trainers.prompting.core.summary import SIZES
 
     content = json.loads(Path(file).read_text())

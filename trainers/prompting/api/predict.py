@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from minidassl.own.files import write_whole
 from minidassl.own.text import csv_cell, printable
@@ -27,13 +27,15 @@ from minidassl.own.text import csv_cell, printable
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..methods import METHODS
-from .classifier import PromptClassifier
-from .images import list_images, open_image
+
+if TYPE_CHECKING:
+    from .classifier import PromptClassifier
 
 
 def find_images(arguments: Sequence[str]) -> list[str]:
     """Paths of all images, each once, in the order of the arguments; raises InputError for an argument without any."""
+    from .images import list_images
+
     found: list[str] = []
     for argument in arguments:
         if os.path.isdir(argument):
@@ -85,6 +87,8 @@ def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 def make_classifier(args: argparse.Namespace) -> PromptClassifier:
     """The classifier that the flags describe; raises InputError for unusable flags."""
+    from .classifier import PromptClassifier
+
     settings = read_settings(args.setting) | ({"templates": args.template} if args.template else {})
     given = {name: getattr(args, name) for name in ("method", "backbone", "precision", "device")}
     given = {name: value for name, value in {**given, "settings": settings or None}.items() if value is not None}
@@ -101,6 +105,8 @@ def make_classifier(args: argparse.Namespace) -> PromptClassifier:
 
 def classify(classifier: PromptClassifier, paths: Sequence[str], top: int, batch_size: int) -> list[dict[str, Any]]:
     """For each image a dict of its path, "image", and either "predictions", best first, or an "error"."""
+    from .images import open_image
+
     rows = [{"image": path} for path in paths]
     with tqdm(total=len(paths), desc="images", unit="image") as bar:
         for start in range(0, len(paths), batch_size):
@@ -177,7 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     add("images", nargs="+", metavar="IMAGES", help="files, folders or quoted patterns")
     add("--checkpoint", help="run folder, saved classifier or checkpoint file; without it, zero-shot CLIP")
     add("--classes", help="names with commas between them, or a file with one per line; default: the recorded ones")
-    add("--method", help=f"one of {', '.join(METHODS)}; default: the recorded one")
+    add("--method", help="one of docs/METHODS.md, such as BMIP; default: the recorded one")
     add("--backbone", help="OpenAI's name of a CLIP, a path, or tiny; default: the recorded one, or ViT-B/16")
     add("--setting", action="append", default=[], metavar="NAME=VALUE", help="of the method, such as depth=9")
     add("--template", action="append", help='sentence of zero-shot CLIP, such as "a photo of a {}."; averaged if many')
