@@ -18,7 +18,7 @@ from trainers.prompting.errors import InputError
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """CoOp's flags, `--summary`, `--import` and `--force`."""
+    """CoOp's flags, `--summary`, `--import`, `--force` and `--verbose`."""
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--root", help="folder of the data sets (DATASET.ROOT)")
@@ -40,6 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--summary", action="store_true", help="print what the method trains, and stop; needs no data and no weights")
     add("--import", dest="modules", action="append", default=[], help="module with trainers or objectives of yours")
     add("--force", action="store_true", help="delete the run in --output-dir and train from scratch")
+    add("--verbose", action="store_true", help="print all that is in log.txt, such as the configuration")
     add("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
     return parser.parse_args(argv)
 

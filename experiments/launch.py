@@ -24,11 +24,13 @@ from collections import deque
 from minidassl.own.processes import LAUNCHER
 
 from trainers.prompting.errors import InputError
+from trainers.records import print_outcome
 
 from . import runs as at
 from .commands import add_data, add_tag, exit_status, import_flags, make_parser
 from .methods import parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
+from .runner import is_done
 from .runs import Request, check_data, check_files, check_passed_on, check_tag
 from .tables import conclusions
 
@@ -72,7 +74,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--position", choices=["end", "middle", "front"], help="few-shot CoOp: place of the class name (end)")
     add("--dry-run", action="store_true", help="print the commands, run nothing")
     add_tag(parser)
-    add("--force", action="store_true", help="train again what is trained already")
+    add("--force", action="store_true", help="train and test again what is done already")
+    add("--verbose", action="store_true", help="print all that the runs print, such as the configuration")
     args, rest = parser.parse_known_args(argv)
 
     def is_for_train_py(word: str) -> bool:
@@ -80,7 +83,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     # By hand: Python versions differ in whether an optional word may follow a flag, and would take train.py's for it.
     args.words = list(itertools.takewhile(lambda word: not is_for_train_py(word), rest))[:5]
-    args.extra = [*import_flags(args.modules), *rest[len(args.words) :]]
+    args.extra = [*import_flags(args.modules), *["--verbose"] * args.verbose, *rest[len(args.words) :]]
     return args
 
 
@@ -119,17 +122,22 @@ def launch(args: argparse.Namespace) -> int:
     if args.dry_run:
         print("\n".join(map(shlex.join, commands)))
         return 0
-    quiet = len(runs) > 1
+    several = len(runs) > 1
     for number, (run, command) in enumerate(zip(runs, commands), 1):
-        if quiet:
+        done = not args.force and is_done(run, args.data, args.extra)
+        state = f"already {'trained' if run.trains else 'tested'}" if done else ""
+        if several:
             text = f"{run.method}, {run.dataset}, {run.classes} classes, seed {run.seed}"
-            print(f"[{number}/{len(runs)}] {text} -> {run.output}")
-        if status := execute(command, quiet, small=run.is_small):
+            print(f"[{number}/{len(runs)}] {text} -> {run.output} {state}".rstrip(), flush=True)
+        elif done:
+            print(f"{state.capitalize()}: {run.output} (its result is in result.json; --force does it again)")
+            print_outcome(run.folder)
+        if not done and (status := execute(command, several and not args.verbose, small=run.is_small)):
             return status
-    if quiet:
-        several = len({run.seed for run in runs}) > 1
-        table = conclusions.seeds if several else PROTOCOLS[request.protocol].conclusion
-        seed = "" if several else f", seed {runs[0].seed}"
+    if several:
+        seeds = {run.seed for run in runs}
+        table = conclusions.seeds if len(seeds) > 1 else PROTOCOLS[request.protocol].conclusion
+        seed = "" if len(seeds) > 1 else f", seed {runs[0].seed}"
         print(f"\n{request.dataset}, {request.shots} shots{seed}: accuracy in per cent\n{table(runs)}")
     return 0
 

@@ -57,7 +57,7 @@ def reproduce(args: argparse.Namespace) -> int:
     check_files(all_runs)
     if not args.dry_run:
         check_data([run.dataset for run in all_runs], args.data)
-    missing = [run for chain in planned for run in chain if not is_done(run, chain, args.data, options)]
+    missing = [run for chain in planned for run in chain if not is_done(run, args.data, options)]
     for run in missing if args.dry_run else ():
         print(shlex.join(run.command(args.data, options)))
     hours = sum(GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) for run in missing if run.trains and not run.is_small)

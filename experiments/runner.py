@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 import train
 from trainers.prompting.errors import InputError
-from trainers.records import RESULT, changed_settings, check_settings, read_result
+from trainers.records import LOGITS, RESULT, changed_settings, check_settings, read_result
 
 from . import runs
 from .runs import Run
@@ -27,26 +28,34 @@ LAST_LINES = 3
 OUTPUT = ".output"  # of a run while it runs
 
 
-def is_done(run: Run, chain: Sequence[Run], data: str | None, options: Sequence[str]) -> bool:
+def is_done(run: Run, data: str | None, options: Sequence[str]) -> bool:
     """Whether a run has left its record, with these settings and, for a test, of the weights that are there now.
 
     Raises InputError where a training run has other settings.
     """
-    if not run.folder.is_dir():
+    args = train.parse_args(run.command(data, options)[2:])
+    if not run.folder.is_dir() or args.summary or args.no_train:
         return False
     # Here, because they import torch.
+    import trainers
     from trainers.config import build_cfg
     from trainers.evaluation import plain_configuration
 
-    cfg = build_cfg(train.parse_args(run.command(data, options)[2:]))
+    trainers.register_all()
+    cfg = build_cfg(args)
     result = record_of(run)
     if run.trains:
         check_settings(cfg, run.folder)
         return result is not None and result["trained"]
     if result is None or result["accuracy"] is None or "configuration" not in result:
         return False
-    weights = [(record_of(trained) or {}).get("weights_hash") for trained in chain if trained.trains]
-    is_of_these = not weights or weights == [result["weights_hash"]]
+    if cfg.TEST.SAVE_LOGITS and not (run.folder / LOGITS).is_file():
+        return False
+    trained = None
+    with suppress(InputError):
+        trained = run.model_dir and read_result(runs.ROOT / run.model_dir)
+    # Released weights have no record, and are tested again.
+    is_of_these = run.model_dir is None or (trained or {}).get("weights_hash") == result["weights_hash"]
     return is_of_these and not changed_settings(result["configuration"], plain_configuration(cfg))
 
 
@@ -110,7 +119,7 @@ def run_chain(chain: Sequence[Run], data: str | None, options: Sequence[str]) ->
     """Run all that is missing; gives the folder and the last lines of a failed run, or nothing."""
     for run in chain:
         try:
-            failure = "" if is_done(run, chain, data, options) else execute(run, data, options)
+            failure = "" if is_done(run, data, options) else execute(run, data, options)
         except InputError as error:
             failure = str(error)
         if failure:

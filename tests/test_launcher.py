@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -230,6 +231,61 @@ def test_a_launch_ends_in_the_table_of_its_runs(arguments, tmp_path, monkeypatch
     assert launch.main(arguments.split()) == 0
     header, _, *rows = (" ".join(line.split()) for line in capsys.readouterr().out.split("per cent\n")[1].splitlines())
     assert [header, *rows] == lines
+
+
+@pytest.fixture
+def launched(checkout, data_root, monkeypatch, capsys):
+    """Launch the demonstration in this process; gives the outputs of the runs that ran, and what was printed."""
+    started = []
+
+    def execute(command, *_, **__) -> int:
+        started.append(command[command.index("--output-dir") + 1])
+        # Logging replaces stdout for the rest of a process; here it must not outlive the call.
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", io.StringIO())
+            return train.main(command[2:])
+
+    def call(*more: str, protocol: str = "base2new") -> tuple[list[str], str]:
+        started.clear()
+        arguments = [protocol, "VPT", "digits", "--data", data_root, "--shots", "1", "OPTIM.MAX_EPOCH", "1", *more]
+        assert launch.main(arguments) == 0, capsys.readouterr().err
+        return [*started], capsys.readouterr().out
+
+    monkeypatch.setattr(launch, "execute", execute)
+    return call
+
+
+def test_what_is_done_is_read_from_its_records_and_ends_in_the_same_table(launched):
+    ran, printed = launched()
+    again, printed_again = launched()
+    assert len(ran) == 6 and not again
+    assert printed_again.splitlines()[-5:] == printed.splitlines()[-5:] and "HM" in printed_again
+    assert printed_again.count("already tested") == 5 and printed_again.count("already trained") == 1
+    by_force, _ = launched("--force")
+    assert by_force == ran
+    other, _ = launched("INPUT.INTERPOLATION", "bilinear", "--force")
+    assert other == ran and launched("INPUT.INTERPOLATION", "bilinear")[0] == []
+
+
+def test_a_model_that_was_trained_again_is_tested_again(launched, checkout):
+    launched()
+    (trained,) = checkout.glob("output/base2new/train_base/**/result.json")
+    trained.write_text(json.dumps({**json.loads(trained.read_text()), "weights_hash": "another"}))
+    assert [output.split("/")[2] for output in launched()[0]] == ["test_new", "test_all"]
+
+
+def test_a_single_test_is_of_the_model_that_is_there_and_ends_with_its_accuracy(launched, checkout):
+    launched(protocol="base2new_train")
+    assert len(launched(protocol="base2new_test")[0]) == 1
+    ran, printed = launched(protocol="base2new_test")
+    (tested,) = checkout.glob("output/base2new/test_new/**/result.json")
+    accuracy = json.loads(tested.read_text())["accuracy"]
+    assert not ran and printed.startswith("Already tested: output/base2new/test_new")
+    assert printed.splitlines()[-1] == f"VPT on Digits, new classes, 1 shot, seed 1: accuracy {accuracy:.2f} %"
+    (trained,) = checkout.glob("output/base2new/train_base/**/result.json")
+    trained.unlink()
+    assert len(launched(protocol="base2new_test")[0]) == 1
+    assert len(launched("TEST.SAVE_LOGITS", "True", protocol="base2new_test")[0]) == 1
 
 
 def test_a_failing_run_stops_the_protocol_and_shows_why(capsys, monkeypatch):

@@ -71,6 +71,20 @@ def read_result(folder: str | Path) -> dict[str, Any] | None:
     return result
 
 
+def print_outcome(folder: str | Path) -> None:
+    """Print the accuracies of a run in a line, in per cent, if it has a record of a test."""
+    result = read_result(folder)
+    if result is None or result["accuracy"] is None:
+        return
+    row = ", ".join(filter(None, [result["method"], result["variant"], result["tag"]]))
+    shots = f"{result['shots']} shot{'s' * (result['shots'] != 1)}"
+    numbers = {"accuracy": result["accuracy"]}
+    if found := result["open_world"]:
+        numbers = {**{name: found[name] for name in ("base", "new", "HM")}, "open-world": found["accuracy"]}
+    text = ", ".join(f"{name} {number:.2f} %" for name, number in numbers.items())
+    print(f"{row} on {result['dataset']}, {result['classes']} classes, {shots}, seed {result['seed']}: {text}")
+
+
 def is_trained(folder: str | Path) -> bool:
     """Whether a training run in this folder has finished."""
     result = read_result(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 
 import minidassl  # noqa: F401  # isort: skip  (first: answers to the name "dassl")
 from minidassl.own.run_lock import run_lock
@@ -17,22 +18,24 @@ import datasets.registry  # noqa: F401
 
 from . import register_all
 from .config import build_cfg
+from .console import Concise
 from .evaluation import environment
 from .prompting.core.summary import clip_of_size, summarize
 from .prompting.errors import InputError, disk_error
-from .records import check_settings, clear_leftovers, clear_run, is_trained, set_log_aside
+from .records import check_settings, clear_leftovers, clear_run, is_trained, print_outcome, set_log_aside
 
 
 def describe(args: argparse.Namespace, cfg: CfgNode) -> None:
-    """Print what runs, in upstream's blocks."""
+    """Print what runs, in upstream's blocks; a terminal gets the long ones with --verbose alone."""
     rule = "*" * 15
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
     arguments, system = (
         "\n".join(f"{key}: {value}" for key, value in sorted(facts.items()))
         for facts in (vars(args), environment(device))
     )
-    for title, text in (("Arguments", arguments), ("Config", cfg), ("System info", system)):
-        print(f"{rule}\n** {title} **\n{rule}\n{text}")
+    log = sys.stdout if args.verbose else sys.stdout.file
+    for title, text, file in (("Arguments", arguments, log), ("Config", cfg, log), ("System info", system, None)):
+        print(f"{rule}\n** {title} **\n{rule}\n{text}", file=file)
 
 
 def repeat_to_the_bit() -> None:
@@ -73,6 +76,7 @@ def _run(args: argparse.Namespace, cfg: CfgNode) -> None:
             check_settings(cfg, folder)
         if is_trained(cfg.OUTPUT_DIR):
             print(f"Already trained: {cfg.OUTPUT_DIR} (its result is in result.json; --force trains it again)")
+            print_outcome(cfg.OUTPUT_DIR)
             return
     trainer_class = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
     if hasattr(trainer_class, "check_training") and not args.eval_only:
@@ -83,6 +87,8 @@ def _run(args: argparse.Namespace, cfg: CfgNode) -> None:
             repeat_to_the_bit()
     set_log_aside(cfg.OUTPUT_DIR)
     setup_logger(cfg.OUTPUT_DIR)
+    if not args.verbose:
+        sys.stdout.console = Concise(sys.stdout.console)
     describe(args, cfg)
 
     try:
@@ -106,3 +112,5 @@ def _run(args: argparse.Namespace, cfg: CfgNode) -> None:
             f"SEED is {cfg.SEED}, so the run is to repeat to the bit, but {str(error).split(', but')[0]}. Use another "
             "operation, or set SEED to -1 (--seed -1)."
         ) from error
+    if not args.no_train:
+        print_outcome(cfg.OUTPUT_DIR)
