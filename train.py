@@ -31,7 +31,7 @@ from trainers.records import check_settings, clear_leftovers, clear_run, is_trai
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """CoOp's flags, `--summary`, `--import` and `--force`."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("train.py", description=__doc__)
     add = parser.add_argument
     add("--root", help="folder of the data sets (DATASET.ROOT)")
     add("--output-dir", help="folder of logs, checkpoints and results (OUTPUT_DIR)")

@@ -33,10 +33,9 @@ from trainers.base import TRAINER_REGISTRY, PromptTrainer
 from trainers.config import default_cfg
 from trainers.prompting.core.learner import FixedSentence, PromptLearner, Readout, TowerPrompts
 from trainers.prompting.core.prompted_clip import PromptedCLIP
-from trainers.prompting.errors import InputError
-from trainers.records import SETTINGS, kept_settings
 
 from .commands import exit_status, make_parser
+from .runs import check_folder, check_trained
 
 # Names of classes and runs are text, in which "$" is no mathematics.
 matplotlib.rcParams["text.parse_math"] = False
@@ -47,9 +46,7 @@ MANY_CLASSES = 20
 
 def load(run: Path, data: str | None) -> PromptTrainer:
     """The trainer of a run with its weights, on all classes."""
-    settings = kept_settings(run)
-    if settings is None:
-        raise InputError(f"{run} has no {SETTINGS}; name the output folder of a training run.")
+    settings = check_trained(run, data)
     trainers.register_all()
     cfg = default_cfg()
     cfg.merge_from_other_cfg(CfgNode(settings))
@@ -189,6 +186,7 @@ def draw(run: Path, data: str | None = None) -> dict[str, Figure]:
 
 
 def look_inside(args: argparse.Namespace) -> int:
+    check_folder(args.output)
     drawn = draw(args.run, args.data)
     args.output.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():

@@ -36,7 +36,8 @@ def scripts(tmp_path):
         folder.mkdir(parents=True)
     target.write_bytes(SOURCE.read_bytes())
     (tmp_path / "train.py").write_text(TRAIN)
-    (tmp_path / "configs" / "datasets" / "eurosat.yaml").write_text("")
+    for name, registered in (("eurosat", "EuroSAT"), ("imagenet", "ImageNet")):
+        (tmp_path / "configs" / "datasets" / f"{name}.yaml").write_text(f'DATASET:\n  NAME: "{registered}"\n')
     recipes = ("BMIP/vit_b16_c2_ep10_batch4_2ctx", "BMIP/tiny", "MaPLe/vit_b16_c2_ep5_batch4_2ctx", "coprompt")
     for name in (*recipes, "Odd/one", "Odd/two"):
         path = tmp_path / "configs" / "trainers" / f"{name}.yaml"
