@@ -75,7 +75,9 @@ def check_plan(
     if others:
         listed = "; ".join(f"{changes} in {', '.join(folders)}" for changes, folders in others.items())
         raise InputError(f"Runs with other settings are in the folders of this plan: {listed}. {advice}")
-    missing = [run for chain in chains for run in chain if not is_done(run, chain, data, options)]
+    missing = [
+        run for chain in chains for run in chain if (force and run.trains) or not is_done(run, chain, data, options)
+    ]
     for run in missing:
         check_folder(run.folder)
     return missing

@@ -174,7 +174,7 @@ def check_models(runs: Sequence[Run]) -> None:
     missing = [model for model in models if not checkpoint_folders(ROOT / model)]
     if missing:
         raise InputError(
-            f"There is no trained model in {', '.join(missing)}; train it first, by base2new_train, xd_train or few_shot."
+            f"There is no trained model in {', '.join(missing)}; train it first (base2new_train, xd_train, few_shot)."
         )
 
 
