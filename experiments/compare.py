@@ -25,7 +25,7 @@ from .commands import add_data, add_tag, check_jobs, exit_status, import_flags, 
 from .methods import names, parse, row_name
 from .protocols import chains, plan
 from .runner import check_plan, report_failures, run_chains
-from .runs import NEW_TAG, Request, Run, check_data, check_data_folders, check_passed_on, check_tag, parse_seeds
+from .runs import NEW_TAG, Request, Run, check_data, check_passed_on, check_tag, parse_seeds
 from .tables.text import lay_out, mean_and_spread
 
 COLUMNS = ("base", "new", "HM", "open-world", "parameters", "train s", "peak GiB")
@@ -54,7 +54,7 @@ def compare(args: argparse.Namespace) -> int:
     check_passed_on(args.extra)
     check_jobs(args.jobs)
     seeds, methods = parse_seeds(args.seeds), [parse(method) for method in args.methods or names()]
-    datasets = [data_set_file(name) for name in args.datasets]
+    datasets = [*dict.fromkeys(map(data_set_file, args.datasets))]
     if not datasets:
         raise InputError("DATASETS is empty; name some, or leave out all arguments for the built-in ones.")
     requests = [
@@ -64,9 +64,8 @@ def compare(args: argparse.Namespace) -> int:
         for name, variant in methods
     ]
     planned, options = chains(requests), (*import_flags(args.modules), *args.extra)
-    missing = {run.dataset for run in check_plan(planned, args.data, options, f"Move them away, or {NEW_TAG}.")}
-    check_data(missing, args.data)
-    check_data_folders(missing, args.data)
+    missing = check_plan(planned, args.data, options, f"Move them away, or {NEW_TAG}.")
+    check_data({run.dataset for run in missing}, args.data)
     failures = run_chains(planned, args.data, options, args.jobs)
     for dataset in datasets:
         title = f"{dataset}, {args.shots} shots, seeds {', '.join(map(str, seeds))}"

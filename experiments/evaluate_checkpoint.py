@@ -26,7 +26,7 @@ from trainers.prompting.recipes import data_set_file
 
 from . import ROOT
 from .data import FOLDER
-from .runs import check_data, check_data_folders, check_folder
+from .runs import check_data, check_folder
 
 
 def settings_of(file: Path, method: Method) -> list[tuple[str, str]]:
@@ -63,8 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         dataset = data_set_file(args.dataset)
         output = args.output_dir or f"output/evaluate_checkpoint/{args.trainer}/{dataset}/{args.classes}"
         check_folder(Path(output))
-        check_data([dataset], args.root, "--root")
-        check_data_folders([dataset], os.path.abspath(os.path.expanduser(args.root)), "--root")
+        check_data([dataset], args.root and os.path.abspath(os.path.expanduser(args.root)), "--root")
         settings = settings_of(find_checkpoint(args.model_dir / method.folder, args.load_epoch), method)
     except (InputError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -31,17 +31,7 @@ from . import runs as at
 from .commands import add_data, add_tag, exit_status, import_flags, make_parser
 from .methods import names, parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
-from .runner import check_plan
-from .runs import (
-    NEW_TAG,
-    Request,
-    check_data,
-    check_data_folders,
-    check_models,
-    check_passed_on,
-    check_tag,
-    parse_seeds,
-)
+from .runs import NEW_TAG, Request, check_data, check_models, check_passed_on, check_tag, parse_seeds
 from .tables import conclusions
 
 # Lines of a run that a table's reader wants to see passing by; everything is in the run's log.txt.
@@ -120,6 +110,9 @@ def request_of(args: argparse.Namespace) -> Request:
 
 def launch(args: argparse.Namespace) -> int:
     """Exit status of the first run that fails, else 0; raises InputError for what cannot run."""
+    # Its trainers take seconds to import.
+    from .runner import check_plan
+
     request = request_of(args)
     check_passed_on(args.extra)
     runs = plan(request)
@@ -129,10 +122,9 @@ def launch(args: argparse.Namespace) -> int:
             raise InputError(f"There is no folder {run.model_dir}; give --weights the folder that has {below}.")
     advice = f"Move them away, train in them again with --force, or {NEW_TAG}."
     check_plan([runs], args.data, args.extra, advice, args.force)
-    check_data([request.dataset], args.data)
+    check_data({run.dataset for run in runs}, args.data, folders=not args.dry_run)
     if not args.dry_run:
         check_models(runs)
-        check_data_folders([run.dataset for run in runs], args.data)
     commands = [run.command(args.data, args.extra, args.force) for run in runs]
     if args.dry_run:
         print("\n".join(map(shlex.join, commands)))

@@ -24,7 +24,7 @@ from .data import BUILTIN
 from .methods import TINY, names, parse
 from .protocols import PLANS, PROTOCOL_OF, chains
 from .runner import check_plan, report_failures, run_chains
-from .runs import Request, Run, check_data, check_data_folders, parse_seeds
+from .runs import Request, Run, check_data, parse_seeds
 from .tables.command import print_tables
 from .tables.results import PAIRED
 
@@ -58,14 +58,12 @@ def reproduce(args: argparse.Namespace) -> int:
     check_jobs(args.jobs)
     embedded = args.table == EMBEDDED
     tables = [*PLANS] if args.table in ("all", EMBEDDED) else [args.table]
-    datasets = [data_set_file(name) for name in args.datasets]
+    datasets = [*dict.fromkeys(map(data_set_file, args.datasets))]
     planned = planned_chains(tables, embedded, datasets, args.methods, parse_seeds(args.seeds) if args.seeds else [])
     options, all_runs = import_flags(args.modules), [run for chain in planned for run in chain]
     missing = check_plan(planned, args.data, options, ADVICE)
     if not args.dry_run:
-        needed = {run.dataset: None for run in missing}
-        check_data(needed, args.data)
-        check_data_folders(needed, args.data)
+        check_data({run.dataset for run in missing}, args.data)
     for run in missing if args.dry_run else ():
         print(shlex.join(run.command(args.data, options)))
     hours = sum(GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) for run in missing if run.trains and not run.is_small)

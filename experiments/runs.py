@@ -14,7 +14,7 @@ from minidassl.own.files import check_writable
 from minidassl.own.run_folder import checkpoint_folders
 from minidassl.own.text import words
 
-from trainers.dassl_keys import LARGEST_SEED
+from trainers.prompting.declaration import LARGEST_SEED
 from trainers.prompting.errors import InputError, disk_error
 from trainers.records import SETTINGS, kept_settings, read_result
 
@@ -178,20 +178,20 @@ def check_models(runs: Sequence[Run]) -> None:
         )
 
 
-def check_data(names: Iterable[str], data: str | None, flag: str = "--data") -> None:
-    """Refuse data sets that are not built in where there is no data folder."""
+def check_data(names: Iterable[str], data: str | None, flag: str = "--data", folders: bool = True) -> None:
+    """Refuse data sets that are not built in where there is no data folder; all of them in one message.
+
+    Args:
+        flag: of the data folder.
+        folders: look for each data set's folder, too.
+    """
     outside = sorted(set(names) - set(BUILTIN))
     if outside and not data:
         verb = "needs" if len(outside) == 1 else "need"
         raise InputError(f"{', '.join(outside)} {verb} a data folder: set DATA=/path/to/datasets, or give {flag}.")
-
-
-def check_data_folders(names: Iterable[str], data: str | None, flag: str = "--data") -> None:
-    """Refuse data sets without a folder in the data folder; all of them in one message."""
-    outside = [ROW_OF[name] for name in dict.fromkeys(names) if name in ROW_OF and name not in BUILTIN]
-    base = ROOT / Path(data or "").expanduser()
-    missing = [str(base / row.folder) for row in outside if not (base / row.folder).is_dir()]
-    if missing:
+    paths = [ROOT / Path(data).expanduser() / ROW_OF[name].folder for name in outside if name in ROW_OF]
+    missing = [str(path) for path in paths if not path.is_dir()]
+    if missing and folders:
         raise InputError(
             f"There is no folder {', '.join(missing)}. Correct the data folder, {data} ({flag} or $DATA), or leave "
             "these data sets out; docs/DATASETS.md has the folders of all."
@@ -206,7 +206,7 @@ def check_trained(run: Path, data: str | None) -> dict[str, Any]:
     if not checkpoint_folders(run):
         raise InputError(f"{run} has no checkpoint; train there again, or name another run.")
     root = os.path.abspath(os.path.expanduser(data or settings["DATASET"].get("ROOT") or ""))
-    check_data_folders([config_name(settings["DATASET"]["NAME"])], root)
+    check_data(filter(None, [config_name(settings["DATASET"]["NAME"])]), root)
     return settings
 
 

@@ -19,10 +19,20 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from .dassl_keys import LARGEST_SEED, DasslKeys
+from .dassl_keys import DasslKeys
 from .early_stopping import NO_PATIENCE
 from .prompting.core.prompted_clip import AUTOMATIC
-from .prompting.declaration import CROSS_ENTROPY, RUN_KEYS, SUBSETS, Method, Settings, read_settings, setting, tree_of
+from .prompting.declaration import (
+    CROSS_ENTROPY,
+    LARGEST_SEED,
+    RUN_KEYS,
+    SUBSETS,
+    Method,
+    Settings,
+    read_settings,
+    setting,
+    tree_of,
+)
 from .prompting.errors import InputError, check_name, worded
 from .prompting.methods import OBJECTIVES
 from .prompting.objectives.objective import Objective, RunFacts
