@@ -19,7 +19,7 @@ from trainers.prompting.errors import InputError
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """CoOp's flags, `--summary`, `--import`, `--force` and `--verbose`."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser("train.py", description=__doc__)
     add = parser.add_argument
     add("--root", help="folder of the data sets (DATASET.ROOT)")
     add("--output-dir", help="folder of logs, checkpoints and results (OUTPUT_DIR)")

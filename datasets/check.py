@@ -1,7 +1,7 @@
 """Check data sets, and name the repair of those that are not usable.
 
     python scripts/check_data.py --root $DATA                       # all of CoOp's fifteen
-    python scripts/check_data.py EuroSAT OxfordPets --root $DATA --deep
+    python scripts/check_data.py eurosat oxford_pets --root $DATA --deep
     python scripts/check_data.py ImageFolder --root FOLDER --write-split
 
 The check reads splits like a training run, and looks for every listed image; --deep also decodes each. A difference
@@ -20,10 +20,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from minidassl.own.text import words
+
 from tabulate import tabulate
 from tqdm import tqdm
 
-from trainers.prompting.errors import InputError
+from trainers.prompting.errors import InputError, check_name
+from trainers.prompting.recipes import data_set_file, data_sets
 
 from . import list_images, locate
 from .builtin.files import save_split
@@ -82,24 +85,39 @@ def write_split(row: Row, folder: Path, splits: Splits) -> Path:
     return path
 
 
+def registered(name: str) -> str:
+    """The registered name of a data set that is given by it or by its file in configs/datasets, if it has a row.
+
+    Raises:
+        InputError: there is none.
+    """
+    names = [row.name for row in ROWS]
+    return (
+        name
+        if name in names
+        else check_name(f"{name}: DATASET.NAME", data_sets()[data_set_file(name)], names, "--help")
+    )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     names = [row.name for row in ROWS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("datasets", nargs="*", metavar="DATASET", help=f"of {', '.join(names)}; default: CoOp's fifteen")
+    text = f"of {', '.join(names)}, or names of files in configs/datasets; default: CoOp's fifteen"
+    add("datasets", nargs="*", type=words, metavar="DATASET", help=text)
     add("--root", default=os.environ.get("DATA", ""), help="folder of all data sets; default: $DATA")
     add("--deep", action="store_true", help="decode every image")
     add(
         "--write-split", action="store_true", help="write the derived splits of the named data sets into their folders"
     )
     args = parser.parse_args(argv)
-    # By hand: argparse's choices refuse an empty list in some versions of Python.
-    unknown = sorted(set(args.datasets) - set(names))
-    if unknown:
-        parser.error(f"there is no data set {', '.join(unknown)}; choose from {', '.join(names)}")
     if args.write_split and not args.datasets:
         parser.error("--write-split needs the names of the data sets")
-    rows = [row for row in ROWS if (row.name in args.datasets if args.datasets else row.published)]
+    try:
+        chosen = [registered(name) for name in sum(args.datasets, [])]
+    except InputError as error:
+        parser.error(str(error))
+    rows = [row for row in ROWS if (row.name in chosen if chosen else row.published)]
     lines, findings, status = [], [], 0
     for row in tqdm(rows, desc="data sets", leave=False):
         sizes, found = examine(row, args.root, args.deep, args.write_split)

@@ -13,9 +13,8 @@ import random
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from trainers.prompting.declaration import SUBSETS
 from trainers.prompting.errors import InputError
-
-SUBSETS = ("all", "base", "new")
 
 
 class Item(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from minidassl.own.text import printable
 
-from trainers.prompting.errors import InputError
+from trainers.prompting.errors import InputError, disk_error
 
 # Not their list: the declarations come with torch, and help is to come at once.
 METHODS_HELP = "names of docs/METHODS.md, such as 'MaPLe BMIP', with :VARIANT for a variant of a recipe"
@@ -33,6 +33,11 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", default="", metavar="NAME", help=text)
 
 
+def check_jobs(number: int | None) -> None:
+    if number is not None and number < 1:
+        raise InputError(f"--jobs is {number}; set it to 1 or more, or leave it out.")
+
+
 def import_flags(modules: list[str]) -> list[str]:
     """The flags of train.py for `--import`."""
     return [word for module in modules for word in ("--import", module)]
@@ -50,8 +55,9 @@ def exit_status(work: Callable[[argparse.Namespace], int], args: argparse.Namesp
             for module in args.modules:
                 import_module(module)
         return work(args)
-    except InputError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        text = disk_error(error, "The disk") if isinstance(error, OSError) else str(error)
+        print(f"error: {printable(text)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nInterrupted; the same command goes on from what is done.", file=sys.stderr)

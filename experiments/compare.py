@@ -14,15 +14,18 @@ import argparse
 import statistics
 from collections.abc import Iterable, Sequence
 
-import trainers
+from minidassl.own.text import words
+
 from trainers.prompting.core.harmonic import harmonic_mean
+from trainers.prompting.errors import InputError
+from trainers.prompting.recipes import data_set_file
 from trainers.records import read_result
 
-from .commands import METHODS_HELP, add_data, add_tag, exit_status, import_flags, make_parser
+from .commands import METHODS_HELP, add_data, add_tag, check_jobs, exit_status, import_flags, make_parser
 from .methods import names, parse, row_name
 from .protocols import chains, plan
-from .runner import report_failures, run_chains
-from .runs import Request, Run, check_data, check_files, check_passed_on, check_tag, parse_seeds
+from .runner import check_plan, report_failures, run_chains
+from .runs import NEW_TAG, Request, Run, check_data, check_passed_on, check_tag, parse_seeds
 from .tables.text import lay_out, mean_and_spread
 
 COLUMNS = ("base", "new", "HM", "open-world", "parameters", "train s", "peak GiB")
@@ -48,20 +51,23 @@ def row(name: str, several: Iterable[Sequence[Run]]) -> list[str]:
 
 def compare(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
-    trainers.register_all()
     check_passed_on(args.extra)
+    check_jobs(args.jobs)
     seeds, methods = parse_seeds(args.seeds), [parse(method) for method in args.methods or names()]
+    datasets = [*dict.fromkeys(map(data_set_file, args.datasets))]
+    if not datasets:
+        raise InputError("DATASETS is empty; name some, or leave out all arguments for the built-in ones.")
     requests = [
         Request("open_world", name, dataset, seed, args.shots, variant=variant, tag=check_tag(args.tag))
         for seed in seeds
-        for dataset in args.datasets
+        for dataset in datasets
         for name, variant in methods
     ]
-    planned = chains(requests)
-    check_files([run for chain in planned for run in chain])
-    check_data(args.datasets, args.data)
-    failures = run_chains(planned, args.data, (*import_flags(args.modules), *args.extra), args.jobs)
-    for dataset in args.datasets:
+    planned, options = chains(requests), (*import_flags(args.modules), *args.extra)
+    missing = check_plan(planned, args.data, options, f"Move them away, or {NEW_TAG}.")
+    check_data({run.dataset for run in missing}, args.data)
+    failures = run_chains(planned, args.data, options, args.jobs)
+    for dataset in datasets:
         title = f"{dataset}, {args.shots} shots, seeds {', '.join(map(str, seeds))}"
         print(f"\n{title}: accuracy in per cent (mean ± std over seeds)")
         rows = []
@@ -76,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where a run failed, 2 for wrong input, 130 when interrupted."""
     parser = make_parser(__doc__)
     add = parser.add_argument
-    several, usual = dict(nargs="?", type=str.split), "digits symbols"
+    several, usual = dict(nargs="?", type=words), "digits symbols"
     add("datasets", **several, default=usual, help=f"names of files in configs/datasets ({usual})")
     add("seeds", nargs="?", default="1 2 3")
     add("methods", **several, help=f"{METHODS_HELP}; default: all")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import yaml
-
 from datasets.table import ROWS
-
-from . import ROOT
+from trainers.prompting import recipes
 
 FOLDER = "configs/datasets"
-_PATHS = sorted((ROOT / FOLDER).glob("*.yaml"))
-_FILES = {(yaml.safe_load(path.read_text()).get("DATASET") or {}).get("NAME", ""): path.stem for path in _PATHS}
+_FILES = {registered: file for file, registered in recipes.data_sets().items()}
+ROW_OF = {_FILES[row.name]: row for row in ROWS if row.name in _FILES}
 BUILTIN = tuple(_FILES[row.name] for row in ROWS if row.write)
 SOURCE_OF = {_FILES[row.name]: _FILES[row.domain_of] for row in ROWS if row.domain_of}
 # The data sets that models are tested on for domain generalization, by the one that they learned.

@@ -17,11 +17,15 @@ from pathlib import Path
 from minidassl.own.run_folder import CheckpointError, find_checkpoint
 
 import train
-from trainers.prompting.declaration import Method
-from trainers.prompting.errors import InputError
+import trainers
+from trainers.prompting.declaration import SUBSETS, Method
+from trainers.prompting.errors import InputError, check_name
+from trainers.prompting.recipes import data_set_file
 
 from . import ROOT
+from .data import FOLDER
 from .methods import METHODS
+from .runs import check_data, check_folder
 
 
 def settings_of(file: Path, method: Method) -> list[tuple[str, str]]:
@@ -42,37 +46,39 @@ def settings_of(file: Path, method: Method) -> list[tuple[str, str]]:
 
 def trained_method(trainer: str) -> Method:
     """The method of a trainer's name; raises InputError where there is none, or it has nothing to train."""
+    trainers.register_all()
     known = [name for name, method in METHODS.items() if method.learns and method.trainer == name]
-    if trainer not in known:
-        raise InputError(f"--trainer is {trainer!r}; choose one of {', '.join(sorted(known))}.")
-    return METHODS[trainer]
+    return METHODS[check_name("--trainer", trainer, known, "docs/METHODS.md")]
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("dataset", help="name of a file in configs/datasets")
+    add("dataset", help="name of a file in configs/datasets, or of its data set")
     add("--trainer", required=True, help="a method of docs/METHODS.md that has a trainer, such as MaPLe")
     add("--model-dir", required=True, type=Path, help="folder that holds the method's folder")
     add("--load-epoch", type=int, help="default: the best on validation if there is one, else the last")
     add("--config-file", help="YAML of the method; default: the settings of the file, on ViT-B/16")
     add("--root", default=os.environ.get("DATA", ""), help="folder of the data sets; default: $DATA")
-    add("--classes", default="all", choices=["all", "base", "new"])
+    add("--classes", default="all", choices=SUBSETS)
     add("--output-dir", help="default: output/evaluate_checkpoint/TRAINER/DATASET/CLASSES")
     args, extra = parser.parse_known_args(argv)
     try:
         method = trained_method(args.trainer)
+        dataset = data_set_file(args.dataset)
+        output = args.output_dir or f"output/evaluate_checkpoint/{args.trainer}/{dataset}/{args.classes}"
+        check_folder(Path(output))
+        check_data([dataset], args.root and os.path.abspath(os.path.expanduser(args.root)), "--root")
         settings = settings_of(find_checkpoint(args.model_dir / method.folder, args.load_epoch), method)
     except (InputError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"Read off the checkpoint: {', '.join(map(' '.join, settings))}")
-    output = args.output_dir or f"output/evaluate_checkpoint/{args.trainer}/{args.dataset}/{args.classes}"
     return train.main(
         [
             *("--root", args.root, "--trainer", args.trainer, "--output-dir", output),
-            *("--dataset-config-file", str(ROOT / f"configs/datasets/{args.dataset}.yaml")),
+            *("--dataset-config-file", str(ROOT / f"{FOLDER}/{dataset}.yaml")),
             *("--config-file", args.config_file or str(ROOT / "configs/base/evaluation.yaml")),
             *("--eval-only", "--model-dir", str(args.model_dir)),
             *(("--load-epoch", str(args.load_epoch)) if args.load_epoch is not None else ()),

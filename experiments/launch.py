@@ -23,15 +23,16 @@ from collections import deque
 
 from minidassl.own.processes import LAUNCHER
 
-from trainers.prompting.errors import InputError
+from trainers.prompting.errors import InputError, check_name
+from trainers.prompting.recipes import data_set_file
 from trainers.records import print_outcome
 
 from . import runs as at
 from .commands import add_data, add_tag, exit_status, import_flags, make_parser
 from .methods import parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
-from .runner import is_done
-from .runs import Request, check_data, check_files, check_passed_on, check_tag
+from .runner import check_plan, is_done
+from .runs import NEW_TAG, Request, check_data, check_models, check_passed_on, check_tag, parse_seeds
 from .tables import conclusions
 
 # Lines of a run that a table's reader wants to see passing by; everything is in the run's log.txt.
@@ -90,20 +91,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def request_of(args: argparse.Namespace) -> Request:
     """Raises InputError for an unknown protocol or method, or a seed that is no number."""
     protocol, method, dataset, seed, recipe = args.words + [None] * (5 - len(args.words))
-    if protocol not in PROTOCOLS:
-        raise InputError(f"PROTOCOL is {protocol or 'missing'}; choose one of {', '.join(PROTOCOLS)}.")
+    check_name("PROTOCOL", protocol, PROTOCOLS, "--help")
     method, variant = parse(method)
     if seed is not None and not seed.isdecimal():
         raise InputError(f"SEED is {seed!r}; set it to a whole number from 0, and name a configuration after it.")
+    dataset, source = (name and data_set_file(name) for name in (dataset, args.source))
     return Request(
         protocol,
         method,
         dataset or PROTOCOLS[protocol].dataset,
-        None if seed is None else int(seed),
+        None if seed is None else parse_seeds(seed)[0],
         recipe=path_as_recipe(args.cfg or recipe or ""),
         variant=variant,
+        source=source,
         tag=check_tag(args.tag),
-        **{name: getattr(args, name) for name in ("shots", "source", "weights", "n_ctx", "csc", "position")},
+        **{name: getattr(args, name) for name in ("shots", "weights", "n_ctx", "csc", "position")},
     )
 
 
@@ -112,12 +114,15 @@ def launch(args: argparse.Namespace) -> int:
     request = request_of(args)
     check_passed_on(args.extra)
     runs = plan(request)
-    check_files(runs, request.source)
     for run in runs if request.weights else ():
         if not os.path.isdir(run.model_dir):
             below = os.path.relpath(run.model_dir, request.weights)
             raise InputError(f"There is no folder {run.model_dir}; give --weights the folder that has {below}.")
-    check_data([request.dataset], args.data)
+    advice = f"Move them away, train in them again with --force, or {NEW_TAG}."
+    check_plan([runs], args.data, args.extra, advice, args.force)
+    check_data({run.dataset for run in runs}, args.data, folders=not args.dry_run)
+    if not args.dry_run:
+        check_models(runs)
     commands = [run.command(args.data, args.extra, args.force) for run in runs]
     if args.dry_run:
         print("\n".join(map(shlex.join, commands)))

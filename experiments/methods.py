@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainers.prompting import recipes
-from trainers.prompting.errors import InputError
+from trainers.prompting.errors import check_name
 
 from . import ROOT, data
 
@@ -84,12 +84,12 @@ def path_as_recipe(recipe: str) -> str:
 
 
 def parse(text: str | None) -> tuple[str, str]:
-    """Method and variant of METHOD, METHOD:VARIANT or METHOD:FILE.yaml, with InputError where there is none such."""
+    """Method and variant of METHOD, METHOD:VARIANT or METHOD:FILE.yaml, with InputError if there is none such."""
     name, _, variant = (text or "").partition(":")
-    if name not in METHODS:
-        raise InputError(f"METHOD is {text or 'missing'}; choose one of {', '.join(names())}.")
-    if variant and not _is_path(variant) and variant not in (known := variants_of(name)):
-        raise InputError(f"METHOD is {text}, but the variants of {name} are {', '.join(known) or 'none'}.")
+    check_name("METHOD", name, names(), "--help")
+    if variant and not _is_path(variant):
+        folders = f"ls configs/variants configs/trainers/{METHODS[name].trainer}"
+        check_name(f"METHOD is {text}, but the variant of {name}", variant, variants_of(name), folders)
     return name, path_as_recipe(variant)
 
 

@@ -17,17 +17,15 @@ from trainers.base import TRAINER_REGISTRY, PromptTrainer
 from trainers.config import default_cfg
 from trainers.prompting.core.learner import FixedSentence, PromptLearner, Readout, TowerPrompts
 from trainers.prompting.core.prompted_clip import PromptedCLIP
-from trainers.prompting.errors import InputError
-from trainers.records import SETTINGS, kept_settings
+
+from .runs import check_trained
 
 MOST_IMAGES = 2000
 
 
 def load(run: Path, data: str | None) -> PromptTrainer:
     """The trainer of a run with its weights, on all classes."""
-    settings = kept_settings(run)
-    if settings is None:
-        raise InputError(f"{run} has no {SETTINGS}; name the output folder of a training run.")
+    settings = check_trained(run, data)
     trainers.register_all()
     cfg = default_cfg()
     cfg.merge_from_other_cfg(CfgNode(settings))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from minidassl.own.files import write_whole
 
 from .commands import exit_status, make_parser
+from .runs import check_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,6 +119,7 @@ def draw(run: Path, data: str | None = None) -> dict[str, Figure]:
 
 
 def look_inside(args: argparse.Namespace) -> int:
+    check_folder(args.output)
     drawn = draw(args.run, args.data)
     args.output.mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():

@@ -34,6 +34,7 @@ from .commands import exit_status, make_parser
 from .methods import BASELINE, names
 from .pictures import by_tower, pyplot, save, tower_title
 from .protocols import TABLES
+from .runs import check_file, check_folder, check_trained
 from .store import Collection, Record, collect, grouped
 from .tables.results import ELSEWHERE, FEW_SHOT, OPEN_WORLD, in_open_world
 from .tables.table import Table
@@ -261,6 +262,10 @@ def file_stem(text: str) -> str:
 
 def print_report(results: Path, page: Path, models: Sequence[Path] = (), data: str | None = None) -> int:
     """Write the page and the pictures of a results folder; gives the exit status, 1 where there is no record."""
+    for run in models:
+        check_trained(run, data)
+    check_file(page)
+    check_folder(page.with_suffix(""))
     found = collect(results)
     if not found.records:
         print(f"There is no record of a test below {results}.", file=sys.stderr)

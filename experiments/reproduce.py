@@ -13,15 +13,18 @@ import argparse
 import shlex
 from collections.abc import Sequence
 
-import trainers
+from minidassl.own.text import words
+
+from trainers.prompting.errors import check_name
+from trainers.prompting.recipes import data_set_file
 
 from . import runs
-from .commands import METHODS_HELP, add_data, exit_status, import_flags, make_parser
+from .commands import METHODS_HELP, add_data, check_jobs, exit_status, import_flags, make_parser
 from .data import BUILTIN
 from .methods import TINY, parse
 from .protocols import PLANS, PROTOCOL_OF, chains
-from .runner import is_done, report_failures, run_chains
-from .runs import Request, Run, check_data, check_files, parse_seeds
+from .runner import check_plan, report_failures, run_chains
+from .runs import Request, Run, check_data, parse_seeds
 from .tables.command import print_tables
 from .tables.results import PAIRED
 
@@ -30,6 +33,8 @@ from .tables.results import PAIRED
 GPU_HOURS = {"imagenet": 1.0}
 OTHER_GPU_HOURS = 4 / 30
 EMBEDDED = "embedded"
+CHOICES = (*PLANS, "all", EMBEDDED)
+ADVICE = "Move them away to run them again, or leave them out by --methods, --datasets or --seeds."
 
 
 def planned_chains(
@@ -49,15 +54,16 @@ def planned_chains(
 
 def reproduce(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
-    trainers.register_all()
+    check_name("TABLE", args.table, CHOICES, "--help")
+    check_jobs(args.jobs)
     embedded = args.table == EMBEDDED
     tables = [*PLANS] if args.table in ("all", EMBEDDED) else [args.table]
-    planned = planned_chains(tables, embedded, args.datasets, args.methods, parse_seeds(args.seeds))
+    datasets = [*dict.fromkeys(map(data_set_file, args.datasets))]
+    planned = planned_chains(tables, embedded, datasets, args.methods, parse_seeds(args.seeds) if args.seeds else [])
     options, all_runs = import_flags(args.modules), [run for chain in planned for run in chain]
-    check_files(all_runs)
+    missing = check_plan(planned, args.data, options, ADVICE)
     if not args.dry_run:
-        check_data([run.dataset for run in all_runs], args.data)
-    missing = [run for chain in planned for run in chain if not is_done(run, args.data, options)]
+        check_data({run.dataset for run in missing}, args.data)
     for run in missing if args.dry_run else ():
         print(shlex.join(run.command(args.data, options)))
     hours = sum(GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) for run in missing if run.trains and not run.is_small)
@@ -85,8 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where a run failed, 2 for wrong input, 130 when interrupted."""
     parser = make_parser(__doc__)
     add = parser.add_argument
-    add("table", choices=[*PLANS, "all", EMBEDDED])
-    several = dict(type=str.split, default="")
+    add("table", metavar="TABLE", help=f"one of {', '.join(CHOICES)}")
+    several = dict(type=words, default="")
     add("--datasets", **several, help="names of files in configs/datasets; default: those of the published table")
     add("--methods", **several, help=f"{METHODS_HELP}; default: those of the published table")
     five = ", ".join(name for name, plan in PLANS.items() if len(plan.seeds) == 5)

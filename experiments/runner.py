@@ -5,27 +5,116 @@ A chain is run in its order: at most one run that trains, first, and tests of wh
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import functools
 import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Any
 
 from tqdm import tqdm
 
 import train
+import trainers
 from trainers.prompting.errors import InputError
-from trainers.records import LOGITS, RESULT, changed_settings, check_settings, read_result
+from trainers.records import LOGITS, RESULT, changed_settings, other_settings, plain_values, read_result
 
-from . import runs
-from .runs import Run
+from . import ROOT, runs
+from .runs import Run, check_folder
 
 LAST_LINES = 3
 OUTPUT = ".output"  # of a run while it runs
+
+
+def check_plan(
+    chains: Sequence[Sequence[Run]], data: str | None, options: Sequence[str], advice: str, force: bool = False
+) -> list[Run]:
+    """Check before the first run of a plan all that needs neither CLIP nor images; gives the runs that are missing.
+
+    Args:
+        advice: what helps against folders of runs with other settings, for the end of the message.
+        force: such folders are trained in again.
+
+    Raises:
+        InputError: a configuration that train.py would refuse, a folder of another run or that cannot be written in.
+    """
+    # Here, because they import torch.
+    from trainers.base import check_configuration
+    from trainers.config import build_cfg
+
+    trainers.register_all()
+    _configuration.cache_clear()
+    all_runs = [run for chain in chains for run in chain]
+    # Seeds and folders do not decide whether a configuration is valid, and data sets do by themselves.
+    different = {
+        part: run for run in all_runs for part in (run.dataset, (run.method, run.recipe, run.options, run.trains))
+    }
+    for run in dict.fromkeys(different.values()):
+        try:
+            cfg = build_cfg(arguments_of(run, data, options))
+            with as_from_root():
+                check_configuration(cfg, run.trains)
+        except InputError as error:
+            raise InputError(f"{run.method} on {run.dataset}: {error}") from error
+    others: dict[str, list[str]] = defaultdict(list)
+    for run in all_runs if not force else ():
+        if run.trains and run.folder.is_dir():
+            record_of(run)
+            try:
+                changed = other_settings(configuration_of(run, data, options), run.folder)
+            except InputError as error:
+                changed = [str(error)]
+            if changed:
+                others["; ".join(changed)].append(run.output)
+    if others:
+        listed = "; ".join(f"{changes} in {', '.join(folders)}" for changes, folders in others.items())
+        raise InputError(f"Runs with other settings are in the folders of this plan: {listed}. {advice}")
+    missing = [run for chain in chains for run in chain if (force and run.trains) or not is_done(run, data, options)]
+    for run in missing:
+        check_folder(run.folder)
+    return missing
+
+
+def arguments_of(run: Run, data: str | None, options: Sequence[str]) -> argparse.Namespace:
+    """Those of its train.py command, from any folder."""
+    args = train.parse_args(run.command(data, options)[2:])
+    args.config_file, args.dataset_config_file = (
+        str(ROOT / file) for file in (args.config_file, args.dataset_config_file)
+    )
+    return args
+
+
+def configuration_of(run: Run, data: str | None, options: Sequence[str]) -> dict[str, Any]:
+    """Its configuration as plain data, without its folders."""
+    common = _configuration(replace(run, seed=None, output="", model_dir=None), data, tuple(options))
+    return common if run.seed is None else {**common, "SEED": run.seed}
+
+
+@functools.cache
+def _configuration(run: Run, data: str | None, options: tuple[str, ...]) -> dict[str, Any]:
+    from trainers.config import build_cfg  # here, because it imports torch
+
+    trainers.register_all()
+    return plain_values(build_cfg(arguments_of(run, data, options)))
+
+
+@contextlib.contextmanager
+def as_from_root() -> Iterator[None]:
+    """Relative paths of a block are those of the commands, which run in the repository's root."""
+    before = os.getcwd()
+    os.chdir(ROOT)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def is_done(run: Run, data: str | None, options: Sequence[str]) -> bool:
@@ -36,27 +125,21 @@ def is_done(run: Run, data: str | None, options: Sequence[str]) -> bool:
     args = train.parse_args(run.command(data, options)[2:])
     if not run.folder.is_dir() or args.summary or args.no_train:
         return False
-    # Here, because they import torch.
-    import trainers
-    from trainers.config import build_cfg
-    from trainers.evaluation import plain_configuration
-
-    trainers.register_all()
-    cfg = build_cfg(args)
-    result = record_of(run)
+    configuration, result = configuration_of(run, data, options), record_of(run)
     if run.trains:
-        check_settings(cfg, run.folder)
+        if changed := other_settings(configuration, run.folder):
+            raise InputError(f"{run.output} holds a run with other settings: {'; '.join(changed)}. Move it away.")
         return result is not None and result["trained"]
     if result is None or result["accuracy"] is None or "configuration" not in result:
         return False
-    if cfg.TEST.SAVE_LOGITS and not (run.folder / LOGITS).is_file():
+    if configuration["TEST"]["SAVE_LOGITS"] and not (run.folder / LOGITS).is_file():
         return False
     trained = None
     with suppress(InputError):
         trained = run.model_dir and read_result(runs.ROOT / run.model_dir)
     # Released weights have no record, and are tested again.
     is_of_these = run.model_dir is None or (trained or {}).get("weights_hash") == result["weights_hash"]
-    return is_of_these and not changed_settings(result["configuration"], plain_configuration(cfg))
+    return is_of_these and not changed_settings(result["configuration"], configuration)
 
 
 def record_of(run: Run) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
+from trainers.prompting.declaration import SUBSETS
 from trainers.prompting.errors import InputError
 from trainers.records import RESULT, differences
 
@@ -58,7 +59,7 @@ SCHEMA = _object(
     **dict.fromkeys(("seed", "shots"), _INTEGER),
     accuracy=_maybe(_PERCENT),
     **dict.fromkeys(("train_seconds", "peak_memory_bytes"), _maybe(_NUMBER)),
-    classes={"enum": ["base", "new", "all"]},
+    classes={"enum": [*SUBSETS]},
     open_world=_maybe(_OPEN_WORLD),
     per_class=_maybe({"type": "array", "items": _object(name=_TEXT, images=_COUNT, correct=_COUNT)}),
     data_fingerprint=_maybe(_TEXT),

@@ -246,7 +246,7 @@ def test_a_truncated_file_is_named(fitted, tmp_path):
 
 
 WRONG_PARAMETERS = {
-    "method": (dict(method="bimp"), "method is 'bimp'; set it to one of ZeroshotCLIP, .*Do you mean BMIP"),
+    "method": (dict(method="bimp"), "method is 'bimp'. Do you mean BMIP.*METHODS.md lists all"),
     "setting": (dict(settings={"depht": 3}), "settings has 'depht', which BMIP does not have.*Do you mean depth"),
     "deep": (dict(settings={"depth": 5}), r"settings\['depth'\] is 5, but the towers .* have 4 layers"),
     "words": (dict(settings={"context": "a"}), r"settings\['context'\] is 'a'.*\(settings\['length'\]\)"),

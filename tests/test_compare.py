@@ -41,18 +41,18 @@ def test_the_table_holds_the_runs_own_numbers_and_nothing_is_done_twice(checkout
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(checkout, data_root, capsys):
-    assert run(data_root, "TRAINER.VPT.N_CTX_VISION", "0") == 1
+    assert run(data_root, "TRAINER.VPT.PROMPT_DEPTH_VISION", "5") == 1  # of four, which only the CLIP tells
     captured = capsys.readouterr()
     assert "missing" in captured.out and "ZeroshotCLIP  " in captured.out
     assert (
         "train_base/digits/shots_1/VPT/tiny/seed1 failed" in captured.err
-        and "TRAINER.VPT.N_CTX_VISION is 0" in captured.err
+        and "TRAINER.VPT.PROMPT_DEPTH_VISION is 5" in captured.err
     )
 
 
 def test_a_result_of_other_settings_is_not_shown_for_these(checkout, data_root, capsys):
     assert run(data_root, methods="VPT") == 0
-    assert run(data_root, "OPTIM.LR", "0.5", methods="VPT") == 1
+    assert run(data_root, "OPTIM.LR", "0.5", methods="VPT") == 2
     assert re.search("OPTIM.LR was .* and is now 0.5", capsys.readouterr().err)
 
 

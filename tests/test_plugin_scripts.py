@@ -36,7 +36,8 @@ def scripts(tmp_path):
         folder.mkdir(parents=True)
     target.write_bytes(SOURCE.read_bytes())
     (tmp_path / "train.py").write_text(TRAIN)
-    (tmp_path / "configs" / "datasets" / "eurosat.yaml").write_text("")
+    for name, registered in (("eurosat", "EuroSAT"), ("imagenet", "ImageNet")):
+        (tmp_path / "configs" / "datasets" / f"{name}.yaml").write_text(f'DATASET:\n  NAME: "{registered}"\n')
     recipes = ("BMIP/vit_b16_c2_ep10_batch4_2ctx", "BMIP/tiny", "MaPLe/vit_b16_c2_ep5_batch4_2ctx", "coprompt")
     for name in (*recipes, "Odd/one", "Odd/two"):
         path = tmp_path / "configs" / "trainers" / f"{name}.yaml"
@@ -204,3 +205,41 @@ def test_where_upstream_would_fail_for_the_other_trainers_all_run_on_the_stand_i
 def test_without_upstream_everything_runs_on_the_stand_in(scripts, monkeypatch):
     monkeypatch.setattr(scripts.importlib.util, "find_spec", lambda _: None)
     assert scripts.interpreter("auto", False)[1:] == ["-m", "minidassl", "train.py"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("eurosat", "1", "MaPle"), ["'MaPle'", "Do you mean MaPLe?"]),
+        (("eurosat", "1 x", "MaPLe"), ["SEEDS is '1 x'"]),
+        (("eurosta", "1", "MaPLe"), ["eurosta.yaml", "Do you mean eurosat?"]),
+        (("eurosat", "1", "MaPLe", "--opts", "OPTIM.LR"), ["KEY VALUE"]),
+    ],
+    ids=["trainer", "seed", "data set", "options"],
+)
+def test_a_comparison_with_a_misspelt_name_runs_nothing(scripts, capfd, arguments, words):
+    assert call(scripts, "compare", "BMIP", *arguments) == 2
+    captured = capfd.readouterr()
+    assert all(word in captured.err for word in words) and not (scripts.CHECKOUT / "output").exists()
+
+
+def test_models_of_other_commands_are_all_named_before_the_first_run(scripts, capfd):
+    for seed in ("2", "3"):
+        assert runs(scripts, capfd, seed, "tiny", "--opts", "OPTIM.LR", "0.1")
+    assert call(scripts, "base2new", "BMIP", "eurosat", "1 2 3", "tiny") == 2
+    captured = capfd.readouterr()
+    assert "tiny/seed2" in captured.err and "tiny/seed3" in captured.err and "train.py" not in captured.out
+
+
+def test_an_output_that_is_no_folder_is_refused_before_the_first_run(scripts, capfd):
+    (scripts.CHECKOUT / "output").write_text("")
+    assert call(scripts, "base2new", "BMIP", "eurosat") == 2
+    captured = capfd.readouterr()
+    assert "output: Not a directory" in captured.err and "train.py" not in captured.out
+
+
+def test_registered_names_and_lists_with_commas_are_the_same_command(scripts, capsys):
+    plain = commands(scripts, capsys, "compare", "BMIP", "eurosat", "1 2", "MaPLe BMIP:tiny")
+    assert commands(scripts, capsys, "compare", "BMIP", "EuroSAT", "1,2", "MaPLe,BMIP:tiny") == plain
+    (test,) = commands(scripts, capsys, "xd_test", "BMIP", "EuroSAT", "--source", "ImageNet")
+    assert "output/imagenet/BMIP" in test["--model-dir"]

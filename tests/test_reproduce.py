@@ -86,7 +86,7 @@ def test_the_runs_end_in_the_tables_and_failures_are_named(capsys, monkeypatch):
         (["open-world", "--datasets", "eurozat", "--data", "."], "eurozat"),
         (["cross-dataset", "--datasets", "eurosat"], "eurosat.*imagenet, symbols"),
         (["domains", "--datasets", "digits"], "digits.*imagenet, symbols"),
-        (["ablation", "--methods", "BMIP:nosuch"], "BMIP:nosuch.*addition"),
+        (["ablation", "--methods", "BMIP:aditoin"], "BMIP:aditoin.*Do you mean addition.*configs/variants"),
     ],
 )
 def test_bad_input_is_refused_before_anything_starts(capsys, arguments, message):

@@ -17,14 +17,23 @@ import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is n
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import Registry
 from yacs.config import CfgNode
 
-from .dassl_keys import LARGEST_SEED, DasslKeys
+from .dassl_keys import DasslKeys
 from .early_stopping import NO_PATIENCE
 from .prompting.core.prompted_clip import AUTOMATIC
-from .prompting.declaration import CROSS_ENTROPY, RUN_KEYS, Method, Settings, read_settings, setting, tree_of
-from .prompting.errors import InputError, suggestion, worded
+from .prompting.declaration import (
+    CROSS_ENTROPY,
+    LARGEST_SEED,
+    RUN_KEYS,
+    SUBSETS,
+    Method,
+    Settings,
+    read_settings,
+    setting,
+    tree_of,
+)
+from .prompting.errors import InputError, check_name, worded
 from .prompting.methods import OBJECTIVES
 from .prompting.objectives.objective import Objective, RunFacts
 from .prompting.recipes import is_plain, read_files, value_at
@@ -37,7 +46,7 @@ _shared = functools.partial(setting, root=True)
 class Common(Settings):
     """Settings that all methods share and Dassl lacks; CoOp, MaPLe and BMIP declare these in their train.py."""
 
-    classes: str = _shared("all", "DATASET.SUBSAMPLE_CLASSES", "classes", choices=("all", "base", "new"))
+    classes: str = _shared("all", "DATASET.SUBSAMPLE_CLASSES", "classes", choices=SUBSETS)
     use_ratio: bool = _shared(False, "DATASET.USE_RATIO", 'let SUBSAMPLE_RATIO mix base classes into "new"')
     ratio: int = _shared(100, "DATASET.SUBSAMPLE_RATIO", "per cent of base classes among those", least=0, most=100)
     skip_broken: bool = _shared(False, "DATASET.SKIP_BROKEN", "decode all images first; leave out broken ones")
@@ -135,8 +144,7 @@ def objective_of(cfg: CfgNode, method: Method) -> type[Objective]:
         InputError: it is unknown, or the method is named after another one.
     """
     name = cfg.TRAINER.OBJECTIVE or method.objective
-    if name not in OBJECTIVES:
-        raise InputError(f"TRAINER.OBJECTIVE is {name!r}; set it to one of {', '.join(sorted(OBJECTIVES))}.")
+    check_name("TRAINER.OBJECTIVE", name, sorted(OBJECTIVES), "docs/METHODS.md")
     if method.objective not in (CROSS_ENTROPY, name):
         raise InputError(
             f"TRAINER.OBJECTIVE is {name!r}, but {cfg.TRAINER.NAME} (--trainer) stands for {method.objective}; leave "
@@ -207,8 +215,9 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
         _merge(cfg, tree_of({key: value}), f"{key} {value:.100}")
     _check_plain(cfg, defaults)
     check_shared(cfg)
-    _check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, TRAINER_REGISTRY)
-    _check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, DATASET_REGISTRY)
+    trainers, data_sets = (sorted(registry.registered_names()) for registry in (TRAINER_REGISTRY, DATASET_REGISTRY))
+    check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, trainers, "docs/METHODS.md")
+    check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, data_sets, "docs/DATASETS.md")
     method = method_of(cfg.TRAINER.NAME)
     if method is not None:
         objective = objective_of(cfg, method)
@@ -296,9 +305,3 @@ def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective],
             f"precision. Set those instead; recipes in configs/trainers/{cfg.TRAINER.NAME} do, and docs/METHODS.md "
             "says which stands for which published one."
         )
-
-
-def _check_name(key: str, name: str, registry: Registry) -> None:
-    known = registry.registered_names()
-    if name not in known:
-        raise InputError(f"{key} is {name!r}; set it to one of {', '.join(sorted(known))}.{suggestion(name, known)}")

@@ -12,7 +12,6 @@ from minidassl.own.files import without_part, write_whole
 from minidassl.own.run_folder import RECORD_FILE as RESULT
 from minidassl.own.run_folder import checkpoint_folders, is_of_checkpoints
 
-import yaml
 from yacs.config import CfgNode
 
 from .prompting.errors import InputError
@@ -111,7 +110,7 @@ def kept_settings(folder: str | Path) -> dict[str, Any] | None:
         if lacks:
             raise InputError(f"{path} lacks {', '.join(lacks)}, which every run has.")
     except InputError as error:
-        raise InputError(f"{error} Restore the file, or train from scratch (--force, or another folder).") from error
+        raise InputError(f"{error} Restore the file, or move {folder} away to train from scratch.") from error
     return settings
 
 
@@ -124,7 +123,7 @@ def trained_on(folder: str | Path, cfg: CfgNode) -> dict[str, Any] | None:
     if settings is None:
         return None
     data = settings["DATASET"]
-    others = differences(settings, yaml.safe_load(cfg.dump()))
+    others = differences(settings, plain_values(cfg))
     return {
         "dataset": data["NAME"],
         "classes": data["SUBSAMPLE_CLASSES"],
@@ -146,12 +145,23 @@ def check_settings(cfg: CfgNode, folder: str | Path) -> None:
     Raises:
         InputError: a key that shapes the training differs.
     """
-    changed = changed_settings(kept_settings(folder) or {}, yaml.safe_load(cfg.dump()))
-    if changed and (checkpoint_folders(folder) or is_trained(folder)):
+    changed = other_settings(plain_values(cfg), folder)
+    if changed:
         raise InputError(
             f"{folder} holds a run with other settings: {'; '.join(changed)}. "
             "Choose another --output-dir, or give --force to delete that run and train from scratch."
         )
+
+
+def other_settings(configuration: Mapping[str, Any], folder: str | Path) -> list[str]:
+    """What differs between a configuration, as plain data, and that of the run in a folder, if there is one."""
+    changed = changed_settings(kept_settings(folder) or {}, configuration)
+    return changed if checkpoint_folders(folder) or is_trained(folder) else []
+
+
+def plain_values(cfg: CfgNode) -> dict[str, Any]:
+    """A configuration as plain data, with lists for tuples."""
+    return json.loads(json.dumps(cfg))
 
 
 def check_tested(settings: Mapping[str, Any], folder: str | Path) -> None:

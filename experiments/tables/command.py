@@ -13,13 +13,16 @@ are listed, and never averaged in silence. CSV has one line for each number.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from minidassl.own.text import csv_cell, printable
+from minidassl.own.text import csv_cell, printable, words
+
+from trainers.prompting.errors import check_name
 
 from .. import ROOT
 from ..commands import exit_status, make_parser
@@ -68,7 +71,13 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0, 1 where there is no record, or 2 for wrong input."""
     parser = make_parser(__doc__.format(tables=listed(TABLES)))
     parser.add_argument("results", nargs="?", type=Path, default=ROOT / "output")
-    parser.add_argument("--table", nargs="+", choices=[*TABLES], default=[*TABLES])
+    text = f"of {', '.join(TABLES)}; default: all"
+    parser.add_argument("--table", nargs="+", type=words, default=[[*TABLES]], metavar="TABLE", help=text)
     parser.add_argument("--format", choices=["text", "markdown", "latex", "csv"], default="text")
     args = parser.parse_args(argv)
-    return exit_status(lambda args: print_tables(args.results, args.table, args.format), args)
+
+    def make(args: argparse.Namespace) -> int:
+        names = [check_name("--table", name, TABLES, "--help") for name in sum(args.table, [])]
+        return print_tables(args.results, names, args.format)
+
+    return exit_status(make, args)

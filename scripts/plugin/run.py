@@ -16,6 +16,7 @@ is not run again; a test of a model that has changed since is.
 from __future__ import annotations
 
 import argparse
+import difflib
 import hashlib
 import importlib.util
 import json
@@ -26,9 +27,10 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
@@ -94,23 +96,76 @@ def run(args: argparse.Namespace) -> None:
     if not args.data or not Path(args.data).expanduser().is_dir():
         raise UsageError(f"DATA is {args.data!r}, which is no folder; set it to the folder of the data sets.")
     args.data = str(Path(args.data).expanduser().resolve())
-    if not (CHECKOUT / "configs" / "datasets" / f"{args.dataset}.yaml").is_file():
-        raise UsageError(f"There is no configs/datasets/{args.dataset}.yaml in {CHECKOUT}; DATASET is one of these.")
     comparing = args.protocol == "compare"
     python = interpreter(args.dassl, comparing)
-    trainers = [args.trainer, *(args.more.split() if comparing else [])]
+    # From here on, because minidassl answers to the name of upstream, for which `interpreter` looks.
+    from minidassl.own.text import words
+
+    args.dataset = data_set(args.dataset)
+    if args.protocol == "xd_test":
+        args.source = data_set(args.source)
+    seeds = words(args.seeds)
+    if not seeds or not all(map(str.isdecimal, seeds)):
+        raise UsageError(f'SEEDS is {args.seeds!r}; give whole numbers from 0, such as "1 2 3" or 1,2,3.')
+    if len(args.opts) % 2:
+        raise UsageError(f"--opts takes KEY VALUE pairs, but {shlex.join(args.opts)} is odd.")
+    trainers = [args.trainer, *(words(args.more) if comparing else [])]
     if args.more and not comparing:
         trainers = [f"{args.trainer.split(':')[0]}:{args.more}"]
-    rows = []
-    for choice in trainers:
-        trainer, config = recipe(choice)
-        results = [
-            [run_part(args, python, part, trainer, config, seed) for part in PROTOCOLS[args.protocol]]
-            for seed in args.seeds.split()
-        ]
-        rows.append((trainer, config.stem, results))
+    recipes = [recipe(choice) for choice in dict.fromkeys(trainers)]
+    planned = [
+        [[plan_part(args, part, *one, seed) for part in PROTOCOLS[args.protocol]] for seed in seeds] for one in recipes
+    ]
+    if not args.dry_run:
+        check([part for of_trainer in planned for of_seed in of_trainer for part in of_seed], args.force)
+    rows = [
+        (trainer, config.stem, [[run_part(args, python, part) for part in of_seed] for of_seed in of_trainer])
+        for (trainer, config), of_trainer in zip(recipes, planned)
+    ]
     if comparing and not args.dry_run:
         print_table(args, rows)
+
+
+def data_set(name: str) -> str:
+    """The name of the file in configs/datasets for a data set, given by it or by its registered name, `EuroSAT`."""
+    files = sorted((CHECKOUT / "configs" / "datasets").glob("*.yaml"))
+    registered = re.compile(rf"^ +NAME: *[\"']?{re.escape(name)}[\"']?\s*$", re.MULTILINE)
+    for path in files:
+        if name == path.stem:
+            return name
+    for path in files:
+        if registered.search(path.read_text(errors="replace")):
+            return path.stem
+    hint = nearest(name, [path.stem for path in files], str(CHECKOUT / "configs" / "datasets"))
+    raise UsageError(f"There is no configs/datasets/{name}.yaml. {hint}")
+
+
+def nearest(name: str, known: Iterable[str], where: str) -> str:
+    """The end of a message about an unknown name: the most similar known one, and where all are listed."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"{f'Do you mean {close[0]}? ' if close else ''}ls {where} lists all."
+
+
+def check(parts: list[Part], force: bool) -> None:
+    """Refuse before the first run what a later one would be refused for; raises UsageError."""
+    from minidassl.own.files import check_writable
+    from minidassl.own.run_folder import checkpoint_folders, newest_epoch
+
+    trained = {part.output for part in parts if part.trains}
+    untrained = {part.model for part in parts if part.model and part.model not in trained}
+    faults = [
+        f"There is no trained model in {CHECKOUT / model}; train it first."
+        for model in sorted(untrained)
+        if newest_epoch(checkpoint_folders(CHECKOUT / model)) is None
+    ]
+    faults += [other_model(part) for part in parts if part.trains and not force]
+    for part in parts:
+        try:
+            check_writable(CHECKOUT / part.output, is_folder=True)
+        except OSError as error:
+            faults.append(f"{error.filename}: {error.strerror}; {part.output} is to be written.")
+    if faults := [*dict.fromkeys(filter(None, faults))]:
+        raise UsageError("\n".join(faults))
 
 
 def interpreter(choice: str, comparing: bool) -> list[str]:
@@ -135,9 +190,11 @@ def recipe(choice: str) -> tuple[str, Path]:
     for name in wanted:
         if name in files:
             return trainer, files[name]
+    if not files:
+        known = sorted({path.parent.name for path in CONFIGS.glob("*/*.yaml")})
+        raise UsageError(f"TRAINER is {trainer!r}, without a configuration. {nearest(trainer, known, str(CONFIGS))}")
     raise UsageError(
-        f"{choice} names no configuration in {CONFIGS / trainer}; write {trainer}:CFG, with one of "
-        f"{', '.join(files) or '(there is none)'}."
+        f"{choice} names no configuration in {CONFIGS / trainer}; write {trainer}:CFG, with one of {', '.join(files)}."
     )
 
 
@@ -153,14 +210,21 @@ def folder(part: str, dataset: str, shots: str, trainer: str, cfg: str, seed: st
     )
 
 
-def run_part(
-    args: argparse.Namespace, python: list[str], part: str, trainer: str, config: Path, seed: str
-) -> float | None:
-    """Train or test one model; gives the accuracy in per cent."""
-    # Here, because minidassl answers to the name of upstream, for which `interpreter` looks.
-    from minidassl.own.files import write_whole
-    from minidassl.own.run_folder import checkpoint_folders, newest_epoch
+class Part(NamedTuple):
+    """One train.py command, without the epoch to test and the data folder."""
 
+    output: Path
+    model: Path | None  # to test
+    command: list[str]  # flags
+    options: list[str]  # KEY VALUE pairs
+
+    @property
+    def trains(self) -> bool:
+        return self.model is None
+
+
+def plan_part(args: argparse.Namespace, part: str, trainer: str, config: Path, seed: str) -> Part:
+    """The training or the test of one model."""
     output, trains = folder(part, args.dataset, args.shots, trainer, config.stem, seed), part.endswith("train")
     command = [
         *("--seed", seed, "--trainer", trainer),
@@ -172,14 +236,24 @@ def run_part(
         source = args.dataset if part == "base2new_test" else args.source
         model = folder(part.replace("test", "train"), source, args.shots, trainer, config.stem, seed)
         command += ["--eval-only", "--model-dir", model.as_posix()]
-        if not args.dry_run:
-            epoch = newest_epoch(checkpoint_folders(CHECKOUT / model))
-            if epoch is None:
-                raise UsageError(f"There is no trained model in {CHECKOUT / model}; train it first.")
-            command += ["--load-epoch", str(epoch)]
     classes = {"base2new_train": "base", "base2new_test": "new"}.get(part, "all")
     shots = args.shots if trains or part == "base2new_test" else "-1"
-    command += ["DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", classes, *args.opts]
+    options = ["DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", classes, *args.opts]
+    return Part(output, model, command, options)
+
+
+def run_part(args: argparse.Namespace, python: list[str], part: Part) -> float | None:
+    """Train or test one model; gives the accuracy in per cent."""
+    from minidassl.own.files import write_whole
+    from minidassl.own.run_folder import checkpoint_folders, newest_epoch
+
+    output, model, trains, command = part.output, part.model, part.trains, part.command
+    if model and not args.dry_run:
+        epoch = newest_epoch(checkpoint_folders(CHECKOUT / model))
+        if epoch is None:
+            raise UsageError(f"There is no trained model in {CHECKOUT / model}; train it first.")
+        command = [*command, "--load-epoch", str(epoch)]
+    command = [*command, *part.options]
     whole = [*python, "--root", args.data, *command]
     if args.dry_run:
         print(shlex.join(whole))
@@ -204,9 +278,6 @@ def has_result(output: Path, record: dict[str, Any], trains: bool) -> bool:
 
     A test without a record, or with another one, is run again. A trained model without a record is taken as it is: the
     field's own scripts leave such.
-
-    Raises:
-        UsageError: the folder has a model that another command trained, from which a run would go on.
     """
     folder = CHECKOUT / output
     found, log_now = accuracy(folder, trains) is not None, log_digest(folder)
@@ -216,19 +287,27 @@ def has_result(output: Path, record: dict[str, Any], trains: bool) -> bool:
         return found and trains
     earlier = json.loads((folder / RECORD).read_text())
     log = earlier.pop("log", None)
-    if found and earlier == record and log == log_now:
-        return True
-    before, now = (dict(zip(each["command"][::2], each["command"][1::2])) for each in (earlier, record))
+    return found and earlier == record and log == log_now
+
+
+def other_model(part: Part) -> str:
+    """The fault of a folder with a model that another command trained, from which the run would go on; "" else."""
+    folder = CHECKOUT / part.output
+    if not (folder / RECORD).is_file() or not any(folder.glob("*/model.pth.tar-*")):
+        return ""
+    earlier = json.loads((folder / RECORD).read_text())
+    words = earlier["command"], [*part.command, *part.options]
+    before, now = (dict(zip(each[::2], each[1::2])) for each in words)
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     reasons = [f"{key} was {before.get(key, 'not given')} and is now {now.get(key, 'not given')}" for key in keys]
-    if log not in (None, log_now) and not reasons:
+    if earlier.get("log") not in (None, log_digest(folder)) and not reasons:
         reasons = ["it was trained further by another command"]
-    if trains and reasons and any(folder.glob("*/model.pth.tar-*")):
-        raise UsageError(
-            f"{output} holds a model of another command: {'; '.join(reasons)}. Move that folder away, repeat that "
-            "command, or give --force (before --opts) to delete the model and train it again."
-        )
-    return False
+    if not reasons:
+        return ""
+    return (
+        f"{part.output} holds a model of another command: {'; '.join(reasons)}. Move that folder away, repeat that "
+        "command, or give --force (before --opts) to delete the model and train it again."
+    )
 
 
 def newest_log(output: Path) -> bytes:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .objectives.objective import Objective
 
 CROSS_ENTROPY = "cross_entropy"
+LARGEST_SEED = 2**32 - 1  # NumPy's
+SUBSETS = ("all", "base", "new")  # of the classes: the values of DATASET.SUBSAMPLE_CLASSES
 # Bounds against slips of the keyboard, which would take all memory or overflow: of prompt tokens per layer, and of the
 # terms of a loss.
 MOST_TOKENS, MOST_WEIGHT = 1000, 1e6

@@ -14,6 +14,7 @@ scales numbers in proportion to another key:
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import functools
 import itertools
@@ -24,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from .errors import InputError, suggestion
+from .errors import InputError, nearest
 
 # Beside the package: in this repository as in a checkout that has the plugin.
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -59,7 +60,7 @@ def read_files(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path
     if not exists:
         recipe, variant = _split(path)
         if not variant:
-            raise InputError(f"There is no configuration file {path}{_neighbours(path)}")
+            raise InputError(f"There is no configuration file {path}. {_neighbours(path)}")
         files = read_files(recipe, seen)
         return [*files, (_variant_path(variant), _variant_for(variant, recipe, _merged(files)))]
     own = read_mapping(path)
@@ -183,15 +184,39 @@ def _prefixes(path: Path) -> list[tuple[Path, str]]:
     return [(recipe, rest) for recipe, rest in parts if recipe.is_file()]
 
 
+def data_sets() -> dict[str, str]:
+    """The names of the files in `configs/datasets`, and the registered name of the data set in each, or ""."""
+    found = {}
+    for path in sorted((CONFIGS / "datasets").glob("*.yaml")):
+        with contextlib.suppress(InputError):  # of a file that cannot be read, where that file is asked for
+            found[path.stem] = str(value_at(read_mapping(path), "DATASET.NAME") or "")
+    return found
+
+
+def data_set_file(name: str) -> str:
+    """The name of the file in `configs/datasets` for a data set, given by it or by its registered name.
+
+    Raises:
+        InputError: there is none.
+    """
+    known = data_sets()
+    if name in known:
+        return name
+    for file, registered in known.items():
+        if name == registered:
+            return file
+    hint = nearest(name, [*known.values(), *known], "ls configs/datasets")
+    raise InputError(f"There is no data set {name!r} in configs/datasets. {hint}")
+
+
 def _neighbours(path: Path) -> str:
     """The end of a message: existing names."""
     for recipe, rest in _prefixes(path)[:1]:
-        known = suffixes_of(recipe)
-        if known:
-            return f"; {recipe.name} has the variants {', '.join(known)}.{suggestion(rest, known)}"
-    there = sorted(file.stem for file in path.parent.glob("*.yaml"))
-    names = ", ".join(f"{name}.yaml" for name in there)
-    return f"; {path.parent} has {names}.{suggestion(path.stem, there)}" if there else "."
+        if known := suffixes_of(recipe):
+            hint = nearest(rest, known, f"ls {CONFIGS / 'variants'}")
+            return f"{recipe.name} has no variant {rest!r}. {hint}"
+    there = sorted(file.name for file in path.parent.glob("*.yaml"))
+    return nearest(path.name, there, f"ls {path.parent}") if there else f"{path.parent} has none."
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

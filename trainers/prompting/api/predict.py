@@ -21,12 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from minidassl.own.files import write_whole
+from minidassl.own.files import check_writable, write_whole
 from minidassl.own.text import csv_cell, printable
 
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import InputError, check_name, disk_error
 
 if TYPE_CHECKING:
     from .classifier import PromptClassifier
@@ -149,11 +149,17 @@ def predict(args: argparse.Namespace) -> int:
     for flag, value in (("--top", args.top), ("--batch-size", args.batch_size)):
         if value < 1:
             raise InputError(f"{flag} is {value}; set it to 1 or more.")
+    if args.method is not None:
+        from ..methods import METHODS  # here, because they import torch
+
+        check_name("--method", args.method, METHODS, "--help")
     output = args.output and args.output.resolve()
     if output and not output.parent.is_dir():
         raise InputError(f"--output is '{args.output}', whose folder is not there; create it first.")
     if output and output.exists() and not output.is_file():
         raise InputError(f"--output is '{args.output}', which is no file on a disk; name one, or leave it to print.")
+    if output:
+        check_writable(output)
     paths = find_images(args.images)
     rows = classify(make_classifier(args), paths, args.top, args.batch_size)
     errors = [row["error"] for row in rows if "error" in row]
@@ -197,7 +203,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return predict(args)
     except (InputError, OSError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        text = disk_error(error, str(args.output)) if isinstance(error, OSError) else str(error)
+        print(f"error: {printable(text)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

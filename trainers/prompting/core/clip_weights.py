@@ -116,24 +116,30 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
     Raises:
         SettingError: unknown name, unreadable file, or a failed download.
     """
+    check_backbone(name, needs_vit)
     if name == "tiny":
         state = _read_state(TINY)
     elif name in clip.available_models():
-        _refuse_resnet(name, needs_vit and name.startswith("RN"))
         state = _download(name)
-    elif os.path.isfile(path := os.path.expanduser(name)):
-        state = _read_state(Path(path))
-        _refuse_resnet(name, needs_vit and "visual.layer1.0.conv1.weight" in state)
     else:
+        state = _read_state(Path(name).expanduser())
+        _refuse_resnet(name, needs_vit and "visual.layer1.0.conv1.weight" in state)
+    model = _build(name, {key: value.float() for key, value in state.items()})
+    model.digest = state_digest(model.state_dict())
+    cast_matmul_weights(model, precision.matmul)
+    return model.eval().requires_grad_(False)
+
+
+def check_backbone(name: str, needs_vit: bool) -> None:
+    """Check a backbone without reading it; raises SettingError for an unknown name, and for a ResNet's if that is."""
+    if is_named(name):
+        _refuse_resnet(name, needs_vit and name.startswith("RN"))
+    elif not os.path.isfile(os.path.expanduser(name)):
         raise SettingError(
             "{backbone} is {!r}, which is neither a file nor one of tiny, {}.",
             name,
             ", ".join(clip.available_models()),
         )
-    model = _build(name, {key: value.float() for key, value in state.items()})
-    model.digest = state_digest(model.state_dict())
-    cast_matmul_weights(model, precision.matmul)
-    return model.eval().requires_grad_(False)
 
 
 def is_named(name: str) -> bool:
