@@ -20,9 +20,11 @@ from minidassl.own.run_folder import CheckpointError, find_checkpoint
 import train
 import trainers
 from trainers.prompting.declaration import METHODS, Method
-from trainers.prompting.errors import InputError
+from trainers.prompting.errors import InputError, suggestion
+from trainers.prompting.methods import import_own
 
 from . import ROOT
+from .commands import add_import, import_flags
 
 
 def settings_of(file: Path, method: Method) -> list[tuple[str, str]]:
@@ -39,23 +41,39 @@ def settings_of(file: Path, method: Method) -> list[tuple[str, str]]:
     ]
 
 
+def trained_methods() -> list[str]:
+    """Names of the methods with a trainer and a checkpoint of their own."""
+    return sorted(name for name, method in METHODS.items() if method.learns and method.trainer == name)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong input."""
     trainers.register_all()
-    known = sorted(name for name, method in METHODS.items() if method.learns and method.trainer == name)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("dataset", help="name of a file in configs/datasets")
-    add("--trainer", required=True, choices=known)
+    add(
+        "--trainer",
+        required=True,
+        metavar="METHOD",
+        help=f"one of {', '.join(trained_methods())}, or yours by --import",
+    )
     add("--model-dir", required=True, type=Path, help="folder that holds the method's folder")
     add("--load-epoch", type=int, help="default: the best on validation if there is one, else the last")
     add("--config-file", help="YAML of the method; default: the settings of the file, on ViT-B/16")
     add("--root", default=os.environ.get("DATA", ""), help="folder of the data sets; default: $DATA")
     add("--classes", default="all", choices=["all", "base", "new"])
     add("--output-dir", help="default: output/evaluate_checkpoint/TRAINER/DATASET/CLASSES")
+    add_import(parser)
     args, extra = parser.parse_known_args(argv)
-    method = METHODS[args.trainer]
     try:
+        for module in args.modules:
+            import_own(module)
+        if args.trainer not in (known := trained_methods()):
+            raise InputError(
+                f"--trainer is {args.trainer!r}; set it to one of {', '.join(known)}.{suggestion(args.trainer, known)}"
+            )
+        method = METHODS[args.trainer]
         settings = settings_of(find_checkpoint(args.model_dir / method.folder, args.load_epoch), method)
     except (InputError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -69,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
             *("--config-file", args.config_file or str(ROOT / "configs/base/evaluation.yaml")),
             *("--eval-only", "--model-dir", str(args.model_dir)),
             *(("--load-epoch", str(args.load_epoch)) if args.load_epoch is not None else ()),
+            *import_flags(args.modules),
             *extra,
             *(word for pair in settings for word in pair),
             *("DATASET.SUBSAMPLE_CLASSES", args.classes),

@@ -25,12 +25,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
-from yacs.config import CfgNode
 
 import datasets  # noqa: F401  (registers the data sets)
 import trainers
 from trainers.base import TRAINER_REGISTRY, PromptTrainer
-from trainers.config import default_cfg
+from trainers.config import default_cfg, merge
 from trainers.prompting.core.learner import FixedSentence, PromptLearner, Readout, TowerPrompts
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
@@ -52,7 +51,7 @@ def load(run: Path, data: str | None) -> PromptTrainer:
         raise InputError(f"{run} has no {SETTINGS}; name the output folder of a training run.")
     trainers.register_all()
     cfg = default_cfg()
-    cfg.merge_from_other_cfg(CfgNode(settings))
+    merge(cfg, settings, str(run / SETTINGS))
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"
     cfg.OUTPUT_DIR = str(run)
     if data:

@@ -27,7 +27,7 @@ from minidassl.own.text import csv_cell, printable
 from tqdm import tqdm
 
 from ..errors import InputError
-from ..methods import METHODS
+from ..methods import METHODS, import_own
 from .classifier import PromptClassifier
 from .images import list_images, open_image
 
@@ -140,6 +140,8 @@ def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     """Classify and write; exit status 0, or 1 if images cannot be read."""
+    for module in args.modules:
+        import_own(module)
     for flag, value in (("--top", args.top), ("--batch-size", args.batch_size)):
         if value < 1:
             raise InputError(f"{flag} is {value}; set it to 1 or more.")
@@ -178,6 +180,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--checkpoint", help="run folder, saved classifier or checkpoint file; without it, zero-shot CLIP")
     add("--classes", help="names with commas between them, or a file with one per line; default: the recorded ones")
     add("--method", help=f"one of {', '.join(METHODS)}; default: the recorded one")
+    text = "module, or its file, that declares the method of the checkpoint, if it is yours"
+    add("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
     add("--backbone", help="OpenAI's name of a CLIP, a path, or tiny; default: the recorded one, or ViT-B/16")
     add("--setting", action="append", default=[], metavar="NAME=VALUE", help="of the method, such as depth=9")
     add("--template", action="append", help='sentence of zero-shot CLIP, such as "a photo of a {}."; averaged if many')
