@@ -38,7 +38,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--load-epoch", type=int, help="epoch to load; the best on validation if there is one, else the last")
     add("--no-train", action="store_true", help="build everything, and stop")
     add("--summary", action="store_true", help="print what the method trains, and stop; needs no data and no weights")
-    add("--import", dest="modules", action="append", default=[], help="module with trainers or objectives of yours")
+    add(
+        "--import",
+        dest="modules",
+        action="append",
+        default=[],
+        help="module, or its file, with objectives or methods of yours",
+    )
     add("--force", action="store_true", help="delete the run in --output-dir and train from scratch")
     add("--verbose", action="store_true", help="print all that is in log.txt, such as the configuration")
     add("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")

@@ -19,9 +19,16 @@ def make_parser(description: str, usage: str | None = None) -> argparse.Argument
     """With `--import`, whose modules `exit_status` imports."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(usage=usage, description=description, formatter_class=form)
-    text = "Python module with trainers or objectives of yours"
-    parser.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
+    add_import(parser)
     return parser
+
+
+def add_import(parser: argparse.ArgumentParser) -> None:
+    text = (
+        "module with objectives or methods of yours, or the path of its file (docs/CONTRIBUTING.md): METHOD:OBJECTIVE "
+        "is a method trained by your objective"
+    )
+    parser.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +46,9 @@ def check_jobs(number: int | None) -> None:
 
 
 def import_flags(modules: list[str]) -> list[str]:
-    """The flags of train.py for `--import`."""
-    return [word for module in modules for word in ("--import", module)]
+    """The flags of train.py for `--import`; it runs in the repository's folder, so paths of files are absolute."""
+    paths = (os.path.abspath(module) if module.endswith(".py") else module for module in modules)
+    return [word for path in paths for word in ("--import", path)]
 
 
 def exit_status(work: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -49,11 +57,11 @@ def exit_status(work: Callable[[argparse.Namespace], int], args: argparse.Namesp
         if args.modules:
             # Dassl's registry takes seconds to import, and only this needs it.
             import trainers
-            from trainers.config import import_module
+            from trainers.prompting.methods import import_own
 
             trainers.register_all()
             for module in args.modules:
-                import_module(module)
+                import_own(module)
         return work(args)
     except (InputError, OSError) as error:
         text = disk_error(error, "The disk") if isinstance(error, OSError) else str(error)

@@ -73,7 +73,7 @@ def compare(args: argparse.Namespace) -> int:
         rows = []
         for method in methods:
             plans = [plan(one) for one in requests if (one.dataset, one.method, one.variant) == (dataset, *method)]
-            rows.append(row(row_name(*method), plans))
+            rows.append(row(row_name(*method, args.tag), plans))
         print(lay_out(["method", *COLUMNS], rows, right=True))
     return report_failures(failures)
 

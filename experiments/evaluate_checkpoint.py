@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from minidassl.own.run_folder import CheckpointError, find_checkpoint
@@ -23,6 +24,7 @@ from trainers.prompting.errors import InputError, check_name
 from trainers.prompting.recipes import data_set_file
 
 from . import ROOT
+from .commands import add_import, import_flags
 from .data import FOLDER
 from .methods import METHODS
 from .runs import check_data, check_folder
@@ -44,9 +46,13 @@ def settings_of(file: Path, method: Method) -> list[tuple[str, str]]:
     ]
 
 
-def trained_method(trainer: str) -> Method:
+def trained_method(trainer: str, modules: Sequence[str]) -> Method:
     """The method of a trainer's name; raises InputError where there is none, or it has nothing to train."""
+    from trainers.prompting.methods import import_own  # here, because it imports torch
+
     trainers.register_all()
+    for module in modules:
+        import_own(module)
     known = [name for name, method in METHODS.items() if method.learns and method.trainer == name]
     return METHODS[check_name("--trainer", trainer, known, "docs/METHODS.md")]
 
@@ -56,16 +62,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("dataset", help="name of a file in configs/datasets, or of its data set")
-    add("--trainer", required=True, help="a method of docs/METHODS.md that has a trainer, such as MaPLe")
+    text = "a method of docs/METHODS.md that has a trainer, such as MaPLe, or yours by --import"
+    add("--trainer", required=True, metavar="METHOD", help=text)
     add("--model-dir", required=True, type=Path, help="folder that holds the method's folder")
     add("--load-epoch", type=int, help="default: the best on validation if there is one, else the last")
     add("--config-file", help="YAML of the method; default: the settings of the file, on ViT-B/16")
     add("--root", default=os.environ.get("DATA", ""), help="folder of the data sets; default: $DATA")
     add("--classes", default="all", choices=SUBSETS)
     add("--output-dir", help="default: output/evaluate_checkpoint/TRAINER/DATASET/CLASSES")
+    add_import(parser)
     args, extra = parser.parse_known_args(argv)
     try:
-        method = trained_method(args.trainer)
+        method = trained_method(args.trainer, args.modules)
         dataset = data_set_file(args.dataset)
         output = args.output_dir or f"output/evaluate_checkpoint/{args.trainer}/{dataset}/{args.classes}"
         check_folder(Path(output))
@@ -82,6 +90,7 @@ def main(argv: list[str] | None = None) -> int:
             *("--config-file", args.config_file or str(ROOT / "configs/base/evaluation.yaml")),
             *("--eval-only", "--model-dir", str(args.model_dir)),
             *(("--load-epoch", str(args.load_epoch)) if args.load_epoch is not None else ()),
+            *import_flags(args.modules),
             *extra,
             *(word for pair in settings for word in pair),
             *("DATASET.SUBSAMPLE_CLASSES", args.classes),

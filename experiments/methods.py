@@ -51,13 +51,16 @@ def names() -> list[str]:
 
 def config_file(trainer: str, recipe: str) -> str:
     """The path of a recipe, from the repository's root; a recipe may also be the path of a YAML file."""
-    return recipe if _is_path(recipe) else f"configs/trainers/{trainer}/{recipe}.yaml"
+    if _is_path(recipe):
+        return recipe
+    folder = METHODS[trainer].recipes.folder if trainer in METHODS else trainer
+    return f"configs/trainers/{folder}/{recipe}.yaml"
 
 
 def variants_of(name: str) -> list[str]:
     """The suffixes of a method's recipes that `METHOD:variant` can name."""
-    method = METHODS[name]
-    paths = (recipes.recipe_path(method.trainer, one) for one in (method.recipes.default, method.recipes.tiny))
+    known = METHODS[name].recipes
+    paths = (recipes.recipe_path(known.folder, one) for one in (known.default, known.tiny))
     return sorted({suffix for path in paths if path.is_file() for suffix in recipes.suffixes_of(path)})
 
 
@@ -93,9 +96,9 @@ def parse(text: str | None) -> tuple[str, str]:
     return name, path_as_recipe(variant)
 
 
-def row_name(name: str, variant: str = "") -> str:
-    """The row of a method, or of its variant, in tables."""
-    return f"{name}, {recipe_name(variant).replace('_', ' ')}" if variant else name
+def row_name(name: str, variant: str = "", tag: str = "") -> str:
+    """The row of a method, or of its variant or a tagged experiment, in tables."""
+    return ", ".join(filter(None, (name, recipe_name(variant).replace("_", " "), tag)))
 
 
 def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = "") -> str:
@@ -111,4 +114,4 @@ def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = 
     imagenet = known.base2new_imagenet if dataset == "imagenet" else ""
     special = {"base2new": imagenet, "cross_dataset": known.cross_dataset}.get(family)
     own = f"{usual}_{dataset}"
-    return special or (own if recipes.is_readable(recipes.recipe_path(METHODS[name].trainer, own)) else usual)
+    return special or (own if recipes.is_readable(recipes.recipe_path(known.folder, own)) else usual)

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
-from yacs.config import CfgNode
 
 import datasets.registry  # noqa: F401
 import trainers
 from trainers.base import TRAINER_REGISTRY, PromptTrainer
-from trainers.config import default_cfg
+from trainers.config import default_cfg, merge
 from trainers.prompting.core.learner import FixedSentence, PromptLearner, Readout, TowerPrompts
 from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.records import SETTINGS
 
 from .runs import check_trained
 
@@ -28,7 +28,7 @@ def load(run: Path, data: str | None) -> PromptTrainer:
     settings = check_trained(run, data)
     trainers.register_all()
     cfg = default_cfg()
-    cfg.merge_from_other_cfg(CfgNode(settings))
+    merge(cfg, settings, str(run / SETTINGS))
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"
     cfg.OUTPUT_DIR = str(run)
     if data:

@@ -15,16 +15,16 @@ from collections.abc import Sequence
 
 from minidassl.own.text import words
 
-from trainers.prompting.errors import check_name
+from trainers.prompting.errors import InputError, check_name
 from trainers.prompting.recipes import data_set_file
 
 from . import runs
-from .commands import METHODS_HELP, add_data, check_jobs, exit_status, import_flags, make_parser
+from .commands import METHODS_HELP, add_data, add_tag, check_jobs, exit_status, import_flags, make_parser
 from .data import BUILTIN
 from .methods import TINY, parse
 from .protocols import PLANS, PROTOCOL_OF, chains
 from .runner import check_plan, report_failures, run_chains
-from .runs import Request, Run, check_data, parse_seeds
+from .runs import Request, Run, check_data, check_tag, parse_seeds
 from .tables.command import print_tables
 from .tables.results import PAIRED
 
@@ -38,7 +38,12 @@ ADVICE = "Move them away to run them again, or leave them out by --methods, --da
 
 
 def planned_chains(
-    tables: Sequence[str], embedded: bool, datasets: Sequence[str], methods: Sequence[str], seeds: Sequence[int]
+    tables: Sequence[str],
+    embedded: bool,
+    datasets: Sequence[str],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    tag: str = "",
 ) -> list[list[Run]]:
     """Seed by seed, so that a table is there early with the first; where some are empty, those of the plans."""
     requests = []
@@ -48,7 +53,7 @@ def planned_chains(
             for dataset in datasets or (plan.embedded if embedded else plan.datasets):
                 for method in methods or plan.methods_for(dataset in BUILTIN, embedded):
                     name, variant = parse(method)
-                    requests.append(Request(PROTOCOL_OF[table], name, dataset, seed, variant=variant))
+                    requests.append(Request(PROTOCOL_OF[table], name, dataset, seed, variant=variant, tag=tag))
     return chains(requests)
 
 
@@ -59,8 +64,14 @@ def reproduce(args: argparse.Namespace) -> int:
     embedded = args.table == EMBEDDED
     tables = [*PLANS] if args.table in ("all", EMBEDDED) else [args.table]
     datasets = [*dict.fromkeys(map(data_set_file, args.datasets))]
-    planned = planned_chains(tables, embedded, datasets, args.methods, parse_seeds(args.seeds) if args.seeds else [])
-    options, all_runs = import_flags(args.modules), [run for chain in planned for run in chain]
+    seeds, tag = parse_seeds(args.seeds) if args.seeds else [], check_tag(args.tag)
+    if args.options and not tag:
+        raise InputError(
+            f"{' '.join(args.options)} changes the recipes; give --tag NAME, for folders and rows of the experiment's "
+            "own."
+        )
+    planned = planned_chains(tables, embedded, datasets, args.methods, seeds, tag)
+    options, all_runs = (*import_flags(args.modules), *args.options), [run for chain in planned for run in chain]
     missing = check_plan(planned, args.data, options, ADVICE)
     if not args.dry_run:
         check_data({run.dataset for run in missing}, args.data)
@@ -98,6 +109,9 @@ def main(argv: list[str] | None = None) -> int:
     five = ", ".join(name for name, plan in PLANS.items() if len(plan.seeds) == 5)
     add("--seeds", default="", help=f"default: 1 2 3, and five for {five}")
     add_data(parser)
+    add_tag(parser)
     add("--jobs", type=int, help="chains of runs at once; default: one per core with the small CLIP, else one")
     add("--dry-run", action="store_true", help="list the missing runs and their cost, run nothing")
-    return exit_status(reproduce, parser.parse_args(argv))
+    add("options", nargs="*", metavar="KEY VALUE", help="for train.py, with --tag")
+    # Intermixed: pairs may follow flags.
+    return exit_status(reproduce, parser.parse_intermixed_args(argv))

@@ -137,8 +137,7 @@ class Record:
         other = [] if backbone in _USUAL_BACKBONES or _BACKBONE in self.overrides else [backbone]
         learned = methods.METHODS[name].learns if name in methods.METHODS else True
         given = GIVEN if learned and self.learned["classes"] is None else ""
-        tag = [self.data["tag"]] if self.data.get("tag") else []
-        return ", ".join([methods.row_name(name, variant), *tag, *settings, *other]) + given
+        return ", ".join([methods.row_name(name, variant, self.data.get("tag", "")), *settings, *other]) + given
 
     @functools.cached_property
     def learned(self) -> dict[str, Any]:

@@ -253,7 +253,7 @@ def test_what_cannot_be_loaded_is_named_with_the_remedy(tmp_path):
     path = saved_alone(tmp_path, original.model_.learner.state_dict())
     tiny = dict(method="MaPLe", backbone="tiny")
     refused("There is no checkpoint or folder '/no/such'", "/no/such")
-    refused("prompts.pth' does not record its method", path, NAMES)
+    refused("prompts.pth' does not record a method that is known here", path, NAMES)
     refused("prompts.pth' does not record its classes", path, **tiny)
     refused("method is 'Mapel'.*Do you mean MaPLe", path, NAMES, method="Mapel")
     given = dict(method="CoCoOp", backbone="tiny")

@@ -37,7 +37,7 @@ from .prompting.core.learner import PromptLearner
 from .prompting.core.prompted_clip import PromptedCLIP
 from .prompting.declaration import CROSS_ENTROPY, Method, Settings, declare
 from .prompting.errors import InputError, worded
-from .prompting.objectives.objective import Objective
+from .prompting.objectives.objective import Loss, Objective
 from .records import (
     OBJECTIVE_KEY,
     check_origin,
@@ -255,7 +255,13 @@ class PromptTrainer(Checkpointing, TrainerX):
     def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """One training step; the last batch of an epoch steps the schedule, as everywhere in the field."""
         views, labels = self.parse_batch_train(batch)
-        loss, logits, terms = self.objective.loss(self.model, views, labels)
+        found = self.objective.loss(self.model, views, labels)
+        if not isinstance(found, Loss):
+            raise InputError(
+                f"The loss of objective {self.objective.name!r} returns a {type(found).__name__}; let it return "
+                "Loss(total, logits)."
+            )
+        loss, logits, terms = found
         self.optim.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +33,7 @@ from .prompting.declaration import (
     tree_of,
 )
 from .prompting.errors import InputError, check_name, worded
-from .prompting.methods import OBJECTIVES
+from .prompting.methods import METHODS, OBJECTIVES, import_own
 from .prompting.objectives.objective import Objective, RunFacts
 from .prompting.recipes import is_plain, read_files, value_at
 from .records import flatten
@@ -195,12 +194,12 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
             file, a module that cannot be found.
     """
     for module in args.modules:
-        import_module(module)
+        import_own(module)
     cfg, given = default_cfg(), []
     defaults = flatten(cfg)
     for name in (args.dataset_config_file, args.config_file):
         for path, keys in read_files(name) if name else []:
-            _merge(cfg, keys, str(path))
+            merge(cfg, keys, str(path))
             given += flatten(keys)
     cfg.TRAINER.RECIPE = Path(args.config_file).stem if args.config_file else ""
     for flag, key in FLAG_KEYS.items():
@@ -212,7 +211,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
     if len(options) % 2:
         raise InputError(f"Options after the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
     for key, value in zip(options[::2], options[1::2]):
-        _merge(cfg, tree_of({key: value}), f"{key} {value:.100}")
+        merge(cfg, tree_of({key: value}), f"{key} {value:.100}")
     _check_plain(cfg, defaults)
     check_shared(cfg)
     trainers, data_sets = (sorted(registry.registered_names()) for registry in (TRAINER_REGISTRY, DATASET_REGISTRY))
@@ -255,16 +254,7 @@ def _check_plain(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def import_module(module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"--import is {module}, but there is no module {error.name}; add its folder to PYTHONPATH, or correct it."
-        ) from error
-
-
-def _merge(cfg: CfgNode, keys: Mapping[str, Any], source: str) -> None:
+def merge(cfg: CfgNode, keys: Mapping[str, Any], source: str) -> None:
     """Merge nested keys, as yacs does; `source` begins the message of an InputError."""
     try:
         node = CfgNode(keys)
@@ -272,7 +262,8 @@ def _merge(cfg: CfgNode, keys: Mapping[str, Any], source: str) -> None:
         cfg.merge_from_other_cfg(node)
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         message = str(error.args[0] if error.args else error)
-        hint = ". docs/CONFIGURATION.md lists all keys." if "Non-existent" in message else ""
+        hint = ". docs/CONFIGURATION.md lists all keys; --import MODULE adds those of your own objectives and methods."
+        hint = hint if "Non-existent" in message else ""
         text = f"{source}: {message}{hint}"
         raise InputError(_UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)) from error
 
@@ -296,7 +287,9 @@ def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective],
         given: dotted keys that files and options set; a key may be set to its default, so its value cannot show that.
     """
     read = set(objective.Config().keyed())
-    nodes = {key.rpartition(".")[0] for key in read} - {"TRAINER", f"TRAINER.{method.node}"}
+    # A method of the user's may train by another one's recipes, whose node then tells nothing of its prompts.
+    source = METHODS.get(method.recipes.folder, method)
+    nodes = {key.rpartition(".")[0] for key in read} - {"TRAINER", f"TRAINER.{method.node}", f"TRAINER.{source.node}"}
     unused = [key for key in dict.fromkeys(given) if key.rpartition(".")[0] in nodes and key not in read]
     if unused:
         raise InputError(

@@ -286,7 +286,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             )
         chosen = {**saved.parameters, **parameters}
         if "method" not in chosen:
-            raise InputError(f"{str(saved.source)!r} does not record its method; give it as method.")
+            raise InputError(
+                f"{str(saved.source)!r} does not record a method that is known here; give it as method, or import its "
+                "module (--import)."
+            )
         method = method_for(chosen["method"])
         classes = saved.classes if classes is None else classes
         if classes is None:

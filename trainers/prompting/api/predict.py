@@ -146,12 +146,14 @@ def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     """Classify and write; exit status 0, or 1 if images cannot be read."""
+    from ..methods import METHODS, import_own  # here, because they import torch
+
+    for module in args.modules:
+        import_own(module)
     for flag, value in (("--top", args.top), ("--batch-size", args.batch_size)):
         if value < 1:
             raise InputError(f"{flag} is {value}; set it to 1 or more.")
     if args.method is not None:
-        from ..methods import METHODS  # here, because they import torch
-
         check_name("--method", args.method, METHODS, "--help")
     output = args.output and args.output.resolve()
     if output and not output.parent.is_dir():
@@ -190,6 +192,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--checkpoint", help="run folder, saved classifier or checkpoint file; without it, zero-shot CLIP")
     add("--classes", help="names with commas between them, or a file with one per line; default: the recorded ones")
     add("--method", help="one of docs/METHODS.md, such as BMIP; default: the recorded one")
+    text = "module, or its file, that declares the method of the checkpoint, if it is yours"
+    add("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
     add("--backbone", help="OpenAI's name of a CLIP, a path, or tiny; default: the recorded one, or ViT-B/16")
     add("--setting", action="append", default=[], metavar="NAME=VALUE", help="of the method, such as depth=9")
     add("--template", action="append", help='sentence of zero-shot CLIP, such as "a photo of a {}."; averaged if many')

@@ -75,7 +75,8 @@ class Recipe(Settings):
 
 def recipe_tree(method: Method, backbone: str) -> dict[str, Any]:
     """A method's recipe for a backbone, as nested mappings."""
-    return read_recipe(method.trainer, method.recipes.tiny if backbone == TINY else method.recipes.default)
+    recipes = method.recipes
+    return read_recipe(recipes.folder, recipes.tiny if backbone == TINY else recipes.default)
 
 
 def recipe_of(method: Method, backbone: str) -> Recipe:
