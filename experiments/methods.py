@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainers.prompting import recipes
 from trainers.prompting.errors import InputError
-from trainers.prompting.methods import METHODS, in_order
+from trainers.prompting.methods import METHODS, identify, in_order
 
 from . import ROOT, data
 
@@ -68,6 +68,14 @@ def parse(text: str | None) -> tuple[str, str]:
 def row_name(name: str, variant: str = "") -> str:
     """The row of a method, or of its variant, in tables."""
     return f"{name}, {recipe_name(variant).replace('_', ' ')}" if variant else name
+
+
+def row_of(text: str) -> str:
+    """The row of METHOD, METHOD:VARIANT or METHOD:FILE.yaml."""
+    name, _, variant = text.partition(":")
+    if _is_path(variant) and name in METHODS:
+        name, variant = identify(METHODS[name].trainer, recipe_name(variant))
+    return row_name(name, variant)
 
 
 def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = "") -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minidassl.own.text import words
+
 from trainers.prompting import recipes
 from trainers.prompting.errors import InputError
 from trainers.records import read_result
@@ -169,6 +171,6 @@ def check_data(names: Sequence[str], data: str | None) -> None:
 
 def parse_seeds(text: str) -> list[int]:
     try:
-        return [int(seed) for seed in text.split()]
+        return [int(seed) for seed in words(text)]
     except ValueError:
-        raise InputError(f"Seeds are {text!r}; give whole numbers between blanks, such as '1 2 3'.") from None
+        raise InputError(f"Seeds are {text!r}; give whole numbers, such as '1 2 3'.") from None
