@@ -26,7 +26,7 @@ from .methods import names, parse, row_name
 from .protocols import chains, plan
 from .runner import check_plan, report_failures, run_chains
 from .runs import NEW_TAG, Request, Run, check_data, check_passed_on, check_tag, parse_seeds
-from .tables.text import lay_out, mean_and_spread
+from .tables.text import fitted, is_within, lay_out, mean_and_spread, terminal_width
 
 COLUMNS = ("base", "new", "HM", "open-world", "parameters", "train s", "peak GiB")
 
@@ -74,7 +74,9 @@ def compare(args: argparse.Namespace) -> int:
         for method in methods:
             plans = [plan(one) for one in requests if (one.dataset, one.method, one.variant) == (dataset, *method)]
             rows.append(row(row_name(*method, args.tag), plans))
-        print(lay_out(["method", *COLUMNS], rows, right=True))
+        headers, width = ["method", *COLUMNS], terminal_width()
+        text = lay_out(headers, rows, right=True)
+        print(text if is_within(text, width) else fitted(headers, rows, width, right=True))
     return report_failures(failures)
 
 

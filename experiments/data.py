@@ -16,5 +16,16 @@ DOMAINS = {source: tuple(one for one in SOURCE_OF if SOURCE_OF[one] == source) f
 FIFTEEN = tuple(_FILES[row.name] for row in ROWS if row.published)
 ELEVEN = tuple(name for name in FIFTEEN if name not in SOURCE_OF)
 TARGETS = tuple(name for name in ELEVEN if name not in DOMAINS)
+FILES = tuple(recipes.data_sets())
 # The file in configs/datasets of a registered name, without its ending; None if there is none.
 config_name = _FILES.get
+
+
+def file_name(name: str) -> str:
+    """The file in configs/datasets of a registered name; another name as it is."""
+    return config_name(name) or name
+
+
+def collection_of(name: str) -> str:
+    """Whose data set a file in configs/datasets is: averages are over those of one collection."""
+    return "built-in" if name in BUILTIN else "published" if name in FIFTEEN else "own"

@@ -49,6 +49,13 @@ def names() -> list[str]:
     return [method.name for method in in_order()]
 
 
+def identify(trainer: str, recipe: str) -> tuple[str, str]:
+    """Method and variant of a trainer and a recipe."""
+    from trainers.prompting import methods
+
+    return methods.identify(trainer, recipe)
+
+
 def config_file(trainer: str, recipe: str) -> str:
     """The path of a recipe, from the repository's root; a recipe may also be the path of a YAML file."""
     if _is_path(recipe):
@@ -91,7 +98,7 @@ def parse(text: str | None) -> tuple[str, str]:
     name, _, variant = (text or "").partition(":")
     check_name("METHOD", name, names(), "--help")
     if variant and not _is_path(variant):
-        folders = f"ls configs/variants configs/trainers/{METHODS[name].trainer}"
+        folders = f"ls configs/variants configs/trainers/{METHODS[name].recipes.folder}"
         check_name(f"METHOD is {text}, but the variant of {name}", variant, variants_of(name), folders)
     return name, path_as_recipe(variant)
 
@@ -99,6 +106,14 @@ def parse(text: str | None) -> tuple[str, str]:
 def row_name(name: str, variant: str = "", tag: str = "") -> str:
     """The row of a method, or of its variant or a tagged experiment, in tables."""
     return ", ".join(filter(None, (name, recipe_name(variant).replace("_", " "), tag)))
+
+
+def row_of(text: str) -> str:
+    """The row of METHOD, METHOD:VARIANT or METHOD:FILE.yaml."""
+    name, _, variant = text.partition(":")
+    if _is_path(variant) and name in METHODS:
+        name, variant = identify(METHODS[name].trainer, recipe_name(variant))
+    return row_name(name, variant)
 
 
 def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = "") -> str:

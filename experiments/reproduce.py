@@ -25,6 +25,7 @@ from .methods import TINY, parse
 from .protocols import PLANS, PROTOCOL_OF, chains
 from .runner import check_plan, report_failures, run_chains
 from .runs import Request, Run, check_data, check_tag, parse_seeds
+from .store import Selection
 from .tables.command import print_tables
 from .tables.results import PAIRED
 
@@ -32,9 +33,13 @@ from .tables.results import PAIRED
 # data sets and three seeds, in five epochs of half the images. Tests are not counted.
 GPU_HOURS = {"imagenet": 1.0}
 OTHER_GPU_HOURS = 4 / 30
+# Of the small CLIP, measured, on one core: training by data set, and a test.
+CPU_SECONDS = {"symbols": 50}
+OTHER_CPU_SECONDS, CPU_SECONDS_OF_TEST = 10, 2
 EMBEDDED = "embedded"
 CHOICES = (*PLANS, "all", EMBEDDED)
 ADVICE = "Move them away to run them again, or leave them out by --methods, --datasets or --seeds."
+UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 def planned_chains(
@@ -57,6 +62,22 @@ def planned_chains(
     return chains(requests)
 
 
+def amount(seconds: float, of: str) -> str:
+    """A duration in words, such as "3 GPU hours", in a unit of which there are more than one."""
+    number, unit = next((seconds / size, unit) for size, unit in UNITS if seconds >= 1.5 * size or size == 1)
+    return f"{number:.0f} {of} {unit}"
+
+
+def cost(missing: Sequence[Run]) -> str:
+    """What runs take, with a comma before it, on the device that they are for; nothing if there are none."""
+    small = [run for run in missing if run.is_small]
+    on_cpu = [CPU_SECONDS.get(run.dataset, OTHER_CPU_SECONDS) if run.trains else CPU_SECONDS_OF_TEST for run in small]
+    hours = sum(GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) for run in missing if run.trains and not run.is_small)
+    parts = [f"{amount(3600 * hours, 'GPU')} of training (by MaPLe's reported times)"] if hours else []
+    parts += [f"{amount(sum(on_cpu), 'CPU')} on one core"] if small else []
+    return f", about {' and '.join(parts)}" if parts else ""
+
+
 def reproduce(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
     check_name("TABLE", args.table, CHOICES, "--help")
@@ -77,24 +98,21 @@ def reproduce(args: argparse.Namespace) -> int:
         check_data({run.dataset for run in missing}, args.data)
     for run in missing if args.dry_run else ():
         print(shlex.join(run.command(args.data, options)))
-    hours = sum(GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) for run in missing if run.trains and not run.is_small)
-    print(
-        f"{len(missing)} of {len(all_runs)} runs are missing, about {hours:.0f} GPU hours of training "
-        "(by MaPLe's reported times)",
-        flush=True,
-    )
+    print(f"{len(missing)} of {len(all_runs)} runs are missing{cost(missing)}", flush=True)
     if args.dry_run:
         return 0
     failures = run_chains(planned, args.data, options, args.jobs)
     output = runs.ROOT / "output"
-    print_tables(output, [*tables, *[PAIRED.name] * any(PLANS[name].paired for name in tables)])
+    shown = [*tables, *[PAIRED.name] * any(PLANS[name].paired for name in tables)]
+    asked = Selection(tuple(args.methods), tuple(datasets), tuple(seeds))
+    print_tables(output, shown, selection=asked)
     if len(tables) > 1:
         from . import report
 
         # Into one model of BMIP for each data set.
         bmip = [run for run in all_runs if (run.method, run.recipe, run.seed) == ("BMIP", TINY, 1) and embedded]
         drawn = [run.folder for run in bmip if run.trains and run.classes == "base"]
-        report.print_report(output, output / "report.html", drawn)
+        report.print_report(output, output / "report.html", drawn, selection=asked)
     return report_failures(failures)
 
 

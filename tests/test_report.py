@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
 import pytest
 import torch
-from test_tables import write
+from test_tables import open_world, write
 
 from experiments import models, report
 from experiments import pictures as look_inside
 from experiments.methods import METHODS
 from experiments.store import collect
+from experiments.tables.results import OPEN_WORLD
 
 
 @pytest.fixture
@@ -45,6 +47,35 @@ def test_the_page_holds_tables_and_pictures_and_refers_to_nothing_outside(result
     assert all(piece in text for piece in pieces)
 
 
+def test_the_page_is_of_what_is_asked_for_with_the_commands_that_make_it(tmp_path, capsys):
+    for trainer in ("MaPLe", "VPT"):
+        for dataset in ("Digits", "Symbols"):
+            few = {"dataset": dataset, "classes": "all", "shots": 4, "trained": True, "accuracy": 40.0}
+            write(tmp_path / "output", f"{trainer}-{dataset}", trainer=trainer, **few)
+    page = tmp_path / "report.html"
+    arguments = [str(tmp_path / "output"), "--output", str(page)]
+    assert report.main([*arguments, "--methods", "VPT", "--datasets", "digits", "--protocols", "few_shot"]) == 0
+    text = html.unescape(page.read_text())
+    command = f'report.py {tmp_path}/output --methods "VPT" --datasets "digits" --protocols "few-shot" --output {page}'
+    assert command in text and 'reproduce.py few-shot --methods "VPT" --datasets "digits" --seeds "1"' in text
+    assert "<h3 id=table0>All classes of Digits, small CLIP, seed 1</h3>" in text and "<a href=#table0>All" in text
+    assert "MaPLe" not in text and "Symbols" not in text
+    assert report.main([*arguments, "--datasets", "eurosat"]) == 1
+    assert "None of the 4 records" in capsys.readouterr().err
+    assert report.main([*arguments, "--datasets", "digitz"]) == 2
+    assert "Do you mean digits?" in capsys.readouterr().err
+
+
+def test_each_data_set_has_a_table_that_fits_a_narrow_page(tmp_path):
+    for dataset in ("Digits", "Symbols"):
+        few = {"dataset": dataset, "classes": "all", "open_world": open_world(80.0, 60.0, 50.0)}
+        write(tmp_path, dataset, **few)
+    (table,) = OPEN_WORLD.tables(collect(tmp_path))
+    text = report.table_html(table, "here")
+    assert re.findall("<caption>(.*)</caption>", text) == ["Digits", "Symbols", "average"]
+    assert "<th>base</th>" in text and "Digits base" not in text
+
+
 def test_gates_of_every_layer_and_of_each_number_of_shots_are_drawn(tmp_path):
     history = [{f"{tower} {layer}": 0.5 for tower in ("text", "vision") for layer in range(12)}] * 2
     for shots in (1, 16):
@@ -52,7 +83,7 @@ def test_gates_of_every_layer_and_of_each_number_of_shots_are_drawn(tmp_path):
             named = {"trainer": "BMIP", "classes": "all", "shots": shots, "seed": seed, "trained": True}
             write(tmp_path, f"{shots}-{seed}", **named, gate_history=history)
     drawn = [*report.gates_in_training(collect(tmp_path))]
-    assert [name[-1] for _, _, name in drawn] == ["1 shot", "16 shots"]
+    assert [name[-2] for _, _, name in drawn] == ["1 shot", "16 shots"]
     assert all(len(axes.lines) == 12 * 2 for figure, *_ in drawn for axes in figure.axes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ LATEX |= {character: rf"\{character}" for character in "&%$#_{}"} | {"<": r"$<$"
 ESCAPES = {"text": {}, "markdown": {"|": r"\|", "<": "&lt;"}, "latex": LATEX}
 # Mark bold text until cells are escaped; characters of the private use area, which no cell holds.
 BOLD = ("\ue000", "\ue001")
+LONGEST_NAME = 30  # of a row in a narrow table, before it is wrapped
 
 
 def bold(text: str) -> str:
@@ -33,15 +35,58 @@ def escaped(text: str, style: str) -> str:
     return printable(text, keep="".join(BOLD)).translate(str.maketrans(ESCAPES[style]))
 
 
-def lay_out(headers: Sequence[str], rows: Sequence[Sequence[object]], style: str = "text", right: bool = False) -> str:
-    """A table as text, Markdown or LaTeX (booktabs), bold where marked; `right` aligns numbers at their ends."""
+def lay_out(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    style: str = "text",
+    right: bool = False,
+    first: int | None = None,
+) -> str:
+    """A table as text, Markdown or LaTeX (booktabs), bold where marked.
+
+    Args:
+        right: aligns numbers at their ends.
+        first: the width in which longer names of rows are wrapped.
+    """
     kind, before, after = STYLES[style]
     lines = [[with_marks(escaped(str(cell), style), before, after) for cell in row] for row in (headers, *rows)]
     aligned = ["left", *["right"] * (len(headers) - 1)] if right else None
-    body = tabulate(lines[1:], headers=lines[0], tablefmt=kind, disable_numparse=True, colalign=aligned)
+    body = tabulate(
+        lines[1:],
+        headers=lines[0],
+        tablefmt=kind,
+        disable_numparse=True,
+        colalign=aligned,
+        maxcolwidths=first and [first],
+    )
     for rule in (r"\toprule", r"\midrule", r"\bottomrule") if style == "latex" else ():
         body = body.replace(r"\hline", rule, 1)
     return body
+
+
+def terminal_width() -> int:
+    """In columns; 80 where the output is no terminal."""
+    return shutil.get_terminal_size().columns
+
+
+def is_within(text: str, width: int) -> bool:
+    return all(len(line) <= width for line in text.splitlines())
+
+
+def fitted(headers: Sequence[str], rows: Sequence[Sequence[object]], width: int, right: bool = False) -> str:
+    """A table as text with less space in its cells; where it is still too wide in several, each with the names."""
+    rows = [[str(cell).replace(" ± ", "±") for cell in row] for row in rows]
+    parts, start = [], 1
+    while start < len(headers):
+        # One column, at least.
+        for end in range(len(headers), start, -1):
+            part = [[line[0], *line[start:end]] for line in (headers, *rows)]
+            text = lay_out(part[0], part[1:], right=right, first=LONGEST_NAME)
+            if is_within(text, width):
+                break
+        parts.append(text)
+        start = end
+    return "\n\n".join(parts)
 
 
 def mean_and_spread(values: Sequence[float], sign: str = "±") -> str:
