@@ -16,7 +16,7 @@ import argparse
 import contextlib
 import io
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,17 +45,21 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
     counts = [len(items) for items in splits]
     sizes = len(classes), *([0, 0, counts[2]] if row.test_only else counts)
     if row.published and sizes != row.published:
-        remarks.append(f"classes, train, val and test are {sizes}, as published {row.published}")
+        remarks.append(f"not the published sizes: {in_words(sizes)} are here, {in_words(row.published)} are published")
     shared = [name for name, labels in Counter(name for name, _ in classes).items() if labels > 1]
     if shared:
         remarks.append(f"{len(shared)} names belong to more than one class: {some(shared)}")
     images = list(dict.fromkeys(item.path for items in splits for item in items))
     missing = {path for path in images if not os.path.isfile(path)}
     if missing:
-        faults.append(f"{source} lists {len(missing)} images that are not there: {some(missing)}; unpack them again.")
-    broken = broken_images([path for path in images if path not in missing], row.name) if deep else {}
-    if broken:
-        faults.append(f"{len(broken)} images cannot be decoded: {some(broken.values())}; unpack them again.")
+        text = f"{source} lists {len(missing)} images that are not there: {some(missing)}"
+        faults.append(f"{text}; copy or unpack them to these places.")
+    by_remedy = defaultdict(list)
+    for path, error in (
+        broken_images([path for path in images if path not in missing], row.name).items() if deep else ()
+    ):
+        by_remedy[error.remedy].append(f"{path} ({error.reason})")
+    faults += [f"{len(them)} images cannot be read: {some(them)}; {remedy}." for remedy, them in by_remedy.items()]
     found = {"fault": faults, "remark": remarks}
     if write and not faults:
         try:
@@ -65,13 +69,18 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
     return sizes, found
 
 
+def in_words(sizes: Sequence[int]) -> str:
+    """Numbers of classes, and of images of each split."""
+    return "{} classes, {} training, {} validation and {} test images".format(*sizes)
+
+
 def write_split(row: Row, folder: Path, splits: Splits) -> Path:
     """Write a derived split in CoOp's format; an InputError if it would not be read, or replace a file."""
     path, start = folder / row.split_file, len(f"{folder / row.images}{os.sep}")
     if not row.has_split_file:
         raise InputError(f"{row.name} has no split file: its published lists or folders are its splits.")
     if os.path.lexists(path):
-        raise InputError(f"{path} is there already, and is not overwritten; remove it to write the derived split.")
+        raise InputError(f"{path} is there already, and is not overwritten; move it elsewhere to write the split.")
     save_split(
         {
             part: [(item.path[start:].replace(os.sep, "/"), item.label, item.name) for item in items]
