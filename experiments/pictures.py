@@ -3,7 +3,8 @@
     python scripts/look_inside.py output/base2new/train_base/digits/shots_16/BMIP/tiny/seed1
 
 Reads the run's settings and checkpoint, and the test images of all classes. Features are laid out by t-SNE
-(scikit-learn, fixed seed); distances between groups in such a picture mean little.
+(scikit-learn, fixed seed); distances between groups in such a picture mean little. The pictures go to `pictures/` in
+the run's folder, or to --output.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 from minidassl.own.files import write_whole
+from minidassl.own.run_folder import CheckpointError, MissingCheckpointError
 
 import matplotlib.pyplot as plt
 import torch
@@ -33,7 +35,7 @@ from trainers.base import TRAINER_REGISTRY, PromptTrainer
 from trainers.config import default_cfg
 from trainers.prompting.core.learner import FixedSentence, PromptLearner, Readout, TowerPrompts
 from trainers.prompting.core.prompted_clip import PromptedCLIP
-from trainers.prompting.errors import InputError
+from trainers.prompting.errors import InputError, disk_error
 from trainers.records import SETTINGS, kept_settings
 
 from .commands import exit_status, make_parser
@@ -59,7 +61,12 @@ def load(run: Path, data: str | None) -> PromptTrainer:
         cfg.DATASET.ROOT = data
     cfg.freeze()
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)
-    trainer.load_model(str(run))
+    try:
+        trainer.load_model(str(run))
+    except MissingCheckpointError as error:
+        raise InputError(f"{run} has no trained model; name the output folder of a run that saved one.") from error
+    except CheckpointError as error:
+        raise InputError(str(error)) from error
     trainer.set_model_mode("eval")
     return trainer
 
@@ -180,8 +187,12 @@ def draw_attention(seen: dict[tuple[str, int], Tensor], title: str) -> Figure:
 
 
 def draw(run: Path, data: str | None = None) -> dict[str, Figure]:
-    """The pictures of a training run by name: "features", and "attention" where prompts have a readout."""
-    trainer = load(run, data)
+    """The pictures of a training run; see `draw_model`."""
+    return draw_model(load(run, data))
+
+
+def draw_model(trainer: PromptTrainer) -> dict[str, Figure]:
+    """The pictures of a model by name: "features", and "attention" where prompts have a readout."""
     title = f"{type(trainer).__name__} on {trainer.cfg.DATASET.NAME}"
     found, labels, seen = features(trainer)
     drawn = {"features": draw_features(found, labels, trainer.dm.dataset.classnames, title)}
@@ -189,10 +200,14 @@ def draw(run: Path, data: str | None = None) -> dict[str, Figure]:
 
 
 def look_inside(args: argparse.Namespace) -> int:
-    drawn = draw(args.run, args.data)
-    args.output.mkdir(parents=True, exist_ok=True)
-    for name, figure in drawn.items():
-        print(*save(figure, args.output, name), sep="\n")
+    trainer, folder = load(args.run, args.data), args.output or args.run / "pictures"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in draw_model(trainer).items():
+            save(figure, folder, name)
+    except OSError as error:
+        raise InputError(disk_error(error, str(folder))) from error
+    print(f"The pictures are in {folder}")
     return 0
 
 
@@ -201,5 +216,5 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("run", type=Path, help="output folder of a training run")
     parser.add_argument("--data", help="folder of the data sets; default: that of the run")
-    parser.add_argument("--output", type=Path, default=Path("."), help="folder of the pictures")
+    parser.add_argument("--output", type=Path, help="folder of the pictures; default: pictures/ in that of the run")
     return exit_status(look_inside, parser.parse_args(argv))
