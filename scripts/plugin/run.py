@@ -28,8 +28,8 @@ from tabulate import tabulate
 PROTOCOLS = {
     "base2new_train": "train on the base classes, and test them",
     "base2new_test": "test that model on the new classes",
-    "base2new": "both",
-    "compare": 'train on the base classes and test on the new ones, by BMIP and all TRAINERS ("MaPLe IVLP:vit_b16_c2_ep5_batch4_2+2ctx"), and a table',
+    "base2new": "train on the base classes, and test them and the new classes",
+    "compare": 'train BMIP and all TRAINERS ("MaPLe IVLP:CFG") on base classes, test on base and new, print a table',
     "xd_train": "train on all classes (of imagenet in the field)",
     "xd_test": "test imagenet's model, or that of --source, on all classes of DATASET",
 }
