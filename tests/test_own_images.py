@@ -9,7 +9,7 @@ import pytest
 from dataset_trees import write_image
 
 from datasets.check import main as check_data
-from experiments import compare, launch, runs
+from experiments import compare, launch
 from trainers.prompting.api import predict
 
 NAMES = ("blue sky", "grass", "red brick", "sand")
