@@ -33,18 +33,22 @@ from .table import ROWS, Row
 
 
 def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[object], dict[str, list[str]]]:
-    """Numbers of classes and images, and by kind the faults that make a data set unusable, and further findings."""
+    """Numbers of classes and images, and whether they are as published; faults and further findings by kind.
+
+    A data set with a "fault" is unusable.
+    """
     try:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             folder = locate(row, root)
             splits, source = list_images(row, folder)
     except (InputError, OSError) as error:
-        return [""] * 4, {"fault": [str(error)]}
+        return [""] * 5, {"fault": [str(error)]}
     faults, remarks = [], [line for line in printed.getvalue().splitlines() if line.startswith(NOTE)]
     classes = {(item.name, item.label) for item in splits.train}
     counts = [len(items) for items in splits]
     sizes = len(classes), *([0, 0, counts[2]] if row.test_only else counts)
-    if row.published and sizes != row.published:
+    agreement = "" if row.published is None else "as published" if sizes == row.published else "not as published"
+    if agreement.startswith("not"):
         remarks.append(f"not the published sizes: {in_words(sizes)} are here, {in_words(row.published)} are published")
     shared = [name for name, labels in Counter(name for name, _ in classes).items() if labels > 1]
     if shared:
@@ -54,10 +58,9 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
     if missing:
         text = f"{source} lists {len(missing)} images that are not there: {some(missing)}"
         faults.append(f"{text}; copy or unpack them to these places.")
+    broken = broken_images([path for path in images if path not in missing], row.name) if deep else {}
     by_remedy = defaultdict(list)
-    for path, error in (
-        broken_images([path for path in images if path not in missing], row.name).items() if deep else ()
-    ):
+    for path, error in broken.items():
         by_remedy[error.remedy].append(f"{path} ({error.reason})")
     faults += [f"{len(them)} images cannot be read: {some(them)}; {remedy}." for remedy, them in by_remedy.items()]
     found = {"fault": faults, "remark": remarks}
@@ -66,7 +69,7 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
             remarks.append(f"wrote {write_split(row, folder, splits)}")
         except (InputError, OSError) as error:
             found["not written"] = [str(error)]
-    return sizes, found
+    return (*sizes, agreement), found
 
 
 def in_words(sizes: Sequence[int]) -> str:
@@ -115,5 +118,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines.append([row.name, "unusable" if found["fault"] else "usable", *sizes])
         findings += [f"\n{row.name}, {kind}: {text}" for kind, texts in found.items() for text in texts]
         status |= any(texts for kind, texts in found.items() if kind != "remark")
-    print(tabulate(lines, ["data set", "", "classes", *SPLITS], disable_numparse=True), *findings, sep="\n")
+    print(tabulate(lines, ["data set", "", "classes", *SPLITS, "sizes"], disable_numparse=True), *findings, sep="\n")
     return status

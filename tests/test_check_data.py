@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -55,7 +56,20 @@ def test_sound_data_is_usable(sound, capsys):
     # A small tree is not the published data set, which is said, and no fault.
     published = "10 classes, 13500 training, 5400 validation and 8100 test images are published"
     assert "EuroSAT, remark: not the published sizes: 5 classes, " in shown and published in shown
-    assert "as published" not in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith("EuroSAT ")]
+    assert row.endswith(" not as published")
+
+
+def test_sizes_as_published_are_said_to_be_so_and_unpublished_ones_are_not(sound, tmp_path, monkeypatch, capsys):
+    write_classes(tmp_path, "oak", "beech")
+    rows = {row.name: row for row in ROWS}
+    small = dataclasses.replace(rows["EuroSAT"], published=(5, 74, 30, 44))
+    monkeypatch.setattr("datasets.check.ROWS", (small, rows["ImageFolder"]))
+    assert main(["EuroSAT", "--root", str(sound)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[-1].split("  ")[-1] == "as published" and "remark" not in shown
+    assert main(["ImageFolder", "--root", str(tmp_path)]) == 0
+    assert "published" not in capsys.readouterr().out
 
 
 def test_every_fault_is_named_and_the_others_stay_usable(sound, tmp_path, capsys):
