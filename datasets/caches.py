@@ -37,7 +37,7 @@ def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
     Raises:
         InputError: the file is damaged, names another class, or holds images that the split does not have.
     """
-    remedy = "delete it, and the shots are drawn anew"
+    remedy = "move it elsewhere, and the shots are drawn anew"
     try:
         content = _unpickled(path.read_bytes())
         lists = {

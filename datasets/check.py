@@ -16,7 +16,7 @@ import argparse
 import contextlib
 import io
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,36 +36,48 @@ from .table import ROWS, Row
 
 
 def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[object], dict[str, list[str]]]:
-    """Numbers of classes and images, and by kind the faults that make a data set unusable, and further findings."""
+    """Numbers of classes and images, and whether they are as published; faults and further findings by kind.
+
+    A data set with a "fault" is unusable.
+    """
     try:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             folder = locate(row, root)
             splits, source = list_images(row, folder)
     except (InputError, OSError) as error:
-        return [""] * 4, {"fault": [str(error)]}
+        return [""] * 5, {"fault": [str(error)]}
     faults, remarks = [], [line for line in printed.getvalue().splitlines() if line.startswith(NOTE)]
     classes = {(item.name, item.label) for item in splits.train}
     counts = [len(items) for items in splits]
     sizes = len(classes), *([0, 0, counts[2]] if row.test_only else counts)
-    if row.published and sizes != row.published:
-        remarks.append(f"classes, train, val and test are {sizes}, as published {row.published}")
+    agreement = "" if row.published is None else "as published" if sizes == row.published else "not as published"
+    if agreement.startswith("not"):
+        remarks.append(f"not the published sizes: {in_words(sizes)} are here, {in_words(row.published)} are published")
     shared = [name for name, labels in Counter(name for name, _ in classes).items() if labels > 1]
     if shared:
         remarks.append(f"{len(shared)} names belong to more than one class: {some(shared)}")
     images = list(dict.fromkeys(item.path for items in splits for item in items))
     missing = {path for path in images if not os.path.isfile(path)}
     if missing:
-        faults.append(f"{source} lists {len(missing)} images that are not there: {some(missing)}; unpack them again.")
+        text = f"{source} lists {len(missing)} images that are not there: {some(missing)}"
+        faults.append(f"{text}; copy or unpack them to these places.")
     broken = broken_images([path for path in images if path not in missing], row.name) if deep else {}
-    if broken:
-        faults.append(f"{len(broken)} images cannot be decoded: {some(broken.values())}; unpack them again.")
+    by_remedy = defaultdict(list)
+    for path, error in broken.items():
+        by_remedy[error.remedy].append(f"{path} ({error.reason})")
+    faults += [f"{len(them)} images cannot be read: {some(them)}; {remedy}." for remedy, them in by_remedy.items()]
     found = {"fault": faults, "remark": remarks}
     if write and not faults:
         try:
             remarks.append(f"wrote {write_split(row, folder, splits)}")
         except (InputError, OSError) as error:
             found["not written"] = [str(error)]
-    return sizes, found
+    return (*sizes, agreement), found
+
+
+def in_words(sizes: Sequence[int]) -> str:
+    """Numbers of classes, and of images of each split."""
+    return "{} classes, {} training, {} validation and {} test images".format(*sizes)
 
 
 def write_split(row: Row, folder: Path, splits: Splits) -> Path:
@@ -74,7 +86,7 @@ def write_split(row: Row, folder: Path, splits: Splits) -> Path:
     if not row.has_split_file:
         raise InputError(f"{row.name} has no split file: its published lists or folders are its splits.")
     if os.path.lexists(path):
-        raise InputError(f"{path} is there already, and is not overwritten; remove it to write the derived split.")
+        raise InputError(f"{path} is there already, and is not overwritten; move it elsewhere to write the split.")
     save_split(
         {
             part: [(item.path[start:].replace(os.sep, "/"), item.label, item.name) for item in items]
@@ -124,5 +136,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines.append([row.name, "unusable" if found["fault"] else "usable", *sizes])
         findings += [f"\n{row.name}, {kind}: {text}" for kind, texts in found.items() for text in texts]
         status |= any(texts for kind, texts in found.items() if kind != "remark")
-    print(tabulate(lines, ["data set", "", "classes", *SPLITS], disable_numparse=True), *findings, sep="\n")
+    print(tabulate(lines, ["data set", "", "classes", *SPLITS, "sizes"], disable_numparse=True), *findings, sep="\n")
     return status

@@ -197,7 +197,7 @@ def _folder_items(images: Path, names: Mapping[str, str]) -> list[Item]:
         entries = sorted(os.listdir(images / folder))
         files = [file for file in entries if is_image(file) and not file.startswith(".")]
         if not files:
-            raise data_error(f"{images / folder} has no images; unpack them again, or remove the folder")
+            raise data_error(f"{images / folder} has no images; put those of this class into it, or move it elsewhere")
         others += [f"{folder}/{entry}" for entry in entries if not is_image(entry)]
         items += [Item(str(images / folder / file), label, name) for file in files]
     if others:

@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from minidassl.own.run_folder import CheckpointError, MissingCheckpointError
+
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -16,6 +18,7 @@ from trainers.base import TRAINER_REGISTRY, PromptTrainer
 from trainers.config import default_cfg, merge
 from trainers.prompting.core.learner import FixedSentence, PromptLearner, Readout, TowerPrompts
 from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.errors import InputError
 from trainers.records import SETTINGS
 
 from .runs import check_trained
@@ -35,7 +38,12 @@ def load(run: Path, data: str | None) -> PromptTrainer:
         cfg.DATASET.ROOT = data
     cfg.freeze()
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)
-    trainer.load_model(str(run))
+    try:
+        trainer.load_model(str(run))
+    except MissingCheckpointError as error:
+        raise InputError(f"{run} has no trained model; name the output folder of a run that saved one.") from error
+    except CheckpointError as error:
+        raise InputError(str(error)) from error
     trainer.set_model_mode("eval")
     return trainer
 

@@ -3,7 +3,8 @@
     python scripts/look_inside.py output/base2new/train_base/digits/shots_16/BMIP/tiny/seed1
 
 Reads the run's settings and checkpoint, and the test images of all classes. Features are laid out by t-SNE
-(scikit-learn, fixed seed); distances between groups in such a picture mean little.
+(scikit-learn, fixed seed); distances between groups in such a picture mean little. The pictures go to `pictures/` in
+the run's folder, or to --output.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from minidassl.own.files import write_whole
 
+from trainers.prompting.errors import InputError, disk_error
+
 from .commands import exit_status, make_parser
 from .runs import check_folder
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Tensor
+
+    from trainers.base import PromptTrainer
 
 # Classes from which on colours tell base from new only.
 MANY_CLASSES = 20
@@ -108,10 +113,16 @@ def draw_attention(seen: dict[tuple[str, int], Tensor], title: str) -> Figure:
 
 
 def draw(run: Path, data: str | None = None) -> dict[str, Figure]:
-    """The pictures of a training run by name: "features", and "attention" where prompts have a readout."""
-    from .models import features, load  # here, because torch comes with it
+    """The pictures of a training run; see `draw_model`."""
+    from .models import load  # here, because torch comes with it
 
-    trainer = load(run, data)
+    return draw_model(load(run, data))
+
+
+def draw_model(trainer: PromptTrainer) -> dict[str, Figure]:
+    """The pictures of a model by name: "features", and "attention" where prompts have a readout."""
+    from .models import features
+
     title = f"{type(trainer).__name__} on {trainer.cfg.DATASET.NAME}"
     found, labels, seen = features(trainer)
     drawn = {"features": draw_features(found, labels, trainer.dm.dataset.classnames, title)}
@@ -119,11 +130,18 @@ def draw(run: Path, data: str | None = None) -> dict[str, Figure]:
 
 
 def look_inside(args: argparse.Namespace) -> int:
-    check_folder(args.output)
-    drawn = draw(args.run, args.data)
-    args.output.mkdir(parents=True, exist_ok=True)
-    for name, figure in drawn.items():
-        print(*save(figure, args.output, name), sep="\n")
+    from .models import load  # here, because torch comes with it
+
+    folder = args.output or args.run / "pictures"
+    check_folder(folder)
+    trainer = load(args.run, args.data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in draw_model(trainer).items():
+            save(figure, folder, name)
+    except OSError as error:
+        raise InputError(disk_error(error, str(folder))) from error
+    print(f"The pictures are in {folder}")
     return 0
 
 
@@ -132,5 +150,5 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("run", type=Path, help="output folder of a training run")
     parser.add_argument("--data", help="folder of the data sets; default: that of the run")
-    parser.add_argument("--output", type=Path, default=Path("."), help="folder of the pictures")
+    parser.add_argument("--output", type=Path, help="folder of the pictures; default: pictures/ in that of the run")
     return exit_status(look_inside, parser.parse_args(argv))

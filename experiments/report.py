@@ -37,7 +37,7 @@ from .pictures import by_tower, pyplot, save, tower_title
 from .protocols import TABLES
 from .runs import check_file, check_folder, check_trained
 from .store import EVERYTHING, Collection, Record, Selection, collect, grouped
-from .tables.asked import add_selection, selected, without_records
+from .tables.asked import add_selection, check_results, selected, without_records
 from .tables.command import commands, in_parts
 from .tables.results import ELSEWHERE, FEW_SHOT, OPEN_WORLD, in_open_world
 from .tables.table import Table, list_flags

@@ -49,7 +49,7 @@ def test_every_example_runs(workplace, capsys):
         assert predict.main(shlex.split(command[len(COMMAND) :])) == 0, command
         printed = capsys.readouterr().out
         assert printed or "--output" in command
-    with open("found.csv") as file:
+    with open("output/found.csv") as file:
         assert len(list(csv.DictReader(file))) % 2 == 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from dataset_trees import FOLDERS, write_classes, write_tree
+from PIL import Image
 from test_datasets_registered import build, facts
 
 from datasets.check import main
@@ -52,7 +54,22 @@ def test_sound_data_is_usable(sound, capsys):
     shown = capsys.readouterr().out
     assert shown.count(" usable ") == 15 == sum(row.published is not None for row in ROWS) and "fault" not in shown
     # A small tree is not the published data set, which is said, and no fault.
-    assert "EuroSAT, remark: classes, train, val and test are (5, " in shown and "13500" in shown
+    published = "10 classes, 13500 training, 5400 validation and 8100 test images are published"
+    assert "EuroSAT, remark: not the published sizes: 5 classes, " in shown and published in shown
+    (row,) = [line for line in shown.splitlines() if line.startswith("EuroSAT ")]
+    assert row.endswith(" not as published")
+
+
+def test_sizes_as_published_are_said_to_be_so_and_unpublished_ones_are_not(sound, tmp_path, monkeypatch, capsys):
+    write_classes(tmp_path, "oak", "beech")
+    rows = {row.name: row for row in ROWS}
+    small = dataclasses.replace(rows["EuroSAT"], published=(5, 74, 30, 44))
+    monkeypatch.setattr("datasets.check.ROWS", (small, rows["ImageFolder"]))
+    assert main(["EuroSAT", "--root", str(sound)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[-1].split("  ")[-1] == "as published" and "remark" not in shown
+    assert main(["ImageFolder", "--root", str(tmp_path)]) == 0
+    assert "published" not in capsys.readouterr().out
 
 
 def test_every_fault_is_named_and_the_others_stay_usable(sound, tmp_path, capsys):
@@ -73,7 +90,49 @@ def test_images_that_do_not_decode_are_named_only_when_looked_into(sound, tmp_pa
     broken.write_bytes(broken.read_bytes()[:100])
     assert main(["DescribableTextures", "--root", str(tmp_path)]) == 0
     assert main(["DescribableTextures", "--root", str(tmp_path), "--deep"]) == 1
-    assert f'1 images cannot be decoded: Cannot read the image "{broken}"' in capsys.readouterr().out
+    assert f"1 images cannot be read: {broken} (" in capsys.readouterr().out
+
+
+def truncate(path: Path) -> None:
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+# What is done to an image, and what the report must and must not say: an archive unpacked again repairs none of these.
+BROKEN = {
+    "cut off": (truncate, ["cut off or damaged: copy or download it again"]),
+    "empty": (lambda path: path.write_bytes(b""), ["the file is empty); copy or download it again"]),
+    "a page": (lambda path: path.write_text("<html>404</html>"), ["no image in a format", "replace it by the image"]),
+    "32 bits": (lambda path: Image.new("F", (8, 8)).save(path, "TIFF"), ["32 bits per pixel", "convert it to 8"]),
+    "large": (
+        lambda path: Image.new("1", (10_000, 10_000)).save(path),
+        ["more than 89478485 pixels); make it smaller"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_the_remedy_of_an_image_fits_its_fault(case, tmp_path, capsys):
+    spoil, words = BROKEN[case]
+    write_classes(tmp_path, "oak", "beech")
+    spoil(tmp_path / "oak" / "03.png")
+    assert main(["ImageFolder", "--root", str(tmp_path), "--deep"]) == 1
+    (fault,) = [line for line in capsys.readouterr().out.splitlines() if "fault" in line]
+    assert str(tmp_path / "oak" / "03.png") in fault and all(word in fault for word in words), fault
+    assert "unpack" not in fault
+
+
+def test_an_image_that_may_not_be_read_is_no_damaged_one(tmp_path, capsys, monkeypatch):
+    write_classes(tmp_path, "oak", "beech")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(Image, "open", refuse)
+    assert main(["ImageFolder", "--root", str(tmp_path), "--deep"]) == 1
+    shown = capsys.readouterr().out
+    assert "20 images cannot be read" in shown and "(Permission denied)" in shown
+    assert "and 15 more; check the permissions of the file" in shown
 
 
 def test_only_what_is_asked_for_counts_built_in_data_included(sound, data_root, capsys):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -36,7 +39,7 @@ def scripts(tmp_path):
         folder.mkdir(parents=True)
     target.write_bytes(SOURCE.read_bytes())
     (tmp_path / "train.py").write_text(TRAIN)
-    for name, registered in (("eurosat", "EuroSAT"), ("imagenet", "ImageNet")):
+    for name, registered in (("eurosat", "EuroSAT"), ("imagenet", "ImageNet"), ("dtd", "DescribableTextures")):
         (tmp_path / "configs" / "datasets" / f"{name}.yaml").write_text(f'DATASET:\n  NAME: "{registered}"\n')
     recipes = ("BMIP/vit_b16_c2_ep10_batch4_2ctx", "BMIP/tiny", "MaPLe/vit_b16_c2_ep5_batch4_2ctx", "coprompt")
     for name in (*recipes, "Odd/one", "Odd/two"):
@@ -174,12 +177,14 @@ def test_a_run_that_fails_is_named(scripts, capsys):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (("base2new_train", "BMIP", "pets"), "configs/datasets/pets.yaml"),
+        (("base2new_train", "BMIP", "eurosta"), "DATASET is 'eurosta', and there is no configs/datasets/eurosta.yaml"),
+        (("base2new_train", "BMIP", "eurosta"), "do you mean eurosat?"),
+        (("base2new_train", "BMIP", "pets"), "it has dtd, eurosat."),
         (("base2new_train", "BMIP:other", "eurosat"), "tiny, vit_b16_c2_ep10_batch4_2ctx"),
         (("base2new_train", "Odd", "eurosat"), "Odd:CFG, with one of one, two"),
         (("base2new_test", "BMIP", "eurosat"), "train it first"),
     ],
-    ids=["data set", "configuration", "no published one", "no model"],
+    ids=["data set", "its nearest name", "all of them", "configuration", "no published one", "no model"],
 )
 def test_wrong_input_is_told_with_what_is_there(scripts, capsys, arguments, words):
     assert call(scripts, *arguments) == 2
@@ -189,6 +194,47 @@ def test_wrong_input_is_told_with_what_is_there(scripts, capsys, arguments, word
 def test_without_data_the_variable_is_named(scripts, capsys, monkeypatch):
     assert scripts.main(["compare", "BMIP", "eurosat", "--data", "/no/such/folder"]) == 2
     assert "DATA is '/no/such/folder'" in capsys.readouterr().err
+    for empty in (lambda: monkeypatch.delenv("DATA", raising=False), lambda: monkeypatch.setenv("DATA", "")):
+        empty()
+        assert scripts.main(["compare", "BMIP", "eurosat"]) == 2
+        assert "error: DATA is not set; export DATA=/path/to/datasets, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", ["base2new_train", "base2new_test", "xd_train", "xd_test", "compare"])
+def test_help_shows_the_command_that_was_typed_and_what_it_takes(scripts, protocol):
+    path = Path(scripts.__file__).with_name(f"{protocol}.sh")
+    path.write_bytes((SOURCE.parent / path.name).read_bytes())
+    environment = {**os.environ, "PYTHON": sys.executable}
+
+    def call(*words: str) -> subprocess.CompletedProcess:
+        command = ["bash", f"scripts/bmip/{path.name}", *words]
+        return subprocess.run(command, cwd=scripts.CHECKOUT, env=environment, capture_output=True, text=True)
+
+    shown = call("--help").stdout
+    assert shown.startswith(f"usage: bash scripts/bmip/{path.name} DATASET ")
+    assert scripts.PROTOCOLS[protocol] in shown and not re.search("run.py|PROTOCOL|base2new  ", shown)
+    assert ("SEEDS" in shown and "TRAINERS" in shown) is (protocol == "compare")
+    for words in ((), ("eurosat", "--no-such-flag")):
+        told = call(*words).stderr
+        assert f"\nbash scripts/bmip/{path.name}: error: " in told and "run.py" not in told
+
+
+def test_a_record_that_cannot_be_read_and_a_full_disk_are_told_in_one_line(scripts, capfd, monkeypatch):
+    runs(scripts, capfd, *OPTIONS)
+    record = scripts.CHECKOUT / MODEL / scripts.RECORD
+    whole = record.read_text()
+    for content in (whole[:20], "[]"):
+        record.write_text(content)
+        assert call(scripts, "base2new", "BMIP", "eurosat", *OPTIONS) == 2
+        assert f"error: {record} cannot be read " in capfd.readouterr().err
+    record.write_text(whole)
+
+    def full(*_):
+        raise OSError(28, "No space left on device", str(record))
+
+    monkeypatch.setattr("os.replace", full)
+    assert call(scripts, "base2new", "BMIP", "eurosat", "2", "tiny") == 2
+    assert f"error: {record}: No space left on device" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,31 @@ def test_a_model_is_drawn_from_its_run(run_train, tmp_path, capsys, trainer, pic
     assert look_inside.main([str(run.folder), "--output", str(tmp_path / "pictures")]) == 0
     there = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert there == {f"{name}.{kind}" for name in pictures for kind in ("png", "svg")}
+
+
+def test_pictures_get_a_folder_of_their_own_which_the_last_line_names(run_train, tmp_path, capsys, monkeypatch):
+    run = run_train(trainer="CoCoOp")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert look_inside.main([str(run.folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"The pictures are in {run.folder / 'pictures'}"
+    assert {path.name for path in (run.folder / "pictures").iterdir()} == {"features.png", "features.svg"}
+    assert not list(Path.cwd().iterdir())
+
+
+def test_pictures_that_cannot_be_drawn_or_written_are_told_in_one_line(run_train, tmp_path, capsys, monkeypatch):
+    run = run_train(trainer="CoCoOp")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(look_inside, "features", None)  # before any image is seen
+    assert look_inside.main([str(run.folder), "--output", str(tmp_path / "file" / "pictures")]) == 2
+    (told,) = capsys.readouterr().err.splitlines()[-1:]
+    assert told.startswith(f"error: {tmp_path / 'file' / 'pictures'}: ") and "choose another folder" in told
+    shutil.rmtree(run.folder / "prompt_learner")
+    assert look_inside.main([str(run.folder)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {run.folder} has no trained model; name the output folder of a run that saved one."
+    )
+    assert not (run.folder / "pictures").exists()
 
 
 def test_looking_at_attention_changes_no_feature(small_clip, images, classnames):

@@ -48,10 +48,20 @@ def test_a_saved_classifier_comes_back_with_the_same_predictions(method, tmp_pat
     np.testing.assert_array_equal(loaded.fit(images, labels).predict_proba(images), saved.predict_proba(images))
 
 
-def test_saving_again_replaces_and_leaves_nothing_else(tmp_path):
-    for classes in (NAMES[:3], NAMES[:5]):
-        PromptClassifier(**TINY).build(classes).save(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["classifier.json", "prompts.npz"]
+def test_a_saved_classifier_is_replaced_only_when_that_is_asked_for(tmp_path):
+    (tmp_path / "notes.txt").write_text("")  # a folder of other files is as good as none
+    PromptClassifier(**TINY).build(NAMES[:3]).save(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    other = PromptClassifier(**TINY).build(NAMES[:5])
+    for left in ("prompts.npz", "classifier.json"):
+        with pytest.raises(InputError, match=f"'{tmp_path}' holds {left}.*overwrite=True.*another folder"):
+            other.save(tmp_path)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+        (tmp_path / left).unlink()
+        before.pop(tmp_path / left)
+    other.save(tmp_path)
+    other.save(tmp_path, overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["classifier.json", "notes.txt", "prompts.npz"]
     assert len(PromptClassifier.load(tmp_path, **QUIET).classes_) == 5
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file; give a folder"):

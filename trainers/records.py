@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -208,7 +209,12 @@ def check_resumed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> N
 
 def shaping_settings(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted keys of a configuration, as plain data, that shape a result, with their values."""
-    return {key: value for key, value in flatten(configuration).items() if not _is_free(key)}
+    flat = flatten(configuration)
+    shaping = {key: value for key, value in flat.items() if not _is_free(key)}
+    # The root of ImageFolder is the data set itself, and not only the place of one that has a name.
+    if flat.get("DATASET.NAME") == "ImageFolder" and flat.get("DATASET.ROOT"):
+        shaping["DATASET.ROOT"] = os.path.realpath(os.path.expanduser(flat["DATASET.ROOT"]))
+    return shaping
 
 
 def check_origin(before: Mapping[str, Any] | None, now: Mapping[str, Any], *parts: str) -> None:
@@ -240,12 +246,8 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Both values of each differing key that two configurations, as plain data, share and that shapes a result."""
-    before, now = flatten(before), flatten(now)
-    return {
-        key: (before[key], now[key])
-        for key in sorted(before.keys() & now.keys())
-        if before[key] != now[key] and not _is_free(key)
-    }
+    before, now = shaping_settings(before), shaping_settings(now)
+    return {key: (before[key], now[key]) for key in sorted(before.keys() & now.keys()) if before[key] != now[key]}
 
 
 def _is_free(key: str) -> bool:

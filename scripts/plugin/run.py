@@ -2,15 +2,7 @@
 
     python run.py PROTOCOL TRAINER[:CFG] DATASET [SEEDS] [CFG or TRAINERS] [--opts KEY VALUE ...]
 
-    base2new_train   train on the base classes, and test them
-    base2new_test    test that model on the new classes
-    base2new         both
-    compare          both for TRAINER and all of TRAINERS ("MaPLe IVLP:vit_b16_c2_ep5_batch4_2+2ctx"), and a table
-    xd_train         train on all classes (of imagenet in the field)
-    xd_test          test imagenet's model, or that of --source, on all classes of DATASET
-
-Data are in $DATA. Output goes to the folders that the field's scripts use. What has a result of the same command there
-is not run again; a test of a model that has changed since is.
+The scripts beside this file give it PROTOCOL and BMIP.
 """
 
 from __future__ import annotations
@@ -34,9 +26,20 @@ from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
-# Each with its runs, for every seed.
-PROTOCOLS = {part: [part] for part in ("base2new_train", "base2new_test", "xd_train", "xd_test")}
-PROTOCOLS["base2new"] = PROTOCOLS["compare"] = ["base2new_train", "base2new_test"]
+PROTOCOLS = {
+    "base2new_train": "train on the base classes, and test them",
+    "base2new_test": "test that model on the new classes",
+    "base2new": "train on the base classes, and test them and the new classes",
+    "compare": 'train BMIP and all TRAINERS ("MaPLe IVLP:CFG") on base classes, test on base and new, print a table',
+    "xd_train": "train on all classes (of imagenet in the field)",
+    "xd_test": "test imagenet's model, or that of --source, on all classes of DATASET",
+}
+# The runs of those that have several, for every seed.
+PARTS = dict.fromkeys(("base2new", "compare"), ("base2new_train", "base2new_test"))
+ABOUT = """
+The folder of the data sets is $DATA. Output goes to the folders that the field's scripts use. What has a result of the
+same command there is not run again; a test of a model that has changed since is.
+"""
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIGS = CHECKOUT / "configs" / "trainers"
 sys.path.append(str(CHECKOUT))  # where minidassl is
@@ -63,14 +66,26 @@ class UsageError(Exception):
     """What is wrong with the command line or the checkout, and what to do."""
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 a run failed, 2 wrong input."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("protocol", choices=PROTOCOLS)
-    parser.add_argument("trainer", help="a registered trainer, and where wanted its configuration, TRAINER:CFG")
-    parser.add_argument("dataset", help="a file in configs/datasets, without .yaml")
-    parser.add_argument("seeds", nargs="?", default="1", help='"1 2 3"')
-    parser.add_argument("more", nargs="?", default="", help="CFG; for compare the other trainers")
+def make_parser(script: str, protocol: str) -> argparse.ArgumentParser:
+    """The command line; `script` is the path of the script of a protocol that was called, or empty."""
+    form = argparse.RawDescriptionHelpFormatter
+    if script:
+        more = "TRAINERS" if protocol == "compare" else "CFG"
+        usage = f"bash {script} DATASET [SEEDS] [{more}] [flags] [--opts KEY VALUE ...]"
+        text = f"{PROTOCOLS[protocol]}\n{ABOUT}"
+        parser = argparse.ArgumentParser(f"bash {script}", usage, text, formatter_class=form)
+    else:
+        listed = "".join(f"    {name:<17}{text}\n" for name, text in PROTOCOLS.items())
+        more, parser = "MORE", argparse.ArgumentParser(description=f"{__doc__}\n{listed}{ABOUT}", formatter_class=form)
+    own, others = "name of a configuration of BMIP", '"TRAINER TRAINER:CFG ..." to compare with'
+    helps = {"CFG": own, "TRAINERS": others, "MORE": "CFG; for compare the other trainers"}
+    parser.add_argument("--script", help=argparse.SUPPRESS)
+    parser.add_argument("protocol", choices=PROTOCOLS, help=argparse.SUPPRESS if script else None)
+    text = "a registered trainer, and where wanted its configuration, TRAINER:CFG"
+    parser.add_argument("trainer", help=argparse.SUPPRESS if script else text)
+    parser.add_argument("dataset", metavar="DATASET", help="a file in configs/datasets, without .yaml")
+    parser.add_argument("seeds", metavar="SEEDS", nargs="?", default="1", help='"1 2 3"')
+    parser.add_argument("more", metavar=more, nargs="?", default="", help=helps[more])
     parser.add_argument("--data", default=os.environ.get("DATA"), help="folder of the data sets; default: $DATA")
     parser.add_argument("--shots", default="16", help="images per class")
     parser.add_argument("--source", default="imagenet", help="xd_test: the data set that the model has learned")
@@ -78,12 +93,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     parser.add_argument("--force", action="store_true", help="run all again; trained models are deleted before")
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs for train.py")
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
+    words = sys.argv[1:] if argv is None else argv
+    script, protocol = words[1:3] if words[:1] == ["--script"] else ("", "")
+    args = make_parser(script, protocol).parse_args(words)
     try:
         run(args)
     except UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}; make room, or this path writable", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command goes on from what is done.", file=sys.stderr)
+        return 130
     except subprocess.CalledProcessError as error:
         output = error.cmd[error.cmd.index("--output-dir") + 1]
         print(f"error: train.py for {output} ended with status {error.returncode}; see above", file=sys.stderr)
@@ -93,9 +121,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Run a protocol for each seed and trainer."""
-    if not args.data or not Path(args.data).expanduser().is_dir():
-        raise UsageError(f"DATA is {args.data!r}, which is no folder; set it to the folder of the data sets.")
-    args.data = str(Path(args.data).expanduser().resolve())
+    args.data = str(data_folder(args.data))
     comparing = args.protocol == "compare"
     python = interpreter(args.dassl, comparing)
     # From here on, because minidassl answers to the name of upstream, for which `interpreter` looks.
@@ -166,6 +192,18 @@ def check(parts: list[Part], force: bool) -> None:
             faults.append(f"{error.filename}: {error.strerror}; {part.output} is to be written.")
     if faults := [*dict.fromkeys(filter(None, faults))]:
         raise UsageError("\n".join(faults))
+
+
+def data_folder(text: str | None) -> Path:
+    """The folder of the data sets, absolute."""
+    if not text:
+        raise UsageError(
+            "DATA is not set; export DATA=/path/to/datasets, the folder of the data sets, or give --data."
+        )
+    path = Path(text).expanduser().resolve()
+    if not path.is_dir():
+        raise UsageError(f"DATA is {text!r}, which is no folder; set it, or --data, to the folder of the data sets.")
+    return path
 
 
 def interpreter(choice: str, comparing: bool) -> list[str]:
@@ -285,9 +323,20 @@ def has_result(output: Path, record: dict[str, Any], trains: bool) -> bool:
         if found and trains:
             print(f"{output} was not trained by this script: how is not known, and --force trains it again")
         return found and trains
-    earlier = json.loads((folder / RECORD).read_text())
+    earlier, _ = earlier_record(folder)
     log = earlier.pop("log", None)
     return found and earlier == record and log == log_now
+
+
+def earlier_record(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The record in a run's folder, and the flags and keys of its command with their values; raises UsageError."""
+    try:
+        earlier = json.loads((folder / RECORD).read_text())
+        return earlier, dict(zip(earlier["command"][::2], earlier["command"][1::2]))
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{folder / RECORD} cannot be read ({error!r}); move it elsewhere, and the model is taken as it is."
+        ) from error
 
 
 def other_model(part: Part) -> str:
@@ -295,9 +344,9 @@ def other_model(part: Part) -> str:
     folder = CHECKOUT / part.output
     if not (folder / RECORD).is_file() or not any(folder.glob("*/model.pth.tar-*")):
         return ""
-    earlier = json.loads((folder / RECORD).read_text())
-    words = earlier["command"], [*part.command, *part.options]
-    before, now = (dict(zip(each[::2], each[1::2])) for each in words)
+    earlier, before = earlier_record(folder)
+    words = [*part.command, *part.options]
+    now = dict(zip(words[::2], words[1::2]))
     keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     reasons = [f"{key} was {before.get(key, 'not given')} and is now {now.get(key, 'not given')}" for key in keys]
     if earlier.get("log") not in (None, log_digest(folder)) and not reasons:

@@ -67,9 +67,9 @@ def _read(path: str | os.PathLike[str], size_only: bool = False) -> Any:
     try:
         return read_image(path, size_only)
     except FileNotFoundError as error:
-        raise InputError(f"There is no image {str(path)!r}.") from error
+        raise InputError(f"There is no image {str(path)!r}; check the path.") from error
     except UnreadableImage as error:
-        raise InputError(f"The image {str(path)!r} cannot be read: {error.reason}.") from error
+        raise InputError(f"The image {str(path)!r} cannot be read: {error.reason}; {error.remedy}.") from error
 
 
 def list_of(images: Any) -> list[Any]:
@@ -131,7 +131,10 @@ def read_image_folder(folder: str | os.PathLike[str]) -> tuple[list[str], list[s
     for entry in classes:
         files = list_images(entry)
         if not files:
-            raise InputError(f"The folder {str(entry)!r} has no images ({', '.join(sorted(SUFFIXES))}); delete it.")
+            raise InputError(
+                f"The folder {str(entry)!r} has no images ({', '.join(sorted(SUFFIXES))}); put those of this class "
+                "into it, or move it elsewhere."
+            )
         images += files
         labels += [entry.name] * len(files)
     return images, labels

@@ -66,6 +66,7 @@ def write_saved(
     parameters: Mapping[str, Any],
     classes: list[str],
     clip: str,
+    overwrite: bool,
 ) -> None:
     """Write a classifier, each file atomically, the description, which has a hash of the other file, last.
 
@@ -74,6 +75,12 @@ def write_saved(
     root = Path(folder).expanduser()
     if root.exists() and not root.is_dir():
         raise InputError(f"{str(folder)!r} is a file; give a folder to save the classifier in.")
+    there = [name for name in (WEIGHTS, DESCRIPTION) if (root / name).exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"{str(folder)!r} holds {' and '.join(there)} of a saved classifier already; give overwrite=True to "
+            "replace it, or another folder."
+        )
     root.mkdir(parents=True, exist_ok=True)
     arrays = {name: value.detach().float().cpu().numpy() for name, value in state_dict.items()}
     weights = io.BytesIO()
@@ -181,7 +188,9 @@ def _of_checkpoint(path: Path, record: Path) -> Saved:
         clip = value_at(content, "trainer_state.origin.clip")
         return Saved(path, state_dict, *_described(found), clip)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{record} is not the record of a run ({error!r}); delete it, or restore it.") from error
+        raise InputError(
+            f"{record} is not the record of a run ({error!r}); restore it, or move it elsewhere."
+        ) from error
 
 
 def _described(record: Mapping[str, Any]) -> tuple[dict[str, Any], list[str] | None]:

@@ -19,7 +19,7 @@ from minidassl.own.checkpoint import read_file, state_dict_of
 import torch
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from ..errors import SettingError, nearest
 from .openai_clip import CLIP, build_model, clip
 
 # OpenAI's normalisation of CLIP's training images, by channel.
@@ -119,7 +119,7 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
     check_backbone(name, needs_vit)
     if name == "tiny":
         state = _read_state(TINY)
-    elif name in clip.available_models():
+    elif is_named(name):
         state = _download(name)
     else:
         state = _read_state(Path(name).expanduser())
@@ -131,15 +131,14 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
 
 
 def check_backbone(name: str, needs_vit: bool) -> None:
-    """Check a backbone without reading it; raises SettingError for an unknown name, and for a ResNet's if that is."""
-    if is_named(name):
-        _refuse_resnet(name, needs_vit and name.startswith("RN"))
-    elif not os.path.isfile(os.path.expanduser(name)):
+    """Raise SettingError for what is neither a name of a CLIP nor a file, and for a ResNet if `needs_vit`."""
+    if not is_named(name) and not os.path.isfile(os.path.expanduser(name)):
+        known = ["tiny", *clip.available_models()]
         raise SettingError(
-            "{backbone} is {!r}, which is neither a file nor one of tiny, {}.",
-            name,
-            ", ".join(clip.available_models()),
+            "{backbone} is {!r}, which is neither a file nor the name of a CLIP. {}",
+            *(name, nearest(name, known, "clip.available_models()")),
         )
+    _refuse_resnet(name, needs_vit and is_named(name) and name.startswith("RN"))
 
 
 def is_named(name: str) -> bool:
