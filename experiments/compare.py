@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     add = parser.add_argument
     several, usual = dict(nargs="?", type=words), "digits symbols"
-    add("datasets", **several, default=usual, help=f"names of files in configs/datasets ({usual})")
+    add("datasets", **several, default=usual, help=f"names of files in configs/datasets, or registered ones ({usual})")
     add("seeds", nargs="?", default="1 2 3")
     known = ", ".join(names())
     add("methods", **several, help=f"of {known}, with :VARIANT for a variant of a recipe; default: all")
