@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     add = parser.add_argument
     several, usual = dict(nargs="?", type=words), "digits symbols"
-    add("datasets", **several, default=usual, help=f"names of files in configs/datasets ({usual})")
+    add("datasets", **several, default=usual, help=f"names of files in configs/datasets, or registered ones ({usual})")
     add("seeds", nargs="?", default="1 2 3")
     add("methods", **several, help=f"{METHODS_HELP}; default: all")
     add_data(parser)

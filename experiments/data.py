@@ -7,13 +7,14 @@ from trainers.prompting import recipes
 
 FOLDER = "configs/datasets"
 _FILES = {registered: file for file, registered in recipes.data_sets().items()}
+# Without files that cannot be read, which are refused where they are asked for.
 ROW_OF = {_FILES[row.name]: row for row in ROWS if row.name in _FILES}
-BUILTIN = tuple(_FILES[row.name] for row in ROWS if row.write)
-SOURCE_OF = {_FILES[row.name]: _FILES[row.domain_of] for row in ROWS if row.domain_of}
+BUILTIN = tuple(name for name, row in ROW_OF.items() if row.write)
+SOURCE_OF = {name: _FILES[row.domain_of] for name, row in ROW_OF.items() if row.domain_of in _FILES}
 # The data sets that models are tested on for domain generalization, by the one that they learned.
 DOMAINS = {source: tuple(one for one in SOURCE_OF if SOURCE_OF[one] == source) for source in SOURCE_OF.values()}
 # The data sets of the published tables: open world, base-to-new, and targets of models of ImageNet.
-FIFTEEN = tuple(_FILES[row.name] for row in ROWS if row.published)
+FIFTEEN = tuple(name for name, row in ROW_OF.items() if row.published)
 ELEVEN = tuple(name for name in FIFTEEN if name not in SOURCE_OF)
 TARGETS = tuple(name for name in ELEVEN if name not in DOMAINS)
 FILES = tuple(recipes.data_sets())

@@ -122,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("table", metavar="TABLE", help=f"one of {', '.join(CHOICES)}")
     several = dict(type=words, default="")
-    add("--datasets", **several, help="names of files in configs/datasets; default: those of the published table")
+    add("--datasets", **several, help="as in compare.py; default: those of the published table")
     add("--methods", **several, help=f"{METHODS_HELP}; default: those of the published table")
     five = ", ".join(name for name, plan in PLANS.items() if len(plan.seeds) == 5)
     add("--seeds", default="", help=f"default: 1 2 3, and five for {five}")

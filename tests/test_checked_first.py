@@ -13,6 +13,7 @@ from datasets import check as check_data
 from experiments import compare, evaluate_checkpoint, launch, pictures, report, reproduce, runner, runs
 from experiments.runs import parse_seeds
 from experiments.tables import command as tables
+from trainers.prompting import recipes
 from trainers.prompting.api import predict
 from trainers.prompting.errors import InputError, nearest
 
@@ -220,3 +221,18 @@ def test_an_evaluation_refuses_its_folders_before_the_checkpoint_is_read(tmp_pat
 def test_few_names_are_all_named_and_of_many_the_nearest():
     assert nearest("bse", ["all", "base", "new"], "--help") == "Do you mean base? Choose one of all, base, new."
     assert nearest("x", map(str, range(100)), "ls folder") == "ls folder lists all."
+
+
+def test_a_file_of_a_data_set_that_cannot_be_read_hinders_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "CONFIGS", tmp_path)
+    (tmp_path / "datasets").mkdir()
+    (tmp_path / "datasets" / "mine.yaml").write_text("DATASET: {NAME: Digits}\n")
+    for name, text in (
+        ("broken", "DATASET: ["),
+        ("empty", ""),
+        ("no_mapping", "- DATASET"),
+        ("deep", "DATASET: {NAME: {}}"),
+    ):
+        (tmp_path / "datasets" / f"{name}.yaml").write_text(text)
+    assert recipes.data_set_file("mine") == recipes.data_set_file("Digits") == "mine"
+    assert recipes.data_sets() == {"deep": "", "empty": "", "mine": "Digits"}
