@@ -130,10 +130,10 @@ def launch(args: argparse.Namespace) -> int:
     several = len(runs) > 1
     for number, (run, command) in enumerate(zip(runs, commands), 1):
         done = not args.force and is_done(run, args.data, args.extra)
-        state = f"already {'trained' if run.trains else 'tested'}" if done else ""
+        state = f"already {'trained' if run.trains else 'tested'}"
         if several:
             text = f"{run.method}, {run.dataset}, {run.classes} classes, seed {run.seed}"
-            print(f"[{number}/{len(runs)}] {text} -> {run.output} {state}".rstrip(), flush=True)
+            print(f"[{number}/{len(runs)}] {text}" + (f": {state}" if done else f"\n  -> {run.output}"), flush=True)
         elif done:
             print(f"{state.capitalize()}: {run.output} (its result is in result.json; --force does it again)")
             print_outcome(run.folder)
