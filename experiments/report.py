@@ -362,6 +362,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """Raises InputError for names that there are not."""
-    check_results(args.results)
     selection, names = selected(args)
+    check_results(args.results)
     return print_report(args.results, args.output, args.models, args.data, names, selection)

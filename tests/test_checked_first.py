@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from datasets import check as check_data
-from experiments import compare, evaluate_checkpoint, launch, pictures, report, reproduce, runner, runs
+from experiments import compare, evaluate_checkpoint, launch, models, pictures, report, reproduce, runner, runs
 from experiments.runs import parse_seeds
 from experiments.tables import command as tables
+from trainers import config
 from trainers.prompting import recipes
 from trainers.prompting.api import predict
 from trainers.prompting.errors import InputError, nearest
@@ -184,8 +185,8 @@ def test_what_stands_for_nothing_to_do_is_refused(checkout, started, capsys, arg
 
 def test_a_plan_of_thousands_of_runs_builds_hundreds_of_configurations(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(runs, "ROOT", tmp_path)
-    built, build = [], runner.build_cfg
-    monkeypatch.setattr(runner, "build_cfg", lambda args: built.append(args) or build(args))
+    built, build = [], config.build_cfg
+    monkeypatch.setattr(config, "build_cfg", lambda args: built.append(args) or build(args))
     assert reproduce.main(["all", "--dry-run"]) == 0
     planned = int(re.search(r"(\d+) runs are missing", capsys.readouterr().out)[1])
     assert planned > 5000 and len(built) < 300
@@ -203,7 +204,7 @@ def test_the_report_refuses_models_and_outputs_before_it_draws(tmp_path, monkeyp
 
 
 def test_pictures_refuse_a_folder_that_is_a_file_before_the_model_is_loaded(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pictures, "load", None)
+    monkeypatch.setattr(models, "load", None)
     (tmp_path / "taken").write_text("")
     assert "taken" in refused(capsys, pictures, str(tmp_path), "--output", str(tmp_path / "taken"))
 

@@ -177,14 +177,13 @@ def test_a_run_that_fails_is_named(scripts, capsys):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (("base2new_train", "BMIP", "eurosta"), "DATASET is 'eurosta', and there is no configs/datasets/eurosta.yaml"),
-        (("base2new_train", "BMIP", "eurosta"), "do you mean eurosat?"),
-        (("base2new_train", "BMIP", "pets"), "it has dtd, eurosat."),
+        (("base2new_train", "BMIP", "eurosta"), "There is no configs/datasets/eurosta.yaml. Do you mean eurosat?"),
+        (("base2new_train", "BMIP", "pets"), "configs/datasets lists all"),
         (("base2new_train", "BMIP:other", "eurosat"), "tiny, vit_b16_c2_ep10_batch4_2ctx"),
         (("base2new_train", "Odd", "eurosat"), "Odd:CFG, with one of one, two"),
         (("base2new_test", "BMIP", "eurosat"), "train it first"),
     ],
-    ids=["data set", "its nearest name", "all of them", "configuration", "no published one", "no model"],
+    ids=["data set", "none like it", "configuration", "no published one", "no model"],
 )
 def test_wrong_input_is_told_with_what_is_there(scripts, capsys, arguments, words):
     assert call(scripts, *arguments) == 2

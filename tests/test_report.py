@@ -141,7 +141,7 @@ def test_pictures_get_a_folder_of_their_own_which_the_last_line_names(run_train,
 def test_pictures_that_cannot_be_drawn_or_written_are_told_in_one_line(run_train, tmp_path, capsys, monkeypatch):
     run = run_train(trainer="CoCoOp")
     (tmp_path / "file").touch()
-    monkeypatch.setattr(look_inside, "features", None)  # before any image is seen
+    monkeypatch.setattr(models, "features", None)  # before any image is seen
     assert look_inside.main([str(run.folder), "--output", str(tmp_path / "file" / "pictures")]) == 2
     (told,) = capsys.readouterr().err.splitlines()[-1:]
     assert told.startswith(f"error: {tmp_path / 'file' / 'pictures'}: ") and "choose another folder" in told

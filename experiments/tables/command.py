@@ -159,8 +159,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def tables_of(args: argparse.Namespace) -> int:
-    check_results(args.results)
     selection, of_protocols = selected(args)
     named = chosen_tables("--table", words(" ".join(args.table)), lambda table: {table})
+    check_results(args.results)
     names = [name for name in of_protocols if name in named]
     return print_tables(args.results, names, args.format, selection, explain=bool(args.table))

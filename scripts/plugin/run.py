@@ -140,7 +140,8 @@ def run(args: argparse.Namespace) -> None:
         trainers = [f"{args.trainer.split(':')[0]}:{args.more}"]
     recipes = [recipe(choice) for choice in dict.fromkeys(trainers)]
     planned = [
-        [[plan_part(args, part, *one, seed) for part in PROTOCOLS[args.protocol]] for seed in seeds] for one in recipes
+        [[plan_part(args, part, *one, seed) for part in PARTS.get(args.protocol, [args.protocol])] for seed in seeds]
+        for one in recipes
     ]
     if not args.dry_run:
         check([part for of_trainer in planned for of_seed in of_trainer for part in of_seed], args.force)

@@ -39,7 +39,7 @@ class SettingError(InputError):
 
 
 def nearest(name: object, known: Iterable[str], where: str) -> str:
-    """The end of a message about an unknown name: the most similar known one, and all of them if they are few.
+    """The end of a message about an unknown name: the most similar known one; all if they are few, or no name is given.
 
     Args:
         where: the user finds the list of many names, as the subject of "lists all".
@@ -48,7 +48,7 @@ def nearest(name: object, known: Iterable[str], where: str) -> str:
     by_lower = {item.lower(): item for item in known}
     close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
     guess = f"Do you mean {by_lower[close[0]]}? " if close else ""
-    if len(known) > FEW:
+    if name and len(known) > FEW:
         return f"{guess}{where} lists all."
     return f"{guess}Choose one of {', '.join(known)}." if known else "There are none."
 
