@@ -12,7 +12,7 @@ from tabulate import tabulate
 
 MISSING = "–"
 # The format of tabulate, and what stands around bold text.
-STYLES = {"text": ("simple", "", "*"), "markdown": ("github", "**", "**"), "latex": ("latex_raw", r"\textbf{", "}")}
+STYLES = {"text": ("plain", "", "*"), "markdown": ("github", "**", "**"), "latex": ("latex_raw", r"\textbf{", "}")}
 LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--"}
 LATEX |= {character: rf"\{character}" for character in "&%$#_{}"} | {"<": r"$<$"}
 ESCAPES = {"text": {}, "markdown": {"|": r"\|", "<": "&lt;"}, "latex": LATEX}
@@ -50,15 +50,14 @@ def lay_out(
     """
     kind, before, after = STYLES[style]
     lines = [[with_marks(escaped(str(cell), style), before, after) for cell in row] for row in (headers, *rows)]
-    aligned = ["left", *["right"] * (len(headers) - 1)] if right else None
-    body = tabulate(
-        lines[1:],
-        headers=lines[0],
-        tablefmt=kind,
-        disable_numparse=True,
-        colalign=aligned,
-        maxcolwidths=first and [first],
-    )
+    options = dict(colalign=["left", *["right"] * (len(headers) - 1)] if right else None, disable_numparse=True)
+    if style == "text":
+        # A rule by hand: tabulate makes columns wider than their headers.
+        rule = ["-" * max(map(len, column)) for column in zip(*lines)]
+        rule[0] = rule[0][:first]
+        lines[1:1] = [rule]
+        return tabulate(lines, tablefmt=kind, maxcolwidths=first and [first], **options)
+    body = tabulate(lines[1:], headers=lines[0], tablefmt=kind, **options)
     for rule in (r"\toprule", r"\midrule", r"\bottomrule") if style == "latex" else ():
         body = body.replace(r"\hline", rule, 1)
     return body
