@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
 from collections.abc import Sequence
@@ -75,17 +76,23 @@ def is_within(text: str, width: int) -> bool:
 def fitted(headers: Sequence[str], rows: Sequence[Sequence[object]], width: int, right: bool = False) -> str:
     """A table as text with less space in its cells; where it is still too wide in several, each with the names."""
     rows = [[str(cell).replace(" ± ", "±") for cell in row] for row in rows]
-    parts, start = [], 1
-    while start < len(headers):
-        # One column, at least.
-        for end in range(len(headers), start, -1):
-            part = [[line[0], *line[start:end]] for line in (headers, *rows)]
-            text = lay_out(part[0], part[1:], right=right, first=LONGEST_NAME)
-            if is_within(text, width):
-                break
-        parts.append(text)
-        start = end
-    return "\n\n".join(parts)
+
+    def parts(most: int) -> list[str]:
+        texts, start = [], 1
+        while start < len(headers):
+            # One column, at least.
+            for end in range(min(start + most, len(headers)), start, -1):
+                part = [[line[0], *line[start:end]] for line in (headers, *rows)]
+                text = lay_out(part[0], part[1:], right=right, first=LONGEST_NAME)
+                if is_within(text, width):
+                    break
+            texts.append(text)
+            start = end
+        return texts
+
+    columns = len(headers) - 1
+    # As many columns in each.
+    return "\n\n".join(parts(math.ceil(columns / len(parts(columns)))))
 
 
 def mean_and_spread(values: Sequence[float], sign: str = "±") -> str:
