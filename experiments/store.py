@@ -73,8 +73,8 @@ _VALIDATOR = Draft202012Validator(SCHEMA)
 # Keys that tell the tests of one method apart, and stand in the tables' titles and columns.
 _PROTOCOL_KEYS = ("SEED", "DATASET.", "TRAINER.NAME", "TRAINER.TAG")
 _BACKBONE = "MODEL.BACKBONE.NAME"
-# Of the published tables, and of the embedded ones; they need not be named.
 SMALL = "small CLIP"
+# Of the published tables, and of the embedded ones; they need not be named.
 USUAL_BACKBONES = ("ViT-B/16", SMALL)
 # After the method where the weights are given, such as published ones, and not known to be of a run of this project.
 GIVEN = ", given weights"
@@ -292,13 +292,10 @@ class Collection:
         total = len(self.records) + sum(self.skipped.values())
         reasons = ", ".join(f"{number} {reason}" for reason, number in self.skipped.items() if number)
         text = f"{len(self.records)} of {total} records are used" + (f"; not used: {reasons}" if reasons else "")
-        runs = len(self.unfinished)
-        without = (
-            f"; runs without a record, which their commands finish: {runs}, such as {self.unfinished[0]}"
-            if runs
-            else ""
-        )
-        return text + without
+        if self.unfinished:
+            runs, first = len(self.unfinished), self.unfinished[0]
+            text += f"; runs without a record, which their commands finish: {runs}, such as {first}"
+        return text
 
 
 def collect(folder: Path, selection: Selection = EVERYTHING) -> Collection:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from experiments import compare, runner, runs
+from experiments.tables.text import fitted
 from trainers.prompting.core.harmonic import harmonic_mean
 from trainers.records import read_result
 
@@ -92,6 +93,16 @@ def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
     requests = [runs.Request("open_world", "BMIP", "digits", seed) for seed in (1, 2)]
     cells = compare.row("BMIP", map(compare.plan, requests))
     assert cells[1:5] == ["70.00 ± 20.00", "40.00 ± 10.00", "50.91 ± 2.50", "1.00 ± 0.00"]
+
+
+def test_a_table_that_is_wider_than_the_terminal_is_printed_in_parts():
+    row = ["LanguagePrompting", *["84.32 ± 3.14"] * 4, "25,344", "14", "0.61"]
+    lines = fitted(["method", *compare.COLUMNS], [row], 80, right=True).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[1:] for line in lines if line.startswith("method")] == [
+        ["base", "new", "HM", "open-world"],
+        ["parameters", "train", "s", "peak", "GiB"],
+    ]
 
 
 def test_a_run_ends_with_a_comparison_that_is_killed(tmp_path, data_root):

@@ -305,8 +305,7 @@ class Table:
             if averaged:
                 means = {}
                 for name in by_group[averaged[0]]:
-                    some = [by_group[group][name] for group in averaged]
-                    mean = None if None in some else Cell(statistics.fmean(cell.mean for cell in some))
+                    mean = Cell(statistics.fmean(by_group[group][name].mean for group in averaged))
                     means["mean HM" if name == "HM" else name] = mean
                 by_group = {**by_group, average: self._with_harmonic_mean(means)}
             numbers[row] = {(group, name): cell for group, line in by_group.items() for name, cell in line.items()}

@@ -39,7 +39,7 @@ class SettingError(InputError):
 
 
 def nearest(name: object, known: Iterable[str], where: str) -> str:
-    """The end of a message about an unknown name: the most similar known one; all if they are few, or no name is given.
+    """The end of a message about an unknown name: the most similar known one; all if they are few or none is given.
 
     Args:
         where: the user finds the list of many names, as the subject of "lists all".
