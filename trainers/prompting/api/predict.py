@@ -26,7 +26,7 @@ from minidassl.own.text import csv_cell, printable
 
 from tqdm import tqdm
 
-from ..errors import InputError
+from ..errors import InputError, disk_error
 from ..methods import METHODS
 from .classifier import PromptClassifier
 from .images import list_images, open_image
@@ -191,7 +191,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return predict(args)
     except (InputError, OSError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        text = disk_error(error, str(args.output)) if isinstance(error, OSError) else str(error)
+        print(f"error: {printable(text)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
