@@ -25,7 +25,7 @@ from minidassl.own.text import words
 from tabulate import tabulate
 from tqdm import tqdm
 
-from trainers.prompting.errors import InputError, check_name
+from trainers.prompting.errors import InputError, check_name, disk_error
 from trainers.prompting.recipes import data_set_file, data_sets
 
 from . import list_images, locate
@@ -44,8 +44,11 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             folder = locate(row, root)
             splits, source = list_images(row, folder)
-    except (InputError, OSError) as error:
+    except InputError as error:
         return [""] * 5, {"fault": [str(error)]}
+    except OSError as error:
+        text = f"{error.filename} cannot be read: {error.strerror}; check its permissions, and the disk."
+        return [""] * 5, {"fault": [text]}
     faults, remarks = [], [line for line in printed.getvalue().splitlines() if line.startswith(NOTE)]
     classes = {(item.name, item.label) for item in splits.train}
     counts = [len(items) for items in splits]
@@ -70,8 +73,10 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
     if write and not faults:
         try:
             remarks.append(f"wrote {write_split(row, folder, splits)}")
-        except (InputError, OSError) as error:
+        except InputError as error:
             found["not written"] = [str(error)]
+        except OSError as error:
+            found["not written"] = [disk_error(error, str(folder))]
     return (*sizes, agreement), found
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from trainers.prompting.errors import InputError
 
 from .fewshot import Item, Splits
-from .readers import NOTE, SPLITS, cut_classes, data_error, read_json, some
+from .readers import NOTE, SPLITS, cut_classes, data_error, read_json, read_text, some, unreadable
 
 
 def class_folders(
@@ -237,17 +237,10 @@ def _wnid_names(folder: Path) -> dict[str, str]:
     return dict(_items(folder / "classnames.txt", pair, '"<wnid> <class name>"'))
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise data_error(f"{path} cannot be read ({error}); download it and put it there") from error
-
-
 def _items(path: Path, parse: Callable[[str], Any], expected: str) -> list[Any]:
     """All lines, parsed; an InputError without any, or if `parse` raises a ValueError or a KeyError."""
     items = []
-    for number, line in enumerate(map(str.strip, _text(path).splitlines()), start=1):
+    for number, line in enumerate(map(str.strip, read_text(path).splitlines()), start=1):
         if not line:
             continue
         try:
@@ -268,6 +261,8 @@ def _mat(path: Path, field: str) -> Any:
 
     try:
         return loadmat(str(path))[field][0]
+    except OSError as error:
+        raise unreadable(path, error) from error
     except Exception as error:  # of many kinds, depending on the bytes
         raise data_error(
             f"{path} cannot be read as a MATLAB file with {field!r} ({error}); download it and put it there"

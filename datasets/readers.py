@@ -57,12 +57,26 @@ def read_split_json(path: Path, image_dir: Path) -> Splits:
     return Splits(*splits)
 
 
+def unreadable(path: Path, error: OSError) -> InputError:
+    """Of a missing file, or of one that the system does not read."""
+    if isinstance(error, FileNotFoundError):
+        return data_error(f"{path} is not there; download it and put it there")
+    return data_error(f"{path} cannot be read: {error.strerror or error}; check its permissions, and the disk")
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """The content of a text file in UTF-8; an InputError if it cannot be read. `errors` is that of Python's `open`."""
+    try:
+        return path.read_text(encoding="utf-8", errors=errors)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        raise data_error(f"{path} is no text in UTF-8; download it again") from error
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file; an InputError if it is none, or is nested deeper than Python's stack."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise data_error(f"{path} cannot be read ({error}); download it and put it there") from error
+    text = read_text(path, errors="replace")
     try:
         return json.loads(text)
     except RecursionError as error:

@@ -68,9 +68,8 @@ def test_a_split_file_in_coops_layout_is_enough(row, tmp_path):
 @pytest.mark.parametrize("row", ANNOTATED, ids=lambda row: row.name)
 def test_without_split_file_and_annotations_both_are_named(row, tmp_path):
     write_tree(tmp_path, row, split_file=False)
-    with pytest.raises(
-        InputError, match=rf"{row.folder}/\S+ cannot be read.*No such file.*ownload {row.split_file} and put it into"
-    ):
+    words = rf"{row.folder}/\S+ is not there; download it .*\. Or download {row.split_file} and put it into"
+    with pytest.raises(InputError, match=words):
         build(row.name, tmp_path)
 
 

@@ -100,8 +100,14 @@ def rewrite(folder: Path, **changes) -> None:
     [
         (lambda folder: (folder / "prompts.npz").write_bytes(b"PK\x03\x04"), "prompts.npz is missing or damaged"),
         (lambda folder: (folder / "prompts.npz").unlink(), "prompts.npz is missing or damaged"),
-        (lambda folder: (folder / "classifier.json").write_text("{"), "classifier.json is no JSON"),
-        (lambda folder: (folder / "classifier.json").write_text("[]"), "classifier.json holds a list"),
+        (
+            lambda folder: (folder / "classifier.json").write_text("{"),
+            "classifier.json is no JSON .*; restore it, or save the classifier again or repeat",
+        ),
+        (
+            lambda folder: (folder / "classifier.json").write_text("[]"),
+            "classifier.json holds a list in the place of an object; restore it",
+        ),
         (
             lambda folder: (folder / "classifier.json").write_text('{"format": 9}'),
             "has format 9; this version reads 1",
@@ -185,7 +191,7 @@ def test_what_is_given_overrules_what_is_recorded(run_train):
     assert list(classifier.classes_) == ["a", "b"] and classifier.precision == "bf16"
     with pytest.raises(InputError, match=r"cannot be loaded. .*Set method, settings and backbone"):
         PromptClassifier.load(run.folder, settings={"depth": 2}, **QUIET)
-    with pytest.raises(InputError, match="It does not fit BMIP with these settings: .*text_gate"):
+    with pytest.raises(InputError, match="It does not fit BMIP with .*text_gate.*; set method and settings to those"):
         PromptClassifier.load(run.folder, settings={"aggregation": "addition"}, **QUIET)
 
 

@@ -60,13 +60,13 @@ def read_image(path: str | os.PathLike[str], size_only: bool = False) -> Image.I
         reason, remedy = "it is not there", "check DATASET.ROOT and that the download is complete"
         raise MissingImage(f'No image at "{path}"; {remedy}', reason, remedy) from None
     except Exception as error:  # of many kinds, depending on the bytes
-        reason, remedy = _fault(path, error)
+        reason, remedy = fault(error, path)
         text = f"{reason}; {remedy}, or leave out such images by DATASET.SKIP_BROKEN True"
         raise UnreadableImage(f'Cannot read the image "{path}": {text}', reason, remedy) from error
 
 
-def _fault(path: str | os.PathLike[str], error: Exception) -> tuple[str, str]:
-    """The reason why an image cannot be read, and its remedy."""
+def fault(error: Exception, path: str | os.PathLike[str] = "") -> tuple[str, str]:
+    """The reason of Pillow's error, or of :func:`check_image`, about an image, and the remedy."""
     if isinstance(error, UnusableImage):
         reason, _, remedy = str(error).partition("; ")
         return reason, remedy

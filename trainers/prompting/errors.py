@@ -85,7 +85,7 @@ def disk_error(error: OSError, folder: str) -> str:
     return f"{error.filename or folder}: {error.strerror}. {_REMEDIES.get(error.errno, 'Check this path.')}"
 
 
-_WRITABLE = "Make it writable, or choose another folder."
+_WRITABLE = "Make it readable and writable, or choose another place."
 _SPACE = "Free space on its disk, or choose another folder; a run goes on from its last saved epoch."
 _REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _WRITABLE)
 _REMEDIES |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _SPACE)

@@ -392,7 +392,10 @@ def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapp
         model.learner.load_state_dict(state_dict)
     except RuntimeError as error:
         details = "; ".join(line.strip() for line in str(error).splitlines()[1:])
-        raise InputError(f"It does not fit {method.name} with these settings: {details}") from error
+        raise InputError(
+            f"It does not fit {method.name} with these settings: {details}; set method and settings to those that "
+            "it was trained with."
+        ) from error
 
 
 def _device(name: str | int | None) -> torch.device:

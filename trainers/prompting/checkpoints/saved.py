@@ -39,6 +39,7 @@ from ..methods import METHODS, of_trainer
 from ..recipes import value_at
 
 DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
+_RESTORE = "restore it, or save the classifier again or repeat the run's test"
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
     if found.is_file():
         return _of_checkpoint(found, found.parent.parent / RECORD_FILE)
     if not found.is_dir():
-        raise InputError(f"There is no checkpoint or folder {str(path)!r}.")
+        raise InputError(f"There is no checkpoint or folder {str(path)!r}; check the path.")
     record, weights = _read_json(found / RECORD_FILE), _newest_checkpoint(found)
     trained = record.get("model_dir")
     if weights is None and trained:
@@ -138,9 +139,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({error}); the folder may be damaged.") from error
+        raise InputError(f"{path} is no JSON ({error}); {_RESTORE}.") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__} in the place of an object.")
+        raise InputError(f"{path} holds a {type(content).__name__} in the place of an object; {_RESTORE}.")
     return content
 
 
