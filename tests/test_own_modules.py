@@ -78,7 +78,10 @@ def test_a_trainer_of_ones_own_is_launched_compared_planned_and_tabulated(
 
 def test_a_trainer_of_ones_own_without_a_recipe_needs_a_file(own_modules, capsys):
     assert launch.main(["open_world", "OneWord", "digits", "--import", "one_word"]) == 2
-    assert "configs/trainers/OneWord/tiny.yaml; name a YAML file with --cfg" in capsys.readouterr().err
+    assert (
+        "configs/trainers/OneWord/tiny.yaml; name a YAML file of yours, as OneWord:FILE.yaml"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_module_that_is_not_there_is_named_with_the_remedy(run_train, capsys):
