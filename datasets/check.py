@@ -109,11 +109,9 @@ def registered(name: str) -> str:
         InputError: there is none.
     """
     names = [row.name for row in ROWS]
-    return (
-        name
-        if name in names
-        else check_name(f"{name}: DATASET.NAME", data_sets()[data_set_file(name)], names, "--help")
-    )
+    if name in names:
+        return name
+    return check_name(f"{name}: DATASET.NAME", data_sets()[data_set_file(name)], names, "--help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,7 +27,7 @@ import trainers
 from trainers.prompting.errors import InputError
 from trainers.records import LOGITS, RESULT, changed_settings, other_settings, plain_values, read_result
 
-from . import ROOT, runs
+from . import ROOT, methods, runs
 from .runs import Run, check_folder
 
 LAST_LINES = 3
@@ -53,11 +53,14 @@ def check_plan(
     trainers.register_all()
     _configuration.cache_clear()
     all_runs = [run for chain in chains for run in chain]
-    # Seeds and folders do not decide whether a configuration is valid, and data sets do by themselves.
+    # Neither a seed nor a folder makes a configuration invalid, and a data set does so for any method.
     different = {
         part: run for run in all_runs for part in (run.dataset, (run.method, run.recipe, run.options, run.trains))
     }
     for run in dict.fromkeys(different.values()):
+        file = methods.config_file(run.trainer, run.recipe)
+        if not (ROOT / file).parent.is_dir():
+            raise InputError(f"There is no {file}; name a YAML file of yours, as {run.method}:FILE.yaml.")
         try:
             cfg = build_cfg(arguments_of(run, data, options))
             with as_from_root():

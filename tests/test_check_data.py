@@ -259,7 +259,7 @@ def test_a_root_that_may_not_be_read_is_a_fault(tmp_path, capsys):
     assert "ermission" in capsys.readouterr().out
 
 
-def test_an_unknown_name_lists_the_known_ones(capsys):
+def test_an_unknown_name_is_answered_by_the_nearest_one(capsys):
     with pytest.raises(SystemExit):
         main(["EuroSatt"])
-    assert "EuroSatt; choose from ImageNet" in capsys.readouterr().err
+    assert "'EuroSatt' in configs/datasets. Do you mean eurosat?" in capsys.readouterr().err

@@ -1,8 +1,8 @@
 """The commands of the documents, as they stand in them.
 
 Blocks that can run here are run in a copy of the repository: README first, then the other documents, two at once. In
-the copy, recipes take batches of 32 images instead of 4, which makes training runs short; all else is as published. Blocks
-that cannot run here (`obstacle`) are parsed, and their commands checked or planned.
+the copy, recipes take batches of 32 images instead of 4, which makes training runs short; all else is as published.
+Blocks that cannot run here (`obstacle`) are parsed, and their commands checked or planned.
 """
 
 from __future__ import annotations
