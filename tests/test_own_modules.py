@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 import sys
@@ -16,7 +17,7 @@ from experiments.tables import command
 from trainers.prompting import recipes
 from trainers.prompting.api import predict
 from trainers.prompting.api.classifier import PromptClassifier
-from trainers.prompting.declaration import Method, Settings, setting
+from trainers.prompting.declaration import Method, Recipes, Settings, setting
 from trainers.prompting.errors import InputError
 from trainers.prompting.methods import METHODS, OBJECTIVES, import_own
 from trainers.prompting.objectives.objective import Objective, register_objective
@@ -175,8 +176,6 @@ def test_a_setting_of_an_objective_needs_a_complete_key():
     class MineSettings(Settings):
         pass
 
-    import dataclasses
-
     config = dataclasses.make_dataclass(
         "MineSettings", [("margin", float, setting(0.2, "MARGIN", "margin"))], bases=(Settings,), frozen=True
     )
@@ -190,6 +189,14 @@ def test_a_loss_without_its_logits_is_explained(own, run_train, tmp_path, monkey
     monkeypatch.setattr(margin, "loss", lambda *arguments: loss(*arguments).total)
     run = run_train(*own["margin"], options=["TRAINER.OBJECTIVE", "margin"])
     assert run.status == 2 and "'margin'" in run.errors and "return Loss(total, logits)" in run.errors
+
+
+def test_a_method_of_ones_own_without_recipes_needs_a_file(own, monkeypatch, capsys):
+    import_own(own["one_word"][1])
+    without = dataclasses.replace(METHODS["OneWord"], recipes=Recipes("tiny"))
+    monkeypatch.setitem(METHODS, "OneWord", without)
+    assert launch.main(["open_world", "OneWord", "digits"]) == 2
+    assert "configs/trainers/OneWord/tiny.yaml; name a YAML file with --cfg" in capsys.readouterr().err
 
 
 def test_a_method_takes_recipes_of_methods_only():

@@ -319,7 +319,10 @@ class Method:
         object.__setattr__(self, "recipes", dataclasses.replace(recipes, folder=recipes.folder or self.trainer))
 
     def trained_by(self, objective: type[Objective], name: str, **changes: Any) -> Method:
-        """Declare a method of the same prompts that another objective trains, with some fields replaced."""
+        """Declare a method of the same prompts that another objective trains, with some fields replaced.
+
+        Its recipes are those of this method, unless `changes` has others.
+        """
         return declare(dataclasses.replace(self, name=name, trainer=name, objective=objective.name, **changes))
 
     @property
