@@ -9,6 +9,7 @@ from minidassl.own.text import words
 import pytest
 import yaml
 
+import trainers
 from datasets import check as check_data
 from experiments import compare, evaluate_checkpoint, launch, pictures, report, reproduce, runner, runs
 from experiments.runs import parse_seeds
@@ -39,6 +40,7 @@ def refused(capsys, command, *arguments: str) -> str:
 
 def leave_run(run: runs.Run, **settings: object) -> None:
     """What a training run with other settings leaves."""
+    trainers.register_all()
     (run.folder / "learner").mkdir(parents=True)
     (run.folder / "learner" / "model.pth.tar-1").touch()
     configuration = runner.configuration_of(run, None, ()) | settings
