@@ -72,7 +72,7 @@ def check_plan(
         if run.trains and run.folder.is_dir():
             record_of(run)
             try:
-                changed = other_settings(configuration_of(run, data, options), run.folder)
+                changed = other_settings(configuration_of(run, data, options), run.folder, "Restore it")
             except InputError as error:
                 changed = [str(error)]
             if changed:

@@ -9,6 +9,7 @@ from minidassl.own.text import words
 import pytest
 import yaml
 
+import trainers
 from datasets import check as check_data
 from experiments import compare, evaluate_checkpoint, launch, models, pictures, report, reproduce, runner, runs
 from experiments.runs import parse_seeds
@@ -40,6 +41,7 @@ def refused(capsys, command, *arguments: str) -> str:
 
 def leave_run(run: runs.Run, **settings: object) -> None:
     """What a training run with other settings leaves."""
+    trainers.register_all()
     (run.folder / "learner").mkdir(parents=True)
     (run.folder / "learner" / "model.pth.tar-1").touch()
     configuration = runner.configuration_of(run, None, ()) | settings
@@ -80,6 +82,9 @@ def test_all_folders_of_other_runs_are_named_with_what_this_command_can_do(check
     assert all((run.output in error) == (run in trained[:3]) for run in trained)
     assert "VERSION was 2 and is now 1" in error and "--seeds" in error
     assert not re.search("--force|--output-dir|--tag", error) and not started
+    (trained[0].folder / "settings.yaml").write_text("damaged: [")
+    error = refused(capsys, reproduce, *arguments, "--dry-run")
+    assert "settings.yaml is not" in error and trained[1].output in error and "--force" not in error
     assert "--tag" in refused(capsys, compare, "digits", "1", "BMIP") and not started
     error = refused(capsys, launch, "base2new", "BMIP", "digits", "1")
     assert "--force" in error and "--tag" in error and not started
@@ -199,6 +204,8 @@ def test_the_report_refuses_models_and_outputs_before_it_draws(tmp_path, monkeyp
         capsys, report, str(tmp_path), "--models", str(tmp_path / "nosuch")
     )
     (tmp_path / "page").write_text("")
+    (tmp_path / "taken.html").mkdir()
+    assert "Name a file" in refused(capsys, report, str(tmp_path), "--output", str(tmp_path / "taken.html"))
     for name in ("page/report.html", "page.html"):  # the pictures' folder of the latter is a file
         assert "A file is where a folder" in refused(capsys, report, str(tmp_path), "--output", str(tmp_path / name))
 

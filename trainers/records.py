@@ -22,6 +22,7 @@ SETTINGS = "settings.yaml"
 LOG = "log.txt"
 LOGITS = "logits.npz"
 TENSORBOARD = "tensorboard"
+FROM_SCRATCH = "Restore the file, or train from scratch (--force, or another folder)."
 OBJECTIVE_KEY = "TRAINER.OBJECTIVE"
 _DATA_KEYS = ("SEED", "DATASET.NAME", "DATASET.SUBSAMPLE_CLASSES", "DATASET.NUM_SHOTS")
 # Keys that may differ between a run and its continuation: they set places and speed, or concern the last test alone.
@@ -96,8 +97,11 @@ def keep_settings(cfg: CfgNode, folder: str | Path) -> None:
     write_whole(Path(folder) / SETTINGS, cfg.dump())
 
 
-def kept_settings(folder: str | Path) -> dict[str, Any] | None:
+def kept_settings(folder: str | Path, remedy: str = FROM_SCRATCH) -> dict[str, Any] | None:
     """The configuration of the training run in a folder, as plain data; None without its `settings.yaml`.
+
+    Args:
+        remedy: the end of the message about a file that is none.
 
     Raises:
         InputError: the file is there, but has no settings of a run.
@@ -111,7 +115,7 @@ def kept_settings(folder: str | Path) -> dict[str, Any] | None:
         if lacks:
             raise InputError(f"{path} lacks {', '.join(lacks)}, which every run has.")
     except InputError as error:
-        raise InputError(f"{error} Restore the file, or move {folder} away to train from scratch.") from error
+        raise InputError(f"{error} {remedy}") from error
     return settings
 
 
@@ -154,9 +158,9 @@ def check_settings(cfg: CfgNode, folder: str | Path) -> None:
         )
 
 
-def other_settings(configuration: Mapping[str, Any], folder: str | Path) -> list[str]:
+def other_settings(configuration: Mapping[str, Any], folder: str | Path, remedy: str = FROM_SCRATCH) -> list[str]:
     """What differs between a configuration, as plain data, and that of the run in a folder, if there is one."""
-    changed = changed_settings(kept_settings(folder) or {}, configuration)
+    changed = changed_settings(kept_settings(folder, remedy) or {}, configuration)
     return changed if checkpoint_folders(folder) or is_trained(folder) else []
 
 

@@ -60,7 +60,7 @@ LAUNCHES = (
     *("dg_test symbols 1", f"dg_test imagenet 1 {REAL}"),
     *("few_shot digits", f"few_shot eurosat {REAL}", f"few_shot oxford_pets 1 --shots 1 {REAL}"),
     *(f"few_shot imagenet 1 {REAL}", f"few_shot eurosat 1 --shots 4 {REAL}"),
-    "few_shot digits 1 --n-ctx 4 --csc True --position front",
+    f"few_shot eurosat 1 --n-ctx 4 --csc True --position front {REAL}",
     *("few_shot_test digits", f"few_shot_test eurosat {REAL}", "zeroshot digits", f"zeroshot eurosat 1 {REAL}"),
     *("reproduce digits 1 --weights WEIGHTS", f"reproduce eurosat 1 --weights WEIGHTS {REAL}"),
     *("reproduce_xd digits 1 --weights WEIGHTS", f"reproduce_xd eurosat 1 --weights WEIGHTS {REAL}"),
