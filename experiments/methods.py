@@ -21,7 +21,7 @@ TINY = "tiny"
 
 
 class _Methods(Mapping[str, "Method"]):
-    """The declared methods by name. Their modules import torch, which takes seconds, so the first look does."""
+    """The declared methods by name. Their modules import torch for seconds, so the first look imports them."""
 
     @staticmethod
     def _declared() -> dict[str, Method]:
