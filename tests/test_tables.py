@@ -490,6 +490,8 @@ def test_tables_are_of_what_is_asked_for_and_notes_too(tmp_path, capsys, argumen
     for trainer, dataset in (("CoOp", "EuroSAT"), ("MaPLe", "OxfordPets")):
         named = {"recipe": MANY[trainer], "backbone": "ViT-B/16", "classes": "new", "dataset": dataset}
         write(tmp_path, f"contradicts-{trainer}", trainer=trainer, **named, accuracy=1.0)
+    other = {"recipe": MANY["CoOp"], "backbone": "ViT-B/16", "dataset": "OxfordPets", "data_fingerprint": "other"}
+    write(tmp_path, "other", trainer="CoOp", **other)
     (tmp_path / "dtd").mkdir()
     (tmp_path / "dtd" / "result.json").write_text("{")
     (tmp_path / "oxford_pets" / "seed2").mkdir(parents=True)
@@ -500,9 +502,11 @@ def test_tables_are_of_what_is_asked_for_and_notes_too(tmp_path, capsys, argumen
     assert names == ["MaPLe", "BMIP"] and "ProDA" not in out and "OxfordPets" not in out
     command = 'reproduce.py base2new --methods "MaPLe BMIP" --datasets "eurosat ucf101" --seeds "2"'
     assert f"\nfilled by:\n    python scripts/{command}\n" in out
-    assert errors == "12 of 75 records are used; not used: 63 not asked for\n"
+    assert errors == "12 of 76 records are used; not used: 64 not asked for\n"
     assert "disagree" in printed(capsys, tmp_path, "--datasets", "eurosat")[1]
-    assert "dtd/result.json is no record" in printed(capsys, tmp_path)[1]
+    errors = printed(capsys, tmp_path)[1]
+    assert "dtd/result.json is no record" in errors and "have other images than" in errors
+    assert printed(capsys, tmp_path, "--table", "domains", "--protocols", "base2new", status=2)[1].startswith("error")
 
 
 def test_a_protocol_is_that_of_the_launcher_or_a_table(tmp_path, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from minidassl.own.text import words
@@ -36,7 +36,7 @@ def selected(args: argparse.Namespace) -> tuple[Selection, list[str]]:
     return selection, protocols
 
 
-def chosen_tables(flag: str, asked: Sequence[str], names_of) -> list[str]:
+def chosen_tables(flag: str, asked: Sequence[str], names_of: Callable[[str], set[str]]) -> list[str]:
     """The tables of which a name is asked for, with "-" or "_"; all of them where none are."""
     names = {table: {name.replace("_", "-") for name in names_of(table)} for table in TABLES}
     known = sorted(set().union(*names.values()))
@@ -74,4 +74,5 @@ def emptiness(table: str, found: Collection) -> str:
 
 def check_results(results: Path) -> None:
     if not results.is_dir():
-        raise InputError(f"There is no folder {results}; name the folder of the results, such as output.")
+        first = "python scripts/launch.py base2new BMIP digits 1"
+        raise InputError(f"There is no folder {results}; name that of the results, or fill output/ by a run: {first}")

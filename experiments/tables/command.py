@@ -27,6 +27,8 @@ from pathlib import Path
 
 from minidassl.own.text import csv_cell, printable, words
 
+from trainers.prompting.errors import InputError
+
 from .. import ROOT
 from ..commands import exit_status, make_parser
 from ..protocols import PROTOCOL_OF, TABLES, listed
@@ -159,8 +161,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def tables_of(args: argparse.Namespace) -> int:
+    """Raises InputError for names that there are not."""
     selection, of_protocols = selected(args)
     named = chosen_tables("--table", words(" ".join(args.table)), lambda table: {table})
     check_results(args.results)
     names = [name for name in of_protocols if name in named]
+    if not names:
+        raise InputError("--table and --protocols name no table in common; leave one of them out.")
     return print_tables(args.results, names, args.format, selection, explain=bool(args.table))
