@@ -46,7 +46,7 @@ def obstacle(block: Block) -> str:
         return "needs a data set"
     if any(word.startswith(("~", "/path/to")) for word in words - FILES):
         return "needs a folder of the reader's"
-    return "is a part of a command" if "..." in words else ""
+    return "is a part of a command" if "..." in block.code else ""
 
 
 def is_whole(block: Block) -> bool:
