@@ -135,7 +135,7 @@ def check_backbone(name: str, needs_vit: bool) -> None:
     if not is_named(name) and not os.path.isfile(os.path.expanduser(name)):
         known = ["tiny", *clip.available_models()]
         raise SettingError(
-            "{backbone} is {!r}, which is neither a file nor the name of a CLIP. {}",
+            "{backbone} is {!r}, which is neither a file, nor tiny, nor a CLIP of OpenAI. {}",
             *(name, nearest(name, known, "clip.available_models()")),
         )
     _refuse_resnet(name, needs_vit and is_named(name) and name.startswith("RN"))
