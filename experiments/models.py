@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
-from minidassl.own.run_folder import CheckpointError, MissingCheckpointError
+from minidassl.own.run_folder import CheckpointError
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +40,6 @@ def load(run: Path, data: str | None) -> PromptTrainer:
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)
     try:
         trainer.load_model(str(run))
-    except MissingCheckpointError as error:
-        raise InputError(f"{run} has no trained model; name the output folder of a run that saved one.") from error
     except CheckpointError as error:
         raise InputError(str(error)) from error
     trainer.set_model_mode("eval")

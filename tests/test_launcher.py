@@ -166,7 +166,7 @@ def test_words_of_the_command_line_are_not_mixed_up(capsys):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ("", ["PROTOCOL", "missing", "--help"]),
+        ("", ["PROTOCOL", "missing", "base2new"]),
         ("base2knew BMIP dtd", ["PROTOCOL", "base2knew", "base2new"]),
         ("xd_train Bmip", ["METHOD", "Bmip", "Do you mean BMIP?", "--help"]),
         ("xd_train BMIP:aditoin", ["METHOD", "BMIP:aditoin", "Do you mean addition?", "configs/variants"]),

@@ -42,7 +42,8 @@ def test_a_folder_is_checked_trained_on_and_predicts(photos, checkout, capfd):
     assert {one["class"] for one in found["predictions"]} == set(NAMES)
 
 
-def test_methods_are_compared_on_a_folder(photos, checkout, capfd):
+def test_methods_are_compared_on_a_folder(photos, checkout, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
     methods = " ".join(f"{name}:configs/trainers/{name}/tiny.yaml" for name in ("ZeroshotCLIP", "BMIP"))
     words = ["image_folder", "1", methods, "--data", str(photos), "--shots", "2", "--jobs", "1", *SHORT]
     assert compare.main(words) == 0

@@ -61,7 +61,8 @@ def test_an_objective_of_ones_own_trains_bmips_prompts(own, run_train, tmp_path)
     assert plain.losses() != other.losses() and other.result["configuration"]["TRAINER"]["MARGIN"] == 0.2
 
 
-def test_an_objective_of_ones_own_is_a_variant_with_folder_and_row_of_its_own(own, checkout, quick, capfd):
+def test_an_objective_of_ones_own_is_a_variant_with_folder_and_row_of_its_own(own, checkout, quick, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
     both = ["digits", "1", "VPT VPT:margin", *quick, *own["margin"], *QUICK]
     assert compare.main(both) == 0
     rows = shown_rows(capfd.readouterr().out)
@@ -77,7 +78,7 @@ def test_an_objective_of_ones_own_is_a_variant_with_folder_and_row_of_its_own(ow
     names = {f"VPT, {settings}", f"VPT, margin, {settings}", f"VPT, margin, much, {settings}, TRAINER.MARGIN 5.0"}
     assert names < shown_rows(capfd.readouterr().out).keys()
     # One run of these is launched as such.
-    assert launch.main(["open_world", "VPT:margin", "digits", "1", "--dry-run", *quick, *own["margin"]]) == 0
+    assert launch.main(["open_world", "VPT:margin", "digits", "1", "--dry-run", *quick, *own["margin"], *QUICK]) == 0
     train, test = capfd.readouterr().out.splitlines()
     assert "--config-file configs/trainers/VPT/tiny_margin.yaml" in train and "/VPT/tiny_margin/seed1" in test
 
@@ -196,7 +197,7 @@ def test_a_method_of_ones_own_without_recipes_needs_a_file(own, monkeypatch, cap
     without = dataclasses.replace(METHODS["OneWord"], recipes=Recipes("tiny"))
     monkeypatch.setitem(METHODS, "OneWord", without)
     assert launch.main(["open_world", "OneWord", "digits"]) == 2
-    assert "configs/trainers/OneWord/tiny.yaml; name a YAML file with --cfg" in capsys.readouterr().err
+    assert "configs/trainers/OneWord/tiny.yaml; name a YAML file of yours, as OneWord:FILE.yaml" in capsys.readouterr().err
 
 
 def test_a_method_takes_recipes_of_methods_only():

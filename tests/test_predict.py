@@ -191,7 +191,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_the_clip_is_loaded(c
     monkeypatch.setattr("trainers.prompting.api.predict.make_classifier", None)
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
     status, output, errors = call(*ZERO_SHOT, "--output", str(tmp_path / "file.csv"), paths_of(folder)[0])
-    assert (status, output) == (2, "") and f"{tmp_path}: Permission denied. Make it writable" in errors
+    assert (status, output) == (2, "") and f"{tmp_path}: Permission denied. Make it readable and writable" in errors
 
 
 @pytest.mark.parametrize("case", WRONG)

@@ -144,11 +144,11 @@ def test_pictures_that_cannot_be_drawn_or_written_are_told_in_one_line(run_train
     monkeypatch.setattr(models, "features", None)  # before any image is seen
     assert look_inside.main([str(run.folder), "--output", str(tmp_path / "file" / "pictures")]) == 2
     (told,) = capsys.readouterr().err.splitlines()[-1:]
-    assert told.startswith(f"error: {tmp_path / 'file' / 'pictures'}: ") and "choose another folder" in told
+    assert told.startswith(f"error: {tmp_path / 'file'}: ") and "choose another folder" in told
     shutil.rmtree(run.folder / "prompt_learner")
     assert look_inside.main([str(run.folder)]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: {run.folder} has no trained model; name the output folder of a run that saved one."
+        f"error: {run.folder} has no checkpoint; train there again, or name another run."
     )
     assert not (run.folder / "pictures").exists()
 
