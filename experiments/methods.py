@@ -96,7 +96,7 @@ def path_as_recipe(recipe: str) -> str:
 def parse(text: str | None) -> tuple[str, str]:
     """Method and variant of METHOD, METHOD:VARIANT or METHOD:FILE.yaml, with InputError if there is none such."""
     name, _, variant = (text or "").partition(":")
-    check_name("METHOD", name, names(), "--help")
+    check_name("METHOD", name, names(), "docs/METHODS.md")
     if variant and not _is_path(variant):
         folders = f"ls configs/variants configs/trainers/{METHODS[name].recipes.folder}"
         check_name(f"METHOD is {text}, but the variant of {name}", variant, variants_of(name), folders)

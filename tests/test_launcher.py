@@ -168,7 +168,7 @@ def test_words_of_the_command_line_are_not_mixed_up(capsys):
     [
         ("", ["PROTOCOL", "missing", "base2new"]),
         ("base2knew BMIP dtd", ["PROTOCOL", "base2knew", "base2new"]),
-        ("xd_train Bmip", ["METHOD", "Bmip", "Do you mean BMIP?", "--help"]),
+        ("xd_train Bmip", ["METHOD", "Bmip", "Do you mean BMIP?", "docs/METHODS.md"]),
         ("xd_train BMIP:aditoin", ["METHOD", "BMIP:aditoin", "Do you mean addition?", "configs/variants"]),
         ("base2new_train BMIP --data /d", ["base2new_train", "data set", "configs/datasets"]),
         ("base2new_train BMIP eurosatt --data /d", ["eurosatt", "Do you mean eurosat?", "ls configs/datasets"]),

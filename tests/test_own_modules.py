@@ -61,7 +61,7 @@ def test_an_objective_of_ones_own_trains_bmips_prompts(own, run_train, tmp_path)
     assert plain.losses() != other.losses() and other.result["configuration"]["TRAINER"]["MARGIN"] == 0.2
 
 
-def test_an_objective_of_ones_own_is_a_variant_with_folder_and_row_of_its_own(own, checkout, quick, capfd, monkeypatch):
+def test_an_objective_of_ones_own_is_a_variant_with_folder_and_row(own, checkout, quick, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
     both = ["digits", "1", "VPT VPT:margin", *quick, *own["margin"], *QUICK]
     assert compare.main(both) == 0
@@ -197,7 +197,8 @@ def test_a_method_of_ones_own_without_recipes_needs_a_file(own, monkeypatch, cap
     without = dataclasses.replace(METHODS["OneWord"], recipes=Recipes("tiny"))
     monkeypatch.setitem(METHODS, "OneWord", without)
     assert launch.main(["open_world", "OneWord", "digits"]) == 2
-    assert "configs/trainers/OneWord/tiny.yaml; name a YAML file of yours, as OneWord:FILE.yaml" in capsys.readouterr().err
+    remedy = "name a YAML file of yours, as OneWord:FILE.yaml"
+    assert f"configs/trainers/OneWord/tiny.yaml; {remedy}" in capsys.readouterr().err
 
 
 def test_a_method_takes_recipes_of_methods_only():

@@ -154,7 +154,7 @@ def predict(args: argparse.Namespace) -> int:
         if value < 1:
             raise InputError(f"{flag} is {value}; set it to 1 or more.")
     if args.method is not None:
-        check_name("--method", args.method, METHODS, "--help")
+        check_name("--method", args.method, METHODS, "docs/METHODS.md")
     output = args.output and args.output.resolve()
     if output and not output.parent.is_dir():
         raise InputError(f"--output is '{args.output}', whose folder is not there; create it first.")
