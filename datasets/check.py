@@ -56,6 +56,10 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
     agreement = "" if row.published is None else "as published" if sizes == row.published else "not as published"
     if agreement.startswith("not"):
         remarks.append(f"not the published sizes: {in_words(sizes)} are here, {in_words(row.published)} are published")
+    if len(classes) < 2:
+        faults.append("it has one class, of which every prediction is right; add others.")
+    elif len(classes) < 4:
+        remarks.append("base and new classes cannot be told apart: that takes two or more in each half, four in all")
     shared = [name for name, labels in Counter(name for name, _ in classes).items() if labels > 1]
     if shared:
         remarks.append(f"{len(shared)} names belong to more than one class: {some(shared)}")

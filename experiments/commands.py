@@ -47,7 +47,7 @@ def check_jobs(number: int | None) -> None:
 
 def import_flags(modules: list[str]) -> list[str]:
     """The flags of train.py for `--import`; it runs in the repository's folder, so paths of files are absolute."""
-    paths = (os.path.abspath(module) if module.endswith(".py") else module for module in modules)
+    paths = (os.path.abspath(os.path.expanduser(module)) if module.endswith(".py") else module for module in modules)
     return [word for path in paths for word in ("--import", path)]
 
 

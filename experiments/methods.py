@@ -98,7 +98,8 @@ def parse(text: str | None) -> tuple[str, str]:
     name, _, variant = (text or "").partition(":")
     check_name("METHOD", name, names(), "docs/METHODS.md")
     if variant and not _is_path(variant):
-        folders = f"ls configs/variants configs/trainers/{METHODS[name].recipes.folder}"
+        folder = f"configs/trainers/{METHODS[name].recipes.folder}"
+        folders = f"An objective of yours needs --import MODULE; ls configs/variants {folder}"
         check_name(f"METHOD is {text}, but the variant of {name}", variant, variants_of(name), folders)
     return name, path_as_recipe(variant)
 

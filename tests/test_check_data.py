@@ -35,8 +35,8 @@ def replace(path: Path, old: str, new: str) -> None:
 
 
 def lose_images(folder: Path) -> None:
-    rows = [[f"River/gone_{number}.jpg", 0, "River"] for number in range(7)]
-    split = {"train": rows[:1], "val": rows[1:], "test": rows[1:]}
+    rows = [[f"River/gone_{number}.jpg", number % 2, ("River", "Lake")[number % 2]] for number in range(7)]
+    split = {"train": rows[:2], "val": rows[2:], "test": rows[2:]}
     (folder / "split_zhou_EuroSAT.json").write_text(json.dumps(split))
 
 
@@ -164,6 +164,13 @@ def test_files_that_are_no_images_are_counted_and_named_and_no_part_of_the_data(
     assert (
         "4 entries of" in shown and "Forest/.DS_Store, Forest/deeper, River/?[31mnotes.txt, River/Thumbs.db" in shown
     )
+
+
+def test_one_class_is_a_fault_and_three_have_no_new_ones_worth_a_test(tmp_path, capsys):
+    for names, status, told in ((("cat",), 1, "it has one class"), (("cat", "dog", "cow"), 0, "four in all")):
+        write_classes(tmp_path / str(status), *names)
+        assert main(["image_folder", "--root", str(tmp_path / str(status))]) == status
+        assert told in capsys.readouterr().out
 
 
 def test_a_class_folder_without_images_is_named(sound, tmp_path, capsys):

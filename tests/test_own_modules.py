@@ -83,6 +83,16 @@ def test_an_objective_of_ones_own_is_a_variant_with_folder_and_row(own, checkout
     assert "--config-file configs/trainers/VPT/tiny_margin.yaml" in train and "/VPT/tiny_margin/seed1" in test
 
 
+def test_a_file_may_be_named_from_home(own, monkeypatch, capsys):
+    file = Path(own["margin"][1])
+    monkeypatch.setenv("HOME", str(file.parent))
+    words = ["open_world", "BMIP:margin", "digits", "1", "--dry-run"]
+    assert launch.main([*words, "--import", f"~/{file.name}"]) == 0
+    assert f"--import {file}" in capsys.readouterr().out
+    assert launch.main(["open_world", "BMIP:margn", "digits", "1"]) == 2
+    assert "An objective of yours needs --import" in capsys.readouterr().err
+
+
 def test_the_runs_of_ones_own_are_planned_for_the_papers_tables(own, checkout, capsys):
     planned = ["open-world", "--datasets", "digits", "--seeds", "1", "--dry-run", "--methods", "BMIP:margin OneWord"]
     assert reproduce.main([*planned, *own["margin"], *own["one_word"], "--tag", "m", "TRAINER.MARGIN", "0.5"]) == 0

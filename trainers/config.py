@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -209,7 +210,9 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
             functools.reduce(getattr, path, cfg)[name] = getattr(args, flag)
     options = list(args.opts)
     if len(options) % 2:
-        raise InputError(f"Options after the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
+        pairs = itertools.zip_longest(options[::2], options[1::2])
+        bare = next(key for key, value in pairs if value is None or _KEY.fullmatch(value))
+        raise InputError(f"{bare} has no VALUE; options after the flags come as KEY VALUE pairs, without '='.")
     for key, value in zip(options[::2], options[1::2]):
         merge(cfg, tree_of({key: value}), f"{key} {value:.100}")
     _check_plain(cfg, defaults)
@@ -251,6 +254,7 @@ def _check_plain(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
 
 
 # Control characters, and bytes that are not UTF-8 as Python has them.
+_KEY = re.compile(r"[A-Z0-9_]+(\.[A-Z0-9_]+)+")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 

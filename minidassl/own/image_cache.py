@@ -76,6 +76,8 @@ def fault(error: Exception, path: str | os.PathLike[str] = "") -> tuple[str, str
         if os.path.getsize(path):
             return "no image in a format that Pillow reads", "replace it by the image, as a JPEG or PNG file"
         return "no image, since the file is empty", "copy or download it again"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder", "name the images in it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror, "check the permissions of the file and its folder, and the disk"
     return str(error) or type(error).__name__, "it is cut off or damaged: copy or download it again"

@@ -64,7 +64,7 @@ def read_files(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path
     if not exists:
         recipe, variant = _split(path)
         if not variant:
-            raise InputError(f"There is no configuration file {path}. {_neighbours(path)}")
+            raise InputError(f"There is no configuration file {path.absolute()}. {_neighbours(path)}")
         files = read_files(recipe, seen)
         return [*files, (_variant_path(variant), _variant_for(variant, recipe, _merged(files)))]
     own = read_mapping(path)
