@@ -82,7 +82,7 @@ def make_step(
     batch: int = 4,
     recipe: str = "tiny",
 ) -> Step:
-    """A step of a method with the settings of a recipe but for `settings`, by its own objective unless one is named."""
+    """A step of a method with the settings of a recipe but for `settings`, by its own objective if none is named."""
     clip_model = copy.deepcopy(clip_model)
     learner = METHODS[method].learner(configure(METHODS[method], settings, recipe), clip_model)
     trained_by = OBJECTIVES[objective or METHODS[method].objective]()
