@@ -478,8 +478,8 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device is cuda, but PyTorch sees no CUDA device; use cpu")
-    if args.authors and not (args.authors / "trainers" / "bmip.py").is_file():
-        parser.error(f"--authors is {args.authors}, which has no trainers/bmip.py; give a checkout of BMIP's authors")
+    if args.authors and not (args.authors / "clip" / "model.py").is_file():
+        parser.error(f"--authors is {args.authors}, which has no clip/model.py; give a checkout of BMIP's authors")
     if min(*args.classes, args.repeats) < 1:
         parser.error("--classes and --repeats are numbers from 1 on")
     return args

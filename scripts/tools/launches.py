@@ -66,13 +66,17 @@ def fake_gpu() -> Iterator[FakeTensorMode]:
 
 
 def without_data(owner: Any, mode: FakeTensorMode, device: str = "cpu") -> Any:
-    """A module, or another object with tensors, whose tensors now have no data; their device need not exist."""
+    """A module, or another object with tensors, whose tensors now have no data.
+
+    Those that were not on the CPU, such as on `meta`, are on `device`, which need not exist.
+    """
     made: dict[int, torch.Tensor] = {}
 
     def fake(tensor: torch.Tensor) -> torch.Tensor:
         if id(tensor) not in made:
             with mode:
-                empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+                place = "cpu" if tensor.device.type == "cpu" else device
+                empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=place)
                 is_parameter = isinstance(tensor, nn.Parameter)
                 made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
         return made[id(tensor)]

@@ -88,6 +88,8 @@ def make_step(
     trained_by = OBJECTIVES[objective or METHODS[method].objective]()
     trained_by.extend(learner, clip_model)
     cast_matmul_weights(clip_model, PRECISIONS[precision].matmul)
-    model = PromptedCLIP(clip_model, learner, classnames, PRECISIONS[precision], chunk)
+    # What is left on the CPU from here on is left there on a GPU, too.
+    model = PromptedCLIP(clip_model.to("meta"), learner.to("meta"), classnames, PRECISIONS[precision], chunk)
+    model.to("meta")
     trained_by.prepare(model, classnames)
     return Step(model, trained_by, batch)
