@@ -36,6 +36,8 @@ def test_all_entries_are_measured_and_compared_with_the_first(tmp_path, capsys):
         assert record["seconds"] == min(record["times"]) > 0 and record["peak_bytes"] > 2**20
         assert record["ratio"] == record["seconds"] / ours["seconds"]
     assert straightforward["flop"] > ours["flop"] > plain["flop"] > 0
+    assert straightforward["launches"] > ours["launches"] > plain["launches"] > 0
+    assert f" {ours['launches']} " in benchmark.table([ours])
     printed = capsys.readouterr().out
     assert f"{straightforward['ratio']:.2f}" in printed
     main(["--show", str(file)])
@@ -82,13 +84,21 @@ def test_the_fused_attention_is_counted_as_its_matrix_products():
     assert counted[SDPBackend.FLASH_ATTENTION] == (2 * one_product, 5 * one_product)
 
 
+def test_the_authors_model_follows_ours_where_it_has_the_precision():
+    task = benchmark.Task("train", "paper", 5, 4, "ViT-B/16")
+    entries = [benchmark.Entry(benchmark.OURS, precision) for precision in ("fp32", "bf16")]
+    _, found = benchmark.with_authors((task, [*entries, benchmark.Entry(benchmark.PLAIN)]))
+    assert found == [*entries, benchmark.Entry(benchmark.PLAIN), benchmark.Entry(benchmark.AUTHORS)]
+    assert benchmark.with_authors((task._replace(work="images"), entries))[1] == entries
+
+
 def one_second(*_: object) -> tuple[float, int]:
     return 1.0, 0
 
 
 @pytest.mark.parametrize("device, together", [("cpu", 2), ("cuda", 1)])
 def test_rows_live_together_on_a_cpu_and_one_after_another_on_a_gpu(device, together, monkeypatch):
-    for name in ("_build", "_time", "_count"):
+    for name in ("_build", "_time", "_count", "count_launches"):
         monkeypatch.setattr(benchmark, name, one_second)
     monkeypatch.setattr(benchmark, "product_speed", lambda *_: 1.0)
     ask, living = benchmark.Row.ask, []
@@ -128,7 +138,9 @@ def test_a_profile_names_operations_and_their_shares(capsys):
     assert shares == sorted(shares, reverse=True) and 0 < sum(shares) < 100.5
 
 
-@pytest.mark.parametrize("arguments", [["--device", "cuda"], ["--classes", "0"], ["--work", "sleep"]])
+@pytest.mark.parametrize(
+    "arguments", [["--device", "cuda"], ["--classes", "0"], ["--work", "sleep"], ["--authors", "."]]
+)
 def test_wrong_options_end_in_a_message(arguments, capsys):
     if torch.cuda.is_available() and "cuda" in arguments:
         pytest.skip("there is a CUDA device")

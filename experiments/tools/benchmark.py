@@ -7,6 +7,7 @@ import datetime
 import itertools
 import json
 import multiprocessing
+import os
 import platform
 import random
 import re
@@ -20,24 +21,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from minidassl.own.files import write_whole
+from minidassl.own.optim import build_optimizer, optim_settings
 
 import torch
 from tabulate import tabulate
+from torch import nn
 from torch.autograd import DeviceType
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop, sdpa_flop
 from tqdm import tqdm
 
 from trainers.prompting.api.recipe import configure
-from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, image_resolution, use_tf32
+from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, use_tf32
 from trainers.prompting.core.memory import peak_memory
 from trainers.prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
-from trainers.prompting.core.summary import clip_of_size
+from trainers.prompting.core.summary import SIZES, clip_of_size
 from trainers.prompting.learners.bmip import METHOD, VARIANTS, BMIPLearner
 
+from . import authors
+from .launches import Launches, fake_gpu, without_data
 from .straightforward_bmip import StraightforwardBMIP
 
 OURS, STRAIGHTFORWARD, PLAIN = MODELS = ("ours", "straightforward", "plain CLIP")
+AUTHORS = "authors' code"
+CHECKOUT = "BMIP_ROOT"  # environment variable that names the authors' repository
 TRAIN, TEST, IMAGES = WORKS = ("train", "test", "images")
 BATCH = {TRAIN: 4, TEST: 32, IMAGES: 32}
 TEST_BATCHES = 4
@@ -100,7 +107,7 @@ def standard_cases(device: str, backbone: str) -> list[Case]:
     for work in (TRAIN, TEST):
         found += cases(work, "paper", (50,), with_graphs("fp32"))
     found += cases(TRAIN, "paper", (1000,), [Entry(OURS), Entry(OURS, chunk=UNCHUNKED)])
-    # The variant and the precision that the authors train, for tests/upstream/authors_speed.py.
+    # The variant and the precision that the authors train.
     theirs = [Entry(OURS, "fp16"), Entry(OURS, "fp16", graph=True)]
     found += cases(TRAIN, "released", (5, 50, 200, 1000), theirs)
     return found + cases(TEST, "released", (50, 500), theirs)
@@ -125,37 +132,61 @@ def class_names(number: int) -> list[str]:
     return list(itertools.islice(itertools.cycle(names), number))
 
 
-def make_step(task: Task, entry: Entry, device: str) -> Callable[[int], None]:
-    """The work as a function of the number of batches to test."""
+def with_authors(case: Case) -> Case:
+    """The case, and last the authors' model in the precisions of ours that it has."""
+    task, entries = case
+    theirs = [Entry(AUTHORS, entry.precision) for entry in entries if entry.model == OURS and not entry.graph]
+    theirs = [entry for entry in dict.fromkeys(theirs) if entry.precision in authors.PRECISIONS]
+    return task, [*entries, *(theirs if task.work != IMAGES and task.backbone in SIZES else [])]
+
+
+def make_model(task: Task, entry: Entry, device: str) -> nn.Module:
+    """The entry's model of random weights, with the prompts as its only trainable parameters."""
     torch.manual_seed(0)
-    clip_model = clip_of_size(task.backbone).to(device)
+    names = class_names(task.classes)
+    if entry.model == AUTHORS:
+        return authors.make_model(os.environ[CHECKOUT], SIZES[task.backbone], names, entry.precision).to(device)
+    with torch.device(device):
+        clip_model = clip_of_size(task.backbone).to(device)
+        learner = BMIPLearner(configure(METHOD, {"variant": task.variant}, task.backbone), clip_model)
     precision = PRECISIONS[entry.precision]
     cast_matmul_weights(clip_model, precision.matmul)
-    learner = BMIPLearner(configure(METHOD, {"variant": task.variant}, task.backbone), clip_model)
-    names = class_names(task.classes)
     if entry.model == OURS:
-        model = PromptedCLIP(clip_model, learner, names, precision, entry.chunk)
-    else:
-        model = StraightforwardBMIP(clip_model, learner, names)
-    model.to(device)
-    images = torch.randn(task.batch, 3, *[image_resolution(clip_model)] * 2, device=device)
+        return PromptedCLIP(clip_model, learner, names, precision, entry.chunk).to(device)
+    return StraightforwardBMIP(clip_model, learner, names).to(device)
+
+
+def make_step(task: Task, entry: Entry, device: str) -> Callable[[int], None]:
+    """The work as a function of the number of batches to test."""
+    return step_of(make_model(task, entry, device), task, entry, device)
+
+
+def step_of(model: nn.Module, task: Task, entry: Entry, device: str) -> Callable[[int], None]:
+    """`make_step` of a model."""
+    model.train(task.work == TRAIN)
+    precision = PRECISIONS[entry.precision]
+    visual = model.image_encoder if entry.model == AUTHORS else model.clip_model.visual
+    images = torch.randn(task.batch, 3, *[visual.input_resolution] * 2, device=device)
     labels = torch.randint(task.classes, (task.batch,), device=device)
-    optimiser = torch.optim.Adam(learner.parameters(), lr=1e-3)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = build_optimizer(trained, optim_settings(NAME="sgd"))
 
     def gradients(_: int) -> None:
         optimiser.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
+        loss = model(images, labels) if entry.model == AUTHORS else F.cross_entropy(model(images), labels)
+        loss.backward()
 
     @torch.no_grad()
     def test(batches: int) -> None:
         # A new state of the parameters, as before every evaluation: class features are computed again.
-        learner.load_state_dict(learner.state_dict())
+        for parameter in trained:
+            parameter.add_(0)
         for _ in range(batches):
             model(images)
 
     @torch.no_grad()
     def encode_images(batches: int) -> None:
-        encode = model.encode_image if entry.model == OURS else clip_model.visual
+        encode = model.encode_image if entry.model == OURS else visual
         for _ in range(batches if task.work == TEST else 1):
             encode(images.to(precision.stream if entry.model == OURS else precision.matmul))
 
@@ -238,7 +269,7 @@ class Row:
         self.name = _name(task, entry)
         self.record = {**task._asdict(), **entry._asdict()}
         self.record["product_flop_per_second"] = product_speed(entry.precision, device)
-        self.record |= dict(times=[], peak_bytes=None, flop=None, remark="")
+        self.record |= dict(times=[], peak_bytes=None, flop=None, launches=None, remark="")
         self.process = processes.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
         self.ask(_build, task, entry, device)
 
@@ -286,6 +317,17 @@ def _count(task: Task, entry: Entry, device: str) -> int:
     return counter.get_total_flops()
 
 
+def count_launches(task: Task, entry: Entry) -> int:
+    """Launches of a training step, of a test, or of a batch of images."""
+    model = make_model(task, entry, "meta" if task.backbone in SIZES else "cpu")
+    with fake_gpu() as mode:
+        step = step_of(without_data(model, mode), task, entry._replace(graph=False), "cpu")
+        step(1)
+        with Launches() as launches:
+            step(TEST_BATCHES)
+    return launches.total
+
+
 def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> list[dict[str, Any]]:
     """One record per entry, in seconds and bytes; without numbers, but with a remark, where an entry had no room.
 
@@ -315,6 +357,7 @@ def _measure_in_turns(task: Task, entries: Sequence[Entry], device: str, repeats
         for row, entry in zip(rows, entries):
             # One batch is counted, and a test is not four times its first batch.
             row.record["flop"] = None if task.work == TEST else row.ask(_count, task, entry, device)
+            row.record["launches"] = row.ask(count_launches, task, entry)
             row.record["seconds"] = None if row.record["remark"] else min(row.record["times"])
     return [row.record for row in rows]
 
@@ -348,6 +391,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
         speed = record["product_flop_per_second"]
         fastest[record["precision"]] = max(speed, fastest.get(record["precision"], 0))
     rows = []
+    counted = any(record.get("launches") for record in records)  # older files have none
     for record in records:
         chunk = {AUTOMATIC: "auto", UNCHUNKED: "all"}.get(record["chunk"], record["chunk"])
         seconds, peak, ratio, flop = (record[key] for key in ("seconds", "peak_bytes", "ratio", "flop"))
@@ -362,10 +406,11 @@ def table(records: Sequence[dict[str, Any]]) -> str:
                 f"{ratio:.2f}" if ratio else "",
                 f"{flop / 1e9:.0f}" if flop else "",
                 f"{flop / fastest[record['precision']] / seconds:.0%}" if flop else "",
+                *([record.get("launches") or ""] if counted else []),
             ]
         )
     headers = ["work", "variant", "classes", "batch", "model", "precision", "chunk", "seconds", "peak GiB", "ratio"]
-    headers += ["GFLOP", "of limit"]
+    headers += ["GFLOP", "of limit", *(["launches"] if counted else [])]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
@@ -412,6 +457,9 @@ def run(args: argparse.Namespace) -> None:
         cases = chosen_cases(args)
     else:
         cases = [case for case in standard_cases(args.device, args.backbone) if case[0].work in args.standard]
+    if args.authors:
+        os.environ[CHECKOUT] = str(args.authors)
+        cases = [with_authors(case) for case in cases]
     if args.profile:
         for task, (entry, *_) in cases:
             print(_name(task, entry), profile(task, entry, args.device), sep="\n\n")
