@@ -225,6 +225,7 @@ def test_rows_without_a_column_show_the_seeds_they_have_and_are_compared_with_ro
         f'ZeroshotCLIP lacks Digits with seed 2:{reproduce} "ZeroshotCLIP" --datasets "digits" --seeds "2"\n',
         f'BMIP lacks new of Digits with seed 2:{reproduce} "BMIP" --datasets "digits" --seeds "2"\n',
         "note: BMIP: base of Digits with seed 2 is not used, because new is missing\n",
+        "note: a column's best mean is marked among rows of the same seeds\n",
     ):
         assert note in notes, notes
     lines = csv.DictReader(io.StringIO(printed(capsys, tmp_path, "--format", "csv")[0]))

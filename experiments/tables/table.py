@@ -403,6 +403,9 @@ class Table:
     def notes(self) -> list[str]:
         """Missing cells, with a line of the command that fills them; what is averaged; different origins; remarks."""
         notes = self._gaps()
+        by_group = ({frozenset(self.seeds_of(row, group)) for row in self._rows} for group in self.groups)
+        if any(len(seeds - {frozenset()}) > 1 for seeds in by_group):
+            notes.append("a column's best mean is marked among rows of the same seeds")
         sets = [group for group in self.groups if group != self.source]
         if self.results.group == "{dataset}" and len(self.averaged) < len(sets) > 1:
             there = f"averages are over {', '.join(self.averaged)}, which all rows have"
