@@ -1,11 +1,12 @@
 """One self-contained HTML page of a results folder: tables, pictures, configurations, and their commands.
 
-    python scripts/report.py [RESULTS] [--output report.html] [--models RUN ...]
+    python scripts/report.py [RESULTS] [--output PAGE] [--models RUN ...]
 
-Everything comes from the records of finished tests. The pictures are also written as PNG and SVG, into a folder beside
-the page: accuracies of the methods, few-shot curves, gains over zero-shot CLIP by class, and BMIP's gates by layer and
-over training. Of each RUN, the output folder of a training run, scripts/look_inside.py draws the image features and
-the attention to prompts, for which it needs checkpoint and data.
+Everything comes from the records of finished tests. The page is RESULTS/report.html, unless --output names another.
+The pictures are also written as PNG and SVG, into a folder beside the page: accuracies of the methods, few-shot
+curves, gains over zero-shot CLIP by class, and BMIP's gates by layer and over training. Of each RUN, the output folder
+of a training run, scripts/look_inside.py draws the image features and the attention to prompts, for which it needs
+checkpoint and data.
 """
 
 from __future__ import annotations
@@ -93,6 +94,12 @@ def of_seeds(records: Iterable[Record]) -> list[tuple[tuple[str, str, str, str, 
     return sorted(grouped(records, run).items())
 
 
+def over_seeds(what: str, *numbers: int) -> str:
+    """Over how many seeds a mean is, or means are."""
+    least, most = min(numbers), max(numbers)
+    return f"{what} over {f'{least} to ' * (least < most)}{most} seeds" if most > 1 else "of 1 seed"
+
+
 def is_bmip(record: Record) -> bool:
     """BMIP with any options, but without the recipes of its variants."""
     return record.data["trainer"] == "BMIP" and record.method not in ELSEWHERE
@@ -124,7 +131,8 @@ def accuracy_bars(found: Collection) -> Iterator[Picture]:
         axes.set_title(dataset, loc="left")
         axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
         axes.grid(axis="x", alpha=0.3)
-        caption = f"{dataset}, {table.heading}: base, new, and their harmonic mean; mean and deviation over seeds."
+        seeds = over_seeds("mean and deviation", *(len(line[0].by_seed) for line in lines.values()))
+        caption = f"{dataset}, {table.heading}: base, new, and their harmonic mean; {seeds}."
         yield figure, caption, ("accuracy", dataset, title.rpartition(", ")[2], backbone)
 
 
@@ -147,7 +155,9 @@ def few_shot_curves(found: Collection) -> Iterator[Picture]:
         axes.set(title=dataset, xlabel="training images per class", ylabel="accuracy in per cent")
         axes.legend()
         axes.grid(alpha=0.3)
-        caption = f"Few-shot accuracy on {dataset}, {table.backbone}: mean and deviation over seeds."
+        numbers = [len(cell.by_seed) for line in table.numbers.values() for cell in line.values() if cell]
+        seeds = over_seeds("mean and deviation", *numbers)
+        caption = f"Few-shot accuracy on {dataset}, {table.backbone}: {seeds}."
         yield figure, caption, ("few_shot", dataset, table.backbone)
 
 
@@ -175,7 +185,8 @@ def class_gains(found: Collection) -> Iterator[Picture]:
         keys = [pyplot().Rectangle((0, 0), 1, 1, color=shade) for shade in SHADES[:2]]
         axes.legend(handles=keys, labels=["base", "new"])
         shown = f" (the {MOST_CLASSES} of {len(gains)} classes at both ends)" if len(gains) > MOST_CLASSES else ""
-        caption = f"{title}: gain of each class over zero-shot CLIP in the open world, mean over seeds{shown}."
+        seeds = over_seeds("mean", len(records))
+        caption = f"{title}: gain of each class over zero-shot CLIP in the open world, {seeds}{shown}."
         yield figure, caption, ("gains", method, dataset, shots, backbone)
 
 
@@ -353,7 +364,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where there is no record, 2 for wrong input."""
     parser = make_parser(__doc__)
     parser.add_argument("results", nargs="?", type=Path, default=ROOT / "output")
-    parser.add_argument("--output", type=Path, default=Path("report.html"))
+    parser.add_argument("--output", type=Path, metavar="PAGE", help="default: report.html in RESULTS")
     parser.add_argument("--models", nargs="+", type=Path, default=[], help="training runs to look into")
     parser.add_argument("--data", help="folder of the data sets, for --models; default: that of the run")
     add_selection(parser)
@@ -364,4 +375,6 @@ def report(args: argparse.Namespace) -> int:
     """Raises InputError for names that there are not."""
     selection, names = selected(args)
     check_results(args.results)
-    return print_report(args.results, args.output, args.models, args.data, names, selection)
+    return print_report(
+        args.results, args.output or args.results / "report.html", args.models, args.data, names, selection
+    )

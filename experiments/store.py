@@ -291,11 +291,7 @@ class Collection:
         """How many records there are, and how many of them are not used."""
         total = len(self.records) + sum(self.skipped.values())
         reasons = ", ".join(f"{number} {reason}" for reason, number in self.skipped.items() if number)
-        text = f"{len(self.records)} of {total} records are used" + (f"; not used: {reasons}" if reasons else "")
-        if self.unfinished:
-            runs, first = len(self.unfinished), self.unfinished[0]
-            text += f"; runs without a record, which their commands finish: {runs}, such as {first}"
-        return text
+        return f"{len(self.records)} of {total} records are used" + (f"; not used: {reasons}" if reasons else "")
 
 
 def collect(folder: Path, selection: Selection = EVERYTHING) -> Collection:
@@ -306,6 +302,10 @@ def collect(folder: Path, selection: Selection = EVERYTHING) -> Collection:
     """
     found = Collection(selection)
     found.read += _read(folder, found)
+    if found.unfinished:
+        first, *others = found.unfinished
+        text = f"{1 + len(others)} runs have not finished (such as {first}); their commands go on from there"
+        found.notes.append(text if others else f"1 run has not finished ({first}); its command goes on from there")
     selection.check(found.read)
     # Those that are not asked for tell which images are the right ones, too.
     for same in grouped(_with_the_same_images(found.read, found), _experiment).values():

@@ -67,6 +67,36 @@ def test_the_page_is_of_what_is_asked_for_with_the_commands_that_make_it(tmp_pat
     assert "Do you mean digits?" in capsys.readouterr().err
 
 
+def test_the_page_is_among_the_results_where_no_other_place_is_asked_for(tmp_path, capsys, monkeypatch):
+    write(tmp_path / "results", "few", classes="all", trained=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert report.main(["../results"]) == 0
+    assert (tmp_path / "results" / "report.html").is_file() and not list(Path.cwd().iterdir())
+    with pytest.raises(SystemExit):
+        report.main(["--help"])
+    assert "default: report.html in RESULTS" in " ".join(capsys.readouterr().out.split())
+
+
+def test_captions_say_over_how_many_seeds_a_mean_is(tmp_path):
+    classes = [{"name": name, "images": 2, "correct": 1} for name in ("one", "two")]
+    for trainer, seeds in (("BMIP", (1, 2)), ("ZeroshotCLIP", (1,))):
+        for seed in seeds:
+            named = {"trainer": trainer, "seed": seed, "per_class": classes}
+            numbers = open_world(80.0, 60.0, 50.0)
+            write(tmp_path, f"{trainer}{seed}", **named, classes="all", open_world=numbers)
+            for shots in (1, 4) if trainer == "BMIP" else ():
+                few = {"classes": "all", "shots": shots, "trained": True}
+                write(tmp_path, f"{shots}-{seed}", **{**named, **few})
+    found = collect(tmp_path)
+    ((_, bars, _),) = report.accuracy_bars(found)
+    ((_, curves, _),) = report.few_shot_curves(found)
+    ((_, gains, _),) = report.class_gains(found)
+    assert report.over_seeds("mean", 1) == "of 1 seed"
+    assert bars.endswith("; mean and deviation over 1 to 2 seeds.")
+    assert curves.endswith(": mean and deviation over 2 seeds.") and gains.endswith(", mean over 2 seeds.")
+
+
 def test_each_data_set_has_a_table_that_fits_a_narrow_page(tmp_path):
     for dataset in ("Digits", "Symbols"):
         few = {"dataset": dataset, "classes": "all", "open_world": open_world(80.0, 60.0, 50.0)}

@@ -200,7 +200,47 @@ def test_base_and_new_are_those_of_the_seeds_that_both_have(tmp_path, capsys):
     write(tmp_path, "third", seed=3, trained=True, accuracy=100.0)
     _, found, notes = rows(tmp_path, capsys, "base2new")
     assert found["MaPLe"] == ["70.00 ± 10.00", "50.00 ± 0.00", "58.33"]
-    assert "MaPLe: not used, because one of base, new is missing: seed 3" in notes
+    assert "MaPLe: base of Digits with seed 3 is not used, because new is missing" in notes
+
+
+def test_rows_without_a_column_show_the_seeds_they_have_and_are_compared_with_rows_of_the_same_seeds(tmp_path, capsys):
+    for trainer, base in (("CoOp", 80.0), ("MaPLe", 78.0), ("BMIP", 90.0)):
+        for seed in (1, 2):
+            write(tmp_path, f"{trainer}{seed}", trainer=trainer, seed=seed, trained=True, accuracy=base + seed)
+    for trainer, new in (("BMIP", 60.0), ("ZeroshotCLIP", 70.0)):
+        write(tmp_path, f"{trainer}-new", trainer=trainer, classes="new", accuracy=new)
+    write(tmp_path, "plain", trainer="ZeroshotCLIP", accuracy=40.0)
+    _, found, notes = rows(tmp_path, capsys, "base2new")
+    assert notes.startswith("Base to new, 16 shots, small CLIP, seeds 1, 2\n")
+    (table,) = TABLES["base2new"].tables(collect(tmp_path))
+    assert {line[0]: line[1:] for line in table.grid("{}*".format)[1]} == {
+        "ZeroshotCLIP": ["40.00 (n=1)", "70.00* (n=1)", "50.91"],
+        "CoOp": ["81.50* ± 0.50", MISSING, MISSING],
+        "MaPLe": ["79.50 ± 0.50", MISSING, MISSING],
+        "BMIP": ["91.00 (n=1)", "60.00 (n=1)", "72.32*"],
+    }
+    reproduce = "\n    python scripts/reproduce.py base2new --methods"
+    for note in (
+        f'CoOp; MaPLe lack new of Digits with seeds 1, 2:{reproduce} "CoOp MaPLe" --datasets "digits" --seeds "1 2"\n',
+        f'ZeroshotCLIP lacks Digits with seed 2:{reproduce} "ZeroshotCLIP" --datasets "digits" --seeds "2"\n',
+        f'BMIP lacks new of Digits with seed 2:{reproduce} "BMIP" --datasets "digits" --seeds "2"\n',
+        "note: BMIP: base of Digits with seed 2 is not used, because new is missing\n",
+        "note: a column's best mean is marked among rows of the same seeds\n",
+    ):
+        assert note in notes, notes
+    lines = csv.DictReader(io.StringIO(printed(capsys, tmp_path, "--format", "csv")[0]))
+    seeds = {(line["method"], line["column"]): line["seeds"] for line in lines}
+    assert seeds["CoOp", "base"] == "2" and seeds["BMIP", "base"] == "1" and seeds["CoOp", "new"] == ""
+
+
+def test_base_and_new_of_different_seeds_are_both_named(tmp_path, capsys):
+    write(tmp_path, "base", trained=True)
+    write(tmp_path, "new", classes="new", seed=2)
+    _, found, notes = rows(tmp_path, capsys, "base2new")
+    assert found["MaPLe"] == [MISSING] * 3
+    assert "MaPLe lacks new of Digits with seed 1; base of Digits with seed 2:\n" in notes
+    assert "base of Digits with seed 1 is not used, because new is missing" in notes
+    assert "new of Digits with seed 2 is not used, because base is missing" in notes
 
 
 def test_seed_and_shots_are_those_of_the_training(tmp_path, capsys):
@@ -536,11 +576,33 @@ def test_a_name_that_is_none_is_answered_with_the_nearest(tmp_path, capsys, flag
     assert not out and name in errors and meant in errors
 
 
+def test_a_folder_after_the_names_of_tables_is_told_to_come_first(tmp_path, capsys):
+    assert command.main(["--table", "open-world", str(tmp_path)]) == 2
+    assert (
+        f"{str(tmp_path)!r}, which is a folder; put it first: tables.py {tmp_path} --table" in capsys.readouterr().err
+    )
+
+
+def test_paired_differences_name_what_they_lack_and_a_table_of_variants(tmp_path, capsys):
+    many(tmp_path)
+    errors = printed(capsys, tmp_path, "--table", "paired", status=1)[1]
+    assert (
+        "note: the table paired is empty: no variant has two seeds in common with its method; to fill it (" in errors
+    )
+    assert "\n    python scripts/reproduce.py ablation\n" in errors
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], ["There is no record of a test below", 'fill it (--dry-run lists the runs; --datasets "digits" needs']),
-        (["--table", "domains"], ["python scripts/reproduce.py domains\n"]),
+        (
+            [],
+            [
+                "There is no record of a test below",
+                "note: to fill a table, such as base2new (--dry-run lists the runs",
+            ],
+        ),
+        (["--table", "domains"], ["note: the table domains is empty; to fill it (", "scripts/reproduce.py domains\n"]),
         (
             ["--datasets", "dtd", "--methods", "BMIP:addition", "--seeds", "7"],
             ["is asked for; there are", '--methods "BMIP CoOp MaPLe ZeroshotCLIP"', '--seeds "1 2"']
@@ -556,11 +618,17 @@ def test_an_empty_table_says_why_and_what_fills_it(tmp_path, capsys, arguments, 
     assert not out and all(word in errors for word in words), errors
 
 
-def test_unfinished_runs_and_missing_folders_are_named(tmp_path, capsys):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "settings.yaml").touch()
-    errors = printed(capsys, tmp_path, status=1)[1]
-    assert f"runs without a record, which their commands finish: 1, such as {tmp_path}/model" in errors
+def test_unfinished_runs_and_missing_folders_are_named(tmp_path, capsys, width):
+    for name, words in (
+        ("model", "1 run has not finished ({}); its command goes"),
+        ("more", "2 runs have not finished"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "settings.yaml").touch()
+        assert f"note: {words.format(tmp_path / 'model')}" in printed(capsys, tmp_path, status=1)[1]
+    width(80)
+    lines = printed(capsys, tmp_path, status=1)[1].splitlines()
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
     assert f"There is no folder {tmp_path}/modle" in printed(capsys, tmp_path / "modle", status=2)[1]
 
 

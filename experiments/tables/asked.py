@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from ..data import DOMAINS, file_name
 from ..protocols import PLANS, PROTOCOL_OF, TABLES
 from ..runs import parse_seeds
 from ..store import Collection, Selection
-from .results import OPEN_WORLD
 from .table import reproduce_command
 
 
@@ -41,6 +41,8 @@ def chosen_tables(flag: str, asked: Sequence[str], names_of: Callable[[str], set
     names = {table: {name.replace("_", "-") for name in names_of(table)} for table in TABLES}
     known = sorted(set().union(*names.values()))
     for name in asked:
+        if name.replace("_", "-") not in known and os.path.isdir(name):
+            raise InputError(f"{flag} has {name!r}, which is a folder; put it first: tables.py {name} {flag} ...")
         if name.replace("_", "-") not in known:
             raise InputError(f"{flag} has {name!r}. {nearest(name, known, 'tables.py --help')}")
     chosen = {name.replace("_", "-") for name in asked}
@@ -60,16 +62,20 @@ def without_records(results: Path, found: Collection) -> list[str]:
     return [f"None of the {len(found.read)} records below {results} is asked for; there are", *lines]
 
 
-def emptiness(table: str, found: Collection) -> str:
-    """Why a table is empty, with a line of the command that fills it."""
-    asked, planned = found.selection, table if table in PLANS else OPEN_WORLD.name
+def emptiness(table: str, found: Collection, is_asked: bool) -> str:
+    """Why a table is empty, with a line of the command that fills it; without records, of one that is asked for."""
+    asked, planned, why = found.selection, table, f"none of {len(found.records)} records is about {TABLES[table].help}"
+    if table not in PLANS:
+        planned = next(name for name, plan in PLANS.items() if plan.paired)
+        why = "no variant has two seeds in common with its method"
     sets = [file_name(name) for name in asked.datasets]
     if "{source}" in TABLES[table].title:
         sets = [name for name in sets if name in DOMAINS]
-    why = f" is empty: none of {len(found.records)} records is about {TABLES[table].help}" if found.records else ""
+    aim = f"the table {table} is empty{f': {why}' if found.records else ''}; to fill it"
+    aim = aim if is_asked or found.records else f"to fill a table, such as {table}"
     built_in = "" if sets else f"""; --datasets "{" ".join(PLANS[planned].embedded)}" needs no data"""
     command = reproduce_command(planned, asked.methods, sets, asked.seeds)
-    return f"the table {table}{why}; to fill it (--dry-run lists the runs{built_in})\n{command}"
+    return f"{aim} (--dry-run lists the runs{built_in})\n{command}"
 
 
 def check_results(results: Path) -> None:

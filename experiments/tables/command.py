@@ -6,12 +6,13 @@
 {tables}
 
 Cells are means ± standard deviations (population) over seeds; the best mean of a column is marked with an asterisk or
-set bold. The harmonic mean is that of the averages, as in the field's tables; "mean HM" is the average of the seeds'
-own. Settings of a run that its configuration files do not have follow the method's name. A cell of fewer seeds than
-others says so, base and new are compared with the seeds that both have, and missing, contradictory or mixed records
-are listed, and never averaged in silence. Averages are over the data sets that all rows of a table have; built-in data
-sets, your own, the small CLIP and other numbers of shots have tables of their own. A table that is wider than the
-terminal is printed in parts, one for each data set. CSV has one line for each number.
+set bold, among rows of the same seeds. The harmonic mean is that of the averages, as in the field's tables; "mean HM"
+is the average of the seeds' own. Settings of a run that its configuration files do not have follow the method's name.
+A cell of fewer seeds than others says so, base and new are of the seeds that both have, or one alone of all its seeds,
+and missing, contradictory or mixed records are listed, and never averaged in silence. Averages are over the data sets
+that all rows of a table have; built-in data sets, your own, the small CLIP and other numbers of shots have tables of
+their own. A table that is wider than the terminal is printed in parts, one for each data set. CSV has one line for
+each number.
 """
 
 from __future__ import annotations
@@ -141,12 +142,12 @@ def print_tables(
         print(render(table, style), end="" if style == "csv" else "\n")
     of_tables = [f"{table.name}: {note}" for table in tables for note in table.notes()] if style == "csv" else []
     empty = [name for name, made in by_name.items() if not made] if explain or not tables else []
-    of_empty = [emptiness(name, found) for name in empty[: len(names) if explain else 1]]
+    of_empty = [emptiness(name, found, explain) for name in empty[: len(names) if explain else 1]]
     for line in () if found.records else without_records(results, found):
         print(printable(line), file=sys.stderr)
     for note in (*of_tables, *dict.fromkeys(found.notes), *of_empty):
-        print("note:", printable(note, keep="\n").replace("\n", ":\n    "), file=sys.stderr)
-    print(printable(found.summary), file=sys.stderr)
+        print(note_text(note, "text", "note: "), end="", file=sys.stderr)
+    print(wrapped(printable(found.summary)), file=sys.stderr)
     return 0 if tables else 1
 
 

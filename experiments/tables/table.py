@@ -270,15 +270,15 @@ class Table:
         return {column: self.cells[key] for column, key in keys.items() if key in self.cells}
 
     def seeds_of(self, row: str, group: str) -> set[int]:
-        """The seeds that a row has in all columns of a group."""
-        there = self._there(row, group)
-        return common_seeds(there.values()) if len(there) == len(self.results.columns) else set()
+        """The seeds that a row has in all columns of a group, of those that it has at all: base and new are of the
+        same, and base alone is of all."""
+        return common_seeds(self._there(row, group).values())
 
     @functools.cached_property
     def seeds(self) -> set[int]:
-        """Those that any row has in all columns of a group; where there are none, all."""
-        complete = set().union(*(self.seeds_of(row, group) for row in self._rows for group in self.groups))
-        return complete or {record.seed for record in self.records}
+        """Those of the numbers; where there are none, those of the records."""
+        shown = set().union(*(self.seeds_of(row, group) for row in self._rows for group in self.groups))
+        return shown or {record.seed for record in self.records}
 
     @functools.cached_property
     def _by_group(self) -> dict[str, dict[str, dict[str, Cell | None]]]:
@@ -313,10 +313,9 @@ class Table:
         return {row: numbers.get(row, empty) for row in self.rows}
 
     def _group(self, row: str, group: str) -> dict[str, Cell | None]:
-        """A group's numbers by column, of the seeds that all of them have, so that base and new are of the same."""
-        there = self._there(row, group)
-        seeds, cells = common_seeds(there.values()), dict.fromkeys(self.results.columns)
-        for name, cell in there.items() if seeds else ():
+        """A group's numbers by column."""
+        seeds, cells = self.seeds_of(row, group), dict.fromkeys(self.results.columns)
+        for name, cell in self._there(row, group).items() if seeds else ():
             cells[name] = Cell.of_seeds({seed: value for seed, value in cell.by_seed.items() if seed in seeds})
         return self._with_harmonic_mean(cells)
 
@@ -328,6 +327,21 @@ class Table:
         mean = Cell(harmonic_mean(base.mean, new.mean)) if base and new else None
         return {"base": base, "new": new, "HM": mean, **numbers}
 
+    def _best(self, header: tuple[str, str]) -> set[str]:
+        """The rows with the best mean of a column, among rows of the same seeds: those that most rows have, and of as
+        many rows, the most seeds. None where there is one such row."""
+        groups = {header[0]} if header[0] in self.groups else {*self.averaged}
+        by_seeds: dict[frozenset, dict[str, str]] = defaultdict(dict)
+        for row, line in self.numbers.items():
+            if line[header]:
+                cells = ((group, cell) for (group, _), cell in line.items() if group in groups and cell)
+                seeds = frozenset((group, seed) for group, cell in cells for seed in cell.by_seed)
+                # As it is printed: equal numbers are equally good.
+                by_seeds[seeds][row] = f"{line[header].mean:.2f}"
+        means = max(by_seeds.items(), key=lambda one: (len(one[1]), len(one[0])), default=((), {}))[1]
+        best = (min if header[1] in self.results.costs else max)(means.values(), key=float, default="")
+        return {row for row, mean in means.items() if mean == best} if len(means) > 1 else set()
+
     def parts(self, bold: Callable[[str], str], names_count: bool = False) -> list[Part]:
         """Texts of the numbers by group, of the averages, and of published ones.
 
@@ -336,21 +350,18 @@ class Table:
             names_count: a number of seeds that a row has in all columns of a group follows its name, not each number.
         """
         headers = [*next(iter(self.numbers.values()), ())]
-        best = {}
-        for header in headers:
-            means = [line[header].mean for line in self.numbers.values() if line[header]]
-            # As it is printed: equal numbers are equally good.
-            best[header] = f"{(min if header[1] in self.results.costs else max)(means):.2f}" if len(means) > 1 else ""
+        best = {header: self._best(header) for header in headers}
 
         def count(cell: Cell | None) -> str:
             seeds = len(cell.by_seed) if cell else 0
             return f" (n={seeds})" if 0 < seeds < len(self.seeds) else ""
 
-        def text(header: tuple[str, str], cell: Cell | None) -> str:
+        def text(row: str, header: tuple[str, str]) -> str:
+            cell = self.numbers[row][header]
             if cell is None:
                 return MISSING
             number = f"{cell.mean:.2f}"
-            number = bold(number) if number == best[header] else number
+            number = bold(number) if row in best[header] else number
             return number + (f" ± {cell.spread:.2f}" if len(cell.by_seed) > 1 else "")
 
         parts = []
@@ -360,7 +371,7 @@ class Table:
             for row, line in self.numbers.items():
                 counts = {count(line[column]) for column in columns if line[column] and line[column].by_seed}
                 of_all = counts.pop() if names_count and len(counts) == 1 else ""
-                cells = (text(one, line[one]) + ("" if of_all else count(line[one])) for one in columns)
+                cells = (text(row, one) + ("" if of_all else count(line[one])) for one in columns)
                 rows.append([row + of_all, *cells])
             parts.append((group, [name for _, name in columns], rows))
         if self.compares:
@@ -392,6 +403,9 @@ class Table:
     def notes(self) -> list[str]:
         """Missing cells, with a line of the command that fills them; what is averaged; different origins; remarks."""
         notes = self._gaps()
+        by_group = ({frozenset(self.seeds_of(row, group)) for row in self._rows} for group in self.groups)
+        if any(len(seeds - {frozenset()}) > 1 for seeds in by_group):
+            notes.append("a column's best mean is marked among rows of the same seeds")
         sets = [group for group in self.groups if group != self.source]
         if self.results.group == "{dataset}" and len(self.averaged) < len(sets) > 1:
             there = f"averages are over {', '.join(self.averaged)}, which all rows have"
@@ -407,27 +421,37 @@ class Table:
         return notes + [REMARKS[row] for row in self.rows if self.compares and row in REMARKS]
 
     def _gaps(self) -> list[str]:
-        gaps, notes, columns = defaultdict(list), [], ", ".join(self.results.columns)
+        """What rows lack of the seeds of the table, with commands, and what they have and is not used."""
+        gaps, notes, columns = defaultdict(list), [], self.results.columns
+
+        def text(some: Iterable[str], seeds: Iterable[int], groups: Iterable[str]) -> str:
+            of = f"{', '.join(some)} of " if some != columns else ""
+            return f"{of}{', '.join(groups)} with {seeds_text(seeds)}"
+
         for row in self._rows:
-            lacking, unused = [], set()
+            # Groups by missing columns and seeds.
+            lacking, unused = defaultdict(list), defaultdict(list)
             for group in self.groups:
-                there = self.seeds_of(row, group)
-                if self.seeds - there:
-                    lacking.append((group, tuple(sorted(self.seeds - there))))
-                for cell in self._there(row, group).values() if there else ():
-                    unused |= set(cell.by_seed) - there
+                there, by_missing = self._there(row, group), defaultdict(set)
+                for seed in self.seeds.union(*(cell.by_seed for cell in there.values())):
+                    has = {column for column, cell in there.items() if seed in cell.by_seed}
+                    by_missing[tuple(column for column in columns if column not in has)].add(seed)
+                for missing, seeds in by_missing.items():
+                    wanted, left_out = seeds & self.seeds, seeds - self.seeds_of(row, group)
+                    if missing and wanted:
+                        lacking[missing, tuple(sorted(wanted))].append(group)
+                    if missing != columns and left_out:
+                        unused[missing, tuple(sorted(left_out))].append(group)
             if lacking:
-                gaps[tuple(lacking)].append(row)
-            if unused:
-                notes.append(f"{row}: not used, because one of {columns} is missing: {seeds_text(unused)}")
+                gaps[tuple((*key, tuple(groups)) for key, groups in lacking.items())].append(row)
+            for (missing, seeds), groups in unused.items():
+                there = text([column for column in columns if column not in missing], seeds, groups)
+                notes.append(f"{row}: {there} is not used, because {', '.join(missing)} is missing")
         for lacking, rows in gaps.items():
-            by_seeds = defaultdict(list)
-            for group, seeds in lacking:
-                by_seeds[seeds].append(group)
-            parts = "; ".join(f"{', '.join(some)} with {seeds_text(seeds)}" for seeds, some in by_seeds.items())
-            command = self.command(rows, [group for group, _ in lacking], set().union(*by_seeds))
-            text = f"{'; '.join(rows)} lack{'s' * (len(rows) == 1)} {parts}"
-            notes.append(f"{text}\n{command}" if command else text)
+            groups = dict.fromkeys(group for _, _, some in lacking for group in some)
+            command = self.command(rows, groups, {seed for _, seeds, _ in lacking for seed in seeds})
+            note = f"{'; '.join(rows)} lack{'s' * (len(rows) == 1)} {'; '.join(text(*one) for one in lacking)}"
+            notes.append(f"{note}\n{command}" if command else note)
         return notes
 
     @functools.cached_property
