@@ -17,8 +17,8 @@ from minidassl.own.run_lock import FolderInUse
 from trainers.prompting.errors import InputError
 
 
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """CoOp's flags, `--summary`, `--import`, `--force` and `--verbose`."""
+def make_parser() -> argparse.ArgumentParser:
+    """With CoOp's flags, `--summary`, `--import`, `--force` and `--verbose`."""
     parser = argparse.ArgumentParser("train.py", description=__doc__)
     add = parser.add_argument
     add("--root", help="folder of the data sets (DATASET.ROOT)")
@@ -48,13 +48,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--force", action="store_true", help="delete the run in --output-dir and train from scratch")
     add("--verbose", action="store_true", help="print all that is in log.txt, such as the configuration")
     add("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs")
-    return parser.parse_args(argv)
+    return parser
+
+
+def flags_of(parser: argparse.ArgumentParser) -> list[str]:
+    return [flag for action in parser._actions for flag in action.option_strings]
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    return make_parser().parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 wrong input, 130 interrupted."""
     args = parse_args(argv)
-    end_with_launcher()
+    launched = end_with_launcher()
     # After the arguments, because it imports torch: --help and wrong flags answer at once.
     from trainers.run import run
 
@@ -66,7 +74,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted; the same command goes on from the last finished epoch.", file=sys.stderr)
+        if not launched:  # the launcher says it
+            print("\nInterrupted; the same command goes on from the last finished epoch.", file=sys.stderr)
         return 130
     return 0
 

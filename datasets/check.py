@@ -16,8 +16,9 @@ import argparse
 import contextlib
 import io
 import os
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from pathlib import Path
 
 from minidassl.own.text import words
@@ -62,17 +63,21 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
         remarks.append("base and new classes cannot be told apart: that takes two or more in each half, four in all")
     shared = [name for name, labels in Counter(name for name, _ in classes).items() if labels > 1]
     if shared:
-        remarks.append(f"{len(shared)} names belong to more than one class: {some(shared)}")
+        remarks.append(
+            f"{counted(shared, 'name')} belong{'s' * (len(shared) == 1)} to more than one class: {some(shared)}"
+        )
     images = list(dict.fromkeys(item.path for items in splits for item in items))
     missing = {path for path in images if not os.path.isfile(path)}
     if missing:
-        text = f"{source} lists {len(missing)} images that are not there: {some(missing)}"
-        faults.append(f"{text}; copy or unpack them to these places.")
+        text = f"{source} lists {counted(missing, 'image')} that {'is' if len(missing) == 1 else 'are'} not there"
+        faults.append(f"{text}: {some(missing)}; copy or unpack what is missing.")
     broken = broken_images([path for path in images if path not in missing], row.name) if deep else {}
     by_remedy = defaultdict(list)
     for path, error in broken.items():
         by_remedy[error.remedy].append(f"{path} ({error.reason})")
-    faults += [f"{len(them)} images cannot be read: {some(them)}; {remedy}." for remedy, them in by_remedy.items()]
+    faults += [
+        f"{counted(them, 'image')} cannot be read: {some(them)}; {remedy}." for remedy, them in by_remedy.items()
+    ]
     found = {"fault": faults, "remark": remarks}
     if write and not faults:
         try:
@@ -82,6 +87,10 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
         except OSError as error:
             found["not written"] = [disk_error(error, str(folder))]
     return (*sizes, agreement), found
+
+
+def counted(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
 
 
 def in_words(sizes: Sequence[int]) -> str:
@@ -112,10 +121,10 @@ def registered(name: str) -> str:
     Raises:
         InputError: there is none.
     """
-    names = [row.name for row in ROWS]
-    if name in names:
-        return name
-    return check_name(f"{name}: DATASET.NAME", data_sets()[data_set_file(name)], names, "--help")
+    known = {row.name.lower(): row.name for row in ROWS}
+    if name.lower() in known:
+        return known[name.lower()]
+    return check_name(f"{name}: DATASET.NAME", data_sets()[data_set_file(name)], known.values(), "--help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,8 +146,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         parser.error(str(error))
     rows = [row for row in ROWS if (row.name in chosen if chosen else row.published)]
+    root = os.path.expanduser(args.root)
+    if not os.path.isdir(root) and not all(row.write for row in rows):
+        found = f"There is no folder {root}" if root else "There is no data folder"
+        print(f"error: {found}; give --root the folder of the data sets, or set $DATA.", file=sys.stderr)
+        return 2
     lines, findings, status = [], [], 0
-    for row in tqdm(rows, desc="data sets", leave=False):
+    for row in tqdm(rows, desc="data sets", leave=False, disable=None):
         sizes, found = examine(row, args.root, args.deep, args.write_split)
         lines.append([row.name, "unusable" if found["fault"] else "usable", *sizes])
         findings += [f"\n{row.name}, {kind}: {text}" for kind, texts in found.items() for text in texts]

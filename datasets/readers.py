@@ -228,7 +228,7 @@ def broken_images(paths: Sequence[str], description: str) -> dict[str, Unreadabl
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        errors = list(tqdm(pool.map(error_of, paths), total=len(paths), desc=description, leave=False))
+        errors = list(tqdm(pool.map(error_of, paths), total=len(paths), desc=description, leave=False, disable=None))
     return {path: error for path, error in zip(paths, errors) if error}
 
 

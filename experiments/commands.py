@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 
 from minidassl.own.text import printable
@@ -14,10 +15,14 @@ from trainers.prompting.errors import InputError, disk_error
 # Not their list: the declarations come with torch, and help is to come at once.
 METHODS_HELP = "names of docs/METHODS.md, such as 'MaPLe BMIP', with :VARIANT for a variant of a recipe"
 
+DATASETS_HELP = "names of files in configs/datasets, or registered ones"
+
 
 def make_parser(description: str, usage: str | None = None) -> argparse.ArgumentParser:
-    """With `--import`, whose modules `exit_status` imports."""
+    """With `--import`, whose modules `exit_status` imports. Paragraphs of prose are wrapped, other lines stay."""
     form = argparse.RawDescriptionHelpFormatter
+    parts = description.split("\n\n")
+    description = "\n\n".join(part if "\n " in f"\n{part}" else textwrap.fill(part, 80) for part in parts)
     parser = argparse.ArgumentParser(usage=usage, description=description, formatter_class=form)
     add_import(parser)
     return parser
@@ -33,6 +38,10 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default=os.environ.get("DATA"), help="folder of the data sets ($DATA)")
+
+
+def add_shots(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--shots", type=int, default=16, help="training images of a class (16); -1 for all")
 
 
 def add_tag(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,8 @@
 
 Each method is trained on the base classes, and tested in one pass over the test images of all classes, in which base
 and new images are told apart among their own classes (base, new) and among all (open-world). Runs that are done are
-not done again; runs that fail are left out of the table, listed after it, and turn the exit status to 1.
+not done again; runs that fail are left out of the table, listed after it, and turn the exit status to 1. Flags and
+KEY VALUE pairs that the command does not know go to train.py; they need --tag where other runs are in the folders.
 """
 
 from __future__ import annotations
@@ -16,12 +17,23 @@ from collections.abc import Iterable, Sequence
 
 from minidassl.own.text import words
 
+from train import flags_of
 from trainers.prompting.core.harmonic import harmonic_mean
 from trainers.prompting.errors import InputError
 from trainers.prompting.recipes import data_set_file
 from trainers.records import read_result
 
-from .commands import METHODS_HELP, add_data, add_tag, check_jobs, exit_status, import_flags, make_parser
+from .commands import (
+    DATASETS_HELP,
+    METHODS_HELP,
+    add_data,
+    add_shots,
+    add_tag,
+    check_jobs,
+    exit_status,
+    import_flags,
+    make_parser,
+)
 from .methods import names, parse, row_name
 from .protocols import chains, plan
 from .runner import check_plan, report_failures, run_chains
@@ -51,12 +63,13 @@ def row(name: str, several: Iterable[Sequence[Run]]) -> list[str]:
 
 def compare(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
-    check_passed_on(args.extra)
+    check_passed_on(args.extra, args.flags)
     check_jobs(args.jobs)
-    seeds, methods = parse_seeds(args.seeds), [parse(method) for method in args.methods or names()]
-    datasets = [*dict.fromkeys(map(data_set_file, args.datasets))]
+    seeds, datasets = parse_seeds(args.seeds), [*dict.fromkeys(map(data_set_file, args.datasets))]
     if not datasets:
         raise InputError("DATASETS is empty; name some, or leave out all arguments for the built-in ones.")
+    # The last, because their declarations import torch.
+    methods = [parse(method) for method in args.methods or names()]
     requests = [
         Request("open_world", name, dataset, seed, args.shots, variant=variant, tag=check_tag(args.tag))
         for seed in seeds
@@ -66,7 +79,7 @@ def compare(args: argparse.Namespace) -> int:
     planned, options = chains(requests), (*import_flags(args.modules), *args.extra)
     missing = check_plan(planned, args.data, options, f"Move them away, or {NEW_TAG}.")
     check_data({run.dataset for run in missing}, args.data)
-    failures = run_chains(planned, args.data, options, args.jobs)
+    failures = run_chains(planned, missing, args.data, options, args.jobs)
     for dataset in datasets:
         title = f"{dataset}, {args.shots} shots, seeds {', '.join(map(str, seeds))}"
         print(f"\n{title}: accuracy in per cent (mean ± std over seeds)")
@@ -82,15 +95,18 @@ def compare(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where a run failed, 2 for wrong input, 130 when interrupted."""
-    parser = make_parser(__doc__)
+    parser = make_parser(
+        __doc__, "compare.py [DATASETS] [SEEDS] [METHODS] [flags] [flags of train.py] [KEY VALUE ...]"
+    )
     add = parser.add_argument
     several, usual = dict(nargs="?", type=words), "digits symbols"
-    add("datasets", **several, default=usual, help=f"names of files in configs/datasets, or registered ones ({usual})")
-    add("seeds", nargs="?", default="1 2 3")
+    add("datasets", **several, default=usual, help=f"{DATASETS_HELP} ({usual})")
+    add("seeds", nargs="?", default="1 2 3", help="seeds of everything random (1 2 3)")
     add("methods", **several, help=f"{METHODS_HELP}; default: all")
     add_data(parser)
-    add("--shots", type=int, default=16)
+    add_shots(parser)
     add_tag(parser)
     add("--jobs", type=int, help="methods at once; default: one per core with the small CLIP, else one")
     args, args.extra = parser.parse_known_args(argv)
+    args.flags = flags_of(parser)
     return exit_status(compare, args)

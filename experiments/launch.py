@@ -22,13 +22,15 @@ import sys
 from collections import deque
 
 from minidassl.own.processes import LAUNCHER
+from minidassl.own.text import words
 
+from train import flags_of
 from trainers.prompting.errors import InputError, check_name
 from trainers.prompting.recipes import data_set_file
 from trainers.records import print_outcome
 
 from . import runs as at
-from .commands import add_data, add_tag, exit_status, import_flags, make_parser
+from .commands import add_data, add_shots, add_tag, exit_status, import_flags, make_parser
 from .methods import parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
 from .runner import check_plan, is_done
@@ -67,9 +69,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--cfg", help="the same as CFG, for protocols that are rarely given a seed")
     add_data(parser)
-    add("--shots", type=int, default=16)
+    add_shots(parser)
     add("--weights", help="reproduce: folder of the released weights, above base/seed1 or seed1")
-    add("--source", help="xd_test and few_shot_test: data set that the model learned (imagenet)")
+    add(
+        "--source",
+        help="xd_test and few_shot_test: data set that the model learned (imagenet; symbols for built-in data)",
+    )
     add("--n-ctx", type=int, help="few-shot CoOp: context tokens (16)")
     add("--csc", choices=["True", "False"], help="few-shot CoOp: a context for every class (False)")
     add("--position", choices=["end", "middle", "front"], help="few-shot CoOp: place of the class name (end)")
@@ -80,10 +85,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args, rest = parser.parse_known_args(argv)
 
     def is_for_train_py(word: str) -> bool:
-        return word.startswith("-") or ("." in word and word.isupper())
+        # A negative number is a wrong seed.
+        return (word.startswith("-") and not word[1:].isdecimal()) or ("." in word and word.isupper())
 
     # By hand: Python versions differ in whether an optional word may follow a flag, and would take train.py's for it.
     args.words = list(itertools.takewhile(lambda word: not is_for_train_py(word), rest))[:5]
+    args.flags = flags_of(parser)
     args.extra = [*import_flags(args.modules), *["--verbose"] * args.verbose, *rest[len(args.words) :]]
     return args
 
@@ -92,10 +99,15 @@ def request_of(args: argparse.Namespace) -> Request:
     """Raises InputError for an unknown protocol or method, or a seed that is no number."""
     protocol, method, dataset, seed, recipe = args.words + [None] * (5 - len(args.words))
     check_name("PROTOCOL", protocol, PROTOCOLS, "--help")
-    method, variant = parse(method)
+    if len(words(seed or "")) > 1:
+        raise InputError(
+            f"SEED is {seed!r}, but this command takes one; scripts/compare.sh and scripts/reproduce.py take several."
+        )
     if seed is not None and not seed.isdecimal():
         raise InputError(f"SEED is {seed!r}; set it to a whole number from 0, and name a configuration after it.")
     dataset, source = (name and data_set_file(name) for name in (dataset, args.source))
+    # The last, because the declarations of methods import torch.
+    method, variant = parse(method)
     return Request(
         protocol,
         method,
@@ -112,7 +124,7 @@ def request_of(args: argparse.Namespace) -> Request:
 def launch(args: argparse.Namespace) -> int:
     """Exit status of the first run that fails, else 0; raises InputError for what cannot run."""
     request = request_of(args)
-    check_passed_on(args.extra)
+    check_passed_on(args.extra, args.flags)
     runs = plan(request)
     for run in runs if request.weights else ():
         if not os.path.isdir(run.model_dir):
@@ -135,7 +147,7 @@ def launch(args: argparse.Namespace) -> int:
             text = f"{run.method}, {run.dataset}, {run.classes} classes, seed {run.seed}"
             print(f"[{number}/{len(runs)}] {text}" + (f": {state}" if done else f"\n  -> {run.output}"), flush=True)
         elif done:
-            print(f"{state.capitalize()}: {run.output} (its result is in result.json; --force does it again)")
+            print(f"{state.capitalize()}: {run.output}\n  (its result is in result.json; --force does it again)")
             print_outcome(run.folder)
         if not done and (status := execute(command, several and not args.verbose, small=run.is_small)):
             return status

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 
 from minidassl.own.text import words
@@ -19,7 +20,16 @@ from trainers.prompting.errors import InputError, check_name
 from trainers.prompting.recipes import data_set_file
 
 from . import runs
-from .commands import METHODS_HELP, add_data, add_tag, check_jobs, exit_status, import_flags, make_parser
+from .commands import (
+    DATASETS_HELP,
+    METHODS_HELP,
+    add_data,
+    add_tag,
+    check_jobs,
+    exit_status,
+    import_flags,
+    make_parser,
+)
 from .data import BUILTIN
 from .methods import TINY, parse
 from .protocols import PLANS, PROTOCOL_OF, chains
@@ -94,14 +104,18 @@ def reproduce(args: argparse.Namespace) -> int:
     planned = planned_chains(tables, embedded, datasets, args.methods, seeds, tag)
     options, all_runs = (*import_flags(args.modules), *args.options), [run for chain in planned for run in chain]
     missing = check_plan(planned, args.data, options, ADVICE)
-    if not args.dry_run:
-        check_data({run.dataset for run in missing}, args.data)
+    try:
+        check_data({run.dataset for run in missing}, args.data, folders=not args.dry_run)
+    except InputError as error:
+        if not args.dry_run:
+            raise
+        print(f"note: {error}", file=sys.stderr)
     for run in missing if args.dry_run else ():
         print(shlex.join(run.command(args.data, options)))
     print(f"{len(missing)} of {len(all_runs)} runs are missing{cost(missing)}", flush=True)
     if args.dry_run:
         return 0
-    failures = run_chains(planned, args.data, options, args.jobs)
+    failures = run_chains(planned, missing, args.data, options, args.jobs)
     output = runs.ROOT / "output"
     shown = [*tables, *[PAIRED.name] * any(PLANS[name].paired for name in tables)]
     asked = Selection(tuple(args.methods), tuple(datasets), tuple(seeds))
@@ -122,10 +136,10 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("table", metavar="TABLE", help=f"one of {', '.join(CHOICES)}")
     several = dict(type=words, default="")
-    add("--datasets", **several, help="as in compare.py; default: those of the published table")
+    add("--datasets", **several, help=f"{DATASETS_HELP}; default: those of the published table")
     add("--methods", **several, help=f"{METHODS_HELP}; default: those of the published table")
     five = ", ".join(name for name, plan in PLANS.items() if len(plan.seeds) == 5)
-    add("--seeds", default="", help=f"default: 1 2 3, and five for {five}")
+    add("--seeds", default="", help=f"seeds of everything random; default: 1 2 3, and five for {five}")
     add_data(parser)
     add_tag(parser)
     add("--jobs", type=int, help="chains of runs at once; default: one per core with the small CLIP, else one")

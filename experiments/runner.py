@@ -10,13 +10,15 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -166,6 +168,7 @@ def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) 
     with open(log, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # see start_server
     if one_thread:
         import torch
 
@@ -180,6 +183,22 @@ def process_context() -> Any:
     # Without clip, which asks for CUDA while it is imported: what is forked after that cannot use it.
     context.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tensorboard"])
     return context
+
+
+def start_server(context: Any) -> None:
+    """Start the process that forks those of runs, and wait until it has imported its libraries.
+
+    Meanwhile an interrupt is this process's alone: the server ignores it, and hands that on to what it forks.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        if context.get_start_method() == "forkserver":
+            forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    first = context.Process(target=int)
+    first.start()
+    first.join()
 
 
 def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
@@ -201,8 +220,10 @@ def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
     return "\n".join(lines[-LAST_LINES:]) or f"exit status {process.exitcode}, and nothing was printed"
 
 
-def run_chain(chain: Sequence[Run], data: str | None, options: Sequence[str]) -> str:
-    """Run all that is missing; gives the folder and the last lines of a failed run, or nothing."""
+def run_chain(
+    chain: Sequence[Run], data: str | None, options: Sequence[str], tell: Callable[[Run], None] = lambda run: None
+) -> str:
+    """Run all that is missing, and `tell` of each that is done; gives folder and last lines of a failed one."""
     for run in chain:
         try:
             failure = "" if is_done(run, data, options) else execute(run, data, options)
@@ -210,26 +231,40 @@ def run_chain(chain: Sequence[Run], data: str | None, options: Sequence[str]) ->
             failure = str(error)
         if failure:
             return f"{run.output} failed:\n{failure}"
+        tell(run)
     return ""
 
 
 def run_chains(
-    chains: Sequence[Sequence[Run]], data: str | None, options: Sequence[str], at_once: int | None
+    chains: Sequence[Sequence[Run]],
+    missing: Iterable[Run],
+    data: str | None,
+    options: Sequence[str],
+    at_once: int | None,
 ) -> list[str]:
-    """Run chains in this order, with a progress bar; gives what `run_chain` says of those that failed.
+    """Run what is missing of chains in this order; gives what `run_chain` says of those that failed.
 
     `options` go to train.py for all runs; `at_once` is one per core with the small CLIP alone, else one, if None.
     """
-    small = all(run.is_small for chain in chains for run in chain)
+    missing = set(missing)
+    if not missing:
+        return []
+    chains = [left for chain in chains if (left := [run for run in chain if run in missing])]
+    small = all(run.is_small for run in missing)
     failures = []
-    progress = tqdm(total=len(chains), desc="runs", smoothing=0)
+    start_server(process_context())
+    progress = tqdm(total=len(missing), desc="runs", smoothing=0, disable=None)
+
+    def tell(run: Run) -> None:
+        with progress.get_lock():
+            progress.set_postfix_str(run.output, refresh=False)
+            progress.update()
+
     with progress, ThreadPoolExecutor(at_once or (os.cpu_count() if small else 1)) as pool:
-        waiting = {pool.submit(run_chain, chain, data, options): chain[0].output for chain in chains}
+        waiting = [pool.submit(run_chain, chain, data, options, tell) for chain in chains]
         try:
             for future in as_completed(waiting):
                 failures += filter(None, [future.result()])
-                progress.set_postfix_str(waiting[future], refresh=False)
-                progress.update()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise

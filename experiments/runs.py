@@ -14,8 +14,9 @@ from minidassl.own.files import check_writable
 from minidassl.own.run_folder import checkpoint_folders
 from minidassl.own.text import words
 
+from train import flags_of, make_parser
 from trainers.prompting.declaration import LARGEST_SEED
-from trainers.prompting.errors import InputError, disk_error
+from trainers.prompting.errors import InputError, disk_error, nearest
 from trainers.records import SETTINGS, kept_settings, read_result
 
 from . import ROOT, methods
@@ -135,8 +136,13 @@ def without_training(words: Sequence[str], node: str) -> list[str]:
     return kept
 
 
-def check_passed_on(words: Sequence[str]) -> None:
-    """Refuse flags for train.py that the launcher sets: outputs would go, or results come, from elsewhere."""
+def check_passed_on(words: Sequence[str], own: Sequence[str]) -> None:
+    """Refuse flags for train.py that it lacks, or that the launcher sets: results would go or come from elsewhere.
+
+    Args:
+        own: flags of the command, for the nearest one.
+    """
+    known = flags_of(make_parser())
     for word in words:
         flag = word.partition("=")[0]
         # train.py takes the beginning of a flag for it.
@@ -145,6 +151,9 @@ def check_passed_on(words: Sequence[str]) -> None:
                 f"{owned[0]} is given for train.py, but this command sets it itself. Leave it out; for an experiment "
                 f"with other settings, {NEW_TAG}."
             )
+        if flag.startswith("--") and not any(name.startswith(flag) for name in known):
+            hint = nearest(flag, [*own, *(name for name in known if name not in OWNED_FLAGS)], "--help")
+            raise InputError(f"There is no flag {flag}, and KEY VALUE pairs need no flag. {hint}")
 
 
 def check_tag(tag: str) -> str:

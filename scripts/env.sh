@@ -4,6 +4,10 @@
 # named in $REQUIREMENTS (requirements.txt), which is noted there only when the installation came to its end.
 # `--help` prints the first lines of the script that sources this one, and needs none.
 
+if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
+    echo "$0 is sourced by the other scripts, and does nothing by itself; they answer --help." >&2
+    exit 2
+fi
 if [[ " $* " == *" --help "* ]]; then
     sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
     command=$(grep -o 'scripts/[a-z_]*\.py' "$0" | head -n 1) && echo "All flags: python $command --help"

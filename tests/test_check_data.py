@@ -44,7 +44,7 @@ def lose_images(folder: Path) -> None:
 FAULTS = {
     "Caltech101": (lambda f: shutil.rmtree(f / "101_ObjectCategories"), ["101_ObjectCategories", "not there"]),
     "OxfordPets": (lambda f: replace(f / "annotations/test.txt", " 1 1", " 1"), ["test.txt, line 1", "species"]),
-    "FGVCAircraft": (lambda f: (f / "images/0000003.jpg").unlink(), ["1 images that are not there", "0000003.jpg"]),
+    "FGVCAircraft": (lambda f: (f / "images/0000003.jpg").unlink(), ["1 image that is not there", "0000003.jpg"]),
     "EuroSAT": (lose_images, ["7 images that are not there", "gone_4.jpg and 2 more"]),
 }
 
@@ -148,7 +148,7 @@ def test_a_name_that_two_classes_share_is_a_fault_and_on_imagenet_a_remark(sound
     assert "labels 2 and 4 are 'rose' and 'rose'" in capsys.readouterr().out
     replace(copied(sound, tmp_path, "ImageNet") / "classnames.txt", "tench", "goldfish")
     assert main(["ImageNet", "--root", str(tmp_path)]) == 0
-    assert "1 names belong to more than one class: goldfish" in capsys.readouterr().out
+    assert "1 name belongs to more than one class: goldfish" in capsys.readouterr().out
 
 
 def test_files_that_are_no_images_are_counted_and_named_and_no_part_of_the_data(sound, tmp_path, capsys):
@@ -232,7 +232,7 @@ def test_a_split_of_unusable_data_is_not_written(sound, tmp_path, capsys):
     folder = copied(sound, tmp_path, "OxfordPets")
     (folder / "images" / "pug_0.jpg").unlink()
     assert main(["OxfordPets", "--root", str(tmp_path), "--write-split"]) == 1
-    assert "1 images that are not there" in capsys.readouterr().out
+    assert "1 image that is not there" in capsys.readouterr().out
     assert not list(folder.glob("split*"))
 
 
@@ -270,3 +270,17 @@ def test_an_unknown_name_is_answered_by_the_nearest_one(capsys):
     with pytest.raises(SystemExit):
         main(["EuroSatt"])
     assert "'EuroSatt' in configs/datasets. Do you mean eurosat?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("root", ["", "/nowhere/at all"])
+def test_a_root_that_is_not_there_is_told_in_one_line(root, capsys):
+    assert main(["--root", root]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert "--root" in captured.err and (root or "$DATA") in captured.err
+
+
+def test_the_table_alone_is_written_where_no_terminal_is_and_names_ignore_case(sound, capsys):
+    assert main(["EUROSAT", "oxfordpets", "--root", str(sound), "--deep"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "" and "EuroSAT " in captured.out and "OxfordPets " in captured.out

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
+import pytest
 import torch
 
 from experiments import compare, runner, runs
@@ -132,3 +137,46 @@ def test_a_run_ends_with_a_comparison_that_is_killed(tmp_path, data_root):
     reached = newest()
     time.sleep(2)
     assert newest() == reached < 200  # nobody trains any more
+
+
+@pytest.fixture
+def bars(monkeypatch) -> list[list]:
+    """Total and number at the end of each progress bar."""
+    found = []
+
+    class Bar(runner.tqdm):
+        def close(self):
+            found.append([self.total, self.n])
+
+    monkeypatch.setattr(runner, "tqdm", lambda **settings: Bar(**settings | {"disable": False, "file": io.StringIO()}))
+    return found
+
+
+def test_the_progress_is_that_of_the_missing_runs(checkout, data_root, monkeypatch, bars):
+    monkeypatch.setattr(runner, "execute", lambda *_: "")
+    assert run(data_root) == 0
+    assert bars == [[3, 3]]
+    monkeypatch.setattr(runner, "is_done", lambda run, *_: run.trains)
+    assert run(data_root) == 0
+    assert bars == [[3, 3], [2, 2]]
+    monkeypatch.setattr(runner, "is_done", lambda *_: True)
+    assert run(data_root) == 0
+    assert len(bars) == 2
+
+
+def test_an_interrupt_while_libraries_load_is_told_in_one_line(checkout, data_root):
+    code = "import sys; from pathlib import Path; from experiments import compare, runs; runs.ROOT = Path.cwd(); "
+    code += "sys.exit(compare.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "digits", "1", "VPT", "--data", data_root, "OPTIM.MAX_EPOCH", "200"]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, start_new_session=True, **pipes) as parent:
+        is_server = re.compile("forkserver").search
+        while not any(is_server(" ".join(child.cmdline())) for child in psutil.Process(parent.pid).children()):
+            assert parent.poll() is None
+            time.sleep(0.05)
+        time.sleep(0.5)
+        start = time.monotonic()
+        os.killpg(parent.pid, signal.SIGINT)
+        _, errors = parent.communicate(timeout=60)
+    assert parent.returncode == 130 and time.monotonic() - start < 20
+    assert errors.strip() == "Interrupted; the same command goes on from what is done."

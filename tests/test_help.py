@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,42 @@ def test_a_wrong_command_line_is_refused_as_early(answer, command):
     assert "rror: " in done.stderr
 
 
+@pytest.mark.parametrize("name", ["launch", "compare", "reproduce", "check_data"])
+def test_every_argument_has_a_text(answer, name):
+    for block in answer(sys.executable, f"scripts/{name}.py", "--help").stdout.split("\n\n"):
+        if re.match("(positional arguments|options):\n", block):
+            # It follows after some blanks, or in the next line.
+            entries = re.split(r"\n  (?=\S)", block.rstrip())[1:]
+            assert entries and all(re.search(r"\s{2,}\S", entry) for entry in entries), block
+
+
+@pytest.mark.parametrize("name", ["launch", "compare", "reproduce"])
+def test_the_prose_of_a_command_is_as_wide_as_the_texts_of_its_flags(answer, name):
+    shown = answer(sys.executable, f"scripts/{name}.py", "--help").stdout.splitlines()
+    assert all(len(line) <= 80 for line in shown if not line.startswith(("    python", "usage: "))), shown
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["scripts/launch.py", "base2new_train", "BMIP", "eurosta", "1"],
+        ["scripts/launch.py", "base2new_trian", "BMIP", "digits"],
+        ["scripts/launch.py", "base2new_train", "BMIP", "digits", "one"],
+        ["scripts/compare.py", "eurosta", "1", "BMIP"],
+        ["scripts/reproduce.py", "open-world", "--datasets", "eurosta"],
+    ],
+    ids=" ".join,
+)
+def test_a_misspelt_name_is_refused_before_the_methods_are_imported(answer, command):
+    done = answer(sys.executable, *command)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and "slow: set()" in done.stderr
+
+
+def test_what_is_sourced_says_that_it_is_no_command(answer):
+    done = answer("bash", "scripts/env.sh", "--help")
+    assert "sourced" in done.stdout + done.stderr and len((done.stdout + done.stderr).splitlines()) == 1
+
+
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 def test_a_wrapper_shows_how_it_is_called(answer, wrapper):
     done = answer("bash", wrapper, "--help")
@@ -61,7 +98,7 @@ def test_all_methods_are_listed_where_the_help_of_the_launcher_says_so(answer):
     from experiments.methods import names
 
     shown = answer(sys.executable, "scripts/launch.py", "--help").stdout
-    assert "docs/METHODS.md" in shown and "without it, all are listed" in shown
+    assert "docs/METHODS.md" in shown and "without it, all are listed" in " ".join(shown.split())
     text = (ROOT / "docs" / "METHODS.md").read_text()
     assert all(f"`{name}`" in text for name in names())
     with pytest.raises(launch.InputError) as refusal:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -173,6 +174,13 @@ def test_words_of_the_command_line_are_not_mixed_up(capsys):
         ("base2new_train BMIP --data /d", ["base2new_train", "data set", "configs/datasets"]),
         ("base2new_train BMIP eurosatt --data /d", ["eurosatt", "Do you mean eurosat?", "ls configs/datasets"]),
         ("base2new_train BMIP eurosat one --data /d", ["SEED", "one", "whole number"]),
+        ("base2new_train BMIP eurosat -1 tiny --data /d", ["SEED is '-1'", "whole number from 0"]),
+        ("base2new_train BMIP eurosat 1,2 --data /d", ["SEED is '1,2'", "one", "compare.sh", "reproduce.py"]),
+        ("base2new_train BMIP digits --dryrun", ["--dryrun", "Do you mean --dry-run?", "--help"]),
+        ("base2new_train BMIP digits --load-epochs 5", ["--load-epochs", "Do you mean --load-epoch?"]),
+        ("base2new_train BMIP digits --opts OPTIM.LR 1", ["--opts", "KEY VALUE pairs need no flag"]),
+        ("few_shot_test BMIP symbols", ["few_shot_test", "symbols", "another", "--source", "few_shot tests"]),
+        ("xd_test BMIP digits --source Digits", ["xd_test", "digits", "another", "--source", "xd_train tests"]),
         ("base2new_train BMIP eurosat 1 huge --data /d", ["huge", "tiny"]),
         ("base2new_train BMIP eurosat", ["DATA=", "--data"]),
         ("xd_test BMIP dtd --source imagnet --data /d", ["imagnet", "imagenet"]),
@@ -191,7 +199,7 @@ def test_what_cannot_run_is_refused_with_the_remedy(capsys, monkeypatch, argumen
     monkeypatch.delenv("DATA", raising=False)
     assert launch.main(arguments.split()) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith("error: ") and all(word in errors for word in words)
+    assert errors.startswith("error: ") and errors.count("\n") == 1 and all(word in errors for word in words)
 
 
 # Command lines, the accuracies of their runs in order, and the words of their tables.
@@ -371,23 +379,33 @@ def test_a_wrapper_launches_a_run_and_without_data_names_the_remedy(tmp_path):
     assert done.returncode == 2 and "DATA=" in done.stderr
 
 
-def test_a_run_ends_with_its_killed_launcher(tmp_path):
-    """In a copy by links, so that its output is the test's own."""
-    for path in ROOT.iterdir():
-        if path.name != "output":
-            (tmp_path / path.name).symlink_to(path)
+@pytest.fixture
+def launcher(checkout):
+    """A launcher whose run is in its first epoch, with a process group of its own."""
     code = "import sys; from pathlib import Path; from experiments import launch, runs; runs.ROOT = Path.cwd(); "
     code += "sys.exit(launch.main(sys.argv[1:]))"
     arguments = ["base2new_train", "BMIP", "digits", "1", "OPTIM.MAX_EPOCH", "1000"]
-    launcher = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
-    for line in launcher.stdout:
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen([sys.executable, "-c", code, *arguments], start_new_session=True, **pipes)
+    for line in started.stdout:
         if line.startswith("epoch ["):
             break
+    with started:
+        yield started
+        started.kill()
+
+
+def test_an_interrupt_is_told_once(launcher):
+    os.killpg(launcher.pid, signal.SIGINT)
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130
+    assert errors.splitlines()[-1] == "Interrupted; the same command goes on from what is done."
+    assert errors.count("Interrupted") == 1 and "Traceback" not in errors
+
+
+def test_a_run_ends_with_its_killed_launcher(launcher):
     (run,) = [child for child in psutil.Process(launcher.pid).children() if "train.py" in child.cmdline()]
     launcher.kill()
     launcher.wait()
-    launcher.stdout.close()
     gone, alive = psutil.wait_procs([run], timeout=20)
     assert gone and not alive

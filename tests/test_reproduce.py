@@ -67,7 +67,7 @@ def test_one_model_is_trained_once_and_tested_on_all_targets():
 
 def test_the_runs_end_in_the_tables_and_failures_are_named(capsys, monkeypatch):
     shown = []
-    monkeypatch.setattr(reproduce, "run_chains", lambda chains, data, options, jobs: ["out of luck"])
+    monkeypatch.setattr(reproduce, "run_chains", lambda chains, missing, data, options, jobs: ["out of luck"])
     monkeypatch.setattr(reproduce, "print_tables", lambda _, names, selection: shown.append((names, selection)))
     assert reproduce.main(["ablation", "--datasets", "digits", "--seeds", "1,2"]) == 1
     assert "out of luck" in capsys.readouterr().err
@@ -117,3 +117,10 @@ def test_only_what_is_missing_is_listed_and_a_damaged_record_is_missing(tmp_path
     record.write_text('{"trainer": "BM')
     assert len(listed(capsys, *arguments)[0]) == 2
     assert not record.exists() and record.with_name("result.json.damaged").read_text() == '{"trainer": "BM'
+
+
+def test_a_dry_run_notes_that_published_data_needs_a_folder(capsys):
+    for datasets, note in (("eurosat", "note: eurosat needs a data folder: set DATA="), ("digits", "")):
+        assert reproduce.main(["base2new", "--methods", "BMIP", "--datasets", datasets, "--dry-run"]) == 0
+        errors = capsys.readouterr().err
+        assert errors.startswith(note) and errors.count("\n") == bool(note)

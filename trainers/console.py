@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from typing import Any, TextIO
 
 # The launcher indents lines by two of a terminal's hundred columns.
 WIDTH = 98
+_HIDDEN = "Checkpoint saved to ", "Initialize tensorboard "
 _EPOCH = re.compile(r"(epoch \[\d+/\d+\] batch \[\d+/\d+\]) (.*) (lr \S+) (eta .*)")
 
 
 def shown(line: str) -> str | None:
     """A line as a terminal shows it, None for not at all.
 
-    An epoch's line has no seconds per batch, and is cut to WIDTH columns: the last terms of the loss go first.
+    An epoch's line has no seconds per batch, and is cut to WIDTH columns: the last terms of the loss go first. Other
+    long lines are folded between words.
     """
-    if line.startswith("Checkpoint saved to "):
+    if line.startswith(_HIDDEN):
         return None
     match = _EPOCH.fullmatch(line)
     if match is None:
-        return line
+        fold = dict(width=WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        return line if len(line) <= WIDTH else textwrap.fill(line, **fold)
     start, numbers, rate, end = match.groups()
     found = [number for number in re.findall(r"\S+ \S+ \(\S+\)", numbers) if not number.startswith(("time ", "data "))]
     loss_and_accuracy, more = found[:2], [*found[2:], rate]

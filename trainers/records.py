@@ -15,6 +15,7 @@ from minidassl.own.run_folder import checkpoint_folders, is_of_checkpoints
 
 from yacs.config import CfgNode
 
+from .console import WIDTH
 from .prompting.errors import InputError
 from .prompting.recipes import read_mapping, value_at
 
@@ -73,17 +74,21 @@ def read_result(folder: str | Path) -> dict[str, Any] | None:
 
 
 def print_outcome(folder: str | Path) -> None:
-    """Print the accuracies of a run in a line, in per cent, if it has a record of a test."""
+    """Print the accuracies of a run in a line, or two, in per cent, if it has a record of a test."""
     result = read_result(folder)
     if result is None or result["accuracy"] is None:
         return
     row = ", ".join(filter(None, [result["method"], result["variant"], result["tag"]]))
-    shots = f"{result['shots']} shot{'s' * (result['shots'] != 1)}"
+    shots, seed = result["shots"], result["seed"]
+    facts = [f"{row} on {result['dataset']}", f"{result['classes']} classes"]
+    # -1 stands for none.
+    facts += [f"{shots} shot{'s' * (shots != 1)}"] * (shots >= 0) + [f"seed {seed}"] * (seed >= 0)
     numbers = {"accuracy": result["accuracy"]}
     if found := result["open_world"]:
         numbers = {**{name: found[name] for name in ("base", "new", "HM")}, "open-world": found["accuracy"]}
     text = ", ".join(f"{name} {number:.2f} %" for name, number in numbers.items())
-    print(f"{row} on {result['dataset']}, {result['classes']} classes, {shots}, seed {result['seed']}: {text}")
+    start = f"{', '.join(facts)}:"
+    print(start, text, sep=" " if len(start) + len(text) < WIDTH else "\n  ")
 
 
 def is_trained(folder: str | Path) -> bool:

@@ -75,7 +75,7 @@ def _run(args: argparse.Namespace, cfg: CfgNode) -> None:
         for folder in filter(None, (cfg.OUTPUT_DIR, cfg.RESUME)):
             check_settings(cfg, folder)
         if is_trained(cfg.OUTPUT_DIR):
-            print(f"Already trained: {cfg.OUTPUT_DIR} (its result is in result.json; --force trains it again)")
+            print(f"Already trained: {cfg.OUTPUT_DIR}\n  (its result is in result.json; --force trains it again)")
             print_outcome(cfg.OUTPUT_DIR)
             return
     trainer_class = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)

@@ -206,7 +206,7 @@ def data_sets() -> dict[str, str]:
 
 
 def data_set_file(name: str) -> str:
-    """The name of the file in `configs/datasets` for a data set, given by it or by its registered name.
+    """The name of the file in `configs/datasets` for a data set, given by it or its registered name in any case.
 
     Raises:
         InputError: there is none.
@@ -215,7 +215,7 @@ def data_set_file(name: str) -> str:
     if name in known:
         return name
     for file, registered in known.items():
-        if name == registered:
+        if name.lower() in (file.lower(), registered.lower()):
             return file
     hint = nearest(name, [*known.values(), *known], "ls configs/datasets")
     raise InputError(f"There is no data set {name!r} in configs/datasets. {hint}")
