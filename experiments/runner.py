@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import replace
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -168,7 +168,8 @@ def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) 
     with open(log, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # see start_server
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # see start_server
     if one_thread:
         import torch
 
@@ -188,14 +189,15 @@ def process_context() -> Any:
 def start_server(context: Any) -> None:
     """Start the process that forks those of runs, and wait until it has imported its libraries.
 
-    Meanwhile an interrupt is this process's alone: the server ignores it, and hands that on to what it forks.
+    Meanwhile an interrupt is this process's alone: in the server it is blocked, and in what that forks.
     """
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        if context.get_start_method() == "forkserver":
+    if context.get_start_method() == "forkserver":
+        resource_tracker.ensure_running()  # first, because its start unblocks interrupts
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
             forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
     first = context.Process(target=int)
     first.start()
     first.join()
