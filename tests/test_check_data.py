@@ -90,7 +90,7 @@ def test_images_that_do_not_decode_are_named_only_when_looked_into(sound, tmp_pa
     broken.write_bytes(broken.read_bytes()[:100])
     assert main(["DescribableTextures", "--root", str(tmp_path)]) == 0
     assert main(["DescribableTextures", "--root", str(tmp_path), "--deep"]) == 1
-    assert f"1 images cannot be read: {broken} (" in capsys.readouterr().out
+    assert f"1 image cannot be read: {broken} (" in capsys.readouterr().out
 
 
 def truncate(path: Path) -> None:
