@@ -166,18 +166,27 @@ def test_the_progress_is_that_of_the_missing_runs(checkout, data_root, monkeypat
     assert len(bars) == 2
 
 
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return ""
+
+
 def test_an_interrupt_while_libraries_load_is_told_in_one_line(checkout, data_root):
     code = "import sys; from pathlib import Path; from experiments import compare, runs; runs.ROOT = Path.cwd(); "
     code += "sys.exit(compare.main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "digits", "1", "VPT", "--data", data_root, "OPTIM.MAX_EPOCH", "200"]
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with subprocess.Popen(command, start_new_session=True, **pipes) as parent:
-        is_server = re.compile("forkserver").search
-        while not any(is_server(" ".join(child.cmdline())) for child in psutil.Process(parent.pid).children()):
-            assert parent.poll() is None
-            time.sleep(0.05)
-        time.sleep(0.5)
-        os.killpg(parent.pid, signal.SIGINT)
-        _, errors = parent.communicate(timeout=60)
+        try:
+            while not any("forkserver" in command_line(child) for child in psutil.Process(parent.pid).children()):
+                assert parent.poll() is None
+                time.sleep(0.05)
+            time.sleep(0.5)
+            os.killpg(parent.pid, signal.SIGINT)
+            _, errors = parent.communicate(timeout=60)
+        finally:
+            parent.kill()
     assert parent.returncode == 130
     assert errors.strip() == "Interrupted; the same command goes on from what is done."
