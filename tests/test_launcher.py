@@ -23,6 +23,17 @@ from experiments.tables import conclusions
 from trainers.base import TRAINER_REGISTRY
 from trainers.prompting.errors import InputError
 
+
+@pytest.fixture(autouse=True)
+def own_output(tmp_path_factory, monkeypatch):
+    """The repository by links, without the runs that a user may have in `output/`."""
+    folder = tmp_path_factory.mktemp("repository")
+    for path in Path(__file__).parents[1].iterdir():
+        if path.name != "output":
+            (folder / path.name).symlink_to(path)
+    monkeypatch.setattr("experiments.runs.ROOT", folder)
+
+
 ROOT = Path(__file__).parents[1]
 
 
