@@ -54,6 +54,10 @@ def check_jobs(number: int | None) -> None:
         raise InputError(f"--jobs is {number}; set it to 1 or more, or leave it out.")
 
 
+# The flags of `--import` of this process, for commands that it prints.
+IMPORTED: list[str] = []
+
+
 def import_flags(modules: list[str]) -> list[str]:
     """The flags of train.py for `--import`; it runs in the repository's folder, so paths of files are absolute."""
     paths = (os.path.abspath(os.path.expanduser(module)) if module.endswith(".py") else module for module in modules)
@@ -62,6 +66,7 @@ def import_flags(modules: list[str]) -> list[str]:
 
 def exit_status(work: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """Import the modules of `--import` and do the work; gives its exit status, 2 for wrong input, 130 on interrupt."""
+    IMPORTED[:] = import_flags(args.modules)
     try:
         if args.modules:
             # Dassl's registry takes seconds to import, and only this needs it.

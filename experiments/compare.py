@@ -38,6 +38,7 @@ from .methods import names, parse, row_name
 from .protocols import chains, plan
 from .runner import check_plan, report_failures, run_chains
 from .runs import NEW_TAG, Request, Run, check_data, check_passed_on, check_tag, parse_seeds
+from .tables.table import seeds_text
 from .tables.text import fitted, is_within, lay_out, mean_and_spread, terminal_width
 
 COLUMNS = ("base", "new", "HM", "open-world", "parameters", "train s", "peak GiB")
@@ -81,7 +82,7 @@ def compare(args: argparse.Namespace) -> int:
     check_data({run.dataset for run in missing}, args.data)
     failures = run_chains(planned, missing, args.data, options, args.jobs)
     for dataset in datasets:
-        title = f"{dataset}, {args.shots} shots, seeds {', '.join(map(str, seeds))}"
+        title = f"{dataset}, {args.shots} shots, {seeds_text(seeds)}"
         print(f"\n{title}: accuracy in per cent (mean ± std over seeds)")
         rows = []
         for method in methods:

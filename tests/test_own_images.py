@@ -48,7 +48,7 @@ def test_methods_are_compared_on_a_folder(photos, checkout, capfd, monkeypatch):
     words = ["image_folder", "1", methods, "--data", str(photos), "--shots", "2", "--jobs", "1", *SHORT]
     assert compare.main(words) == 0
     shown = capfd.readouterr().out
-    assert "image_folder, 2 shots, seeds 1" in shown
+    assert "image_folder, 2 shots, seed 1:" in shown
     assert [line.split("  ")[0] for line in shown.splitlines() if "tiny" in line] == [
         "ZeroshotCLIP, tiny",
         "BMIP, tiny",

@@ -76,7 +76,10 @@ def test_an_objective_of_ones_own_is_a_variant_with_folder_and_row(own, checkout
     assert command.main([str(checkout / "output"), "--table", "open-world", *own["margin"]]) == 0
     settings = "OPTIM.MAX_EPOCH 1"
     names = {f"VPT, {settings}", f"VPT, margin, {settings}", f"VPT, margin, much, {settings}, TRAINER.MARGIN 5.0"}
-    assert names < shown_rows(capfd.readouterr().out).keys()
+    shown = capfd.readouterr().out
+    assert names < shown_rows(shown).keys()
+    printed = [line for line in shown.splitlines() if line.startswith("    python ")]
+    assert printed and all(" ".join(own["margin"]) in line for line in printed)
     # One run of these is launched as such.
     assert launch.main(["open_world", "VPT:margin", "digits", "1", "--dry-run", *quick, *own["margin"], *QUICK]) == 0
     train, test = capfd.readouterr().out.splitlines()

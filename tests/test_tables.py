@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import statistics
 from pathlib import Path
 
@@ -663,6 +664,13 @@ def test_equal_printed_numbers_are_equally_good_and_fewer_seeds_follow_the_name(
         "VPT (n=1) 80.00* 60.00* 68.57*",
         "MaPLe (n=1) 80.00* 60.00* 68.57*",
     ]
+
+
+def test_names_of_records_are_words_of_the_printed_commands(tmp_path, capsys):
+    evil = "$(touch x) `touch x`"
+    pair(tmp_path, 70.0, 50.0, tag=evil)
+    lines = [line for line in printed(capsys, tmp_path)[0].splitlines() if line.startswith("    python ")]
+    assert lines and all(evil in shlex.split(line) for line in lines if "touch" in line) and "touch" in "".join(lines)
 
 
 def test_a_table_names_the_commands_that_filled_it(tmp_path, capsys):

@@ -31,11 +31,11 @@ from minidassl.own.text import csv_cell, printable, words
 from trainers.prompting.errors import InputError
 
 from .. import ROOT
-from ..commands import exit_status, make_parser
+from ..commands import IMPORTED, exit_status, make_parser
 from ..protocols import PROTOCOL_OF, TABLES, listed
 from ..store import EVERYTHING, Record, Selection, collect, grouped
 from .asked import add_selection, check_results, chosen_tables, emptiness, selected, without_records
-from .table import PLANNED_SHOTS, Part, Table, beside
+from .table import PLANNED_SHOTS, Part, Table, beside, quoted
 from .text import MISSING, bold, escaped, fitted, is_within, lay_out, terminal_width
 
 CSV_COLUMNS = ("table", "method", "group", "column", "mean", "std", "seeds", "p")
@@ -109,19 +109,24 @@ def commands(table: Table) -> list[str]:
         if table.source or not (tag or record.method == record.plain_method) or (is_planned and not tag):
             return None
         pairs = [shlex.quote(str(word)) for pair in record.overrides.items() for word in pair]
-        return (*(["--shots", shots.split()[0]] * (not is_planned)), *(["--tag", tag] if tag else ()), *pairs)
+        return (
+            *(["--shots", shots.split()[0]] * (not is_planned)),
+            *(["--tag", shlex.quote(tag)] if tag else ()),
+            *pairs,
+        )
 
+    imported = [*map(shlex.quote, IMPORTED)]
     found, protocol = [table.filled_by] if table.filled_by else [], PROTOCOL_OF[table.results.name]
     for some, records in grouped(table.records, options).items():
         keys = ((":".join(filter(None, one.identity)), one.dataset, one.seed) for one in records)
         methods, sets, seeds = ([*dict.fromkeys(map(str, values))] for values in zip(*keys))
         if some and protocol == "open_world":
-            parts = (f'"{" ".join(values)}"' for values in (sets, seeds, methods))
-            found.append(" ".join(["python scripts/compare.py", *parts, *some]))
+            parts = (quoted(" ".join(values)) for values in (sets, seeds, methods))
+            found.append(" ".join(["python scripts/compare.py", *parts, *imported, *some]))
         elif some:
             more = ["# and the others"] * (len(methods) * len(sets) * len(seeds) > 1)
-            parts = protocol, methods[0], sets[0], seeds[0]
-            found.append(" ".join(["python scripts/launch.py", *parts, *some, *more]))
+            parts = protocol, *map(shlex.quote, (methods[0], sets[0], seeds[0]))
+            found.append(" ".join(["python scripts/launch.py", *parts, *imported, *some, *more]))
     return found
 
 

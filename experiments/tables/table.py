@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+import shlex
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from trainers.prompting.core.harmonic import harmonic_mean
 
+from ..commands import IMPORTED
 from ..data import BUILTIN, DOMAINS, ELEVEN, FIFTEEN, config_name, file_name
 from ..methods import METHODS, names, variants_of
 from ..published import REMARKS
@@ -123,13 +126,18 @@ def reproduce_command(
 ) -> str:
     """The command of a table's runs; of all of them where none are named."""
     flags = list_flags(methods=methods, datasets=datasets, seeds=map(str, sorted(seeds)))
-    return " ".join([f"python scripts/reproduce.py {table}", *flags])
+    return " ".join([f"python scripts/reproduce.py {table}", *flags, *map(shlex.quote, IMPORTED)])
 
 
 def list_flags(**lists: Iterable[str]) -> list[str]:
     """Flags of a command line, of those lists that are not empty."""
     texts = {name: " ".join(some) for name, some in lists.items()}
-    return [f'--{name} "{text}"' for name, text in texts.items() if text]
+    return [f"--{name} {quoted(text)}" for name, text in texts.items() if text]
+
+
+def quoted(text: str) -> str:
+    """A word of a shell's command line; names of a stranger's records must not become commands."""
+    return shlex.quote(text) if re.search(r"[^\w .,:/@+-]", text) else f'"{text}"'
 
 
 @dataclass(frozen=True)
