@@ -41,10 +41,15 @@ def plain(sentences: list[str]) -> list[str]:
 # ------------------------------------------------------------------------------------------------ descriptions
 
 
+def draw(objective: Consistency) -> torch.Tensor:
+    objective.before_step()
+    return objective.drawn_features()
+
+
 def drawn_of(objective: Consistency, sentences: list[list[str]], monkeypatch, value: float) -> list[int]:
     """The number of each class's description that is drawn where Python's generator gives `value`."""
     monkeypatch.setattr("random.random", lambda: value)
-    drawn, start, found = objective.draw(), 0, []
+    drawn, start, found = draw(objective), 0, []
     for feature, own in zip(drawn, sentences):
         (same,) = [k for k in range(len(own)) if torch.equal(feature, objective.described[start + k])][:1]
         found.append(same)
@@ -90,10 +95,10 @@ def test_equal_numbers_of_descriptions_share_one_index_of_each_step(of_equal_num
 
 def test_each_step_draws_anew_from_pythons_generator(of_equal_numbers):
     random.seed(3)
-    first = [of_equal_numbers.draw() for _ in range(20)]
+    first = [draw(of_equal_numbers) for _ in range(20)]
     assert any(not torch.equal(first[0], other) for other in first)
     random.seed(3)
-    assert all(torch.equal(one, of_equal_numbers.draw()) for one in first)
+    assert all(torch.equal(one, draw(of_equal_numbers)) for one in first)
 
 
 # ------------------------------------------------------------------------------------------------ adapters

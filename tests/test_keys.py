@@ -83,6 +83,7 @@ def computed(name: str, **changes) -> dict[str, torch.Tensor]:
     learner, objective = ALL[name].build_parts(configured(name, **changes), clip_model)
     model = PromptedCLIP(clip_model, learner, CLASSNAMES)
     objective.prepare(model, CLASSNAMES)
+    objective.before_step()
     loss = objective.loss(model, images.chunk(2)[: objective.views], torch.tensor([0, 1, 2, 3]))
     loss.total.backward()
     found = {"logits": loss.logits.detach(), "loss": loss.total.detach()}

@@ -27,6 +27,7 @@ def test_every_term_and_its_gradient_are_the_equations(small_clip, views, classn
     # A gradient that came through a teacher would show in the pixels.
     for view in views:
         view.requires_grad_(True)
+    objective.before_step()
     total, logits, terms = objective.loss(model, views, LABELS)
     slow = naive_terms(name, small_clip, learner, views, classnames)
     assert terms.keys() == slow.keys()

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from minidassl.metrics import compute_accuracy
 from minidassl.own.checkpoint import load_checkpoint, load_weights
 from minidassl.own.checkpointing import Checkpointing
 from minidassl.own.optim import build_lr_scheduler, build_optimizer
@@ -37,7 +36,8 @@ from .prompting.core.learner import PromptLearner
 from .prompting.core.prompted_clip import PromptedCLIP
 from .prompting.declaration import CROSS_ENTROPY, Method, Settings, declare
 from .prompting.errors import InputError, worded
-from .prompting.objectives.objective import Loss, Objective
+from .prompting.objectives.objective import Objective
+from .prompting.objectives.training_step import TrainingStep
 from .records import (
     OBJECTIVE_KEY,
     check_origin,
@@ -229,7 +229,8 @@ class PromptTrainer(Checkpointing, TrainerX):
             print(f"Initial weights: {cfg.MODEL.INIT_WEIGHTS}")
         self.optim = build_optimizer(self.learner, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scale_gradients)
+        self.step = TrainingStep(self.model, self.objective, self.optim, cfg.MODEL.CUDA_GRAPH)
+        self.scaler = self.step.scaler  # saved with the optimiser
         self.register_model(self.method.folder, self.learner, self.optim, self.sched)
 
     def convert_state_dict(self, name: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -255,30 +256,19 @@ class PromptTrainer(Checkpointing, TrainerX):
     def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """One training step; the last batch of an epoch steps the schedule, as everywhere in the field."""
         views, labels = self.parse_batch_train(batch)
-        found = self.objective.loss(self.model, views, labels)
-        if not isinstance(found, Loss):
-            raise InputError(
-                f"The loss of objective {self.objective.name!r} returns a {type(found).__name__}; let it return "
-                "Loss(total, logits)."
-            )
-        loss, logits, terms = found
-        self.optim.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optim)
-        self.scaler.update()
+        with worded(key_names(self.cfg, self.method)):
+            values = self.step(views, labels)
         # The host waits for the device once, after queueing all work of the step. A loss that is not finite has spoilt
         # the prompts, and ends the run; nothing of this epoch has been saved.
-        shown = [loss.detach().view(1), compute_accuracy(logits, labels)[0]]
-        shown += [term.detach().float().view(1) for term in terms.values()]
-        value, accuracy, *values = torch.cat(shown).tolist()
-        if not math.isfinite(value):
+        found = dict(zip(values, torch.stack(list(values.values())).tolist()))
+        if not math.isfinite(found["loss"]):
             raise FloatingPointError(
-                f"The loss is {value} in epoch {self.epoch + 1}, batch {self.batch_idx + 1}. "
+                f"The loss is {found['loss']} in epoch {self.epoch + 1}, batch {self.batch_idx + 1}. "
                 f"Lower OPTIM.LR ({self.cfg.OPTIM.LR}), or set TRAINER.{self.method.node}.PREC to fp32."
             )
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": value, "acc": accuracy, **dict(zip(terms, values))}
+        return found
 
     def train(self) -> None:
         """Train from the last saved epoch on, test, and write `result.json`."""

@@ -21,6 +21,7 @@ from yacs.config import CfgNode
 
 from .dassl_keys import DasslKeys
 from .early_stopping import NO_PATIENCE
+from .prompting.core.cuda_graph import AUTO, MODES
 from .prompting.core.prompted_clip import AUTOMATIC
 from .prompting.declaration import (
     CROSS_ENTROPY,
@@ -63,6 +64,12 @@ class Common(Settings):
         "MODEL.CLASS_CHUNK",
         "classes whose activations a training step holds at once; 0: as memory allows",
         least=0,
+    )
+    cuda_graph: str = _shared(
+        AUTO,
+        "MODEL.CUDA_GRAPH",
+        "record a training step on CUDA once, and launch it as one: auto (where it can be), on (or fail), off",
+        choices=MODES,
     )
     tf32: bool = _shared(False, "MODEL.TF32", "fp32 products on CUDA's tensor cores: faster, 10 bits of mantissa")
     # The stand-in's; upstream Dassl has no image cache.

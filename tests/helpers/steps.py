@@ -20,6 +20,7 @@ from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.methods import METHODS
 from trainers.prompting.objectives.cross_entropy import CrossEntropy
 from trainers.prompting.objectives.objective import Objective
+from trainers.prompting.objectives.training_step import TrainingStep
 
 OBJECTIVES = {
     "cross_entropy": CrossEntropy,
@@ -43,24 +44,22 @@ class Step:
         self.labels = torch.zeros(self.batch, dtype=torch.long, device=device)
         self.parameters = list(self.model.learner.parameters())
         if self.parameters and device == "cpu":
-            self.optimizer = build_optimizer(self.parameters, optim_settings(NAME="sgd"))
-            self.scaler = torch.amp.GradScaler(device, enabled=self.model.precision.scale_gradients)
+            optimizer = build_optimizer(self.parameters, optim_settings(NAME="sgd"))
+            self.step = TrainingStep(self.model.train(), self.objective, optimizer)
 
     def plan(self) -> None:
         """Make what is made once, before the first step."""
-        self.model._plan = self.model._kept = None
+        self.model._plans.clear()
+        self.model._kept = None
         self.model._batches(self.batch if self.model.learner.conditional else 1)
 
     def loss(self) -> Tensor:
+        self.objective.before_step()
         return self.objective.loss(self.model.train(), self.views, self.labels).total
 
     def train(self) -> None:
         """The trainer's step, without reading the loss."""
-        loss = self.loss()
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        self.step(self.views, self.labels)
 
     @torch.no_grad()
     def test(self) -> Tensor:

@@ -77,6 +77,7 @@ def test_a_checkpoint_of_theirs_gives_the_logits_loss_and_gradients_of_their_tra
     check_backbone(given["state_dict"], model.clip_model, "this CLIP")
     learner.load_state_dict(case.translate(given["state_dict"], learner))
     objective.prepare(model, CLASSNAMES)
+    objective.before_step()
     loss, logits, terms = objective.loss(model, views(), LABELS)
     loss.backward()
 
@@ -126,6 +127,7 @@ def test_training_ends_in_their_average_over_the_epochs(report, case):
     for epoch in range(1, case.epochs + 1):
         for rows in (slice(0, 2), slice(2, 4)):
             optimiser.zero_grad()
+            objective.before_step()
             objective.loss(model, [view[rows] for view in views()], LABELS[rows]).total.backward()
             optimiser.step()
         last = {name: parameter.detach().clone() for name, parameter in learner.named_parameters()}
@@ -210,6 +212,7 @@ def test_kgcoops_sentence_of_textures_is_ours_alone():
     model, objective = build(case)
     model.learner.load_state_dict(case.translate(given["state_dict"], model.learner))
     objective.prepare(model, CLASSNAMES)
+    objective.before_step()
     term = objective.loss(model, views(), LABELS).terms["loss_text"]
     expected = case.terms["loss_text"] * given["outputs"][1]
     assert abs(term - expected) > 1e-3 * expected

@@ -22,7 +22,6 @@ import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -32,6 +31,8 @@ from ..core.clip_weights import Precision, check_backbone, get_precision, image_
 from ..core.prompted_clip import PromptedCLIP
 from ..declaration import Method, Settings, prompt_sizes
 from ..errors import InputError, worded
+from ..objectives.cross_entropy import CrossEntropy
+from ..objectives.training_step import TrainingStep
 from .images import TransformedImages, evaluation_transform, list_of, training_transform
 from .recipe import Recipe, configure, in_python, method_for, recipe_of
 
@@ -164,32 +165,24 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         )
         optimizer = build_optimizer(parameters, recipe.optim)
         scheduler = build_lr_scheduler(optimizer, recipe.optim)
-        device = parameters[0].device
-        scaler = torch.amp.GradScaler(device.type, enabled=model.precision.scale_gradients)
+        step, device = TrainingStep(model, CrossEntropy(), optimizer), parameters[0].device
         history = []
         model.learner.train()
         with tqdm(total=recipe.epochs * len(loader), desc="fit", disable=not self.progress) as bar:
             for epoch in range(recipe.epochs):
                 rate, seen = optimizer.param_groups[0]["lr"], []
                 for batch, targets in loader:
-                    targets = targets.to(device)
-                    logits = model(batch.to(device))
-                    loss = F.cross_entropy(logits, targets)
-                    optimizer.zero_grad()
-                    scaler.scale(loss).backward()
-                    scaler.step(optimizer)
-                    scaler.update()
-                    accuracy = (logits.argmax(dim=1) == targets).float().mean()
-                    seen.append(torch.stack([loss.detach(), accuracy]).tolist())
+                    values = step([batch.to(device)], targets.to(device))
+                    seen.append(torch.stack([values["loss"], values["acc"]]).tolist())
                     if not math.isfinite(seen[-1][0]):
                         raise FloatingPointError(
                             f"The loss is {seen[-1][0]}; lower learning_rate, or set precision to fp32."
                         )
                     bar.update()
                 loss, accuracy = (sum(values) / len(seen) for values in zip(*seen))
-                history.append({"loss": loss, "accuracy": accuracy, "learning_rate": rate})
+                history.append({"loss": loss, "accuracy": accuracy / 100, "learning_rate": rate})
                 scheduler.step()
-                bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}", accuracy=f"{accuracy:.2f}")
+                bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.3f}", accuracy=f"{accuracy / 100:.2f}")
         return history
 
     def build(self, classes: Sequence[str]) -> PromptClassifier:

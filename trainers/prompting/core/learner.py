@@ -72,6 +72,8 @@ class PromptLearner(nn.Module):
             layer need "end".
         conditional: the text prompts depend on the image.
         class_specific: each class has prompts of its own.
+        recordable: each step runs the same operations, without random numbers and values of the host that change;
+            a recorded step (`cuda_graph`) would repeat those of its recording. False unless a learner says so.
         adapters: `FeatureAdapter` of the "text" and the "image" tower; None: no adapters.
     """
 
@@ -80,6 +82,7 @@ class PromptLearner(nn.Module):
     position: str = "end"
     conditional: bool = False
     class_specific: bool = False
+    recordable: bool = False
 
     def __init__(self) -> None:
         super().__init__()

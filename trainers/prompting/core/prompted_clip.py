@@ -91,7 +91,8 @@ class PromptedCLIP(nn.Module):
         same = (after == after[0]).all(dim=0).long().cumprod(dim=0).sum()
         # Number of words after the prompts that all sentences share; at least one token, the one read, stays separate.
         self.shared_words = 0 if places is not None else min(int(same), min(self.lengths) - 2 - slots)
-        self._plan: tuple[tuple, list[TextBatch], int, Tensor | None] | None = None
+        # By device and number of images. They stay, because a recorded step goes on reading them.
+        self._plans: dict[tuple, tuple[list[TextBatch], int, Tensor | None]] = {}
         self._kept: tuple[tuple, Tensor] | None = None
 
     def train(self, mode: bool = True) -> PromptedCLIP:
@@ -116,7 +117,9 @@ class PromptedCLIP(nn.Module):
         for number, batch in enumerate(batches):
             encode = self._encode_batch
             if torch.is_grad_enabled() and number < recomputed:
-                encode = functools.partial(checkpoint, encode, use_reentrant=False)
+                encode = functools.partial(
+                    checkpoint, encode, use_reentrant=False, preserve_rng_state=not self.learner.recordable
+                )
             given = None if image_features is None else image_features[batch.images]
             # The first run fills the last argument; the recomputation of activations reads it.
             encoded = encode(batch, prompts, given, recomputed > 0, {})
@@ -130,7 +133,7 @@ class PromptedCLIP(nn.Module):
     def _batches(self, images: int) -> tuple[list[TextBatch], int, Tensor | None]:
         """The batches, the number of first ones that are recomputed for the gradient, and what sorts their classes."""
         device = self.ids.device
-        if self._plan is None or self._plan[0] != (device, images):
+        if (device, images) not in self._plans:
             groups = group_classes(self.lengths, device, self.class_chunk or None)
             most = images_together(groups, device, self.class_chunk or None)
             spans = [slice(start, min(start + most, images)) for start in range(0, max(1, images), most)]
@@ -144,8 +147,8 @@ class PromptedCLIP(nn.Module):
                 labels = [label for group in groups for label in group.classes]
                 order = None if len(groups) == 1 else torch.tensor(labels).argsort().to(device)
             rows = [len(batch.classes) * (batch.images.stop - batch.images.start) for batch in batches]
-            self._plan = (device, images), batches, len(batches) - held_batches(rows, held), order
-        return self._plan[1:]
+            self._plans[device, images] = batches, len(batches) - held_batches(rows, held), order
+        return self._plans[device, images]
 
     def _batch(self, group: ClassGroup, images: slice) -> TextBatch:
         classes = torch.tensor(group.classes, device=self.ids.device)
@@ -240,10 +243,10 @@ class PromptedCLIP(nn.Module):
 
         Without gradients, or without prompts in the text tower, they are cached per state of the learner: an in-place
         change of its tensors raises their version counters, and moving the model changes their addresses. A fused
-        optimiser raises no counter, but its forward pass with gradient clears the cache; after a bare write to
-        `.data`, call `set_classes`.
+        optimiser raises no counter, but its forward pass with gradient clears the cache; a recorded pass does not, nor
+        does a bare write to `.data`: call `forget_class_features`.
         """
-        fixed = self.learner.text_slots == 0 and self.learner.adapters is None
+        fixed = self._has_fixed_text()
         if torch.is_grad_enabled() and not fixed:
             self._kept = None
             return self._normalised_text()
@@ -254,6 +257,14 @@ class PromptedCLIP(nn.Module):
             with torch.inference_mode(False), torch.no_grad():
                 self._kept = state, self._normalised_text()
         return self._kept[1]
+
+    def forget_class_features(self) -> None:
+        """Compute them again for the next test, unless they depend on no parameter."""
+        if not self._has_fixed_text():
+            self._kept = None
+
+    def _has_fixed_text(self) -> bool:
+        return self.learner.text_slots == 0 and self.learner.adapters is None
 
     def _normalised_text(self, image_features: Tensor | None = None) -> Tensor:
         features = F.normalize(self.learner.adapt("text", self.encode_text(image_features).float()), dim=-1)

@@ -145,6 +145,8 @@ class BMIPLearner(PromptLearner):
         InputError: `depth` beyond the towers, or too few words in `context`.
     """
 
+    recordable = True
+
     def __init__(self, config: BMIPConfig, clip_model: nn.Module):
         super().__init__()
         check_depth("depth", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))

@@ -66,6 +66,8 @@ class CoOpLearner(PromptLearner):
             training classes only, and are created by `set_class_count`.
     """
 
+    recordable = True
+
     def __init__(self, config: CoOpConfig, clip_model: nn.Module):
         super().__init__()
         self.config = config

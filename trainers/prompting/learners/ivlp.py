@@ -76,6 +76,8 @@ class IVLPLearner(PromptLearner):
         InputError: a depth beyond the towers, or too few words in `context`.
     """
 
+    recordable = True
+
     def __init__(self, config: IVLPConfig, clip_model: nn.Module):
         super().__init__()
         check_depth("text_depth", config.text_depth, text_depth(clip_model))

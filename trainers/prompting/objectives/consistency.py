@@ -82,13 +82,15 @@ class Consistency(Objective):
     )
     Config = ConsistencyConfig
     views = 2
+    recordable = True
     venue, arxiv = "ICLR 2024", "2306.01195"
 
     # Made by `prepare`: normalised features of all descriptions, class by class, [descriptions, embed] in fp32;
-    # and, [classes], each class's number of descriptions and first row.
+    # [classes], each class's number of descriptions and first row; and the number below 1 drawn for the step.
     described: Tensor
     counts: Tensor
     starts: Tensor
+    drawn: Tensor
 
     def describe(self, classnames: Sequence[str]) -> Sequence[Sequence[str]]:
         """The sentences about each class."""
@@ -113,11 +115,16 @@ class Consistency(Objective):
         self.described = F.normalize(torch.cat(encoded), dim=-1)
         self.counts = torch.tensor([len(described) for described in by_class], device=self.described.device)
         self.starts = self.counts.cumsum(0) - self.counts
+        self.drawn = torch.zeros((), dtype=torch.float64, device=self.described.device)
 
-    def draw(self) -> Tensor:
-        """The teacher's features of one description per class, `[classes, embed]`; draws from Python's generator."""
+    def before_step(self) -> None:
+        """Draw from Python's generator."""
+        self.drawn.fill_(random.random())
+
+    def drawn_features(self) -> Tensor:
+        """The teacher's features of one description per class, `[classes, embed]`."""
         # In double precision, a number below 1 times a count stays below the count.
-        chosen = self.starts + (random.random() * self.counts.double()).long()
+        chosen = self.starts + (self.drawn * self.counts.double()).long()
         return self.described[chosen]
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
@@ -127,7 +134,7 @@ class Consistency(Objective):
         distance, weight = DISTANCES[self.config.distance], self.config.weight
         terms = {
             "loss_ce": F.cross_entropy(logits, labels),
-            "loss_text": weight * distance(class_features, self.draw()),
+            "loss_text": weight * distance(class_features, self.drawn_features()),
             "loss_image": weight * distance(image_features, teacher_image),
         }
         return Loss(sum(terms.values()), logits, terms)

@@ -18,6 +18,7 @@ class CrossEntropy(Objective):
 
     name = CROSS_ENTROPY
     summary = "cross-entropy of the labels"
+    recordable = True
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         logits = model(views[0])

@@ -56,6 +56,7 @@ class KnowledgeGuidance(Objective):
     name = "knowledge_guidance"
     summary = "+ cosine distance of class features from the frozen CLIP's of the data set's hand-written sentence"
     Config = KnowledgeGuidanceConfig
+    recordable = True
     venue, arxiv = "CVPR 2023", "2303.13283"
 
     teacher_text: Tensor  # normalised, [classes, embed] in fp32; `prepare` makes it

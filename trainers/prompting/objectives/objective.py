@@ -62,6 +62,8 @@ class Objective:
         Config: its settings class, whose keys are complete (`root=True`).
         views: number of independent augmentations of each image.
         takes_all_epochs: the result needs training up to the last epoch.
+        recordable: each step runs the same operations; what changes from step to step is in tensors that `before_step`
+            writes. A recorded step (`core.cuda_graph`) would repeat all else. False unless an objective says so.
         venue, arxiv: of its publication.
     """
 
@@ -70,6 +72,7 @@ class Objective:
     Config: type[Settings] = Settings
     views: int = 1
     takes_all_epochs: bool = False
+    recordable: bool = False
     venue: str = ""
     arxiv: str = ""
 
@@ -104,6 +107,9 @@ class Objective:
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         """Compute the teachers' class features, on the model's device; called once before training."""
+
+    def before_step(self) -> None:
+        """Called before each training step, to draw what it needs into tensors that stay where they are."""
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         """The loss of a batch.

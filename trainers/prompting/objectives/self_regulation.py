@@ -121,6 +121,7 @@ class SelfRegulation(Objective):
     )
     Config = SelfRegulationConfig
     takes_all_epochs = True
+    recordable = True
     venue, arxiv = "ICCV 2023", "2307.06948"
     teacher_text: Tensor  # normalised, [classes, embed] in fp32; `prepare` makes it
 

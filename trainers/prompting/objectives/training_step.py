@@ -1,0 +1,97 @@
+"""One step of training, which all front ends share: loss, gradients, optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from minidassl.metrics import compute_accuracy
+
+import torch
+from torch import Tensor
+
+from ..core.cuda_graph import AUTO, OFF, ON, Recording
+from ..core.prompted_clip import PromptedCLIP
+from ..errors import InputError, SettingError
+from .objective import Loss, Objective
+
+
+class TrainingStep:
+    """Trains a model's learner by an objective, one batch a call.
+
+    On CUDA, loss and gradients are recorded in the first call and replayed from then on. The optimiser is not: it is
+    two or three launches, which wait for nothing, and the schedule changes its learning rate, a number on the host.
+
+    Args:
+        graph: `auto` records where that works, `on` refuses to train where it does not, `off` never records.
+
+    Attributes:
+        scaler: of the loss; it changes nothing where the precision needs none.
+        unrecorded: why the steps are not recorded; empty if they are, or before the first.
+
+    Raises:
+        SettingError: `graph` is on, but the steps cannot be recorded; so does a call.
+    """
+
+    def __init__(self, model: PromptedCLIP, objective: Objective, optimizer: torch.optim.Optimizer, graph: str = AUTO):
+        self.model, self.objective, self.optimizer, self.graph = model, objective, optimizer, graph
+        self.parameters = list(model.learner.parameters())
+        device = self.parameters[0].device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=model.precision.scale_gradients)
+        self.terms: list[str] = []
+        self.recording: Recording | None = None
+        self.unrecorded = ""
+        fixed = {"objective": objective.recordable, "learner": model.learner.recordable}
+        if graph == OFF:
+            self.unrecorded = "MODEL.CUDA_GRAPH is off"
+        elif device.type != "cuda":
+            self._give_up("there is no CUDA device")
+        elif not all(fixed.values()):
+            part = next(part for part, recordable in fixed.items() if not recordable)
+            self._give_up(f"its {part} does not say that it is recordable")
+
+    def __call__(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """Train on a batch.
+
+        Args:
+            views: of the images, each `[batch, 3, height, width]`, on the model's device.
+            labels: `[batch]`, there.
+
+        Returns:
+            Scalars on the device: `loss`, `acc`, the accuracy in per cent, and the terms of the loss.
+        """
+        self.objective.before_step()
+        values = self._computed(labels, *views)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        # A replayed forward pass does not tell that the prompts change, nor does a fused optimiser.
+        self.model.forget_class_features()
+        return dict(zip(("loss", "acc", *self.terms), values))
+
+    def _computed(self, *inputs: Tensor) -> Tensor:
+        if self.recording is None and not self.unrecorded:
+            try:
+                self.recording = Recording(self._gradients, self.parameters, inputs)
+            except RuntimeError as error:
+                self._give_up(str(error).partition("\n")[0])
+        if self.recording is not None and self.recording.fits(inputs):
+            return self.recording(*inputs)
+        return self._gradients(*inputs)
+
+    def _gradients(self, labels: Tensor, *views: Tensor) -> Tensor:
+        """Compute the gradients; returns loss, accuracy and terms, `[2 + terms]`."""
+        found = self.objective.loss(self.model, views, labels)
+        if not isinstance(found, Loss):
+            raise InputError(
+                f"The loss of objective {self.objective.name!r} returns a {type(found).__name__}; let it return "
+                "Loss(total, logits)."
+            )
+        self.optimizer.zero_grad()
+        self.scaler.scale(found.total).backward()
+        self.terms = list(found.terms)
+        shown = [found.total.detach().view(1), compute_accuracy(found.logits, labels)[0]]
+        return torch.cat([*shown, *(term.detach().float().view(1) for term in found.terms.values())])
+
+    def _give_up(self, reason: str) -> None:
+        if self.graph == ON:
+            raise SettingError("{cuda_graph} is on, but {}; set it to auto or off.", reason)
+        self.unrecorded = reason
