@@ -37,7 +37,7 @@ def test_all_entries_are_measured_and_compared_with_the_first(tmp_path, capsys):
         assert record["ratio"] == record["seconds"] / ours["seconds"]
     assert straightforward["flop"] > ours["flop"] > plain["flop"] > 0
     assert straightforward["launches"] > ours["launches"] > plain["launches"] > 0
-    assert f" {ours['launches']} " in benchmark.table([ours])
+    assert f" {ours['launches']} " in benchmark.table({**content, "records": [ours]})
     printed = capsys.readouterr().out
     assert f"{straightforward['ratio']:.2f}" in printed
     main(["--show", str(file)])
@@ -122,7 +122,7 @@ def killed(*_: object) -> None:
 def test_an_entry_that_the_system_kills_had_no_room(monkeypatch):
     monkeypatch.setattr(benchmark, "_build", killed)
     records = benchmark.measure(tiny("train"), [benchmark.Entry(benchmark.STRAIGHTFORWARD)], "cpu", 1)
-    assert records[0]["seconds"] is None and "out of memory" in benchmark.table(records)
+    assert records[0]["seconds"] is None and "out of memory" in benchmark.table({"machine": {}, "records": records})
 
 
 def test_a_failure_is_no_lack_of_memory():

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import copy
 import math
+import os
+import random
 from pathlib import Path
+
+from minidassl.own.optim import build_optimizer, optim_settings
 
 import numpy as np
 import pytest
 import torch
-from conftest import RESNET, make_clip
+from conftest import CLASSNAMES, RESNET, make_clip
+from helpers.objectives import EQUATIONS
 from helpers.runs import assert_same_state, interrupt_in
 from test_classifier import digits
 from torch.nn import functional as F
 
-import train
+import trainers
 from trainers import run as train_run
 from trainers.prompting.api.classifier import PromptClassifier
 from trainers.prompting.api.recipe import configure
 from trainers.prompting.core import batching, memory
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, use_tf32
 from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.errors import SettingError
 from trainers.prompting.methods import METHODS
+from trainers.prompting.objectives.cross_entropy import CrossEntropy
+from trainers.prompting.objectives.objective import Loss
+from trainers.prompting.objectives.training_step import TrainingStep
 
-DEVICE = "cuda"
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+# `scripts/gpu_check.sh --device cpu` tries these tests where there is none.
+DEVICE = os.environ.get("CHECKED_DEVICE", "cuda")
+on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+pytestmark = [pytest.mark.cuda, *([on_cuda] if DEVICE == "cuda" else [])]
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "trainers"
 RECIPES = sorted(path.relative_to(CONFIGS) for path in CONFIGS.glob("*/tiny.yaml"))
@@ -61,10 +72,17 @@ def flags():
 def train_on_cuda(run_train):
     def call(trainer: str, *arguments: str, precision: str = "fp32", options=(), **kwargs):
         node = train_run.TRAINER_REGISTRY.get(trainer).method.node
-        given = ["USE_CUDA", "True", f"TRAINER.{node}.PREC", precision, "TRAINER.PROMPTSRC.GPA_MEAN", "1.0"]
+        given = [
+            "USE_CUDA",
+            str(DEVICE == "cuda"),
+            f"TRAINER.{node}.PREC",
+            precision,
+            "TRAINER.PROMPTSRC.GPA_MEAN",
+            "1.0",
+        ]
         return run_train(*arguments, trainer=trainer, options=[*given, "OPTIM.WARMUP_EPOCH", "0", *options], **kwargs)
 
-    train.trainers.register_all()
+    trainers.register_all()
     return call
 
 
@@ -75,7 +93,8 @@ def test_every_method_trains_and_leaves_its_record(train_on_cuda, recipe, precis
     run = train_on_cuda(trainer, "--config-file", str(CONFIGS / recipe), precision=precision)
     assert run.status == 0, run.errors
     assert all(math.isfinite(float(loss.split()[0])) for loss in run.losses())
-    assert run.result["environment"]["device"] == torch.cuda.get_device_name()
+    assert "not recorded" not in run.output
+    assert DEVICE == "cpu" or run.result["environment"]["device"] == torch.cuda.get_device_name()
     assert 20 < run.result["accuracy"] <= 100 and run.result["peak_memory_bytes"] > 0
     trains = run.result["parameters"] > 0
     assert run.result["trained"] == trains and bool(run.losses()) == trains
@@ -185,6 +204,7 @@ def test_recomputed_activations_give_the_same_bits(small_clip, images, monkeypat
     assert 1 < len(batches) == recomputed + 1
 
 
+@pytest.mark.skipif(DEVICE == "cpu", reason="nothing waits for a CPU")
 def test_a_step_never_waits_for_the_device(small_clip, images):
     model = prompted("BMIP", small_clip).to(DEVICE)
     images, labels = images.to(DEVICE), torch.tensor(LABELS, device=DEVICE)
@@ -201,6 +221,93 @@ def test_a_step_never_waits_for_the_device(small_clip, images):
         step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+class Drawing(CrossEntropy):
+    """An objective of a user's, which draws on the host."""
+
+    recordable = False
+
+
+def trained(name: str, clip_model, precision: str, graph: str, objective=None, batches=(4, 4, 3, 4), **options):
+    """The values of some steps, the trained tensors after them, and the step; batches of other sizes come between."""
+    random.seed(5)
+    objective = CrossEntropy() if objective is None else objective
+    method, settings = METHODS[LEARNERS[name][0]], LEARNERS[name][1]
+    clip_model = copy.deepcopy(clip_model)
+    torch.manual_seed(3)
+    learner = method.learner(configure(method, settings, "tiny"), clip_model)
+    objective.extend(learner, clip_model)
+    cast_matmul_weights(clip_model, PRECISIONS[precision].matmul)
+    model = PromptedCLIP(clip_model, learner, CLASSNAMES, PRECISIONS[precision], **options).to(DEVICE).train()
+    objective.prepare(model, CLASSNAMES)
+    optimiser = build_optimizer(model.learner, optim_settings(NAME="sgd", LR=0.05))
+    step, shown = TrainingStep(model, objective, optimiser, graph), []
+    generator = torch.Generator().manual_seed(1)
+    side = clip_model.visual.input_resolution
+    for epoch, number in enumerate(batches):
+        views = [torch.randn(number, 3, side, side, generator=generator).to(DEVICE) for _ in range(objective.views)]
+        labels = torch.randint(5, (number,), generator=generator).to(DEVICE)
+        shown.append(step(views, labels))
+        optimiser.param_groups[0]["lr"] *= 0.9  # as a schedule does
+        if epoch == 1:
+            # A test between two steps, of another number of images.
+            model.eval()
+            with torch.no_grad():
+                shown.append({"test": model(views[0][:2])})
+            model.train()
+    return shown, list(model.learner.parameters()), step
+
+
+def assert_recorded_steps_equal_others(*given, **options) -> None:
+    train_run.repeat_to_the_bit()
+    (shown, weights, step), (expected, others, _) = (
+        trained(*given, graph=graph, **options) for graph in ("auto" if DEVICE == "cpu" else "on", "off")
+    )
+    assert (step.recording is None) == (DEVICE == "cpu")
+    for found, reference in zip(shown, expected):
+        assert found.keys() == reference.keys()
+        assert all(torch.equal(found[key], reference[key]) for key in found), (found, reference)
+    assert all(map(torch.equal, weights, others))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", [name for name in LEARNERS if not name.startswith("Zeroshot")])
+def test_recorded_steps_give_the_same_bits(small_clip, name, precision):
+    assert_recorded_steps_equal_others(name, small_clip, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "amp"])
+@pytest.mark.parametrize("name", ["CoCoOp", "VPT", "BMIP"])
+@pytest.mark.parametrize("objective", [key for key in EQUATIONS if "by" not in key])
+def test_recorded_steps_of_an_objective_give_the_same_bits(small_clip, name, objective, precision):
+    assert_recorded_steps_equal_others(name, small_clip, precision, objective=EQUATIONS[objective][0]())
+
+
+def test_recorded_steps_with_recomputed_activations_give_the_same_bits(small_clip):
+    assert_recorded_steps_equal_others("BMIP", small_clip, "amp", class_chunk=2)
+
+
+def test_recorded_steps_of_a_vision_tower_as_long_as_vit_b_16s_give_the_same_bits():
+    assert_recorded_steps_equal_others("BMIP", make_clip(**LARGE), "fp16")
+
+
+@pytest.mark.skipif(DEVICE == "cpu", reason="nothing is recorded on a CPU")
+def test_steps_that_cannot_be_recorded_run_as_they_are_and_say_why(small_clip, capsys, monkeypatch):
+    *_, step = trained("BMIP", small_clip, "fp32", "auto", objective=Drawing())
+    assert step.recording is None
+    assert capsys.readouterr().out.count("does not say that it is recordable") == 1
+
+    def read(objective, model, views, labels):
+        logits = model(views[0])
+        return Loss(F.cross_entropy(logits, labels) * (1 if logits.sum().item() else 0), logits)
+
+    monkeypatch.setattr(CrossEntropy, "loss", read)
+    shown, _, step = trained("BMIP", small_clip, "fp32", "auto")
+    assert step.recording is None and len(shown) == 5
+    assert capsys.readouterr().out.count("Steps are not recorded") == 1
+    with pytest.raises(SettingError, match="cuda_graph is on, but"):
+        trained("BMIP", small_clip, "fp32", "on")
 
 
 def test_a_classifier_fits_and_predicts_and_is_the_same_on_a_cpu(tmp_path):

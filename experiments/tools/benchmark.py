@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
+import functools
+import gc
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import platform
@@ -33,10 +37,14 @@ from tqdm import tqdm
 
 from trainers.prompting.api.recipe import configure
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, use_tf32
+from trainers.prompting.core.cuda_graph import OFF, ON
 from trainers.prompting.core.memory import peak_memory
 from trainers.prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
 from trainers.prompting.core.summary import SIZES, clip_of_size
 from trainers.prompting.learners.bmip import METHOD, VARIANTS, BMIPLearner
+from trainers.prompting.objectives.cross_entropy import CrossEntropy
+from trainers.prompting.objectives.training_step import TrainingStep
+from trainers.run import repeat_to_the_bit
 
 from . import authors
 from .launches import Launches, fake_gpu, without_data
@@ -49,6 +57,8 @@ TRAIN, TEST, IMAGES = WORKS = ("train", "test", "images")
 BATCH = {TRAIN: 4, TEST: 32, IMAGES: 32}
 TEST_BATCHES = 4
 UNCHUNKED = 10**9
+NO_TIME = "no time left"
+COUNTED = ("flop", "bytes", "launches")
 CUDA_WARM_UP = 3  # steps: the allocator's blocks, the libraries' handles and choices of kernels
 
 
@@ -65,7 +75,7 @@ class Task(NamedTuple):
 class Entry(NamedTuple):
     """Who does it: a model, in a precision; `chunk` classes hold their activations at once, 0 is automatic.
 
-    With `graph`, on CUDA, everything but the optimiser is recorded once and replayed.
+    With `graph`, on CUDA, the step is recorded (MODEL.CUDA_GRAPH).
     """
 
     model: str
@@ -78,39 +88,42 @@ Case = tuple[Task, list[Entry]]
 
 
 def standard_cases(device: str, backbone: str) -> list[Case]:
-    """The tables of docs/PERFORMANCE.md; the first entry of a case is what the others are compared with."""
+    """The tables of docs/PERFORMANCE.md."""
+    return cpu_cases(backbone) if device == "cpu" else gpu_cases(backbone)
 
-    def cases(work: str, variant: str, classes: Sequence[int], entries: list[Entry]) -> list[Case]:
-        return [(Task(work, variant, number, BATCH[work], backbone), entries) for number in classes]
 
+def _cases(work: str, variant: str, classes: Sequence[int], backbone: str, entries: list[Entry]) -> list[Case]:
+    """The first entry of a case is what the others are compared with."""
+    return [(Task(work, variant, number, BATCH[work], backbone), entries) for number in classes]
+
+
+def cpu_cases(backbone: str) -> list[Case]:
+    found, all_models = [], [Entry(model) for model in MODELS]
+    for variant in VARIANTS:
+        for work, classes, entries in (
+            (TRAIN, (5, 50, 200), all_models),
+            (TEST, (50, 500), all_models),
+            (IMAGES, (50,), [Entry(OURS), Entry(PLAIN)]),
+            (TRAIN, (50,), [Entry(OURS, "bf16"), Entry(OURS), Entry(PLAIN, "bf16")]),
+            (TRAIN, (1000,), [Entry(OURS, chunk=chunk) for chunk in (AUTOMATIC, 100, UNCHUNKED)]),
+        ):
+            found += _cases(work, variant, classes, backbone, entries)
+    return found
+
+
+def gpu_cases(backbone: str) -> list[Case]:
+    """The most important first: on a lent device the minutes may end before the list does."""
     found = []
-    if device == "cpu":
-        all_models = [Entry(model) for model in MODELS]
-        for variant in VARIANTS:
-            found += cases(TRAIN, variant, (5, 50, 200), all_models)
-            found += cases(TEST, variant, (50, 500), all_models)
-            found += cases(IMAGES, variant, (50,), [Entry(OURS), Entry(PLAIN)])
-            found += cases(TRAIN, variant, (50,), [Entry(OURS, "bf16"), Entry(OURS), Entry(PLAIN, "bf16")])
-            found += cases(
-                TRAIN, variant, (1000,), [Entry(OURS, chunk=chunk) for chunk in (AUTOMATIC, 100, UNCHUNKED)]
-            )
-        return found
-
-    def with_graphs(precision: str) -> list[Entry]:
-        pairs = ((Entry(model, precision), Entry(model, precision, graph=True)) for model in MODELS)
-        # The straightforward step indexes by a tensor on the CPU, which a graph cannot record.
-        return [entry for pair in pairs for entry in pair if not (entry.graph and entry.model == STRAIGHTFORWARD)]
-
-    for entries in (with_graphs("fp16"), [Entry(model, "bf16") for model in MODELS]):
-        found += cases(TRAIN, "paper", (5, 50, 200, 1000), entries)
-        found += cases(TEST, "paper", (50, 500), entries)
-    for work in (TRAIN, TEST):
-        found += cases(work, "paper", (50,), with_graphs("fp32"))
-    found += cases(TRAIN, "paper", (1000,), [Entry(OURS), Entry(OURS, chunk=UNCHUNKED)])
-    # The variant and the precision that the authors train.
-    theirs = [Entry(OURS, "fp16"), Entry(OURS, "fp16", graph=True)]
-    found += cases(TRAIN, "released", (5, 50, 200, 1000), theirs)
-    return found + cases(TEST, "released", (50, 500), theirs)
+    for precision in ("fp16", "amp", "bf16"):
+        every = [Entry(model, precision) for model in MODELS]
+        found += _cases(TRAIN, "paper", (5, 50, 200, 1000), backbone, [Entry(OURS, precision, graph=True), *every])
+        found += _cases(TEST, "paper", (50, 500), backbone, every)
+    # The variant that the authors train, and full precision.
+    ours = [Entry(OURS, "fp16", graph=True), Entry(OURS, "fp16")]
+    found += _cases(TRAIN, "released", (5, 50, 200, 1000), backbone, ours)
+    every = [Entry(OURS), Entry(STRAIGHTFORWARD)]
+    found += _cases(TRAIN, "paper", (50, 1000), backbone, [Entry(OURS, graph=True), *every])
+    return found + _cases(TEST, "paper", (50,), backbone, every)
 
 
 def chosen_cases(args: argparse.Namespace) -> list[Case]:
@@ -171,10 +184,11 @@ def step_of(model: nn.Module, task: Task, entry: Entry, device: str) -> Callable
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = build_optimizer(trained, optim_settings(NAME="sgd"))
 
-    def gradients(_: int) -> None:
+    def train(_: int) -> None:
         optimiser.zero_grad()
         loss = model(images, labels) if entry.model == AUTHORS else F.cross_entropy(model(images), labels)
         loss.backward()
+        optimiser.step()
 
     @torch.no_grad()
     def test(batches: int) -> None:
@@ -190,37 +204,14 @@ def step_of(model: nn.Module, task: Task, entry: Entry, device: str) -> Callable
         for _ in range(batches if task.work == TEST else 1):
             encode(images.to(precision.stream if entry.model == OURS else precision.matmul))
 
-    only_images = entry.model == PLAIN or task.work == IMAGES
-    work = encode_images if only_images else {TRAIN: gradients, TEST: test}[task.work]
-    if entry.graph:
-        work = _recorded(work)
-
-    def train(_: int) -> None:
-        work(1)
-        optimiser.step()
-
-    return train if task.work == TRAIN and not only_images else work
-
-
-def _recorded(work: Callable[[int], None]) -> Callable[[int], None]:
-    """The same kernels on the same memory, launched as one; of as many batches as a test has."""
-    work(1)
-    # The allocator of a graph must start from blocks that nothing else waits for.
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(CUDA_WARM_UP):
-            work(1)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work(TEST_BATCHES)
-
-    def replay(_: int) -> None:
-        graph.replay()
-
-    replay.work = work  # holds the memory that the graph reads
-    return replay
+    if entry.model == PLAIN or task.work == IMAGES:
+        return encode_images
+    if task.work == TEST:
+        return test
+    if entry.model != OURS:
+        return train
+    step = TrainingStep(model, CrossEntropy(), optimiser, ON if entry.graph else OFF)
+    return lambda _: step([images], labels)
 
 
 def time_of(step: Callable[[int], Any], batches: int = 1) -> float:
@@ -241,10 +232,20 @@ def count_flop() -> FlopCounterMode:
 
 
 def product_speed(precision: str, device: str) -> float:
-    """Floating-point operations per second of a square matrix product, large enough to fill the device."""
+    """Floating-point operations per second of a square matrix product, large enough to fill the device.
+
+    A CPU's changes with what else it does, so it is measured again and again.
+    """
+    return _product_speed(precision, device) if device == "cpu" else _product_speed_once(precision, device)
+
+
+def _product_speed(precision: str, device: str) -> float:
     size = 2048 if device == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device).to(PRECISIONS[precision].matmul) for _ in range(2))
     return 2 * size**3 / _fastest(lambda _: left @ right)
+
+
+_product_speed_once = functools.cache(_product_speed)
 
 
 def copy_speed(device: str) -> float:
@@ -262,15 +263,44 @@ def _fastest(work: Callable[[int], Any]) -> float:
     return min(times)
 
 
-class Row:
-    """A process of its own for an entry, among those that end together, and the record of what is known of it."""
+class Processes(ExitStack):
+    """The processes of the rows, which end together.
 
-    def __init__(self, task: Task, entry: Entry, device: str, processes: ExitStack):
-        self.name = _name(task, entry)
+    On a CPU each row has its own, whose peak is the row's memory. On CUDA, where to start one takes longer than to
+    measure, ours share one, the authors' another, and the baselines a third: their settings of PyTorch differ.
+    """
+
+    def __init__(self, device: str):
+        super().__init__()
+        self.device = device
+        self.shared: dict[bool | None, ProcessPoolExecutor] = {}
+
+    def of(self, entry: Entry) -> ProcessPoolExecutor:
+        side = {OURS: True, AUTHORS: False}.get(entry.model)
+        found = self.shared.get(side)
+        if found is None:
+            found = self.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
+            if self.device != "cpu":
+                self.shared[side] = found
+        return found
+
+    def forget(self, process: ProcessPoolExecutor) -> None:
+        """A process that broke."""
+        self.shared = {side: shared for side, shared in self.shared.items() if shared is not process}
+
+
+class Row:
+    """An entry and its process, and the record of what is known of it."""
+
+    def __init__(self, task: Task, entry: Entry, device: str, processes: Processes, remark: str = ""):
+        self.name, self.processes = _name(task, entry), processes
         self.record = {**task._asdict(), **entry._asdict()}
+        self.record |= dict(times=[], peak_bytes=None, remark=remark, **dict.fromkeys(COUNTED))
+        self.record["product_flop_per_second"] = None
+        if remark:
+            return
+        self.process = processes.of(entry)
         self.record["product_flop_per_second"] = product_speed(entry.precision, device)
-        self.record |= dict(times=[], peak_bytes=None, flop=None, launches=None, remark="")
-        self.process = processes.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
         self.ask(_build, task, entry, device)
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -283,9 +313,11 @@ class Row:
             return None
         try:
             return self.process.submit(function, *arguments).result()
-        except (BrokenProcessPool, torch.cuda.OutOfMemoryError):
+        except (BrokenProcessPool, torch.cuda.OutOfMemoryError) as error:
             # The first: the system killed it, which it does for memory.
             self.record["remark"] = "out of memory"
+            if isinstance(error, BrokenProcessPool):
+                self.processes.forget(self.process)
         except Exception as error:
             if not self.record["graph"]:
                 raise RuntimeError(f"{self.name} failed: {error}") from error
@@ -297,68 +329,104 @@ def _build(task: Task, entry: Entry, device: str) -> None:
     """Make the step that `_time` runs in this process, and allocate what it uses again and again."""
     global _step
     use_tf32(False)
+    if entry.model == OURS and device != "cpu":
+        repeat_to_the_bit()  # as train.py does
     _step = make_step(task, entry, device)
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
     for _ in range(1 if device == "cpu" else CUDA_WARM_UP):
         time_of(_step)
 
 
 def _time(device: str) -> tuple[float, int]:
-    """Seconds of a step or a test, and the peak memory in bytes: on CUDA its own, on a CPU that of the process."""
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
+    """Seconds of a step or a test, and the peak memory in bytes: on CUDA that of steps, on a CPU of the process."""
     return time_of(_step, TEST_BATCHES), peak_memory(torch.device(device))
 
 
-def _count(task: Task, entry: Entry, device: str) -> int:
-    """Operations of a batch. It comes last: counting takes memory of its own."""
-    step = make_step(task, entry._replace(graph=False), device)
-    with count_flop() as counter:
-        step(1)
-    return counter.get_total_flops()
+def _end(device: str) -> None:
+    """Free the memory of the step, which another row may need."""
+    global _step
+    _step = None
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.empty_cache()
 
 
-def count_launches(task: Task, entry: Entry) -> int:
-    """Launches of a training step, of a test, or of a batch of images."""
+def _count(work: str, device: str) -> dict[str, int]:
+    """Operations of a step, or of a test; on CUDA also its launches, and the bytes that they read and write.
+
+    It comes last: counting takes memory of its own.
+    """
+    if work == TEST and device == "cpu":
+        return {}  # a test is long there, and one batch of it is not a quarter
+    with count_flop() as counter, Launches() as launches:
+        _step(TEST_BATCHES)
+    counted = {"flop": counter.get_total_flops()}
+    return counted if device == "cpu" else {**counted, "bytes": launches.bytes, "launches": launches.total}
+
+
+def count_launches(task: Task, entry: Entry) -> dict[str, int]:
+    """Launches of a training step, of a test, or of a batch of images, on a machine without a GPU."""
     model = make_model(task, entry, "meta" if task.backbone in SIZES else "cpu")
     with fake_gpu() as mode:
         step = step_of(without_data(model, mode), task, entry._replace(graph=False), "cpu")
         step(1)
         with Launches() as launches:
             step(TEST_BATCHES)
-    return launches.total
+    return {"launches": launches.total}
 
 
-def measure(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> list[dict[str, Any]]:
+def measure(
+    task: Task,
+    entries: Sequence[Entry],
+    device: str,
+    repeats: int,
+    processes: Processes | None = None,
+    end: float = math.inf,
+) -> list[dict[str, Any]]:
     """One record per entry, in seconds and bytes; without numbers, but with a remark, where an entry had no room.
+
+    Args:
+        processes: to be used again; None: new ones, which end.
+        end: no row begins after this `time.monotonic`; it has a remark.
 
     Raises:
         RuntimeError: an entry failed for another reason.
     """
-    # Models that live together share the memory, too, which is scarce on CUDA.
+    # On a CPU, models take turns; on CUDA they share the memory, which is scarce, if they live together.
     together = [entries] if device == "cpu" else [[entry] for entry in entries]
-    records = [record for some in together for record in _measure_in_turns(task, some, device, repeats)]
+    records: list[dict[str, Any]] = []
+    for some in together:
+        with contextlib.nullcontext(processes) if processes else Processes(device) as used:
+            records += _measure_in_turns(task, some, device, repeats, used, end)
     first = records[0]["seconds"]
+    eager = {record["precision"]: record for record in records if record["model"] == OURS and not record["graph"]}
     for record in records:
+        if record["graph"] and record["precision"] in eager:
+            # A recording repeats the operations of the step, out of sight.
+            record |= {name: eager[record["precision"]][name] for name in COUNTED}
         record["ratio"] = record["seconds"] / first if record["seconds"] and first else None
     return records
 
 
-def _measure_in_turns(task: Task, entries: Sequence[Entry], device: str, repeats: int) -> list[dict[str, Any]]:
-    with ExitStack() as processes:
-        rows = [Row(task, entry, device, processes) for entry in entries]
-        # On a CPU a test is long enough to be run once.
-        for _ in range(1 if task.work == TEST and device == "cpu" else repeats):
-            for row in rows:
-                answer = row.ask(_time, device)
-                if answer:
-                    row.record["times"].append(round(answer[0], 6))
-                    # The memory of a graph is set aside before.
-                    row.record["peak_bytes"] = None if row.record["graph"] else answer[1]
-        for row, entry in zip(rows, entries):
-            # One batch is counted, and a test is not four times its first batch.
-            row.record["flop"] = None if task.work == TEST else row.ask(_count, task, entry, device)
-            row.record["launches"] = row.ask(count_launches, task, entry)
-            row.record["seconds"] = None if row.record["remark"] else min(row.record["times"])
+def _measure_in_turns(
+    task: Task, entries: Sequence[Entry], device: str, repeats: int, processes: Processes, end: float
+) -> list[dict[str, Any]]:
+    rows = [Row(task, entry, device, processes, "" if time.monotonic() < end else NO_TIME) for entry in entries]
+    # On a CPU a test is long enough to be run once.
+    for _ in range(1 if task.work == TEST and device == "cpu" else repeats):
+        for row in rows:
+            answer = row.ask(_time, device)
+            if answer:
+                row.record["times"].append(round(answer[0], 6))
+                row.record["peak_bytes"] = answer[1]
+    for row, entry in zip(rows, entries):
+        if not entry.graph:
+            row.record |= row.ask(_count, task.work, device) or {}
+        if device == "cpu":
+            row.record |= row.ask(count_launches, task, entry) or {}
+        row.ask(_end, device)
+        row.record["seconds"] = None if row.record["remark"] else min(row.record["times"])
     return [row.record for row in rows]
 
 
@@ -384,17 +452,21 @@ def profile(task: Task, entry: Entry, device: str) -> str:
     return tabulate(lines[:10], ["operation", "calls", "share of the step"], tablefmt="github")
 
 
-def table(records: Sequence[dict[str, Any]]) -> str:
-    """GitHub's Markdown; a ratio is a time over that of the case's first line."""
-    fastest: dict[str, float] = {}
+def table(content: Mapping[str, Any]) -> str:
+    """The records of a file of `measure_all`, as Markdown; a ratio is a time over that of the case's first line."""
+    records, fastest = content["records"], {}
+    copied = float(content["machine"].get("copy", "inf").split()[0]) * 1e9  # bytes per second
     for record in records:
-        speed = record["product_flop_per_second"]
+        speed = record["product_flop_per_second"] or 0
         fastest[record["precision"]] = max(speed, fastest.get(record["precision"], 0))
     rows = []
-    counted = any(record.get("launches") for record in records)  # older files have none
+    shown = [name for name in COUNTED if any(record.get(name) for record in records)]
     for record in records:
         chunk = {AUTOMATIC: "auto", UNCHUNKED: "all"}.get(record["chunk"], record["chunk"])
-        seconds, peak, ratio, flop = (record[key] for key in ("seconds", "peak_bytes", "ratio", "flop"))
+        seconds, peak, ratio = (record[key] for key in ("seconds", "peak_bytes", "ratio"))
+        flop, moved, launches = (record.get(name) for name in COUNTED)  # older files lack some
+        limits = [flop / fastest[record["precision"]] if flop else 0]
+        limits += [moved / copied] if moved else []
         rows.append(
             [
                 *(record[key] for key in ("work", "variant", "classes", "batch")),
@@ -404,13 +476,15 @@ def table(records: Sequence[dict[str, Any]]) -> str:
                 f"{seconds:.{3 if seconds >= 0.1 else 4}f}" if seconds else record["remark"],
                 f"{peak / 2**30:.2f}" if peak else "",
                 f"{ratio:.2f}" if ratio else "",
-                f"{flop / 1e9:.0f}" if flop else "",
-                f"{flop / fastest[record['precision']] / seconds:.0%}" if flop else "",
-                *([record.get("launches") or ""] if counted else []),
+                *([f"{flop / 1e9:.0f}" if flop else ""] if "flop" in shown else []),
+                *([f"{moved / 1e9:.1f}" if moved else ""] if "bytes" in shown else []),
+                f"{max(limits) / seconds:.0%}" if seconds and max(limits) else "",
+                *([launches or ""] if "launches" in shown else []),
             ]
         )
     headers = ["work", "variant", "classes", "batch", "model", "precision", "chunk", "seconds", "peak GiB", "ratio"]
-    headers += ["GFLOP", "of limit", *(["launches"] if counted else [])]
+    headers += [{"flop": "GFLOP", "bytes": "GB"}[name] for name in shown if name != "launches"]
+    headers += ["of limit", *(["launches"] if "launches" in shown else [])]
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
@@ -418,7 +492,7 @@ def machine(device: str) -> dict[str, str]:
     """What the numbers depend on."""
     on_cuda = device != "cpu"
     precisions = ("fp32", "bf16", "fp16") if on_cuda else ("fp32", "bf16")
-    return {
+    facts = {
         "date": datetime.date.today().isoformat(),
         "device": torch.cuda.get_device_name(device) if on_cuda else _cpu_name(),
         "threads": str(torch.get_num_threads()),
@@ -427,6 +501,9 @@ def machine(device: str) -> dict[str, str]:
         **({"copy": f"{copy_speed(device) / 1e9:.0f} GB/s"} if on_cuda else {}),
         "system": platform.platform(),
     }
+    if on_cuda:
+        torch.cuda.empty_cache()  # for the rows
+    return facts
 
 
 def _cpu_name() -> str:
@@ -447,12 +524,8 @@ def run(args: argparse.Namespace) -> None:
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: --device is cuda, but PyTorch sees no CUDA device; use cpu")
     if args.show:
-        content = json.loads(args.show.read_text())
-        print(_line(content["machine"]), table(content["records"]), sep="\n\n")
+        print(shown(json.loads(args.show.read_text())))
         return
-    use_tf32(False)
-    facts, records = machine(args.device), []
-    print(_line(facts))
     if args.work:
         cases = chosen_cases(args)
     else:
@@ -464,12 +537,37 @@ def run(args: argparse.Namespace) -> None:
         for task, (entry, *_) in cases:
             print(_name(task, entry), profile(task, entry, args.device), sep="\n\n")
         return
-    for task, entries in tqdm(cases, desc="cases"):
-        records += measure(task, entries, args.device, args.repeats)
-        if args.json:
-            # After every case, so that an interruption loses no result.
-            write_whole(args.json, json.dumps({"machine": facts, "records": records}, indent=2) + "\n")
-    print("", table(records), sep="\n")
+    content = {"machine": machine(args.device)}
+    print(_line(content["machine"]))
+    measure_all(content, cases, args.device, args.repeats, args.json)
+    print("", table(content), sep="\n")
+
+
+def measure_all(
+    content: dict[str, Any],
+    cases: Sequence[Case],
+    device: str,
+    repeats: int,
+    file: Path | None = None,
+    end: float = math.inf,
+) -> None:
+    """Add the `records` of some cases to the content of a file, and write it after each of them.
+
+    Args:
+        content: with what else the file holds, such as the facts of `machine`.
+        end: see `measure`.
+    """
+    content["records"] = []
+    with Processes(device) as kept:
+        for task, entries in tqdm(cases, desc="cases"):
+            content["records"] += measure(task, entries, device, repeats, None if device == "cpu" else kept, end)
+            if file:
+                write_whole(file, json.dumps(content, indent=2) + "\n")
+
+
+def shown(content: Mapping[str, Any]) -> str:
+    """The content of a file of `measure_all`, as Markdown."""
+    return "\n\n".join([_line(content["machine"]), *filter(None, [content.get("tests")]), table(content)])
 
 
 def _line(facts: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from trainers.prompting.core import constants, memory
 
@@ -36,16 +37,20 @@ def is_launched(operation: torch._ops.OpOverload) -> bool:
 
 
 class Launches(TorchDispatchMode):
-    """A context that counts the operations within it, backward passes included, by name."""
+    """A context that counts the operations within it, backward passes included, by name, and their bytes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.by_name: Counter[str] = Counter()
+        self.bytes = 0  # read and written by them, each tensor once an operation
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        results = operation(*args, **(kwargs or {}))
         if is_launched(operation):
             self.by_name[operation._schema.name] += 1
-        return operation(*args, **(kwargs or {}))
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, results)) if isinstance(leaf, torch.Tensor)]
+            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return results
 
     @property
     def total(self) -> int:

@@ -26,7 +26,7 @@ class TrainingStep:
 
     Attributes:
         scaler: of the loss; it changes nothing where the precision needs none.
-        unrecorded: why the steps are not recorded; empty if they are, or before the first.
+        recording: of loss and gradients; None where nothing is recorded, and before the first step.
 
     Raises:
         SettingError: `graph` is on, but the steps cannot be recorded; so does a call.
@@ -39,15 +39,12 @@ class TrainingStep:
         self.scaler = torch.amp.GradScaler(device.type, enabled=model.precision.scale_gradients)
         self.terms: list[str] = []
         self.recording: Recording | None = None
-        self.unrecorded = ""
-        fixed = {"objective": objective.recordable, "learner": model.learner.recordable}
-        if graph == OFF:
-            self.unrecorded = "MODEL.CUDA_GRAPH is off"
-        elif device.type != "cuda":
-            self._give_up("there is no CUDA device")
-        elif not all(fixed.values()):
-            part = next(part for part, recordable in fixed.items() if not recordable)
-            self._give_up(f"its {part} does not say that it is recordable")
+        self.records = graph != OFF and device.type == "cuda"
+        if graph == ON and not self.records:
+            raise SettingError("{cuda_graph} is on, but the model is not on a CUDA device; set it to auto or off.")
+        for part in (objective, model.learner):
+            if self.records and not part.recordable:
+                self._give_up(f"{type(part).__name__} does not say that it is recordable (docs/CONTRIBUTING.md)")
 
     def __call__(self, views: Sequence[Tensor], labels: Tensor) -> dict[str, Tensor]:
         """Train on a batch.
@@ -68,7 +65,7 @@ class TrainingStep:
         return dict(zip(("loss", "acc", *self.terms), values))
 
     def _computed(self, *inputs: Tensor) -> Tensor:
-        if self.recording is None and not self.unrecorded:
+        if self.recording is None and self.records:
             try:
                 self.recording = Recording(self._gradients, self.parameters, inputs)
             except RuntimeError as error:
@@ -94,4 +91,5 @@ class TrainingStep:
     def _give_up(self, reason: str) -> None:
         if self.graph == ON:
             raise SettingError("{cuda_graph} is on, but {}; set it to auto or off.", reason)
-        self.unrecorded = reason
+        self.records = False
+        print(f"Steps are not recorded as a CUDA graph: {reason}")
