@@ -12,6 +12,10 @@ from torch.nn import functional as F
 
 from . import constants, memory
 
+# Most keys for which a GPU computes attention as plain products. The fused kernels work in tiles of 64 to 128 keys and
+# queries, however few there are, and a backward pass that repeats to the bit adds launches of its own.
+SHORT = 64
+
 
 def attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
     """Softmax attention, `[batch, heads, queries, head_width]`.
@@ -22,7 +26,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False, mask
         mask: added to the scores, broadcast to `[batch, heads, queries, keys]`, in place of `causal`.
     """
     query, key, value = to_one_batch(query, key, value)
-    fused = _is_fused(query)
+    fused = is_fused(query, key.shape[2])
     # The kernels know the causal mask of as many queries as keys.
     known = causal and fused and query.shape[2] == key.shape[2]
     if causal and not known:
@@ -42,7 +46,7 @@ def attention_to(query: Tensor, key: Tensor, slots: slice, causal: bool = False)
         causal: see `attend`.
     """
     query, key = to_one_batch(query, key)
-    if not _is_fused(query):
+    if not is_fused(query, key.shape[2]):
         return _weights(query, key, _causal_mask(query, key) if causal else None)[..., slots]
     number = slots.stop - slots.start
     # As wide as the keys, because the fused kernels require that.
@@ -66,11 +70,12 @@ def _repeated(part: Tensor, batch: int) -> Tensor:
     return part.repeat_interleave(batch // len(part), dim=0)
 
 
-def _is_fused(query: Tensor) -> bool:
-    # The fused CPU kernels are several times slower than the plain product in types that they convert; torch 1.13 has
-    # none.
-    fast = memory.kind_of(query.device) == "cuda" or query.dtype == torch.float32
-    return fast and hasattr(F, "scaled_dot_product_attention")
+def is_fused(query: Tensor, keys: int) -> bool:
+    """Whether attention of such a tensor to a number of keys is one kernel."""
+    if memory.kind_of(query.device) == "cuda":
+        return keys > SHORT
+    # The fused CPU kernels are several times slower than the plain product in types that they convert.
+    return query.dtype == torch.float32
 
 
 def _causal_mask(query: Tensor, key: Tensor) -> Tensor | None:
