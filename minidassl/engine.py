@@ -82,7 +82,8 @@ class TrainerX(CheckpointingMethods):
         """Train on one batch: forward, backward, step, and ``self.update_lr()`` in the epoch's last batch.
 
         The last batch has ``self.batch_idx + 1 == self.num_batches``. Since it steps the schedule, its log line shows
-        the next epoch's learning rate. The returned numbers are logged.
+        the next epoch's learning rate. The returned numbers are logged. Scalar tensors among them are read together,
+        every ``TRAIN.PRINT_FREQ`` batches, so that a step need not wait for the device.
         """
         raise NotImplementedError
 
@@ -218,20 +219,44 @@ class TrainerX(CheckpointingMethods):
         self.set_model_mode("train")
         self.num_batches = len(self.train_loader_x)
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        start = time.time()
+        frequency, waiting = self.cfg.TRAIN.PRINT_FREQ, []
+        start = begin = time.time()
         for batch_idx, batch in enumerate(self.train_loader_x):
             self.batch_idx = batch_idx
             data_time.update(time.time() - start)
-            losses.update(self.forward_backward(batch))
-            batch_time.update(time.time() - start)
-            frequency = self.cfg.TRAIN.PRINT_FREQ
-            if (batch_idx + 1) % frequency == 0 or self.num_batches < frequency:
+            waiting.append((batch_idx, self.forward_backward(batch), self.get_current_lr()))
+            is_shown = (batch_idx + 1) % frequency == 0 or self.num_batches < frequency
+            if is_shown or batch_idx + 1 == self.num_batches:
+                for number, values, rate in self._read(waiting):
+                    losses.update(values)
+                    step = self.epoch * self.num_batches + number
+                    for name, meter in losses.meters.items():
+                        self.write_scalar(f"train/{name}", meter.avg, step)
+                    self.write_scalar("train/lr", rate, step)
+                batch_time.update((time.time() - begin) / len(waiting), len(waiting))
+                waiting, begin = [], time.time()
+            if is_shown:
                 print(self._log_line(losses, batch_time, data_time))
-            step = self.epoch * self.num_batches + batch_idx
-            for name, meter in losses.meters.items():
-                self.write_scalar(f"train/{name}", meter.avg, step)
-            self.write_scalar("train/lr", self.get_current_lr(), step)
             start = time.time()
+
+    def _read(self, waiting: list[tuple[int, Mapping[str, Any] | None, float]]) -> list[tuple]:
+        """The numbers that steps returned, checked; those on a device come in one transfer, which waits for it."""
+        mappings = [values for _, values, _ in waiting if isinstance(values, Mapping)]
+        on_device = [value for values in mappings for value in values.values() if isinstance(value, torch.Tensor)]
+        scalars = [value.detach().reshape(()).float() for value in on_device]
+        numbers = iter(torch.stack(scalars).tolist() if scalars else ())
+        read = []
+        for batch_idx, values, rate in waiting:
+            if isinstance(values, Mapping):
+                values = {
+                    key: next(numbers) if isinstance(value, torch.Tensor) else value for key, value in values.items()
+                }
+                self.check_step(batch_idx, values)
+            read.append((batch_idx, values, rate))
+        return read
+
+    def check_step(self, batch_idx: int, values: Mapping[str, float]) -> None:
+        """Hook: refuse the numbers that ``forward_backward`` returned for a batch, once they are read."""
 
     def _log_line(self, losses: MetricMeter, batch_time: AverageMeter, data_time: AverageMeter) -> str:
         done = self.epoch * self.num_batches + self.batch_idx + 1

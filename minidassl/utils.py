@@ -147,10 +147,11 @@ class AverageMeter:
     val = avg = sum = 0.0
     count = 0
 
-    def update(self, val: float | torch.Tensor) -> None:
+    def update(self, val: float | torch.Tensor, n: int = 1) -> None:
+        """Add a value that stands for ``n`` ones."""
         self.val = val.item() if isinstance(val, torch.Tensor) else val
-        self.sum += self.val
-        self.count += 1
+        self.sum += self.val * n
+        self.count += n
         self.avg = self.sum / self.count
 
 

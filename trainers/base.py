@@ -253,22 +253,31 @@ class PromptTrainer(Checkpointing, TrainerX):
         label = batch["label"].to(self.device, non_blocking=True)
         return [view.to(self.device, non_blocking=True) for view in views], label
 
-    def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, float]:
-        """One training step; the last batch of an epoch steps the schedule, as everywhere in the field."""
+    def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """One training step; the last batch of an epoch steps the schedule, as everywhere in the field.
+
+        This project's engine reads the values later, upstream's at once.
+        """
         views, labels = self.parse_batch_train(batch)
         with worded(key_names(self.cfg, self.method)):
             values = self.step(views, labels)
-        # The host waits for the device once, after queueing all work of the step. A loss that is not finite has spoilt
-        # the prompts, and ends the run; nothing of this epoch has been saved.
-        found = dict(zip(values, torch.stack(list(values.values())).tolist()))
-        if not math.isfinite(found["loss"]):
-            raise FloatingPointError(
-                f"The loss is {found['loss']} in epoch {self.epoch + 1}, batch {self.batch_idx + 1}. "
-                f"Lower OPTIM.LR ({self.cfg.OPTIM.LR}), or set TRAINER.{self.method.node}.PREC to fp32."
-            )
+        if not hasattr(TrainerX, "check_step"):
+            values = dict(zip(values, torch.stack(list(values.values())).tolist()))
+            self.check_step(self.batch_idx, values)
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return found
+        return values
+
+    def check_step(self, batch_idx: int, values: Mapping[str, float]) -> None:
+        """Raises FloatingPointError for a loss that is not finite: it has spoilt the prompts, and ends the run.
+
+        Nothing of its epoch has been saved.
+        """
+        if not math.isfinite(values["loss"]):
+            raise FloatingPointError(
+                f"The loss is {values['loss']} in epoch {self.epoch + 1}, batch {batch_idx + 1}. "
+                f"Lower OPTIM.LR ({self.cfg.OPTIM.LR}), or set TRAINER.{self.method.node}.PREC to fp32."
+            )
 
     def train(self) -> None:
         """Train from the last saved epoch on, test, and write `result.json`."""
