@@ -6,15 +6,19 @@ with a smaller batch is expanded: each of its rows is repeated for consecutive r
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from . import constants, memory
 
-# Most keys for which a GPU computes attention as plain products. The fused kernels work in tiles of 64 to 128 keys and
-# queries, however few there are, and a backward pass that repeats to the bit adds launches of its own.
+# Most keys for which a GPU's kernel with the smaller tiles is the faster one: the other works in tiles of 128 queries,
+# however few there are, and adds up gradients in a second pass so that they repeat to the bit.
 SHORT = 64
+SMALL_TILES = [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
@@ -26,13 +30,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False, mask
         mask: added to the scores, broadcast to `[batch, heads, queries, keys]`, in place of `causal`.
     """
     query, key, value = to_one_batch(query, key, value)
-    fused = is_fused(query, key.shape[2])
+    fused = _is_fused(query)
     # The kernels know the causal mask of as many queries as keys.
     known = causal and fused and query.shape[2] == key.shape[2]
     if causal and not known:
         mask = _causal_mask(query, key)
     if fused:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=known)
+        is_short = query.is_cuda and key.shape[2] <= SHORT
+        with sdpa_kernel(SMALL_TILES) if is_short else contextlib.nullcontext():
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=known)
     return _weights(query, key, mask) @ value
 
 
@@ -46,7 +52,7 @@ def attention_to(query: Tensor, key: Tensor, slots: slice, causal: bool = False)
         causal: see `attend`.
     """
     query, key = to_one_batch(query, key)
-    if not is_fused(query, key.shape[2]):
+    if not _is_fused(query):
         return _weights(query, key, _causal_mask(query, key) if causal else None)[..., slots]
     number = slots.stop - slots.start
     # As wide as the keys, because the fused kernels require that.
@@ -70,12 +76,9 @@ def _repeated(part: Tensor, batch: int) -> Tensor:
     return part.repeat_interleave(batch // len(part), dim=0)
 
 
-def is_fused(query: Tensor, keys: int) -> bool:
-    """Whether attention of such a tensor to a number of keys is one kernel."""
-    if memory.kind_of(query.device) == "cuda":
-        return keys > SHORT
+def _is_fused(query: Tensor) -> bool:
     # The fused CPU kernels are several times slower than the plain product in types that they convert.
-    return query.dtype == torch.float32
+    return memory.kind_of(query.device) == "cuda" or query.dtype == torch.float32
 
 
 def _causal_mask(query: Tensor, key: Tensor) -> Tensor | None:

@@ -7,6 +7,7 @@ graphs would fuse kernels, too, but rounds otherwise, and compiles for minutes f
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,6 +15,34 @@ from torch import Tensor, nn
 
 AUTO, ON, OFF = MODES = ("auto", "on", "off")
 WARM_UP = 3  # calls before the recording: the libraries' handles, their choices of kernels, constants of a shape
+
+
+class Branch:
+    """A context for work that a recording runs beside what comes before it in the program, from `start` on.
+
+        branch = Branch()
+        one = ...
+        with branch:
+            other = ...  # reads nothing of `one`
+        both = one + other
+
+    The order of the program, hence of sums of gradients, is the same; outside of a recording nothing else changes.
+    """
+
+    def __init__(self, device: torch.device):
+        self.is_recorded = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        if self.is_recorded:
+            self.stream = torch.cuda.Stream()
+            self.stream.wait_stream(torch.cuda.current_stream())
+
+    def __enter__(self) -> None:
+        self.context = torch.cuda.stream(self.stream) if self.is_recorded else contextlib.nullcontext()
+        self.context.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self.context.__exit__(*error)
+        if self.is_recorded:
+            torch.cuda.current_stream().wait_stream(self.stream)
 
 
 class Recording:

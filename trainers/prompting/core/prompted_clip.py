@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from .batching import ClassGroup, group_classes, held_batches, images_together
 from .class_tokens import place_slots, tokenize_classes
 from .clip_weights import PRECISIONS, Precision, has_vision_transformer
+from .cuda_graph import Branch
 from .learner import FixedSentence, PromptLearner, Readout, TowerPrompts
 from .memory import automatic_held, return_unused_memory
 from .tower import Readouts, TowerInput, activation_bytes, run_tower
@@ -279,10 +280,13 @@ class PromptedCLIP(nn.Module):
         Returns:
             `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` for a conditional learner.
         """
+        branch = Branch(images.device)
         image_features = F.normalize(self.learner.adapt("image", self.encode_image(images).float()), dim=-1)
         if self.learner.conditional:
             return image_features, self._normalised_text(image_features)
-        return image_features, self.class_features()
+        with branch:
+            class_features = self.class_features()
+        return image_features, class_features
 
     def logits(self, image_features: Tensor, class_features: Tensor) -> Tensor:
         """CLIP's scaled cosine similarity of the results of `features`: `[batch, classes]` in fp32."""

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from . import constants, memory
-from .attention import attend, is_fused, to_one_batch
+from .attention import attend, to_one_batch
 from .interaction import attention_readout
 from .learner import Readout, TowerPrompts
 from .openai_clip import QuickGELU
@@ -260,9 +260,7 @@ def _heads(block: nn.Module, tokens: Tensor, parts: slice) -> list[Tensor]:
     rows = slice(parts.start * width, parts.stop * width)
     weight, bias = attention.in_proj_weight[rows], attention.in_proj_bias[rows]
     projected = F.linear(block.ln_1(tokens).to(weight.dtype), weight, bias)
-    heads = projected.unflatten(-1, (parts.stop - parts.start, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    # Products take rows of heads only as a copy: one of all parts in place of one each.
-    return list((heads if is_fused(projected, tokens.shape[1]) else heads.contiguous()).unbind())
+    return [part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected.split(width, dim=-1)]
 
 
 def _output_at(
