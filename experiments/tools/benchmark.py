@@ -55,6 +55,7 @@ AUTHORS = "authors' code"
 CHECKOUT = "BMIP_ROOT"  # environment variable that names the authors' repository
 TRAIN, TEST, IMAGES = WORKS = ("train", "test", "images")
 BATCH = {TRAIN: 4, TEST: 32, IMAGES: 32}
+GPU_TEST_BATCH = 100  # as in the recipes; on a CPU a test would take minutes
 TEST_BATCHES = 4
 UNCHUNKED = 10**9
 NO_TIME = "no time left"
@@ -92,9 +93,11 @@ def standard_cases(device: str, backbone: str) -> list[Case]:
     return cpu_cases(backbone) if device == "cpu" else gpu_cases(backbone)
 
 
-def _cases(work: str, variant: str, classes: Sequence[int], backbone: str, entries: list[Entry]) -> list[Case]:
+def _cases(
+    work: str, variant: str, classes: Sequence[int], backbone: str, entries: list[Entry], batch: int | None = None
+) -> list[Case]:
     """The first entry of a case is what the others are compared with."""
-    return [(Task(work, variant, number, BATCH[work], backbone), entries) for number in classes]
+    return [(Task(work, variant, number, batch or BATCH[work], backbone), entries) for number in classes]
 
 
 def cpu_cases(backbone: str) -> list[Case]:
@@ -113,17 +116,17 @@ def cpu_cases(backbone: str) -> list[Case]:
 
 def gpu_cases(backbone: str) -> list[Case]:
     """The most important first: on a lent device the minutes may end before the list does."""
-    found = []
-    for precision in ("fp16", "amp", "bf16"):
-        every = [Entry(model, precision) for model in MODELS]
-        found += _cases(TRAIN, "paper", (5, 50, 200, 1000), backbone, [Entry(OURS, precision, graph=True), *every])
-        found += _cases(TEST, "paper", (50, 500), backbone, every)
-    # The variant that the authors train, and full precision.
-    ours = [Entry(OURS, "fp16", graph=True), Entry(OURS, "fp16")]
-    found += _cases(TRAIN, "released", (5, 50, 200, 1000), backbone, ours)
-    every = [Entry(OURS), Entry(STRAIGHTFORWARD)]
-    found += _cases(TRAIN, "paper", (50, 1000), backbone, [Entry(OURS, graph=True), *every])
-    return found + _cases(TEST, "paper", (50,), backbone, every)
+    sizes, every = (5, 50, 200, 1000), [Entry(model, "fp16") for model in MODELS]
+    found = _cases(TRAIN, "paper", sizes, backbone, [Entry(OURS, "fp16", graph=True), *every])
+    found += _cases(TEST, "paper", (50, 500), backbone, every, GPU_TEST_BATCH)
+    found += _cases(IMAGES, "paper", (50,), backbone, [every[0], every[2]], GPU_TEST_BATCH)
+    for precision in ("amp", "bf16"):
+        ours = [Entry(OURS, precision, graph=True), Entry(OURS, precision)]
+        found += _cases(TRAIN, "paper", sizes, backbone, ours)
+    found += _cases(TRAIN, "released", sizes, backbone, [Entry(OURS, "fp16", graph=True)])
+    ours = [Entry(OURS, graph=True), Entry(OURS), Entry(STRAIGHTFORWARD)]
+    found += _cases(TRAIN, "paper", (50, 1000), backbone, ours)
+    return found + _cases(IMAGES, "paper", (50,), backbone, [Entry(OURS), Entry(PLAIN)], GPU_TEST_BATCH)
 
 
 def chosen_cases(args: argparse.Namespace) -> list[Case]:
@@ -177,12 +180,18 @@ def make_step(task: Task, entry: Entry, device: str) -> Callable[[int], None]:
 def step_of(model: nn.Module, task: Task, entry: Entry, device: str) -> Callable[[int], None]:
     """`make_step` of a model."""
     model.train(task.work == TRAIN)
+    if task.work != TRAIN:
+        model.requires_grad_(False)
     precision = PRECISIONS[entry.precision]
-    visual = model.image_encoder if entry.model == AUTHORS else model.clip_model.visual
+    learner, visual = (
+        (model.prompt_learner, model.image_encoder)
+        if entry.model == AUTHORS
+        else (model.learner, model.clip_model.visual)
+    )
     images = torch.randn(task.batch, 3, *[visual.input_resolution] * 2, device=device)
     labels = torch.randint(task.classes, (task.batch,), device=device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = build_optimizer(trained, optim_settings(NAME="sgd"))
+    optimiser = build_optimizer(trained, optim_settings(NAME="sgd")) if trained else None
 
     def train(_: int) -> None:
         optimiser.zero_grad()
@@ -193,7 +202,7 @@ def step_of(model: nn.Module, task: Task, entry: Entry, device: str) -> Callable
     @torch.no_grad()
     def test(batches: int) -> None:
         # A new state of the parameters, as before every evaluation: class features are computed again.
-        for parameter in trained:
+        for parameter in learner.parameters():
             parameter.add_(0)
         for _ in range(batches):
             model(images)
@@ -270,9 +279,9 @@ class Processes(ExitStack):
     measure, ours share one, the authors' another, and the baselines a third: their settings of PyTorch differ.
     """
 
-    def __init__(self, device: str):
+    def __init__(self, device: str, raises: bool = True):
         super().__init__()
-        self.device = device
+        self.device, self.raises = device, raises
         self.shared: dict[bool | None, ProcessPoolExecutor] = {}
 
     def of(self, entry: Entry) -> ProcessPoolExecutor:
@@ -319,9 +328,10 @@ class Row:
             if isinstance(error, BrokenProcessPool):
                 self.processes.forget(self.process)
         except Exception as error:
-            if not self.record["graph"]:
+            if self.processes.raises and not self.record["graph"]:
                 raise RuntimeError(f"{self.name} failed: {error}") from error
-            self.record["remark"] = "cannot be recorded"
+            self.record["remark"] = "cannot be recorded" if self.record["graph"] else "failed"
+            print(f"{self.name}: {error}", file=sys.stderr)
         return None
 
 
@@ -397,7 +407,9 @@ def measure(
     together = [entries] if device == "cpu" else [[entry] for entry in entries]
     records: list[dict[str, Any]] = []
     for some in together:
-        with contextlib.nullcontext(processes) if processes else Processes(device) as used:
+        # On a CPU processes end with their rows.
+        keep = processes if processes and device != "cpu" else None
+        with contextlib.nullcontext(keep) if keep else Processes(device, not processes or processes.raises) as used:
             records += _measure_in_turns(task, some, device, repeats, used, end)
     first = records[0]["seconds"]
     eager = {record["precision"]: record for record in records if record["model"] == OURS and not record["graph"]}
@@ -555,12 +567,12 @@ def measure_all(
 
     Args:
         content: with what else the file holds, such as the facts of `machine`.
-        end: see `measure`.
+        end: see `measure`. With one, a row that fails has a remark, and the others go on.
     """
     content["records"] = []
-    with Processes(device) as kept:
+    with Processes(device, raises=end == math.inf) as kept:
         for task, entries in tqdm(cases, desc="cases"):
-            content["records"] += measure(task, entries, device, repeats, None if device == "cpu" else kept, end)
+            content["records"] += measure(task, entries, device, repeats, kept, end)
             if file:
                 write_whole(file, json.dumps(content, indent=2) + "\n")
 

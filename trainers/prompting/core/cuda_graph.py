@@ -8,6 +8,8 @@ graphs would fuse kernels, too, but rounds otherwise, and compiles for minutes f
 from __future__ import annotations
 
 import contextlib
+import functools
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -17,22 +19,29 @@ AUTO, ON, OFF = MODES = ("auto", "on", "off")
 WARM_UP = 3  # calls before the recording: the libraries' handles, their choices of kernels, constants of a shape
 
 
-class Branch:
-    """A context for work that a recording runs beside what comes before it in the program, from `start` on.
+@functools.cache
+def _stream(device: torch.device, use: str) -> torch.cuda.Stream:
+    """One for each use: the libraries keep a workspace for every stream that they have seen."""
+    return torch.cuda.Stream(device)
 
-        branch = Branch()
+
+class Branch:
+    """A context for work that a replay runs beside the work since the branch was made.
+
+        branch = Branch(device)
         one = ...
         with branch:
             other = ...  # reads nothing of `one`
         both = one + other
 
-    The order of the program, hence of sums of gradients, is the same; outside of a recording nothing else changes.
+    Their backward passes run side by side, too. The order of the program, hence that of sums of gradients, stays the
+    same. Outside of a recording it does nothing, because there the host is too slow to fill two streams.
     """
 
     def __init__(self, device: torch.device):
         self.is_recorded = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
         if self.is_recorded:
-            self.stream = torch.cuda.Stream()
+            self.stream = _stream(device, "branch")
             self.stream.wait_stream(torch.cuda.current_stream())
 
     def __enter__(self) -> None:
@@ -64,7 +73,7 @@ class Recording:
         self.parameters = list(parameters)
         self.inputs = [given.clone() for given in inputs]
         # PyTorch asks for a stream of its own: the recording's allocator starts from blocks that nothing waits for.
-        stream = torch.cuda.Stream()
+        stream = _stream(self.inputs[0].device, "recording")
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UP):
@@ -74,8 +83,11 @@ class Recording:
         self._clear()
         self.graph = torch.cuda.CUDAGraph()
         # Other threads go on calling CUDA, such as the one that pins the next batch.
-        with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
-            self.result = work(*self.inputs)
+        with warnings.catch_warnings():
+            # Prompts that serve both towers get gradients from two streams, which wait for each other.
+            warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
+            with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
+                self.result = work(*self.inputs)
         self.gradients = [parameter.grad for parameter in self.parameters]
 
     def fits(self, inputs: Sequence[Tensor]) -> bool:
