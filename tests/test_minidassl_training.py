@@ -67,6 +67,35 @@ def test_few_batches_are_all_logged_and_the_last_shows_the_next_rate(tmp_path, c
     assert [rate for epoch, _, rate in rates if epoch == "1"] == ["2.0000e-02", "2.0000e-02", "1.7071e-02"]
 
 
+class Late(ToyTrainer):
+    """Returns one tensor, which each step changes: reading it late shows a later step's number."""
+
+    checked: list
+
+    def forward_backward(self, batch):
+        super().forward_backward(batch)
+        self.cell = getattr(self, "cell", torch.zeros(1))
+        self.cell += 1
+        return {"loss": self.cell, "acc": 7.0}
+
+    def check_step(self, batch_idx, values):
+        self.checked.append((self.epoch, batch_idx, values["loss"], values["acc"]))
+
+
+def test_numbers_on_a_device_are_read_together_where_a_line_shows_them(tmp_path, capsys):
+    trainer = make_toy(tmp_path, "OPTIM.MAX_EPOCH", 2, kind=Late)
+    trainer.checked = []
+    trainer.train()
+    assert trainer.checked == [
+        *((0, batch, 2.0, 7.0) for batch in (0, 1)),
+        (0, 2, 3.0, 7.0),
+        *((1, batch, 5.0, 7.0) for batch in (0, 1)),
+        (1, 2, 6.0, 7.0),
+    ]
+    shown = [line for line in lines_of(capsys) if line.startswith("epoch")]
+    assert ["loss 2.0000 (2.0000) acc 7.0000 (7.0000)" in line for line in shown] == [True, False]
+
+
 @pytest.mark.parametrize(
     "seconds, epoch, batch, eta",
     [(1.0, 0, 0, "0:00:11"), (3600.0, 2, 2, "3:00:00"), (90000.0, 1, 0, "8 days, 8:00:00"), (9.9, 3, 2, "0:00:00")],
