@@ -408,7 +408,7 @@ def launcher(checkout):
 
 def test_an_interrupt_is_told_once(launcher):
     os.killpg(launcher.pid, signal.SIGINT)
-    _, errors = launcher.communicate(timeout=120)
+    _, errors = launcher.communicate(timeout=60)
     assert launcher.returncode == 130
     assert errors.splitlines()[-1] == "Interrupted; the same command goes on from what is done."
     assert errors.count("Interrupted") == 1 and "Traceback" not in errors
