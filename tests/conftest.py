@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -13,8 +14,19 @@ import torch
 
 from trainers.prompting.core.openai_clip import CLIP
 
-# The models are so small that threads cost more than they gain.
+# The models are so small that threads cost more than they gain, also in the processes that tests start.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+# To wait until the disk has a file takes longer than to write it, and no fault here is one of the machine.
+os.fsync = os.fstat
+# Files that take longest: where processes share the tests, the last file should be a short one.
+LONGEST = ["test_documented_commands.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
 
 SMALL = dict(
     embed_dim=32,

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,25 @@ if __name__ == "__main__":
     print("TRAINERS", *TRAINER_REGISTRY.registered_names())
     print("KEYS", *sorted(cfg.TRAINER))
     print("RECIPE", cfg.TRAINER.RECIPE, cfg.INPUT.SIZE, cfg.OPTIM.WARMUP_CONS_LR, cfg.DATASET.SUBSAMPLE_CLASSES)
+    exec(sys.argv[2])
 '''
 LEFT_OVER = "import trainers.coop\nimport bmip_plugin\n"
 OWN_BMIP = "from dassl.engine import TRAINER_REGISTRY\n\n\n@TRAINER_REGISTRY.register()\nclass BMIP:\n    pass\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files_made_once() -> Iterator[None]:
+    """The plugin's files, which depend on the trainer's name alone, are made once for each."""
+    make, made = install_plugin.make_plugin, {}
+
+    def make_plugin(root: Path) -> tuple[str, dict[str, bytes]]:
+        name = install_plugin.free_name(root)
+        made[name] = made.get(name) or make(root)
+        return made[name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(install_plugin, "make_plugin", make_plugin)
+        yield
 
 
 @pytest.fixture
@@ -92,14 +109,14 @@ def refused(root: Path, capsys, *flags: str) -> str:
     return capsys.readouterr().err
 
 
-def start_train(root: Path, config: str) -> subprocess.CompletedProcess:
-    """Run the checkout's train.py from its folder, on the stand-in that the plugin brings."""
-    command = [sys.executable, "-W", "ignore", "-m", "minidassl", "train.py", f"configs/trainers/{config}.yaml"]
+def start_train(root: Path, config: str, code: str = "") -> subprocess.CompletedProcess:
+    """Run the checkout's train.py from its folder, on the stand-in that the plugin brings; it ends with the code."""
+    command = [sys.executable, "-W", "ignore", "-m", "minidassl", "train.py", f"configs/trainers/{config}.yaml", code]
     return subprocess.run(command, cwd=root, capture_output=True, text=True)
 
 
-def run_train(root: Path, config: str) -> str:
-    done = start_train(root, config)
+def run_train(root: Path, config: str, code: str = "") -> str:
+    done = start_train(root, config, code)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -125,9 +142,13 @@ def test_train_py_gets_one_line_and_all_else_lies_in_new_folders(checkout, capsy
     assert not any(name.startswith("bmip_plugin/trainers/maple") for name in new)
 
 
-def test_train_py_finds_the_trainer_its_keys_and_a_whole_configuration(checkout):
+def test_train_py_finds_the_trainer_its_keys_and_a_whole_configuration_and_the_package_recipes_by_name(checkout):
     call(checkout)
-    output = run_train(checkout, "BMIP/vit_b16_c2_ep10_batch4_2ctx_none")
+    code = (
+        "from bmip_plugin.trainers.prompting import recipes; print(recipes.read_recipe('MaPLe', 'tiny_consistency'))"
+    )
+    output = run_train(checkout, "BMIP/vit_b16_c2_ep10_batch4_2ctx_none", code)
+    assert output.splitlines()[-1] == str(read_recipe("MaPLe", "tiny_consistency"))
     assert "Dassl: built-in stand-in" in output
     assert "TRAINERS CoOp BMIP\n" in output
     assert keys("BMIP") in output
@@ -142,15 +163,6 @@ def test_recipes_have_the_effect_of_ours_without_bases_which_yacs_does_not_know(
         written = yaml.safe_load(path.read_text())
         assert "_BASE_" not in written and written["TRAINER"]["RECIPE"] == path.stem
         assert load("BMIP", path) == load("BMIP", CONFIGS / "trainers" / "BMIP" / path.name), path.name
-
-
-def test_the_package_finds_the_recipes_of_every_method_by_name(checkout):
-    call(checkout)
-    code = (
-        "from bmip_plugin.trainers.prompting import recipes; print(recipes.read_recipe('MaPLe', 'tiny_consistency'))"
-    )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], cwd=checkout, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1:] == [str(read_recipe("MaPLe", "tiny_consistency"))], done.stderr
 
 
 def test_a_checkout_with_a_bmip_of_its_own_keeps_it(checkout):

@@ -36,7 +36,10 @@ def test_each_call_returns_a_fresh_tree():
     assert second.INPUT.PIXEL_MEAN == [0.485, 0.456, 0.406]
 
 
-@pytest.mark.parametrize("key, value", [(key, value) for key, values in USED.values.items() for value in values])
+# In an order of their own: processes that share the tests must find the same ones.
+@pytest.mark.parametrize(
+    "key, value", [(key, value) for key, values in USED.values.items() for value in sorted(values)]
+)
 def test_every_choice_of_the_projects_trains(tmp_path, key, value):
     make_toy(tmp_path, key, (value,) if key == "INPUT.TRANSFORMS" else value, "OPTIM.WARMUP_EPOCH", 1).train()
 

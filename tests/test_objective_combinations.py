@@ -10,6 +10,7 @@ import torch
 from helpers.runs import assert_refused, saved
 from torch.nn import functional as F
 
+from trainers.prompting import recipes
 from trainers.prompting.declaration import Settings, setting
 from trainers.prompting.errors import InputError
 from trainers.prompting.methods import METHODS, OBJECTIVES
@@ -124,6 +125,7 @@ def smoothed():
     """An objective as a user adds it, until the end of the test."""
     yield register_objective(Smoothed)
     del OBJECTIVES["smoothed"]
+    recipes.OWN_OBJECTIVES.remove("smoothed")
 
 
 def test_a_users_objective_of_ten_lines_trains_bmip_and_reads_its_own_key(run_train, tmp_path, smoothed):

@@ -44,8 +44,6 @@ def crowded(checkout, few_files, monkeypatch) -> Path:  # noqa: F811
     (checkout / "minidassl/engine/train.py").chmod(0o700)
     (checkout / "train.py").chmod(0o555)
     monkeypatch.setattr(install_plugin, "make_plugin", lambda root: few_files)
-    # Thousands of them take minutes, and no fault here is one of the machine.
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     return checkout
 
 
