@@ -224,36 +224,36 @@ class TrainerX(CheckpointingMethods):
         for batch_idx, batch in enumerate(self.train_loader_x):
             self.batch_idx = batch_idx
             data_time.update(time.time() - start)
-            waiting.append((batch_idx, self.forward_backward(batch), self.get_current_lr()))
+            waiting.append((batch_idx, _detached(self.forward_backward(batch)), self.get_current_lr()))
             is_shown = (batch_idx + 1) % frequency == 0 or self.num_batches < frequency
-            if is_shown or batch_idx + 1 == self.num_batches:
-                for number, values, rate in self._read(waiting):
-                    losses.update(values)
-                    step = self.epoch * self.num_batches + number
-                    for name, meter in losses.meters.items():
-                        self.write_scalar(f"train/{name}", meter.avg, step)
-                    self.write_scalar("train/lr", rate, step)
-                batch_time.update((time.time() - begin) / len(waiting), len(waiting))
-                waiting, begin = [], time.time()
             if is_shown:
+                self._note(waiting, losses)
+                batch_time.update((time.time() - begin) / len(waiting), len(waiting))
                 print(self._log_line(losses, batch_time, data_time))
+                waiting, begin = [], time.time()
             start = time.time()
+        self._note(waiting, losses)
 
-    def _read(self, waiting: list[tuple[int, Mapping[str, Any] | None, float]]) -> list[tuple]:
-        """The numbers that steps returned, checked; those on a device come in one transfer, which waits for it."""
-        mappings = [values for _, values, _ in waiting if isinstance(values, Mapping)]
-        on_device = [value for values in mappings for value in values.values() if isinstance(value, torch.Tensor)]
-        scalars = [value.detach().reshape(()).float() for value in on_device]
-        numbers = iter(torch.stack(scalars).tolist() if scalars else ())
-        read = []
+    def _note(self, waiting: list[tuple[int, Any, float]], losses: MetricMeter) -> None:
+        """Check, average and write what steps returned; numbers on a device come together, and the host waits once."""
+        on_device: dict[torch.device, list[torch.Tensor]] = {}
+        for _, values, _ in waiting:
+            for value in values.values() if isinstance(values, Mapping) else ():
+                if isinstance(value, torch.Tensor):
+                    on_device.setdefault(value.device, []).append(value.reshape(()).double())
+        numbers = {device: iter(torch.stack(scalars).tolist()) for device, scalars in on_device.items()}
         for batch_idx, values, rate in waiting:
             if isinstance(values, Mapping):
                 values = {
-                    key: next(numbers) if isinstance(value, torch.Tensor) else value for key, value in values.items()
+                    name: next(numbers[value.device]) if isinstance(value, torch.Tensor) else value
+                    for name, value in values.items()
                 }
                 self.check_step(batch_idx, values)
-            read.append((batch_idx, values, rate))
-        return read
+            losses.update(values)
+            step = self.epoch * self.num_batches + batch_idx
+            for name, meter in losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, step)
+            self.write_scalar("train/lr", rate, step)
 
     def check_step(self, batch_idx: int, values: Mapping[str, float]) -> None:
         """Hook: refuse the numbers that ``forward_backward`` returned for a batch, once they are read."""
@@ -270,3 +270,10 @@ class TrainerX(CheckpointingMethods):
     def parse_batch_train(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Images [batch, 3, height, width], labels [batch] and domains [batch]."""
         return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
+
+
+def _detached(values: Any) -> Any:
+    """What a step returned, without the graphs of its tensors."""
+    if not isinstance(values, Mapping):
+        return values
+    return {name: value.detach() if isinstance(value, torch.Tensor) else value for name, value in values.items()}

@@ -2,9 +2,13 @@
 # Whether a GPU computes what a CPU does, and how fast: the CUDA tests, then the benchmark, in a few minutes of a card.
 #   bash scripts/gpu_check.sh [--minutes 8] [--authors CHECKOUT] [--wheels FOLDER] [--out FILE.json]
 # It needs a PyTorch that sees the card (PYTHON, default: python3), and no network. Packages that this PYTHON lacks come
-# from the wheels of a folder, which `pip wheel -w FOLDER -r requirements.txt` fills on another machine; PyTorch's own
-# are not taken from there. All other options: python scripts/tools/gpu_check.py --help
+# from the wheels of a folder, which `pip wheel -w FOLDER -r requirements-dev.txt` fills on another machine; those of
+# PyTorch and CUDA in it are left out. All other options: python scripts/tools/gpu_check.py --help
 set -euo pipefail
+if [[ " $* " == *" --help "* ]]; then
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    exit 0
+fi
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 options=()
@@ -21,7 +25,8 @@ done
 if [ -n "${wheels:-}" ]; then
     site=$(mktemp -d)
     trap 'rm -rf "$site"' EXIT
-    "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --target "$site" "$wheels"/*.whl
+    find "$wheels" -name '*.whl' | grep -Ev '/(torch|triton|nvidia|cuda)[^/]*$' |
+        xargs "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --target "$site"
     export PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
 fi
-"$PYTHON" scripts/tools/gpu_check.py "${options[@]}"
+"$PYTHON" scripts/tools/gpu_check.py ${options[@]+"${options[@]}"}

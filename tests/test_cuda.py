@@ -224,9 +224,7 @@ def test_a_step_never_waits_for_the_device(small_clip, images):
 
 
 class Drawing(CrossEntropy):
-    """An objective of a user's, which draws on the host."""
-
-    recordable = False
+    """An objective of a user's, which may draw on the host."""
 
 
 def trained(name: str, clip_model, precision: str, graph: str, objective=None, batches=(4, 4, 3, 4), **options):
@@ -303,8 +301,10 @@ def test_steps_that_cannot_be_recorded_run_as_they_are_and_say_why(small_clip, c
         return Loss(F.cross_entropy(logits, labels) * (1 if logits.sum().item() else 0), logits)
 
     monkeypatch.setattr(CrossEntropy, "loss", read)
+    before = torch.cuda.current_stream()
     shown, _, step = trained("BMIP", small_clip, "fp32", "auto")
     assert step.recording is None and len(shown) == 5
+    assert torch.cuda.current_stream() == before and torch.randn(2, device=DEVICE).isfinite().all()
     assert capsys.readouterr().out.count("Steps are not recorded") == 1
     with pytest.raises(SettingError, match="cuda_graph is on, but"):
         trained("BMIP", small_clip, "fp32", "on")

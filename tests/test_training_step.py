@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from minidassl.own.optim import build_optimizer, optim_settings
 
 import pytest
 import torch
-from helpers.learners import make
+from helpers.learners import SETTINGS, make
 
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import SettingError
+from trainers.prompting.learners.bmip import BMIPLearner
 from trainers.prompting.objectives.cross_entropy import CrossEntropy
-from trainers.prompting.objectives.objective import Loss
+from trainers.prompting.objectives.objective import OBJECTIVES, Loss
 from trainers.prompting.objectives.training_step import TrainingStep
 
+TINY = Path(__file__).parents[1] / "configs" / "trainers" / "BMIP" / "tiny.yaml"
 LABELS = torch.tensor([3, 0, 1, 1])
 
 
@@ -77,3 +81,31 @@ def test_recordings_are_for_a_cuda_device(small_clip, images, classnames, run_tr
     assert run.status == 2 and "MODEL.CUDA_GRAPH is on, but" in run.errors and not run.losses()
     run = run_train(options=["MODEL.CUDA_GRAPH", "sometimes"])
     assert run.status == 2 and "auto, on, off" in run.errors
+
+
+def test_a_test_needs_no_recording_and_yaml_may_say_off(run_train, tmp_path):
+    (tmp_path / "off.yaml").write_text(f"_BASE_: {TINY}\nMODEL:\n  CUDA_GRAPH: off\n")
+    trained = run_train("--config-file", str(tmp_path / "off.yaml"))
+    assert trained.status == 0, trained.errors
+    evaluated = run_train(
+        *("--eval-only", "--model-dir", str(trained.folder)),
+        folder=tmp_path / "tested",
+        options=["MODEL.CUDA_GRAPH", "on"],
+    )
+    assert evaluated.status == 0, evaluated.errors
+
+
+def test_a_class_says_of_its_own_work_alone_that_it_is_recordable(small_clip):
+    class Mine(CrossEntropy):
+        pass
+
+    class Learner(BMIPLearner):
+        pass
+
+    assert CrossEntropy.recordable and BMIPLearner.recordable
+    assert not Mine.recordable and not Learner.recordable
+    learners = [make(small_clip, name, **SETTINGS.get(name, {})) for name in SETTINGS]
+    assert all(learner.recordable for learner in learners)
+    assert all(
+        objective.recordable for objective in OBJECTIVES.values() if objective.__module__.startswith("trainers.")
+    )

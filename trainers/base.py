@@ -229,8 +229,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             print(f"Initial weights: {cfg.MODEL.INIT_WEIGHTS}")
         self.optim = build_optimizer(self.learner, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
-        self.step = TrainingStep(self.model, self.objective, self.optim, cfg.MODEL.CUDA_GRAPH)
-        self.scaler = self.step.scaler  # saved with the optimiser
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision.scale_gradients)
         self.register_model(self.method.folder, self.learner, self.optim, self.sched)
 
     def convert_state_dict(self, name: str, state_dict: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -273,7 +272,7 @@ class PromptTrainer(Checkpointing, TrainerX):
 
         Nothing of its epoch has been saved.
         """
-        if not math.isfinite(values["loss"]):
+        if not math.isfinite(values.get("loss", 0.0)):
             raise FloatingPointError(
                 f"The loss is {values['loss']} in epoch {self.epoch + 1}, batch {batch_idx + 1}. "
                 f"Lower OPTIM.LR ({self.cfg.OPTIM.LR}), or set TRAINER.{self.method.node}.PREC to fp32."
@@ -328,6 +327,10 @@ class PromptTrainer(Checkpointing, TrainerX):
             self.objective.load_training_state(self.objective_state)
         if self.start_epoch < self.max_epoch:
             self.objective.prepare(self.model, self.dm.dataset.classnames)
+            # Recorded steps go on reading what is prepared.
+            with worded(key_names(self.cfg, self.method)):
+                graph = self.cfg.MODEL.CUDA_GRAPH
+                self.step = TrainingStep(self.model, self.objective, self.optim, graph, self.scaler)
         self._stop_early_after(self.start_epoch - 1)
 
     def after_epoch(self) -> None:

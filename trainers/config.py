@@ -21,7 +21,7 @@ from yacs.config import CfgNode
 
 from .dassl_keys import DasslKeys
 from .early_stopping import NO_PATIENCE
-from .prompting.core.cuda_graph import AUTO, MODES
+from .prompting.core.cuda_graph import AUTO, MODES, OFF, ON
 from .prompting.core.prompted_clip import AUTOMATIC
 from .prompting.declaration import (
     CROSS_ENTROPY,
@@ -269,7 +269,7 @@ def merge(cfg: CfgNode, keys: Mapping[str, Any], source: str) -> None:
     """Merge nested keys, as yacs does; `source` begins the message of an InputError."""
     try:
         node = CfgNode(keys)
-        _make_floats(node, cfg)
+        _make_typed(node, cfg)
         cfg.merge_from_other_cfg(node)
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         message = str(error.args[0] if error.args else error)
@@ -279,14 +279,19 @@ def merge(cfg: CfgNode, keys: Mapping[str, Any], source: str) -> None:
         raise InputError(_UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)) from error
 
 
-def _make_floats(node: CfgNode, defaults: CfgNode) -> None:
-    """Turn whole numbers of float keys into floats: published files have them, and yacs would refuse them."""
+def _make_typed(node: CfgNode, defaults: CfgNode) -> None:
+    """Turn whole numbers of float keys into floats: published files have them, and yacs would refuse them.
+
+    And booleans of text keys into the words that YAML reads as such, on and off.
+    """
     for key, value in node.items():
         default = defaults.get(key)
         if isinstance(value, CfgNode) and isinstance(default, CfgNode):
-            _make_floats(value, default)
+            _make_typed(value, default)
         elif isinstance(default, float) and re.fullmatch(r"[+-]?\d+", str(value)):
             node[key] = float(str(value))  # of the text, because float() of a huge whole number overflows
+        elif isinstance(default, str) and isinstance(value, bool):
+            node[key] = ON if value else OFF
 
 
 def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective], given: Iterable[str]) -> None:

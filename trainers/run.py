@@ -74,8 +74,11 @@ def _run(args: argparse.Namespace, cfg: CfgNode) -> None:
     if args.force and cfg.RESUME:
         raise InputError("--force trains from scratch and --resume goes on from a run; give one of them.")
     if trains and not args.force:
-        for folder in filter(None, (cfg.OUTPUT_DIR, cfg.RESUME)):
-            check_settings(cfg, folder)
+        for key, folder in (("OUTPUT_DIR (--output-dir)", cfg.OUTPUT_DIR), ("RESUME (--resume)", cfg.RESUME)):
+            try:
+                check_settings(cfg, folder)
+            except OSError as error:
+                raise InputError(f"{key}: {disk_error(error, folder)}") from error
         if is_trained(cfg.OUTPUT_DIR):
             print(f"Already trained: {cfg.OUTPUT_DIR}\n  (its result is in result.json; --force trains it again)")
             print_outcome(cfg.OUTPUT_DIR)

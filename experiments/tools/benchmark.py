@@ -115,7 +115,7 @@ def cpu_cases(backbone: str) -> list[Case]:
 
 
 def gpu_cases(backbone: str) -> list[Case]:
-    """The most important first: on a lent device the minutes may end before the list does."""
+    """The most important first: the minutes of a device may end before the list does."""
     sizes, every = (5, 50, 200, 1000), [Entry(model, "fp16") for model in MODELS]
     found = _cases(TRAIN, "paper", sizes, backbone, [Entry(OURS, "fp16", graph=True), *every])
     found += _cases(TEST, "paper", (50, 500), backbone, every, GPU_TEST_BATCH)
@@ -294,7 +294,8 @@ class Processes(ExitStack):
         return found
 
     def forget(self, process: ProcessPoolExecutor) -> None:
-        """A process that broke."""
+        """End a process, and begin another one for the next row."""
+        process.shutdown(wait=False)
         self.shared = {side: shared for side, shared in self.shared.items() if shared is not process}
 
 
@@ -306,6 +307,7 @@ class Row:
         self.record = {**task._asdict(), **entry._asdict()}
         self.record |= dict(times=[], peak_bytes=None, remark=remark, **dict.fromkeys(COUNTED))
         self.record["product_flop_per_second"] = None
+        self.process = None
         if remark:
             return
         self.process = processes.of(entry)
@@ -323,8 +325,9 @@ class Row:
         try:
             return self.process.submit(function, *arguments).result()
         except (BrokenProcessPool, torch.cuda.OutOfMemoryError) as error:
-            # The first: the system killed it, which it does for memory.
-            self.record["remark"] = "out of memory"
+            # On a CPU the first has one cause: the system killed it, which it does for memory.
+            is_crash = isinstance(error, BrokenProcessPool) and self.processes.device != "cpu"
+            self.record["remark"] = "failed" if is_crash else "out of memory"
             if isinstance(error, BrokenProcessPool):
                 self.processes.forget(self.process)
         except Exception as error:
@@ -332,7 +335,16 @@ class Row:
                 raise RuntimeError(f"{self.name} failed: {error}") from error
             self.record["remark"] = "cannot be recorded" if self.record["graph"] else "failed"
             print(f"{self.name}: {error}", file=sys.stderr)
+            # A device may answer nothing any more in a process in which something failed.
+            self.processes.forget(self.process)
         return None
+
+    def end(self) -> None:
+        """Free the memory of the step, whatever became of it."""
+        if self.process is not None and self.record["remark"] == "out of memory":
+            with contextlib.suppress(BrokenProcessPool):
+                self.process.submit(_end, self.processes.device).result()
+        self.ask(_end, self.processes.device)
 
 
 def _build(task: Task, entry: Entry, device: str) -> None:
@@ -437,7 +449,7 @@ def _measure_in_turns(
             row.record |= row.ask(_count, task.work, device) or {}
         if device == "cpu":
             row.record |= row.ask(count_launches, task, entry) or {}
-        row.ask(_end, device)
+        row.end()
         row.record["seconds"] = None if row.record["remark"] else min(row.record["times"])
     return [row.record for row in rows]
 
@@ -547,6 +559,8 @@ def run(args: argparse.Namespace) -> None:
         cases = [with_authors(case) for case in cases]
     if args.profile:
         for task, (entry, *_) in cases:
+            # A replay does not show which operations its kernels are of.
+            entry = entry._replace(graph=False)
             print(_name(task, entry), profile(task, entry, args.device), sep="\n\n")
         return
     content = {"machine": machine(args.device)}

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from minidassl.own.files import write_whole
 
 import torch
 
@@ -31,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     print(benchmark.shown({**content, "records": []}).splitlines()[0], flush=True)
     status, content["tests"] = test(args.device, 60 * args.minutes * TESTS_SHARE)
     print(content["tests"], flush=True)
+    write_whole(args.out, json.dumps({**content, "records": []}, indent=2) + "\n")
     cases = benchmark.gpu_cases(args.backbone)
     if args.device == "cpu":
         cases = [(task, [entry for entry in entries if not entry.graph]) for task, entries in cases]
@@ -63,15 +68,21 @@ def test(device: str, seconds: float) -> tuple[int, str]:
     if importlib.util.find_spec("xdist"):
         command += ["-n", str(max(1, min(12, (os.cpu_count() or 1) - 2)))]
     print("$", *command, flush=True)
-    begin, lines = time.monotonic(), []
+    begin = time.monotonic()
+    # Its own processes end with it.
     with subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "CHECKED_DEVICE": device}, stdout=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env={**os.environ, "CHECKED_DEVICE": device},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as process:
         try:
             output, _ = process.communicate(timeout=seconds)
             status = process.returncode
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
             output, _ = process.communicate()
             status = 1
             output += f"\nstopped after {seconds:.0f} s"

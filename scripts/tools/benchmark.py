@@ -9,14 +9,14 @@
 The baselines are BMIP as the field writes it (`straightforward_bmip.py`: full padding, attention twice, nothing used
 again), plain CLIP (`encode_image` of the same images alone: the floor), and, from a checkout of their repository, the
 authors' own model in fp16, or in fp32 without their casts to fp16. Weights are random, in the shapes of
-ViT-B/16, on which no time depends; class names are ImageNet's, as torchvision ships them. Every row has a process of
-its own. On a CPU, its peak is the memory, and the rows take turns step by step, so a machine whose speed changes slows
-all of them alike. On CUDA each ends before the next begins, and memory is the allocator's peak. Times are the fastest
-of the repeats. "of limit" is the time that the matrix products and attention of a step would take at the speed of one
-large product of the same type, the fastest of those measured before each row, as a share of the time of the step.
-"launches" are the operations that a GPU is given to do in it, counted on any machine (`launches.py`).
-On CUDA the host launches thousands of kernels for a step, which may take longer than what they do. "As a graph" is a
-step whose launches were recorded once, and are given to the device as one (torch.cuda.CUDAGraph): its own time.
+ViT-B/16, on which no time depends; class names are ImageNet's, as torchvision ships them. On a CPU every row has a
+process of its own, whose peak is the memory, and the rows take turns step by step, so a machine whose speed changes
+slows all of them alike. On CUDA each row ends before the next begins, and memory is the allocator's peak. Times are
+the fastest of the repeats. "of limit" is the time that the matrix products and attention of a step ("GFLOP") would
+take at the speed of one large product of the same type, the fastest of those measured, as a share of the time of the
+step; on CUDA, where that is longer, the time of its reads and writes ("GB", of every tensor of every operation) at the
+speed of a large copy. "launches" are the operations that a GPU is given to do in it, counted on any machine (`launches.py`).
+On CUDA "as a graph" is the step of train.py, whose loss and gradients are recorded (MODEL.CUDA_GRAPH).
 """
 
 from __future__ import annotations

@@ -36,8 +36,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False, mask
     if causal and not known:
         mask = _causal_mask(query, key)
     if fused:
-        is_short = query.is_cuda and key.shape[2] <= SHORT
-        with sdpa_kernel(SMALL_TILES) if is_short else contextlib.nullcontext():
+        with sdpa_kernel(SMALL_TILES) if _takes_small_tiles(query, key) else contextlib.nullcontext():
             return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=known)
     return _weights(query, key, mask) @ value
 
@@ -79,6 +78,12 @@ def _repeated(part: Tensor, batch: int) -> Tensor:
 def _is_fused(query: Tensor) -> bool:
     # The fused CPU kernels are several times slower than the plain product in types that they convert.
     return memory.kind_of(query.device) == "cuda" or query.dtype == torch.float32
+
+
+def _takes_small_tiles(query: Tensor, key: Tensor) -> bool:
+    # The choice holds for the whole process, which training has for itself.
+    may = query.is_cuda and torch.is_grad_enabled() and torch.backends.cuda.mem_efficient_sdp_enabled()
+    return may and key.shape[2] <= SHORT
 
 
 def _causal_mask(query: Tensor, key: Tensor) -> Tensor | None:

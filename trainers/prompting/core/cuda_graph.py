@@ -39,7 +39,7 @@ class Branch:
     """
 
     def __init__(self, device: torch.device):
-        self.is_recorded = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        self.is_recorded = Recording.is_under_way
         if self.is_recorded:
             self.stream = _stream(device, "branch")
             self.stream.wait_stream(torch.cuda.current_stream())
@@ -54,6 +54,10 @@ class Branch:
             torch.cuda.current_stream().wait_stream(self.stream)
 
 
+class NotRecorded(RuntimeError):
+    """Work that PyTorch refuses to record; the message says why."""
+
+
 class Recording:
     """A function of tensors and the gradients that it computes, recorded for the shapes of some inputs.
 
@@ -61,34 +65,55 @@ class Recording:
     is: it may be written to, not replaced. What is no tensor keeps its value of the recording.
 
     Args:
-        work: the function; it computes the gradients of `parameters` anew, and returns one tensor.
+        work: the function; it computes the gradients of `parameters` anew, changes nothing else, and returns one
+            tensor. It runs some times without being recorded first.
         parameters: frozen ones among them have no gradient.
         inputs: of the function, on the device.
 
     Raises:
-        RuntimeError: some of the work cannot be recorded, such as reading a value on the host.
+        NotRecorded: some of the work cannot be recorded, such as reading a value on the host.
     """
+
+    is_under_way = False  # for `Branch`
 
     def __init__(self, work: Callable[..., Tensor], parameters: Sequence[nn.Parameter], inputs: Sequence[Tensor]):
         self.parameters = list(parameters)
         self.inputs = [given.clone() for given in inputs]
-        # PyTorch asks for a stream of its own: the recording's allocator starts from blocks that nothing waits for.
-        stream = _stream(self.inputs[0].device, "recording")
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
+        device = self.inputs[0].device
+        with torch.cuda.device(device):
+            # PyTorch asks for a stream of its own: a recording's memory starts from blocks that nothing waits for.
+            before, stream = torch.cuda.current_stream(), _stream(device, "recording")
+            stream.wait_stream(before)
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UP):
+                    self._clear()
+                    work(*self.inputs)
+            before.wait_stream(stream)
+            self._clear()
+            self.graph = torch.cuda.CUDAGraph()
+            try:
+                self.result = self._recorded(work, stream)
+            except RuntimeError as error:
+                # The end of a recording that failed raises another error, and leaves its stream in place.
+                torch.cuda.set_stream(before)
                 self._clear()
-                work(*self.inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        self._clear()
-        self.graph = torch.cuda.CUDAGraph()
-        # Other threads go on calling CUDA, such as the one that pins the next batch.
+                cause: BaseException = error
+                while cause.__context__ is not None:
+                    cause = cause.__context__
+                raise NotRecorded(str(cause).partition("\n")[0]) from error
+        self.gradients = [parameter.grad for parameter in self.parameters]
+
+    def _recorded(self, work: Callable[..., Tensor], stream: torch.cuda.Stream) -> Tensor:
         with warnings.catch_warnings():
             # Prompts that serve both towers get gradients from two streams, which wait for each other.
             warnings.filterwarnings("ignore", "The AccumulateGrad node's stream does not match")
+            # Other threads go on calling CUDA, such as the one that pins the next batch.
             with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
-                self.result = work(*self.inputs)
-        self.gradients = [parameter.grad for parameter in self.parameters]
+                Recording.is_under_way = True
+                try:
+                    return work(*self.inputs)
+                finally:
+                    Recording.is_under_way = False
 
     def fits(self, inputs: Sequence[Tensor]) -> bool:
         """Whether it was recorded for the shapes of these inputs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,8 +73,9 @@ class PromptLearner(nn.Module):
             layer need "end".
         conditional: the text prompts depend on the image.
         class_specific: each class has prompts of its own.
-        recordable: each step runs the same operations, without random numbers and values of the host that change;
-            a recorded step (`cuda_graph`) would repeat those of its recording. False unless a learner says so.
+        recordable: each step runs the same operations and changes nothing but gradients, without random numbers and
+            values of the host that change; a recorded step (`cuda_graph`) would repeat those of its recording. False
+            unless the class itself says so.
         adapters: `FeatureAdapter` of the "text" and the "image" tower; None: no adapters.
     """
 
@@ -83,6 +85,11 @@ class PromptLearner(nn.Module):
     conditional: bool = False
     class_specific: bool = False
     recordable: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # A class says it of its own work, not of that of a class over it.
+        cls.recordable = vars(cls).get("recordable", False)
 
     def __init__(self) -> None:
         super().__init__()

@@ -280,13 +280,17 @@ class PromptedCLIP(nn.Module):
         Returns:
             `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` for a conditional learner.
         """
-        branch = Branch(images.device)
-        image_features = F.normalize(self.learner.adapt("image", self.encode_image(images).float()), dim=-1)
         if self.learner.conditional:
+            image_features = self._normalised_images(images)
             return image_features, self._normalised_text(image_features)
+        branch = Branch(images.device)
+        image_features = self._normalised_images(images)
         with branch:
             class_features = self.class_features()
         return image_features, class_features
+
+    def _normalised_images(self, images: Tensor) -> Tensor:
+        return F.normalize(self.learner.adapt("image", self.encode_image(images).float()), dim=-1)
 
     def logits(self, image_features: Tensor, class_features: Tensor) -> Tensor:
         """CLIP's scaled cosine similarity of the results of `features`: `[batch, classes]` in fp32."""

@@ -34,6 +34,7 @@ class CoCoOpLearner(CoOpLearner):
     """
 
     conditional = True
+    recordable = True
 
     def __init__(self, config: CoCoOpConfig, clip_model: nn.Module):
         super().__init__(config, clip_model)

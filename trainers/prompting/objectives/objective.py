@@ -62,8 +62,9 @@ class Objective:
         Config: its settings class, whose keys are complete (`root=True`).
         views: number of independent augmentations of each image.
         takes_all_epochs: the result needs training up to the last epoch.
-        recordable: each step runs the same operations; what changes from step to step is in tensors that `before_step`
-            writes. A recorded step (`core.cuda_graph`) would repeat all else. False unless an objective says so.
+        recordable: each step runs the same operations and changes nothing but gradients; what changes from step to
+            step is in tensors that `before_step` writes. A recorded step (`core.cuda_graph`) would repeat all else.
+            False unless the class itself says so.
         venue, arxiv: of its publication.
     """
 
@@ -75,6 +76,11 @@ class Objective:
     recordable: bool = False
     venue: str = ""
     arxiv: str = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # A class says it of its own work, not of that of a class over it.
+        cls.recordable = vars(cls).get("recordable", False)
 
     def __init__(self, config: Any = None, run: RunFacts | None = None):
         self.config = self.Config() if config is None else config

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from minidassl.metrics import compute_accuracy
-
 import torch
 from torch import Tensor
 
-from ..core.cuda_graph import AUTO, OFF, ON, Recording
+from ..core.cuda_graph import AUTO, OFF, ON, NotRecorded, Recording
 from ..core.prompted_clip import PromptedCLIP
 from ..errors import InputError, SettingError
 from .objective import Loss, Objective
@@ -23,22 +21,30 @@ class TrainingStep:
 
     Args:
         graph: `auto` records where that works, `on` refuses to train where it does not, `off` never records.
+        scaler: of the loss; None: a new one. It changes nothing where the precision needs none.
 
     Attributes:
-        scaler: of the loss; it changes nothing where the precision needs none.
         recording: of loss and gradients; None where nothing is recorded, and before the first step.
 
     Raises:
         SettingError: `graph` is on, but the steps cannot be recorded; so does a call.
     """
 
-    def __init__(self, model: PromptedCLIP, objective: Objective, optimizer: torch.optim.Optimizer, graph: str = AUTO):
+    def __init__(
+        self,
+        model: PromptedCLIP,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        graph: str = AUTO,
+        scaler: torch.amp.GradScaler | None = None,
+    ):
         self.model, self.objective, self.optimizer, self.graph = model, objective, optimizer, graph
         self.parameters = list(model.learner.parameters())
         device = self.parameters[0].device
-        self.scaler = torch.amp.GradScaler(device.type, enabled=model.precision.scale_gradients)
+        self.scaler = scaler or torch.amp.GradScaler(device.type, enabled=model.precision.scale_gradients)
         self.terms: list[str] = []
         self.recording: Recording | None = None
+        self.recorded_ids: Tensor | None = None  # tokens of the classes that it was recorded for
         self.records = graph != OFF and device.type == "cuda"
         if graph == ON and not self.records:
             raise SettingError("{cuda_graph} is on, but the model is not on a CUDA device; set it to auto or off.")
@@ -65,11 +71,12 @@ class TrainingStep:
         return dict(zip(("loss", "acc", *self.terms), values))
 
     def _computed(self, *inputs: Tensor) -> Tensor:
-        if self.recording is None and self.records:
+        if self.records and self.recorded_ids is not self.model.ids:
+            self.recording, self.recorded_ids = None, self.model.ids
             try:
                 self.recording = Recording(self._gradients, self.parameters, inputs)
-            except RuntimeError as error:
-                self._give_up(str(error).partition("\n")[0])
+            except NotRecorded as error:
+                self._give_up(str(error))
         if self.recording is not None and self.recording.fits(inputs):
             return self.recording(*inputs)
         return self._gradients(*inputs)
@@ -85,8 +92,9 @@ class TrainingStep:
         self.optimizer.zero_grad()
         self.scaler.scale(found.total).backward()
         self.terms = list(found.terms)
-        shown = [found.total.detach().view(1), compute_accuracy(found.logits, labels)[0]]
-        return torch.cat([*shown, *(term.detach().float().view(1) for term in found.terms.values())])
+        accuracy = (found.logits.argmax(dim=1) == labels).float().mean() * 100
+        values = [found.total, accuracy, *found.terms.values()]
+        return torch.cat([value.detach().float().view(1) for value in values])
 
     def _give_up(self, reason: str) -> None:
         if self.graph == ON:
