@@ -15,7 +15,8 @@ slows all of them alike. On CUDA each row ends before the next begins, and memor
 the fastest of the repeats. "of limit" is the time that the matrix products and attention of a step ("GFLOP") would
 take at the speed of one large product of the same type, the fastest of those measured, as a share of the time of the
 step; on CUDA, where that is longer, the time of its reads and writes ("GB", of every tensor of every operation) at the
-speed of a large copy. "launches" are the operations that a GPU is given to do in it, counted on any machine (`launches.py`).
+speed of a large copy. "launches" are the operations that a GPU is given to do in it, counted on any machine
+(`launches.py`).
 On CUDA "as a graph" is the step of train.py, whose loss and gradients are recorded (MODEL.CUDA_GRAPH).
 """
 
