@@ -41,7 +41,7 @@ class Family:
         spec = importlib.util.find_spec(self.package)
         remedy = f"run: pip install --no-deps {self.package.replace('_', '-')}=={self.version}"
         if spec is None or not spec.submodule_search_locations:
-            raise InputError(f"{self.package} is not installed, whose fonts draw this data set; {remedy}")
+            raise InputError(f"{self.package} is not installed, whose fonts draw the icons; {remedy}")
         folder = Path(spec.submodule_search_locations[0], self.folder)
         paths = [(folder / font, folder / names) for font, names in self.files]
         try:

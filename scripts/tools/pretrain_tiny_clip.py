@@ -59,7 +59,7 @@ ARCHITECTURE = {
     "transformer_heads": 2,
     "transformer_layers": 4,
 }
-STEPS, BATCH, WARM_UP = 6000, 256, 200
+STEPS, BATCH, WARM_UP = 3000, 256, 200
 OTHER_NAMES = 128  # texts of further names in a step
 # Icons' names in play at the start, the share of the steps until all are, and that in which captions are bare names.
 FIRST_NAMES, WIDENED, BARE_UNTIL = 300, 0.5, 0.1
@@ -266,4 +266,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")
