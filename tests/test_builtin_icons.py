@@ -20,9 +20,8 @@ from trainers.prompting.errors import InputError
 
 VARIANTS = [row for row in ROWS if row.name.startswith("Icons")]
 FAMILIES = {**EVALUATED, **PRETRAINING}
-installed = {name: importlib.util.find_spec(family.package) is not None for name, family in FAMILIES.items()}
-pytestmark = pytest.mark.skipif(
-    not all(installed[name] for name in (*EVALUATED, *NAMING)),
+needs_fonts = pytest.mark.skipif(
+    not all(importlib.util.find_spec(family.package) for family in (*EVALUATED.values(), *NAMING.values())),
     reason="needs qtawesome, tkinter-icons-gmi and tkinter-icons-fluent",
 )
 
@@ -76,10 +75,12 @@ def pixels(path: Path) -> str:
         return hashlib.sha256(np.asarray(image).tobytes()).hexdigest()[:16]
 
 
+@needs_fonts
 def test_the_rule_picks_these_classes():
     assert icons.classes() == CLASSES.replace(",\n", ", ").strip().split(", ")
 
 
+@needs_fonts
 def test_halves_share_words():
     half = (len(icons.classes()) + 1) // 2
     base, new = icons.classes()[:half], icons.classes()[half:]
@@ -87,6 +88,7 @@ def test_halves_share_words():
     assert sum(any(word in words for word in name.split()) for name in new) >= len(new) / 4
 
 
+@needs_fonts
 @pytest.mark.parametrize("name", [row.name for row in VARIANTS])
 def test_classes_and_pictures_are_those_of_this_version_of_the_fonts(written, name):
     folder, found = written[name], names(written[name])
@@ -94,6 +96,7 @@ def test_classes_and_pictures_are_those_of_this_version_of_the_fonts(written, na
     assert (len(found), pixels(folder / "images" / first)) == SETS[name]
 
 
+@needs_fonts
 def test_shifted_sets_have_classes_of_icons_in_the_same_order(written):
     known = names(written["Icons"])
     for folder in written.values():
@@ -103,6 +106,7 @@ def test_shifted_sets_have_classes_of_icons_in_the_same_order(written):
         assert {split: len(rows) / len(found) for split, rows in splits.items()} == {"train": 2, "val": 1, "test": 1}
 
 
+@needs_fonts
 def test_no_picture_occurs_twice(written):
     digests = [pixels(path) for folder in written.values() for path in (folder / "images").rglob("*.png")]
     assert len(set(digests)) == len(digests)
@@ -139,6 +143,7 @@ def test_without_the_package_one_line_says_how_to_install_it(monkeypatch, tmp_pa
     assert not list(tmp_path.iterdir())
 
 
+@needs_fonts
 @pytest.mark.parametrize("change", [{"digest": "0" * 16}, {"files": (("phosphor-9.ttf", "phosphor-9.json"),)}])
 def test_another_version_of_the_fonts_is_refused_before_anything_is_written(change, monkeypatch, tmp_path):
     monkeypatch.setitem(icons.EVALUATED, "Phosphor", replace(EVALUATED["Phosphor"], **change))

@@ -46,7 +46,7 @@ class Family:
         paths = [(folder / font, folder / names) for font, names in self.files]
         try:
             found = hashlib.sha256(b"".join(path.read_bytes() for pair in paths for path in pair)).hexdigest()
-        except FileNotFoundError:
+        except OSError:
             found = ""
         if not found.startswith(self.digest):
             raise InputError(f"the fonts in {folder} are not those of {self.package} {self.version}; {remedy}")
