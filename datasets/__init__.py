@@ -1,61 +1,28 @@
-"""Registers every data set of `table.py` with Dassl, under CoOp's names.
+"""Finds the data sets of `table.py` on disk, lists their images, and draws shots and classes; needs no Dassl.
 
-A data set is built as `CLASS(cfg)` and reads `DATASET.ROOT`, `NUM_SHOTS`, `SUBSAMPLE_CLASSES`, `USE_RATIO`,
-`SUBSAMPLE_RATIO` and `SEED`. All checks of the data on disk happen there, before any training.
+`datasets.registry` makes Dassl's classes of them.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import minidassl  # noqa: F401  # isort: skip  (first: makes `dassl` importable where upstream is not installed)
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 
 from trainers.prompting.errors import InputError
 
 from . import fewshot
 from .builtin.files import write_once
 from .caches import read_cache
-from .fewshot import Item, Splits
-from .readers import (
-    NOTE,
-    check_images,
-    check_links,
-    check_splits,
-    data_error,
-    missing_image,
-    read_split_json,
-    without_broken,
-)
-from .table import ROWS, Row
+from .fewshot import Splits
+from .readers import NOTE, check_links, check_splits, data_error, read_split_json
+from .table import Row
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MAX_VAL_SHOTS = 4
 # Of every derived split, the first of CoOp's seeds, so that all runs of a data set test the same images.
 SPLIT_SEED = 1
-
-
-class TableDataset(DatasetBase):
-    """The data set of one row: splits, then shots, then classes, in CoOp's order."""
-
-    row: Row
-
-    def __init__(self, cfg: Any):
-        folder = locate(self.row, cfg.DATASET.ROOT)
-        self.dataset_dir = str(folder)
-        splits, source = list_images(self.row, folder)
-        check_images(splits, source)
-        # As in CoOp, sets for tests alone keep all images and classes.
-        if not self.test_only:
-            splits = select(few_shot(self.row, folder, splits, cfg.DATASET.NUM_SHOTS, cfg.SEED), cfg)
-        if cfg.DATASET.get("SKIP_BROKEN", False):
-            splits = without_broken(splits, self.dataset_dir)
-        train, val, test = ([_datum(item, self.row.name) for item in items] for items in splits)
-        super().__init__(train_x=train, val=val or None, test=test)
 
 
 def locate(row: Row, root: str) -> Path:
@@ -133,24 +100,3 @@ def select(splits: Splits, cfg: Any) -> Splits:
     if subset != "all":
         print(f"SUBSAMPLE {subset.upper()} CLASSES!")
     return selected
-
-
-def _datum(item: Item, source: str) -> Datum:
-    try:
-        return Datum(impath=item.path, label=item.label, classname=item.name)
-    except AssertionError as error:  # upstream's check that the file exists, which has no message
-        raise missing_image(item.path, source) from error
-
-
-def register(rows: Iterable[Row]) -> None:
-    """Register a class per row, unless its name is taken.
-
-    In a CoOp checkout its own classes may be registered already; they read the same files.
-    """
-    for row in rows:
-        if row.name not in DATASET_REGISTRY.registered_names():
-            attributes = {"row": row, "dataset_dir": row.folder, "test_only": row.test_only, "__module__": __name__}
-            DATASET_REGISTRY.register(type(row.name, (TableDataset,), attributes))
-
-
-register(ROWS)

@@ -13,8 +13,6 @@ import pickletools
 from pathlib import Path
 from typing import Any
 
-from minidassl.own.archive import check_memo
-
 from trainers.prompting.errors import InputError
 
 from .fewshot import Splits
@@ -39,7 +37,7 @@ def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
     Raises:
         InputError: the file is damaged, names another class, or holds images that the split does not have.
     """
-    remedy = "delete it, and the shots are drawn anew"
+    remedy = "move it elsewhere, and the shots are drawn anew"
     try:
         content = _unpickled(path.read_bytes())
         lists = {
@@ -67,6 +65,9 @@ def read_cache(path: Path, images: Path, splits: Splits) -> Splits:
 
 
 def _unpickled(pickled: bytes) -> Any:
+    # Imported here because it takes seconds, and few data sets have caches.
+    from minidassl.own.archive import check_memo
+
     check_memo(pickled)
     # A few bytes of tuples in tuples, as a key, take hours to hash; and a state in one could change the class.
     if any(opcode.name.startswith(("TUPLE", "FROZENSET")) for opcode, _, _ in pickletools.genops(pickled)):

@@ -1,7 +1,7 @@
 """Check data sets, and name the repair of those that are not usable.
 
     python scripts/check_data.py --root $DATA                       # all of CoOp's fifteen
-    python scripts/check_data.py EuroSAT OxfordPets --root $DATA --deep
+    python scripts/check_data.py eurosat oxford_pets --root $DATA --deep
     python scripts/check_data.py ImageFolder --root FOLDER --write-split
 
 The check reads splits like a training run, and looks for every listed image; --deep also decodes each. A difference
@@ -16,14 +16,18 @@ import argparse
 import contextlib
 import io
 import os
-from collections import Counter
-from collections.abc import Sequence
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence, Sized
 from pathlib import Path
+
+from minidassl.own.text import words
 
 from tabulate import tabulate
 from tqdm import tqdm
 
-from trainers.prompting.errors import InputError
+from trainers.prompting.errors import InputError, check_name, disk_error
+from trainers.prompting.recipes import data_set_file, data_sets
 
 from . import list_images, locate
 from .builtin.files import save_split
@@ -33,36 +37,65 @@ from .table import ROWS, Row
 
 
 def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[object], dict[str, list[str]]]:
-    """Numbers of classes and images, and by kind the faults that make a data set unusable, and further findings."""
+    """Numbers of classes and images, and whether they are as published; faults and further findings by kind.
+
+    A data set with a "fault" is unusable.
+    """
     try:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             folder = locate(row, root)
             splits, source = list_images(row, folder)
-    except (InputError, OSError) as error:
-        return [""] * 4, {"fault": [str(error)]}
+    except InputError as error:
+        return [""] * 5, {"fault": [str(error)]}
+    except OSError as error:
+        text = f"{error.filename} cannot be read: {error.strerror}; check its permissions, and the disk."
+        return [""] * 5, {"fault": [text]}
     faults, remarks = [], [line for line in printed.getvalue().splitlines() if line.startswith(NOTE)]
     classes = {(item.name, item.label) for item in splits.train}
     counts = [len(items) for items in splits]
     sizes = len(classes), *([0, 0, counts[2]] if row.test_only else counts)
-    if row.published and sizes != row.published:
-        remarks.append(f"classes, train, val and test are {sizes}, as published {row.published}")
+    agreement = "" if row.published is None else "as published" if sizes == row.published else "not as published"
+    if agreement.startswith("not"):
+        remarks.append(f"not the published sizes: {in_words(sizes)} are here, {in_words(row.published)} are published")
+    if len(classes) < 2:
+        faults.append("it has one class, of which every prediction is right; add others.")
+    elif len(classes) < 4:
+        remarks.append("base and new classes cannot be told apart: that takes two or more in each half, four in all")
     shared = [name for name, labels in Counter(name for name, _ in classes).items() if labels > 1]
     if shared:
-        remarks.append(f"{len(shared)} names belong to more than one class: {some(shared)}")
+        remarks.append(
+            f"{counted(shared, 'name')} belong{'s' * (len(shared) == 1)} to more than one class: {some(shared)}"
+        )
     images = list(dict.fromkeys(item.path for items in splits for item in items))
     missing = {path for path in images if not os.path.isfile(path)}
     if missing:
-        faults.append(f"{source} lists {len(missing)} images that are not there: {some(missing)}; unpack them again.")
+        text = f"{source} lists {counted(missing, 'image')} that {'is' if len(missing) == 1 else 'are'} not there"
+        faults.append(f"{text}: {some(missing)}; copy or unpack what is missing.")
     broken = broken_images([path for path in images if path not in missing], row.name) if deep else {}
-    if broken:
-        faults.append(f"{len(broken)} images cannot be decoded: {some(broken.values())}; unpack them again.")
+    by_remedy = defaultdict(list)
+    for path, error in broken.items():
+        by_remedy[error.remedy].append(f"{path} ({error.reason})")
+    faults += [
+        f"{counted(them, 'image')} cannot be read: {some(them)}; {remedy}." for remedy, them in by_remedy.items()
+    ]
     found = {"fault": faults, "remark": remarks}
     if write and not faults:
         try:
             remarks.append(f"wrote {write_split(row, folder, splits)}")
-        except (InputError, OSError) as error:
+        except InputError as error:
             found["not written"] = [str(error)]
-    return sizes, found
+        except OSError as error:
+            found["not written"] = [disk_error(error, str(folder))]
+    return (*sizes, agreement), found
+
+
+def counted(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
+
+
+def in_words(sizes: Sequence[int]) -> str:
+    """Numbers of classes, and of images of each split."""
+    return "{} classes, {} training, {} validation and {} test images".format(*sizes)
 
 
 def write_split(row: Row, folder: Path, splits: Splits) -> Path:
@@ -71,7 +104,7 @@ def write_split(row: Row, folder: Path, splits: Splits) -> Path:
     if not row.has_split_file:
         raise InputError(f"{row.name} has no split file: its published lists or folders are its splits.")
     if os.path.lexists(path):
-        raise InputError(f"{path} is there already, and is not overwritten; remove it to write the derived split.")
+        raise InputError(f"{path} is there already, and is not overwritten; move it elsewhere to write the split.")
     save_split(
         {
             part: [(item.path[start:].replace(os.sep, "/"), item.label, item.name) for item in items]
@@ -82,29 +115,47 @@ def write_split(row: Row, folder: Path, splits: Splits) -> Path:
     return path
 
 
+def registered(name: str) -> str:
+    """The registered name of a data set that is given by it or by its file in configs/datasets, if it has a row.
+
+    Raises:
+        InputError: there is none.
+    """
+    known = {row.name.lower(): row.name for row in ROWS}
+    if name.lower() in known:
+        return known[name.lower()]
+    return check_name(f"{name}: DATASET.NAME", data_sets()[data_set_file(name)], known.values(), "--help")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     names = [row.name for row in ROWS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("datasets", nargs="*", metavar="DATASET", help=f"of {', '.join(names)}; default: CoOp's fifteen")
+    text = f"of {', '.join(names)}, or names of files in configs/datasets; default: CoOp's fifteen"
+    add("datasets", nargs="*", type=words, metavar="DATASET", help=text)
     add("--root", default=os.environ.get("DATA", ""), help="folder of all data sets; default: $DATA")
     add("--deep", action="store_true", help="decode every image")
     add(
         "--write-split", action="store_true", help="write the derived splits of the named data sets into their folders"
     )
     args = parser.parse_args(argv)
-    # By hand: argparse's choices refuse an empty list in some versions of Python.
-    unknown = sorted(set(args.datasets) - set(names))
-    if unknown:
-        parser.error(f"there is no data set {', '.join(unknown)}; choose from {', '.join(names)}")
     if args.write_split and not args.datasets:
         parser.error("--write-split needs the names of the data sets")
-    rows = [row for row in ROWS if (row.name in args.datasets if args.datasets else row.published)]
+    try:
+        chosen = [registered(name) for name in sum(args.datasets, [])]
+    except InputError as error:
+        parser.error(str(error))
+    rows = [row for row in ROWS if (row.name in chosen if chosen else row.published)]
+    root = os.path.expanduser(args.root)
+    if not os.path.isdir(root) and not all(row.write for row in rows):
+        found = f"There is no folder {root}" if root else "There is no data folder"
+        print(f"error: {found}; give --root the folder of the data sets, or set $DATA.", file=sys.stderr)
+        return 2
     lines, findings, status = [], [], 0
-    for row in tqdm(rows, desc="data sets", leave=False):
+    for row in tqdm(rows, desc="data sets", leave=False, disable=None):
         sizes, found = examine(row, args.root, args.deep, args.write_split)
         lines.append([row.name, "unusable" if found["fault"] else "usable", *sizes])
         findings += [f"\n{row.name}, {kind}: {text}" for kind, texts in found.items() for text in texts]
         status |= any(texts for kind, texts in found.items() if kind != "remark")
-    print(tabulate(lines, ["data set", "", "classes", *SPLITS], disable_numparse=True), *findings, sep="\n")
+    print(tabulate(lines, ["data set", "", "classes", *SPLITS, "sizes"], disable_numparse=True), *findings, sep="\n")
     return status

@@ -13,9 +13,8 @@ import random
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from trainers.prompting.declaration import SUBSETS
 from trainers.prompting.errors import InputError
-
-SUBSETS = ("all", "base", "new")
 
 
 class Item(NamedTuple):
@@ -73,9 +72,16 @@ def subsample_classes(splits: Splits, subset: str, ratio: int | None, rng: rando
             f"DATASET.SUBSAMPLE_RATIO is {ratio}; set it to 0..100, the percentage of base classes that are kept "
             "among the classes to evaluate."
         )
+    labels = sorted({item.label for item in splits.train})
+    least = 2 if subset == "all" else 4  # of one class, every image would be right
+    if len(labels) < least:
+        raise InputError(
+            f"The data set has too few classes ({len(labels)}) for DATASET.SUBSAMPLE_CLASSES {subset}, which needs "
+            f"{least}{', two in each half' if least > 2 else ''}: one class among itself is always right. Add classes"
+            f"{', or train and test on all (few_shot of launch.py)' if len(labels) >= 2 else ''}."
+        )
     if subset == "all":
         return splits
-    labels = sorted({item.label for item in splits.train})
     middle = math.ceil(len(labels) / 2)
     base, new = labels[:middle], labels[middle:]
     if subset == "base":

@@ -14,12 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minidassl.own.image_cache import is_image
-
 from trainers.prompting.errors import InputError
 
 from .fewshot import Item, Splits
-from .readers import NOTE, SPLITS, cut_classes, data_error, read_json, some
+from .readers import NOTE, SPLITS, cut_classes, data_error, read_json, read_text, some, unreadable
 
 
 def class_folders(
@@ -191,12 +189,15 @@ def _folder_items(images: Path, names: Mapping[str, str]) -> list[Item]:
 
     Hidden files do not count, nor files without an image's suffix, such as `Thumbs.db`, which are printed.
     """
+    # Imported here because it comes with libraries that open images, which no other function needs.
+    from minidassl.own.image_cache import is_image
+
     items, others = [], []
     for label, (folder, name) in enumerate(names.items()):
         entries = sorted(os.listdir(images / folder))
         files = [file for file in entries if is_image(file) and not file.startswith(".")]
         if not files:
-            raise data_error(f"{images / folder} has no images; unpack them again, or remove the folder")
+            raise data_error(f"{images / folder} has no images; put those of this class into it, or move it elsewhere")
         others += [f"{folder}/{entry}" for entry in entries if not is_image(entry)]
         items += [Item(str(images / folder / file), label, name) for file in files]
     if others:
@@ -236,17 +237,10 @@ def _wnid_names(folder: Path) -> dict[str, str]:
     return dict(_items(folder / "classnames.txt", pair, '"<wnid> <class name>"'))
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise data_error(f"{path} cannot be read ({error}); download it and put it there") from error
-
-
 def _items(path: Path, parse: Callable[[str], Any], expected: str) -> list[Any]:
     """All lines, parsed; an InputError without any, or if `parse` raises a ValueError or a KeyError."""
     items = []
-    for number, line in enumerate(map(str.strip, _text(path).splitlines()), start=1):
+    for number, line in enumerate(map(str.strip, read_text(path).splitlines()), start=1):
         if not line:
             continue
         try:
@@ -267,6 +261,8 @@ def _mat(path: Path, field: str) -> Any:
 
     try:
         return loadmat(str(path))[field][0]
+    except OSError as error:
+        raise unreadable(path, error) from error
     except Exception as error:  # of many kinds, depending on the bytes
         raise data_error(
             f"{path} cannot be read as a MATLAB file with {field!r} ({error}); download it and put it there"

@@ -19,13 +19,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
-
-from minidassl.own.image_cache import read_image
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from trainers.prompting.errors import InputError
+
+if TYPE_CHECKING:
+    from minidassl.own.image_cache import UnreadableImage
 
 from .fewshot import Item, Splits, by_label
 
@@ -56,12 +57,26 @@ def read_split_json(path: Path, image_dir: Path) -> Splits:
     return Splits(*splits)
 
 
+def unreadable(path: Path, error: OSError) -> InputError:
+    """Of a missing file, or of one that the system does not read."""
+    if isinstance(error, FileNotFoundError):
+        return data_error(f"{path} is not there; download it and put it there")
+    return data_error(f"{path} cannot be read: {error.strerror or error}; check its permissions, and the disk")
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """The content of a text file in UTF-8; an InputError if it cannot be read. `errors` is that of Python's `open`."""
+    try:
+        return path.read_text(encoding="utf-8", errors=errors)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    except UnicodeDecodeError as error:
+        raise data_error(f"{path} is no text in UTF-8; download it again") from error
+
+
 def read_json(path: Path) -> Any:
     """The content of a JSON file; an InputError if it is none, or is nested deeper than Python's stack."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise data_error(f"{path} cannot be read ({error}); download it and put it there") from error
+    text = read_text(path, errors="replace")
     try:
         return json.loads(text)
     except RecursionError as error:
@@ -90,12 +105,18 @@ def cut_classes(items: list[Item], rng: random.Random, *shares: float) -> list[l
     Python's `round`, half to even, gives the counts.
     """
     parts: list[list[Item]] = [[] for _ in range(len(shares) + 1)]
+
+    def counts_of(images: int) -> list[int]:
+        counts = [round(images * share) for share in shares]
+        return [*counts, images - sum(counts)]
+
     for group in by_label(items):
-        counts = [round(len(group) * share) for share in shares]
-        counts.append(len(group) - sum(counts))
+        counts = counts_of(len(group))
         if 0 in counts:
+            enough = next(images for images in itertools.count(1) if 0 not in counts_of(images))
             raise data_error(
-                f"Class {group[0].name!r} has {len(group)} images, too few for every split; complete it, or remove it"
+                f"Class {group[0].name!r} has {len(group)} images, too few for every split; add images until it has "
+                f"{enough} or more, or move the class elsewhere"
             )
         rng.shuffle(group)
         images = iter(group)
@@ -195,18 +216,20 @@ def check_images(splits: Splits, source: str) -> None:
                 raise missing_image(item.path, f"{split!r} of {source}")
 
 
-def broken_images(paths: Sequence[str], description: str) -> dict[str, str]:
-    """Decode images in parallel; returns the broken ones, with the reason."""
+def broken_images(paths: Sequence[str], description: str) -> dict[str, UnreadableImage]:
+    """Decode images in parallel; returns the broken ones, with their errors."""
+    # Imported here because only this opens images.
+    from minidassl.own.image_cache import UnreadableImage, read_image
 
-    def reason(path: str) -> str | None:
+    def error_of(path: str) -> UnreadableImage | None:
         try:
             read_image(path)
-        except OSError as error:
-            return str(error)
+        except UnreadableImage as error:
+            return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reasons = list(tqdm(pool.map(reason, paths), total=len(paths), desc=description, leave=False))
-    return {path: text for path, text in zip(paths, reasons) if text}
+        errors = list(tqdm(pool.map(error_of, paths), total=len(paths), desc=description, leave=False, disable=None))
+    return {path: error for path, error in zip(paths, errors) if error}
 
 
 def without_broken(splits: Splits, source: str) -> Splits:
@@ -224,7 +247,8 @@ def without_broken(splits: Splits, source: str) -> Splits:
     emptied = sorted({item.name for item in splits.train} - {item.name for item in kept.train})
     if emptied:
         raise InputError(
-            f"{source}: no training image of {', '.join(emptied)} can be decoded; unpack the images again."
+            f"{source}: no training image of {', '.join(emptied)} can be decoded; scripts/check_data.py --deep names "
+            "the reason of each, and the remedy."
         )
     return kept
 

@@ -5,7 +5,8 @@
 
 Each method is trained on the base classes, and tested in one pass over the test images of all classes, in which base
 and new images are told apart among their own classes (base, new) and among all (open-world). Runs that are done are
-not done again; runs that fail are left out of the table, listed after it, and turn the exit status to 1.
+not done again; runs that fail are left out of the table, listed after it, and turn the exit status to 1. Flags and
+KEY VALUE pairs that the command does not know go to train.py; they need --tag where other runs are in the folders.
 """
 
 from __future__ import annotations
@@ -14,16 +15,31 @@ import argparse
 import statistics
 from collections.abc import Iterable, Sequence
 
-import trainers
-from trainers.prompting.core.metrics import harmonic_mean
+from minidassl.own.text import words
+
+from train import flags_of
+from trainers.prompting.core.harmonic import harmonic_mean
+from trainers.prompting.errors import InputError
+from trainers.prompting.recipes import data_set_file
 from trainers.records import read_result
 
-from .commands import add_data, add_tag, exit_status, import_flags, make_parser
+from .commands import (
+    DATASETS_HELP,
+    METHODS_HELP,
+    add_data,
+    add_shots,
+    add_tag,
+    check_jobs,
+    exit_status,
+    import_flags,
+    make_parser,
+)
 from .methods import names, parse, row_name
 from .protocols import chains, plan
-from .runner import report_failures, run_chains
-from .runs import Request, Run, check_data, check_files, check_passed_on, check_tag, parse_seeds
-from .tables.text import lay_out, mean_and_spread
+from .runner import check_plan, report_failures, run_chains
+from .runs import NEW_TAG, Request, Run, check_data, check_passed_on, check_tag, parse_seeds
+from .tables.table import seeds_text
+from .tables.text import fitted, is_within, lay_out, mean_and_spread, terminal_width
 
 COLUMNS = ("base", "new", "HM", "open-world", "parameters", "train s", "peak GiB")
 
@@ -48,42 +64,50 @@ def row(name: str, several: Iterable[Sequence[Run]]) -> list[str]:
 
 def compare(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
-    trainers.register_all()
-    check_passed_on(args.extra)
-    seeds, methods = parse_seeds(args.seeds), [parse(method) for method in args.methods or names()]
+    check_passed_on(args.extra, args.flags)
+    check_jobs(args.jobs)
+    seeds, datasets = parse_seeds(args.seeds), [*dict.fromkeys(map(data_set_file, args.datasets))]
+    if not datasets:
+        raise InputError("DATASETS is empty; name some, or leave out all arguments for the built-in ones.")
+    # The last, because their declarations import torch.
+    methods = [parse(method) for method in args.methods or names()]
     requests = [
         Request("open_world", name, dataset, seed, args.shots, variant=variant, tag=check_tag(args.tag))
         for seed in seeds
-        for dataset in args.datasets
+        for dataset in datasets
         for name, variant in methods
     ]
-    planned = chains(requests)
-    check_files([run for chain in planned for run in chain])
-    check_data(args.datasets, args.data)
-    failures = run_chains(planned, args.data, (*import_flags(args.modules), *args.extra), args.jobs)
-    for dataset in args.datasets:
-        title = f"{dataset}, {args.shots} shots, seeds {', '.join(map(str, seeds))}"
+    planned, options = chains(requests), (*import_flags(args.modules), *args.extra)
+    missing = check_plan(planned, args.data, options, f"Move them away, or {NEW_TAG}.")
+    check_data({run.dataset for run in missing}, args.data)
+    failures = run_chains(planned, missing, args.data, options, args.jobs)
+    for dataset in datasets:
+        title = f"{dataset}, {args.shots} shots, {seeds_text(seeds)}"
         print(f"\n{title}: accuracy in per cent (mean ± std over seeds)")
         rows = []
         for method in methods:
             plans = [plan(one) for one in requests if (one.dataset, one.method, one.variant) == (dataset, *method)]
-            rows.append(row(row_name(*method), plans))
-        print(lay_out(["method", *COLUMNS], rows, right=True))
+            rows.append(row(row_name(*method, args.tag), plans))
+        headers, width = ["method", *COLUMNS], terminal_width()
+        text = lay_out(headers, rows, right=True)
+        print(text if is_within(text, width) else fitted(headers, rows, width, right=True))
     return report_failures(failures)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where a run failed, 2 for wrong input, 130 when interrupted."""
-    parser = make_parser(__doc__)
+    parser = make_parser(
+        __doc__, "compare.py [DATASETS] [SEEDS] [METHODS] [flags] [flags of train.py] [KEY VALUE ...]"
+    )
     add = parser.add_argument
-    several, usual = dict(nargs="?", type=str.split), "digits symbols"
-    add("datasets", **several, default=usual, help=f"names of files in configs/datasets ({usual})")
-    add("seeds", nargs="?", default="1 2 3")
-    known = ", ".join(names())
-    add("methods", **several, help=f"of {known}, with :VARIANT for a variant of a recipe; default: all")
+    several, usual = dict(nargs="?", type=words), "digits symbols"
+    add("datasets", **several, default=usual, help=f"{DATASETS_HELP} ({usual})")
+    add("seeds", nargs="?", default="1 2 3", help="seeds of everything random (1 2 3)")
+    add("methods", **several, help=f"{METHODS_HELP}; default: all")
     add_data(parser)
-    add("--shots", type=int, default=16)
+    add_shots(parser)
     add_tag(parser)
     add("--jobs", type=int, help="methods at once; default: one per core with the small CLIP, else one")
     args, args.extra = parser.parse_known_args(argv)
+    args.flags = flags_of(parser)
     return exit_status(compare, args)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import yaml
-
 from datasets.table import ROWS
-
-from . import ROOT
+from trainers.prompting import recipes
 
 FOLDER = "configs/datasets"
-_PATHS = sorted((ROOT / FOLDER).glob("*.yaml"))
-_FILES = {(yaml.safe_load(path.read_text()).get("DATASET") or {}).get("NAME", ""): path.stem for path in _PATHS}
-BUILTIN = tuple(_FILES[row.name] for row in ROWS if row.write)
-SOURCE_OF = {_FILES[row.name]: _FILES[row.domain_of] for row in ROWS if row.domain_of}
+_FILES = {registered: file for file, registered in recipes.data_sets().items()}
+# Without files that cannot be read, which are refused where they are asked for.
+ROW_OF = {_FILES[row.name]: row for row in ROWS if row.name in _FILES}
+BUILTIN = tuple(name for name, row in ROW_OF.items() if row.write)
+SOURCE_OF = {name: _FILES[row.domain_of] for name, row in ROW_OF.items() if row.domain_of in _FILES}
 # The data sets that models are tested on for domain generalization, by the one that they learned.
 DOMAINS = {source: tuple(one for one in SOURCE_OF if SOURCE_OF[one] == source) for source in SOURCE_OF.values()}
 # The data sets of the published tables: open world, base-to-new, and targets of models of ImageNet.
-FIFTEEN = tuple(_FILES[row.name] for row in ROWS if row.published)
+FIFTEEN = tuple(name for name, row in ROW_OF.items() if row.published)
 ELEVEN = tuple(name for name in FIFTEEN if name not in SOURCE_OF)
 TARGETS = tuple(name for name in ELEVEN if name not in DOMAINS)
+FILES = tuple(recipes.data_sets())
 # The file in configs/datasets of a registered name, without its ending; None if there is none.
 config_name = _FILES.get
+
+
+def file_name(name: str) -> str:
+    """The file in configs/datasets of a registered name; another name as it is."""
+    return config_name(name) or name
+
+
+def collection_of(name: str) -> str:
+    """Whose data set a file in configs/datasets is: averages are over those of one collection."""
+    return "built-in" if name in BUILTIN else "published" if name in FIFTEEN else "own"

@@ -4,11 +4,11 @@
 
 {protocols}
 
-METHOD is one of {methods};
-METHOD:VARIANT adds a variant to its recipe. The data folder is --data or $DATA; the built-in data sets need none.
-Output goes to CoOp's and MaPLe's folders below output/. CFG names a recipe, or is the path of a YAML file; where there
-is none it is the published one of the method and protocol, and the small CLIP's for built-in data. Flags and KEY VALUE
-pairs that the launcher does not know go to train.py.
+METHOD is one of docs/METHODS.md, such as BMIP or MaPLe (without it, all are listed); METHOD:VARIANT adds a variant to
+its recipe. The data folder is --data or $DATA; the built-in data sets need none. Output goes to CoOp's and MaPLe's
+folders below output/. CFG names a recipe, or is the path of a YAML file; where there is none it is the published one
+of the method and protocol, and the small CLIP's for built-in data. Flags and KEY VALUE pairs that the launcher does
+not know go to train.py.
 """
 
 from __future__ import annotations
@@ -19,18 +19,22 @@ import os
 import shlex
 import subprocess
 import sys
-import textwrap
 from collections import deque
 
 from minidassl.own.processes import LAUNCHER
+from minidassl.own.text import words
 
-from trainers.prompting.errors import InputError
+from train import flags_of
+from trainers.prompting.errors import InputError, check_name
+from trainers.prompting.recipes import data_set_file
+from trainers.records import print_outcome
 
 from . import runs as at
-from .commands import add_data, add_tag, exit_status, import_flags, make_parser
-from .methods import names, parse, path_as_recipe
+from .commands import add_data, add_shots, add_tag, exit_status, import_flags, make_parser
+from .methods import parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
-from .runs import Request, check_data, check_files, check_passed_on, check_tag
+from .runner import check_plan, is_done
+from .runs import NEW_TAG, Request, check_data, check_models, check_passed_on, check_tag, parse_seeds
 from .tables import conclusions
 
 # Lines of a run that a table's reader wants to see passing by; everything is in the run's log.txt.
@@ -58,80 +62,99 @@ def execute(command: list[str], quiet: bool, small: bool) -> int:
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags; `words` are those before the first argument for train.py, and `extra` is what goes to train.py."""
-    known = textwrap.fill(", ".join(names()), 119, initial_indent=" " * 17).lstrip()
     parser = make_parser(
-        __doc__.format(protocols=listed(PROTOCOLS), methods=known),
+        __doc__.format(protocols=listed(PROTOCOLS)),
         "launch.py PROTOCOL METHOD DATASET [SEED] [CFG] [flags] [flags of train.py] [KEY VALUE ...]",
     )
     add = parser.add_argument
     add("--cfg", help="the same as CFG, for protocols that are rarely given a seed")
     add_data(parser)
-    add("--shots", type=int, default=16)
+    add_shots(parser)
     add("--weights", help="reproduce: folder of the released weights, above base/seed1 or seed1")
-    add("--source", help="xd_test and few_shot_test: data set that the model learned (imagenet)")
+    add(
+        "--source",
+        help="xd_test and few_shot_test: data set that the model learned (imagenet; symbols for built-in data)",
+    )
     add("--n-ctx", type=int, help="few-shot CoOp: context tokens (16)")
     add("--csc", choices=["True", "False"], help="few-shot CoOp: a context for every class (False)")
     add("--position", choices=["end", "middle", "front"], help="few-shot CoOp: place of the class name (end)")
     add("--dry-run", action="store_true", help="print the commands, run nothing")
     add_tag(parser)
-    add("--force", action="store_true", help="train again what is trained already")
+    add("--force", action="store_true", help="train and test again what is done already")
+    add("--verbose", action="store_true", help="print all that the runs print, such as the configuration")
     args, rest = parser.parse_known_args(argv)
 
     def is_for_train_py(word: str) -> bool:
-        return word.startswith("-") or ("." in word and word.isupper())
+        # A negative number is a wrong seed.
+        return (word.startswith("-") and not word[1:].isdecimal()) or ("." in word and word.isupper())
 
     # By hand: Python versions differ in whether an optional word may follow a flag, and would take train.py's for it.
     args.words = list(itertools.takewhile(lambda word: not is_for_train_py(word), rest))[:5]
-    args.extra = [*import_flags(args.modules), *rest[len(args.words) :]]
+    args.flags = flags_of(parser)
+    args.extra = [*import_flags(args.modules), *["--verbose"] * args.verbose, *rest[len(args.words) :]]
     return args
 
 
 def request_of(args: argparse.Namespace) -> Request:
     """Raises InputError for an unknown protocol or method, or a seed that is no number."""
     protocol, method, dataset, seed, recipe = args.words + [None] * (5 - len(args.words))
-    if protocol not in PROTOCOLS:
-        raise InputError(f"PROTOCOL is {protocol or 'missing'}; choose one of {', '.join(PROTOCOLS)}.")
-    method, variant = parse(method)
+    check_name("PROTOCOL", protocol, PROTOCOLS, "--help")
+    if len(words(seed or "")) > 1:
+        raise InputError(
+            f"SEED is {seed!r}, but this command takes one; scripts/compare.sh and scripts/reproduce.py take several."
+        )
     if seed is not None and not seed.isdecimal():
         raise InputError(f"SEED is {seed!r}; set it to a whole number from 0, and name a configuration after it.")
+    dataset, source = (name and data_set_file(name) for name in (dataset, args.source))
+    # The last, because the declarations of methods import torch.
+    method, variant = parse(method)
     return Request(
         protocol,
         method,
         dataset or PROTOCOLS[protocol].dataset,
-        None if seed is None else int(seed),
+        None if seed is None else parse_seeds(seed)[0],
         recipe=path_as_recipe(args.cfg or recipe or ""),
         variant=variant,
+        source=source,
         tag=check_tag(args.tag),
-        **{name: getattr(args, name) for name in ("shots", "source", "weights", "n_ctx", "csc", "position")},
+        **{name: getattr(args, name) for name in ("shots", "weights", "n_ctx", "csc", "position")},
     )
 
 
 def launch(args: argparse.Namespace) -> int:
     """Exit status of the first run that fails, else 0; raises InputError for what cannot run."""
     request = request_of(args)
-    check_passed_on(args.extra)
+    check_passed_on(args.extra, args.flags)
     runs = plan(request)
-    check_files(runs, request.source)
     for run in runs if request.weights else ():
         if not os.path.isdir(run.model_dir):
             below = os.path.relpath(run.model_dir, request.weights)
             raise InputError(f"There is no folder {run.model_dir}; give --weights the folder that has {below}.")
-    check_data([request.dataset], args.data)
+    advice = f"Move them away, train in them again with --force, or {NEW_TAG}."
+    check_plan([runs], args.data, args.extra, advice, args.force)
+    check_data({run.dataset for run in runs}, args.data, folders=not args.dry_run)
+    if not args.dry_run:
+        check_models(runs)
     commands = [run.command(args.data, args.extra, args.force) for run in runs]
     if args.dry_run:
         print("\n".join(map(shlex.join, commands)))
         return 0
-    quiet = len(runs) > 1
+    several = len(runs) > 1
     for number, (run, command) in enumerate(zip(runs, commands), 1):
-        if quiet:
+        done = not args.force and is_done(run, args.data, args.extra)
+        state = f"already {'trained' if run.trains else 'tested'}"
+        if several:
             text = f"{run.method}, {run.dataset}, {run.classes} classes, seed {run.seed}"
-            print(f"[{number}/{len(runs)}] {text} -> {run.output}")
-        if status := execute(command, quiet, small=run.is_small):
+            print(f"[{number}/{len(runs)}] {text}" + (f": {state}" if done else f"\n  -> {run.output}"), flush=True)
+        elif done:
+            print(f"{state.capitalize()}: {run.output}\n  (its result is in result.json; --force does it again)")
+            print_outcome(run.folder)
+        if not done and (status := execute(command, several and not args.verbose, small=run.is_small)):
             return status
-    if quiet:
-        several = len({run.seed for run in runs}) > 1
-        table = conclusions.seeds if several else PROTOCOLS[request.protocol].conclusion
-        seed = "" if several else f", seed {runs[0].seed}"
+    if several:
+        seeds = {run.seed for run in runs}
+        table = conclusions.seeds if len(seeds) > 1 else PROTOCOLS[request.protocol].conclusion
+        seed = "" if len(seeds) > 1 else f", seed {runs[0].seed}"
         print(f"\n{request.dataset}, {request.shots} shots{seed}: accuracy in per cent\n{table(runs)}")
     return 0
 

@@ -3,33 +3,71 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainers.prompting import recipes
-from trainers.prompting.errors import InputError
-from trainers.prompting.methods import METHODS, in_order
+from trainers.prompting.errors import check_name
 
 from . import ROOT, data
+
+if TYPE_CHECKING:
+    from trainers.prompting.declaration import Method
 
 BASELINE = "ZeroshotCLIP"
 # Recipes of the small CLIP, which go with the built-in data, begin with this.
 TINY = "tiny"
 
 
+class _Methods(Mapping[str, "Method"]):
+    """The declared methods by name. Their modules import torch for seconds, so the first look imports them."""
+
+    @staticmethod
+    def _declared() -> dict[str, Method]:
+        from trainers.prompting.methods import METHODS
+
+        return METHODS
+
+    def __getitem__(self, name: str) -> Method:
+        return self._declared()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._declared())
+
+    def __len__(self) -> int:
+        return len(self._declared())
+
+
+METHODS = _Methods()
+
+
 def names() -> list[str]:
     """In the order of tables. Methods of one's own join when they are imported."""
+    from trainers.prompting.methods import in_order
+
     return [method.name for method in in_order()]
+
+
+def identify(trainer: str, recipe: str) -> tuple[str, str]:
+    """Method and variant of a trainer and a recipe."""
+    from trainers.prompting import methods
+
+    return methods.identify(trainer, recipe)
 
 
 def config_file(trainer: str, recipe: str) -> str:
     """The path of a recipe, from the repository's root; a recipe may also be the path of a YAML file."""
-    return recipe if _is_path(recipe) else f"configs/trainers/{trainer}/{recipe}.yaml"
+    if _is_path(recipe):
+        return recipe
+    folder = METHODS[trainer].recipes.folder if trainer in METHODS else trainer
+    return f"configs/trainers/{folder}/{recipe}.yaml"
 
 
 def variants_of(name: str) -> list[str]:
     """The suffixes of a method's recipes that `METHOD:variant` can name."""
-    method = METHODS[name]
-    paths = (recipes.recipe_path(method.trainer, one) for one in (method.recipes.default, method.recipes.tiny))
+    known = METHODS[name].recipes
+    paths = (recipes.recipe_path(known.folder, one) for one in (known.default, known.tiny))
     return sorted({suffix for path in paths if path.is_file() for suffix in recipes.suffixes_of(path)})
 
 
@@ -56,18 +94,27 @@ def path_as_recipe(recipe: str) -> str:
 
 
 def parse(text: str | None) -> tuple[str, str]:
-    """Method and variant of METHOD, METHOD:VARIANT or METHOD:FILE.yaml, with InputError where there is none such."""
+    """Method and variant of METHOD, METHOD:VARIANT or METHOD:FILE.yaml, with InputError if there is none such."""
     name, _, variant = (text or "").partition(":")
-    if name not in METHODS:
-        raise InputError(f"METHOD is {text or 'missing'}; choose one of {', '.join(names())}.")
-    if variant and not _is_path(variant) and variant not in (known := variants_of(name)):
-        raise InputError(f"METHOD is {text}, but the variants of {name} are {', '.join(known) or 'none'}.")
+    check_name("METHOD", name, names(), "docs/METHODS.md")
+    if variant and not _is_path(variant):
+        folder = f"configs/trainers/{METHODS[name].recipes.folder}"
+        folders = f"An objective of yours needs --import MODULE; ls configs/variants {folder}"
+        check_name(f"METHOD is {text}, but the variant of {name}", variant, variants_of(name), folders)
     return name, path_as_recipe(variant)
 
 
-def row_name(name: str, variant: str = "") -> str:
-    """The row of a method, or of its variant, in tables."""
-    return f"{name}, {recipe_name(variant).replace('_', ' ')}" if variant else name
+def row_name(name: str, variant: str = "", tag: str = "") -> str:
+    """The row of a method, or of its variant or a tagged experiment, in tables."""
+    return ", ".join(filter(None, (name, recipe_name(variant).replace("_", " "), tag)))
+
+
+def row_of(text: str) -> str:
+    """The row of METHOD, METHOD:VARIANT or METHOD:FILE.yaml."""
+    name, _, variant = text.partition(":")
+    if _is_path(variant) and name in METHODS:
+        name, variant = identify(METHODS[name].trainer, recipe_name(variant))
+    return row_name(name, variant)
 
 
 def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = "") -> str:
@@ -83,4 +130,4 @@ def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = 
     imagenet = known.base2new_imagenet if dataset == "imagenet" else ""
     special = {"base2new": imagenet, "cross_dataset": known.cross_dataset}.get(family)
     own = f"{usual}_{dataset}"
-    return special or (own if recipes.is_readable(recipes.recipe_path(METHODS[name].trainer, own)) else usual)
+    return special or (own if recipes.is_readable(recipes.recipe_path(known.folder, own)) else usual)

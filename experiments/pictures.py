@@ -3,114 +3,47 @@
     python scripts/look_inside.py output/base2new/train_base/digits/shots_16/BMIP/tiny/seed1
 
 Reads the run's settings and checkpoint, and the test images of all classes. Features are laid out by t-SNE
-(scikit-learn, fixed seed); distances between groups in such a picture mean little.
+(scikit-learn, fixed seed); distances between groups in such a picture mean little. The pictures go to `pictures/` in
+the run's folder, or to --output.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 from pathlib import Path
-
-import matplotlib
-
-matplotlib.use("Agg")
+from typing import TYPE_CHECKING, Any
 
 from minidassl.own.files import write_whole
 
-import matplotlib.pyplot as plt
-import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from torch import Tensor, nn
-from tqdm import tqdm
-from yacs.config import CfgNode
-
-import datasets  # noqa: F401  (registers the data sets)
-import trainers
-from trainers.base import TRAINER_REGISTRY, PromptTrainer
-from trainers.config import default_cfg
-from trainers.prompting.core.learner import FixedSentence, PromptLearner, Readout, TowerPrompts
-from trainers.prompting.core.prompted_clip import PromptedCLIP
-from trainers.prompting.errors import InputError
-from trainers.records import SETTINGS, kept_settings
+from trainers.prompting.errors import InputError, disk_error
 
 from .commands import exit_status, make_parser
+from .runs import check_folder
 
-# Names of classes and runs are text, in which "$" is no mathematics.
-matplotlib.rcParams["text.parse_math"] = False
-MOST_IMAGES = 2000
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from trainers.base import PromptTrainer
+
 # Classes from which on colours tell base from new only.
 MANY_CLASSES = 20
 
 
-def load(run: Path, data: str | None) -> PromptTrainer:
-    """The trainer of a run with its weights, on all classes."""
-    settings = kept_settings(run)
-    if settings is None:
-        raise InputError(f"{run} has no {SETTINGS}; name the output folder of a training run.")
-    trainers.register_all()
-    cfg = default_cfg()
-    cfg.merge_from_other_cfg(CfgNode(settings))
-    cfg.DATASET.SUBSAMPLE_CLASSES = "all"
-    cfg.OUTPUT_DIR = str(run)
-    if data:
-        cfg.DATASET.ROOT = data
-    cfg.freeze()
-    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)(cfg)
-    trainer.load_model(str(run))
-    trainer.set_model_mode("eval")
-    return trainer
+@functools.cache
+def pyplot() -> Any:
+    """Matplotlib's, without a screen; imported on the first call, because it takes long."""
+    import matplotlib
 
+    matplotlib.use("Agg")
+    # Names of classes and runs are text, in which "$" is no mathematics.
+    matplotlib.rcParams["text.parse_math"] = False
+    import matplotlib.pyplot
 
-def observe(learner: PromptLearner) -> dict[tuple[str, int], list[Tensor]]:
-    """Let a learner note the attention that its prompts receive, in units of uniform attention.
-
-    Gives {(tower, layer): readouts `[batch, b]`}, filled by each forward pass.
-    """
-    seen: dict[tuple[str, int], list[Tensor]] = defaultdict(list)
-
-    def observed(tower: str, prompts_of: Callable[[], TowerPrompts | None]) -> Callable[[], TowerPrompts | None]:
-        def prompts() -> TowerPrompts | None:
-            plain = prompts_of()
-
-            def at(layer: int, readout: Readout) -> Tensor | None:
-                tokens = plain.at(layer, readout)
-                seen[tower, layer].append(readout(tokens, relative=True).cpu())
-                return tokens
-
-            return plain and TowerPrompts(plain.length, plain.depth, at)
-
-        return prompts
-
-    learner.text, learner.vision = observed("text", learner.text), observed("vision", learner.vision)
-    return seen
-
-
-@torch.no_grad()
-def features(trainer: PromptTrainer) -> tuple[dict[str, Tensor], Tensor, dict[tuple[str, int], Tensor]]:
-    """Normalised image features `[images, embed]` by model, labels, and the attention that prompts receive."""
-    learner, names = trainer.learner, trainer.dm.dataset.classnames
-    # Prompts that depend on the image, or do not stand right after SOS, have no readout.
-    readable = not learner.conditional and learner.position == "end"
-    seen = observe(learner) if readable else {}
-    plain = PromptedCLIP(trainer.clip_model, FixedSentence("{}"), names, trainer.precision)
-    # Without the text features that the trainer's model may have kept.
-    prompted = PromptedCLIP(trainer.clip_model, learner, names, trainer.precision)
-    found: dict[str, list[Tensor]] = defaultdict(list)
-    labels: list[Tensor] = []
-    for batch in tqdm(trainer.test_loader, desc="images"):
-        images, label = trainer.parse_batch_test(batch)
-        for name, model in (("plain CLIP", plain), (type(trainer).__name__, prompted)):
-            found[name].append(nn.functional.normalize(model.encode_image(images).float(), dim=-1).cpu())
-        labels.append(label.cpu())
-        if sum(map(len, labels)) >= MOST_IMAGES:
-            break
-    if readable:
-        prompted.encode_text()
-    attention = {key: torch.cat(values) for key, values in seen.items()}
-    return {name: torch.cat(parts) for name, parts in found.items()}, torch.cat(labels), attention
+    return matplotlib.pyplot
 
 
 def by_tower(
@@ -118,7 +51,7 @@ def by_tower(
 ) -> tuple[Figure, dict[str, Axes]]:
     """A figure with a picture of each tower."""
     size = (4 * len(towers), 3.5)
-    figure, axes = plt.subplots(1, len(towers), figsize=size, sharey=sharey, layout="constrained", squeeze=False)
+    figure, axes = pyplot().subplots(1, len(towers), figsize=size, sharey=sharey, layout="constrained", squeeze=False)
     axes[0, 0].set_ylabel(ylabel)
     figure.suptitle(title)
     return figure, dict(zip(towers, axes[0]))
@@ -141,17 +74,17 @@ def draw_features(found: dict[str, Tensor], labels: Tensor, classnames: list[str
     """One t-SNE for each model; new classes as crosses."""
     from sklearn.manifold import TSNE
 
-    base, few = (len(classnames) + 1) // 2, len(classnames) < MANY_CLASSES
+    plt, base, few = pyplot(), (len(classnames) + 1) // 2, len(classnames) < MANY_CLASSES
     colours = plt.get_cmap("tab20" if len(classnames) > 10 else "tab10")
     figure, both = plt.subplots(1, len(found), figsize=(5 * len(found), 5), layout="constrained")
     for axes, (name, values) in zip(both, found.items()):
         layout = TSNE(init="pca", perplexity=min(30, (len(values) - 1) / 3), random_state=0)
-        places = torch.from_numpy(layout.fit_transform(values.numpy()))
+        places = layout.fit_transform(values.numpy())
         for label, classname in enumerate(classnames):
             is_new = label >= base
             colour, marker = colours(label % colours.N if few else int(is_new)), "x" if is_new else "o"
             text = f"{classname}{' (new)' if is_new else ''}" if few else None
-            chosen = places[labels == label].t()
+            chosen = places[(labels == label).numpy()].T
             axes.scatter(*chosen, s=9, linewidths=0.8, marker=marker, color=colour, label=text)
         axes.set(title=name, xticks=[], yticks=[])
     if few:
@@ -180,8 +113,16 @@ def draw_attention(seen: dict[tuple[str, int], Tensor], title: str) -> Figure:
 
 
 def draw(run: Path, data: str | None = None) -> dict[str, Figure]:
-    """The pictures of a training run by name: "features", and "attention" where prompts have a readout."""
-    trainer = load(run, data)
+    """The pictures of a training run; see `draw_model`."""
+    from .models import load  # here, because torch comes with it
+
+    return draw_model(load(run, data))
+
+
+def draw_model(trainer: PromptTrainer) -> dict[str, Figure]:
+    """The pictures of a model by name: "features", and "attention" where prompts have a readout."""
+    from .models import features
+
     title = f"{type(trainer).__name__} on {trainer.cfg.DATASET.NAME}"
     found, labels, seen = features(trainer)
     drawn = {"features": draw_features(found, labels, trainer.dm.dataset.classnames, title)}
@@ -189,10 +130,18 @@ def draw(run: Path, data: str | None = None) -> dict[str, Figure]:
 
 
 def look_inside(args: argparse.Namespace) -> int:
-    drawn = draw(args.run, args.data)
-    args.output.mkdir(parents=True, exist_ok=True)
-    for name, figure in drawn.items():
-        print(*save(figure, args.output, name), sep="\n")
+    from .models import load  # here, because torch comes with it
+
+    folder = args.output or args.run / "pictures"
+    check_folder(folder)
+    trainer = load(args.run, args.data)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, figure in draw_model(trainer).items():
+            save(figure, folder, name)
+    except OSError as error:
+        raise InputError(disk_error(error, str(folder))) from error
+    print(f"The pictures are in {folder}")
     return 0
 
 
@@ -201,5 +150,5 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser(__doc__)
     parser.add_argument("run", type=Path, help="output folder of a training run")
     parser.add_argument("--data", help="folder of the data sets; default: that of the run")
-    parser.add_argument("--output", type=Path, default=Path("."), help="folder of the pictures")
+    parser.add_argument("--output", type=Path, help="folder of the pictures; default: pictures/ in that of the run")
     return exit_status(look_inside, parser.parse_args(argv))

@@ -75,8 +75,14 @@ def among_all(request: Request) -> list[Run]:
 
 def all_classes(request: Request, family: str, trains: bool = False, learned: str | None = None) -> list[Run]:
     """Runs about a model of all classes of a data set, one for each seed."""
-    built_in = request.dataset in BUILTIN
+    built_in, is_other = request.dataset in BUILTIN, learned is None and not request.weights
     learned = learned or request.source or next(name for name in DOMAINS if (name in BUILTIN) == built_in)
+    if is_other and learned == request.dataset:
+        training = {"few_shot_test": "few_shot"}.get(request.protocol, "xd_train")
+        raise InputError(
+            f"{request.protocol} tests a model of {learned} on another data set, but DATASET is {learned}, too; "
+            f"choose another, or give --source NAME for a model of another. {training} tests its models on their own."
+        )
     method, recipe = METHODS[request.method], request.recipe_of(family, learned)
     folder, options = f"{method.trainer}/{methods.folder_name(recipe, request.tag)}_{request.shots}shots", ()
     if family == "few_shot" and method.trainer == "CoOp":
@@ -213,7 +219,7 @@ _ALL = (
     ),
     Protocol(
         "few_shot_test",
-        "test the models of few_shot on another data set",
+        "test the models of few_shot on another data set, DATASET; --source names the one that they learned",
         lambda request: all_classes(request, "few_shot"),
         flags=("source", *COOPS_OWN),
     ),
@@ -251,7 +257,7 @@ def listed(entries: Mapping[str, Protocol | Results]) -> str:
     lines = []
     for name, entry in entries.items():
         start = f"    {name:<{width}}"
-        lines += textwrap.wrap(entry.help, 119, initial_indent=start, subsequent_indent=" " * len(start))
+        lines += textwrap.wrap(entry.help, 80, initial_indent=start, subsequent_indent=" " * len(start))
     return "\n".join(lines)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from trainers.prompting.core.metrics import harmonic_mean
+from trainers.prompting.core.harmonic import harmonic_mean
 
 _PUBLISHED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 AVERAGES, ABLATION = _PUBLISHED["averages"], _PUBLISHED["ablation"]

@@ -1,15 +1,17 @@
 """One self-contained HTML page of a results folder: tables, pictures, configurations, and their commands.
 
-    python scripts/report.py [RESULTS] [--output report.html] [--models RUN ...]
+    python scripts/report.py [RESULTS] [--output PAGE] [--models RUN ...]
 
-Everything comes from the records of finished tests. The pictures are also written as PNG and SVG, into a folder beside
-the page: accuracies of the methods, few-shot curves, gains over zero-shot CLIP by class, and BMIP's gates by layer and
-over training. Of each RUN, the output folder of a training run, scripts/look_inside.py draws the image features and
-the attention to prompts, for which it needs checkpoint and data.
+Everything comes from the records of finished tests. The page is RESULTS/report.html, unless --output names another.
+The pictures are also written as PNG and SVG, into a folder beside the page: accuracies of the methods, few-shot
+curves, gains over zero-shot CLIP by class, and BMIP's gates by layer and over training. Of each RUN, the output folder
+of a training run, scripts/look_inside.py draws the image features and the attention to prompts, for which it needs
+checkpoint and data.
 """
 
 from __future__ import annotations
 
+import argparse
 import base64
 import html
 import itertools
@@ -21,23 +23,29 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from minidassl.own.files import write_whole
 from minidassl.own.text import printable
 
 import yaml
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from . import ROOT, pictures
 from .commands import exit_status, make_parser
 from .methods import BASELINE, names
-from .pictures import by_tower, plt, save, tower_title
+from .pictures import by_tower, pyplot, save, tower_title
 from .protocols import TABLES
-from .store import Collection, Record, collect, grouped
+from .runs import check_file, check_folder, check_trained
+from .store import EVERYTHING, Collection, Record, Selection, collect, grouped
+from .tables.asked import add_selection, check_results, selected, without_records
+from .tables.command import commands, in_parts
 from .tables.results import ELSEWHERE, FEW_SHOT, OPEN_WORLD, in_open_world
-from .tables.table import Table
-from .tables.text import bold, with_marks
+from .tables.table import Table, list_flags
+from .tables.text import with_marks
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Colours that stay apart for colour-blind readers (Okabe and Ito); a method has the same one in all pictures.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -55,10 +63,13 @@ CAPTIONS = {
 STYLE = """
 body { font-family: sans-serif; margin: 2rem auto; max-width: 100rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; font-size: 0.85rem } .wide { overflow-x: auto; margin-bottom: 0.5rem }
-td, th { padding: 0.25rem 0.6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
+caption { text-align: left; font-weight: bold; padding: 0.3rem 0.6rem }
+.parts { display: flex; flex-wrap: wrap; gap: 0.5rem 2rem } .parts > * { max-width: 100% } figure { margin: 0 0 1rem }
+td, th { padding: 0.25rem 0.4rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap }
 td:first-child, th:first-child { text-align: left; position: sticky; left: 0; background: #fff }
 img { max-width: 100% } .note { color: #666; font-size: 0.85rem; overflow-wrap: anywhere }
-pre { background: #f4f4f4; padding: 0.7rem; overflow-x: auto; font-size: 0.8rem }
+pre { background: #f4f4f4; padding: 0.7rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.8rem }
+li > pre { margin: 0.2rem 0; padding: 0.3rem 0.7rem } ul { padding-left: 1.2rem }
 summary { overflow-wrap: anywhere }
 """
 
@@ -71,13 +82,22 @@ def look(method: str) -> dict[str, str]:
 
 
 # A figure, what it shows, and the parts of the name of its files.
-Picture = tuple[Figure, str, tuple[str, ...]]
+Picture = tuple["Figure", str, tuple[str, ...]]
 
 
-def of_seeds(records: Iterable[Record]) -> list[tuple[tuple[str, str, str, str], list[Record]]]:
-    """Method, data set, classes and shots, and their records."""
-    by_run = grouped(records, lambda one: (one.method, one.data["dataset"], one.data["classes"], one.shots))
-    return sorted(by_run.items())
+def of_seeds(records: Iterable[Record]) -> list[tuple[tuple[str, str, str, str, str], list[Record]]]:
+    """Method, data set, classes, shots and backbone, and their records."""
+
+    def run(one: Record) -> tuple[str, str, str, str, str]:
+        return one.method, one.data["dataset"], one.data["classes"], one.shots, one.backbone
+
+    return sorted(grouped(records, run).items())
+
+
+def over_seeds(what: str, *numbers: int) -> str:
+    """Over how many seeds a mean is, or means are."""
+    least, most = min(numbers), max(numbers)
+    return f"{what} over {f'{least} to ' * (least < most)}{most} seeds" if most > 1 else "of 1 seed"
 
 
 def is_bmip(record: Record) -> bool:
@@ -85,15 +105,20 @@ def is_bmip(record: Record) -> bool:
     return record.data["trainer"] == "BMIP" and record.method not in ELSEWHERE
 
 
-def accuracy_bars(table: Table) -> Iterator[Picture]:
-    """Base, new and HM of the methods on each data set."""
-    for dataset in table.groups:
+def accuracy_bars(found: Collection) -> Iterator[Picture]:
+    """Base, new and HM of the methods on each data set, from the table in which most methods have it."""
+    fullest: dict[tuple[str, str, str], Table] = {}
+    for table in OPEN_WORLD.tables(found):
+        for dataset in table.groups:
+            key = table.title, table.backbone, dataset
+            fullest[key] = max(fullest.get(key, table), table, key=lambda one: len(one.rows))
+    for (title, backbone, dataset), table in fullest.items():
         shown = dict(zip(("base", "new", "HM"), SHADES))
         lines = {row: [line[dataset, name] for name in shown] for row, line in table.numbers.items()}
         lines = {row: line for row, line in lines.items() if None not in line}
         if not lines:
             continue
-        figure, axes = plt.subplots(figsize=(6, 1.2 + 0.5 * len(lines)), layout="constrained")
+        figure, axes = pyplot().subplots(figsize=(6, 1.2 + 0.5 * len(lines)), layout="constrained")
         for number, (name, shade) in enumerate(shown.items()):
             means = [line[number].mean for line in lines.values()]
             # HM is of averages, and has no spread; nor have numbers that are the same for all seeds.
@@ -106,8 +131,9 @@ def accuracy_bars(table: Table) -> Iterator[Picture]:
         axes.set_title(dataset, loc="left")
         axes.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
         axes.grid(axis="x", alpha=0.3)
-        caption = f"{table.title}, {dataset}: base, new, and their harmonic mean; mean and deviation over seeds."
-        yield figure, caption, ("accuracy", dataset, table.title.rpartition(", ")[2])
+        seeds = over_seeds("mean and deviation", *(len(line[0].by_seed) for line in lines.values()))
+        caption = f"{dataset}, {table.heading}: base, new, and their harmonic mean; {seeds}."
+        yield figure, caption, ("accuracy", dataset, title.rpartition(", ")[2], backbone)
 
 
 def few_shot_curves(found: Collection) -> Iterator[Picture]:
@@ -117,7 +143,7 @@ def few_shot_curves(found: Collection) -> Iterator[Picture]:
         if len(shots) < 2:
             continue
         dataset = table.title.removeprefix("All classes of ").removeprefix("All classes, ")
-        figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
+        figure, axes = pyplot().subplots(figsize=(6, 4), layout="constrained")
         for number, (row, line) in enumerate(table.numbers.items()):
             cells = {shots[group]: cell for (group, _), cell in line.items() if cell}
             # Beside each other: error bars of the same place hide one another.
@@ -129,13 +155,16 @@ def few_shot_curves(found: Collection) -> Iterator[Picture]:
         axes.set(title=dataset, xlabel="training images per class", ylabel="accuracy in per cent")
         axes.legend()
         axes.grid(alpha=0.3)
-        yield figure, f"Few-shot accuracy on {dataset}: mean and deviation over seeds.", ("few_shot", dataset)
+        numbers = [len(cell.by_seed) for line in table.numbers.values() for cell in line.values() if cell]
+        seeds = over_seeds("mean and deviation", *numbers)
+        caption = f"Few-shot accuracy on {dataset}, {table.backbone}: {seeds}."
+        yield figure, caption, ("few_shot", dataset, table.backbone)
 
 
 def class_gains(found: Collection) -> Iterator[Picture]:
     """Accuracy of each class among all classes, less that of zero-shot CLIP."""
     tested = in_open_world(found.records)
-    for (method, dataset, _, shots), records in of_seeds(tested):
+    for (method, dataset, _, shots, backbone), records in of_seeds(tested):
         same = {"trainer": BASELINE, "dataset": dataset, "backbone": records[0].data["backbone"]}
         plain = [record for record in tested if same.items() <= record.data.items()]
         if not is_bmip(records[0]) or not plain:
@@ -146,18 +175,19 @@ def class_gains(found: Collection) -> Iterator[Picture]:
         ordered = sorted(gains, key=lambda name: (gains[name], name))
         if len(ordered) > MOST_CLASSES:
             ordered = ordered[: MOST_CLASSES // 2] + ordered[-MOST_CLASSES // 2 :]
-        title = f"{method} on {dataset}, {shots}"
-        figure, axes = plt.subplots(figsize=(6, 1.2 + 0.2 * len(ordered)), layout="constrained")
+        title = f"{method} on {dataset}, {shots}, {backbone}"
+        figure, axes = pyplot().subplots(figsize=(6, 1.2 + 0.2 * len(ordered)), layout="constrained")
         shades = [SHADES[0] if name in base else SHADES[1] for name in ordered]
         axes.barh(range(len(ordered)), [gains[name] for name in ordered], color=shades)
         axes.set_yticks(range(len(ordered)), ordered, fontsize=7)
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set(title=title, xlabel="gain in points over zero-shot CLIP, among all classes")
-        keys = [plt.Rectangle((0, 0), 1, 1, color=shade) for shade in SHADES[:2]]
+        keys = [pyplot().Rectangle((0, 0), 1, 1, color=shade) for shade in SHADES[:2]]
         axes.legend(handles=keys, labels=["base", "new"])
         shown = f" (the {MOST_CLASSES} of {len(gains)} classes at both ends)" if len(gains) > MOST_CLASSES else ""
-        caption = f"{title}: gain of each class over zero-shot CLIP in the open world, mean over seeds{shown}."
-        yield figure, caption, ("gains", method, dataset, shots)
+        seeds = over_seeds("mean", len(records))
+        caption = f"{title}: gain of each class over zero-shot CLIP in the open world, {seeds}{shown}."
+        yield figure, caption, ("gains", method, dataset, shots, backbone)
 
 
 def class_accuracies(records: Sequence[Record]) -> dict[str, float]:
@@ -172,8 +202,8 @@ def class_accuracies(records: Sequence[Record]) -> dict[str, float]:
 def gates_by_layer(found: Collection) -> Iterator[Picture]:
     """The gates of each tower and layer: spread over images and classes, and over seeds."""
     tested = [record for record in in_open_world(found.records) if is_bmip(record) and record.data.get("gates")]
-    for (method, dataset, _, shots), records in of_seeds(tested):
-        title = f"{method} on {dataset}, {shots}"
+    for (method, dataset, _, shots, backbone), records in of_seeds(tested):
+        title = f"{method} on {dataset}, {shots}, {backbone}"
         figure, both = by_tower(title, ylabel="weight of the layer's own prompts")
         for tower, axes in both.items():
             for number, record in enumerate(records):
@@ -191,17 +221,18 @@ def gates_by_layer(found: Collection) -> Iterator[Picture]:
             f"Gates of {title}, one mark a seed: mean, standard deviation (coloured) and range (grey) over classes or "
             "images. Shaded: saturated."
         )
-        yield figure, caption, ("gates", method, dataset, shots)
+        yield figure, caption, ("gates", method, dataset, shots, backbone)
 
 
 def gates_in_training(found: Collection) -> Iterator[Picture]:
     trained = [record for record in found.records if record.data["trained"] and record.data.get("gate_history")]
-    for (method, dataset, classes, shots), records in of_seeds(filter(is_bmip, trained)):
-        figure, both = by_tower(f"{method} on {dataset}, {classes} classes, {shots}", "mean gate of the last batch")
+    for (method, dataset, classes, shots, backbone), records in of_seeds(filter(is_bmip, trained)):
+        title = f"{method} on {dataset}, {classes} classes, {shots}, {backbone}"
+        figure, both = by_tower(title, "mean gate of the last batch")
         for tower, axes in both.items():
             gates = [name for name in records[0].data["gate_history"][0] if name.startswith(tower)]
             # From dark to light by depth, as many as there are.
-            shades = plt.get_cmap("viridis")([place / max(1, len(gates)) for place in range(len(gates))])
+            shades = pyplot().get_cmap("viridis")([place / max(1, len(gates)) for place in range(len(gates))])
             for shade, name in zip(shades, gates):
                 for number, record in enumerate(records):
                     values = [epoch[name] for epoch in record.data["gate_history"]]
@@ -210,32 +241,42 @@ def gates_in_training(found: Collection) -> Iterator[Picture]:
             axes.set(title=tower, xlabel="epoch")
             axes.grid(alpha=0.3)
         figure.legend(*both["vision"].get_legend_handles_labels(), loc="outside right center", frameon=False)
-        caption = f"while it trains on {classes} classes of {dataset}, {shots}: one line a seed and layer."
-        yield figure, f"Gates of {method} {caption}", ("gates_training", method, dataset, classes, shots)
+        caption = f"Gates of {title}, while it trains: one line a seed and layer."
+        yield figure, caption, ("gates_training", method, dataset, classes, shots, backbone)
 
 
 def notes_html(notes: Sequence[str]) -> str:
-    return f"<ul class=note>{''.join(f'<li>{html.escape(note)}</li>' for note in notes)}</ul>" if notes else ""
+    items = []
+    for note in notes:
+        text, _, command = note.partition("\n")
+        items.append(f"<li>{html.escape(text)}{f':<pre>{html.escape(command)}</pre>' if command else ''}</li>")
+    return f"<ul class=note>{''.join(items)}</ul>" if notes else ""
 
 
-def table_html(table: Table) -> str:
-    """A table whose best means are bold; marked first, because the cells are escaped afterwards."""
+def table_html(table: Table, anchor: str) -> str:
+    """A table, for each data set one; best means are bold, and marked first, because cells are escaped afterwards."""
 
     def line(tag: str, row: Sequence[str]) -> str:
         cells = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
         return f"<tr>{with_marks(cells, '<b>', '</b>')}</tr>"
 
-    headers, rows = table.grid(bold)
-    body = "\n".join([line("th", headers), *(line("td", row) for row in rows)])
-    plan = f"<pre>python scripts/reproduce.py {table.plan}</pre>" if table.plan else ""
-    title = html.escape(table.title)
-    return f"<h3>{title}</h3>\n<div class=wide><table>\n{body}\n</table></div>{notes_html(table.notes())}{plan}"
+    parts = []
+    for name, headers, rows in in_parts(table):
+        body = "\n".join([line("th", [table.first, *headers]), *(line("td", row) for row in rows)])
+        caption = f"<caption>{html.escape(name)}</caption>" if name else ""
+        parts.append(f"<div class=wide><table>{caption}\n{body}\n</table></div>")
+    notes = notes_html([*table.notes(), *(f"filled by\n{command}" for command in commands(table))])
+    heading = f"<h3 id={anchor}>{html.escape(table.heading)}</h3>"
+    return f"{heading}\n<div class=parts>{''.join(parts)}</div>{notes}"
 
 
 def origin_html(records: Sequence[Record]) -> str:
     """Versions; and of each method and data set the commands, and the configuration of its first training."""
     environments = {yaml.safe_dump(record.data["environment"]) for record in records}
-    parts = ["<h2>Where it comes from</h2>", *(f"<pre>{html.escape(text)}</pre>" for text in sorted(environments))]
+    parts = [
+        "<h2 id=origin>Where it comes from</h2>",
+        *(f"<pre>{html.escape(text)}</pre>" for text in sorted(environments)),
+    ]
     by_model = grouped(records, lambda record: (record.method, record.learned["dataset"]))
     for (method, dataset), some in sorted(by_model.items()):
         ordered = sorted(some, key=lambda record: (not record.data["trained"], record.seed, str(record.path)))
@@ -256,39 +297,62 @@ def file_stem(text: str) -> str:
     )
 
 
-def print_report(results: Path, page: Path, models: Sequence[Path] = (), data: str | None = None) -> int:
-    """Write the page and the pictures of a results folder; gives the exit status, 1 where there is no record."""
-    found = collect(results)
+def print_report(
+    results: Path,
+    page: Path,
+    models: Sequence[Path] = (),
+    data: str | None = None,
+    names: Sequence[str] = tuple(TABLES),
+    selection: Selection = EVERYTHING,
+) -> int:
+    """Write the page and the pictures of a results folder; gives the exit status, 1 where there is no record.
+
+    Args:
+        names: of the tables.
+    """
+    for run in models:
+        check_trained(run, data)
+    check_file(page)
+    check_folder(page.with_suffix(""))
+    found = collect(results, selection)
     if not found.records:
-        print(f"There is no record of a test below {results}.", file=sys.stderr)
+        print(*map(printable, without_records(results, found)), sep="\n", file=sys.stderr)
         return 1
     inside = [
         (figure, f"{run}: {CAPTIONS[name]}.", (name, *run.parts[-6:]))
         for run in tqdm(models, desc="models")
         for name, figure in pictures.draw(run, data).items()
     ]
-    tables = [table_html(table) for entry in TABLES.values() for table in entry.tables(found)]
+    made = [table for name in names for table in TABLES[name].tables(found)]
+    tables = {f"table{number}": table for number, table in enumerate(made)}
     folder, images = page.with_suffix(""), []
     folder.mkdir(parents=True, exist_ok=True)
-    bars = (one for table in OPEN_WORLD.tables(found) for one in accuracy_bars(table))
-    drawn = (draw(found) for draw in (few_shot_curves, class_gains, gates_by_layer, gates_in_training))
+    drawn = (draw(found) for draw in (accuracy_bars, few_shot_curves, class_gains, gates_by_layer, gates_in_training))
     # One after another: each picture is drawn, saved and closed before the next.
-    for figure, caption, name in tqdm(itertools.chain(bars, *drawn, inside), desc="pictures"):
+    for figure, caption, name in tqdm(itertools.chain(*drawn, inside), desc="pictures"):
         png, _ = save(figure, folder, file_stem("_".join(name)))
-        plt.close(figure)
+        pyplot().close(figure)
         encoded, caption = base64.b64encode(png.read_bytes()).decode(), html.escape(caption)
-        images.append(f'<img alt="{caption}" src="data:image/png;base64,{encoded}">\n<p class=note>{caption}</p>')
-    command = html.escape(f"python scripts/tables.py {results}\npython scripts/report.py {results} --output {page}")
+        image = f'<img alt="{caption}" src="data:image/png;base64,{encoded}">'
+        images.append(f"<figure>{image}\n<figcaption class=note>{caption}</figcaption></figure>")
+    lists = dict(methods=selection.methods, datasets=selection.datasets, seeds=map(str, selection.seeds))
+    flags = list_flags(**lists, protocols=() if {*names} == {*TABLES} else names)
+    asked = " ".join([str(results), *flags])
+    command = html.escape(f"python scripts/tables.py {asked}\npython scripts/report.py {asked} --output {page}")
+    headings = {anchor: table.heading for anchor, table in tables.items()}
+    headings |= {"pictures": f"{len(images)} pictures", "origin": "versions, commands and configurations"}
+    contents = [f"<li><a href=#{anchor}>{html.escape(text)}</a></li>" for anchor, text in headings.items()]
     viewport = '<meta name=viewport content="width=device-width, initial-scale=1">'
     parts = [
         f"<!doctype html><meta charset=utf-8>{viewport}<title>{html.escape(str(results))}</title>",
         f"<style>{STYLE}</style><h1>Results of {html.escape(str(results))}</h1>",
         f"<p class=note>{html.escape(found.summary)}. Means ± deviations over seeds, in per cent; bold: best.</p>",
         notes_html(list(dict.fromkeys(found.notes))),
-        f"<pre>{command}</pre><h2>Tables</h2>",
-        *tables,
-        "<h2>Pictures</h2>",
+        f"<pre>{command}</pre><ul>{''.join(contents)}</ul><h2>Tables</h2>",
+        *(table_html(table, anchor) for anchor, table in tables.items()),
+        "<h2 id=pictures>Pictures</h2><div class=parts>",
         *images,
+        "</div>",
         origin_html(found.records),
     ]
     write_whole(page, printable("\n".join(parts), keep="\n"))
@@ -300,8 +364,17 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where there is no record, 2 for wrong input."""
     parser = make_parser(__doc__)
     parser.add_argument("results", nargs="?", type=Path, default=ROOT / "output")
-    parser.add_argument("--output", type=Path, default=Path("report.html"))
+    parser.add_argument("--output", type=Path, metavar="PAGE", help="default: report.html in RESULTS")
     parser.add_argument("--models", nargs="+", type=Path, default=[], help="training runs to look into")
     parser.add_argument("--data", help="folder of the data sets, for --models; default: that of the run")
-    args = parser.parse_args(argv)
-    return exit_status(lambda args: print_report(args.results, args.output, args.models, args.data), args)
+    add_selection(parser)
+    return exit_status(report, parser.parse_args(argv))
+
+
+def report(args: argparse.Namespace) -> int:
+    """Raises InputError for names that there are not."""
+    selection, names = selected(args)
+    check_results(args.results)
+    return print_report(
+        args.results, args.output or args.results / "report.html", args.models, args.data, names, selection
+    )

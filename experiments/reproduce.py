@@ -11,17 +11,31 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 
-import trainers
+from minidassl.own.text import words
 
-from . import report, runs
-from .commands import add_data, exit_status, import_flags, make_parser
+from trainers.prompting.errors import InputError, check_name
+from trainers.prompting.recipes import data_set_file
+
+from . import runs
+from .commands import (
+    DATASETS_HELP,
+    METHODS_HELP,
+    add_data,
+    add_tag,
+    check_jobs,
+    exit_status,
+    import_flags,
+    make_parser,
+)
 from .data import BUILTIN
-from .methods import TINY, names, parse
+from .methods import TINY, parse
 from .protocols import PLANS, PROTOCOL_OF, chains
-from .runner import is_done, report_failures, run_chains
-from .runs import Request, Run, check_data, check_files, parse_seeds
+from .runner import check_plan, report_failures, run_chains
+from .runs import Request, Run, check_data, check_tag, parse_seeds
+from .store import Selection
 from .tables.command import print_tables
 from .tables.results import PAIRED
 
@@ -29,11 +43,22 @@ from .tables.results import PAIRED
 # data sets and three seeds, in five epochs of half the images. Tests are not counted.
 GPU_HOURS = {"imagenet": 1.0}
 OTHER_GPU_HOURS = 4 / 30
+# Of the small CLIP, measured, on one core: training by data set, and a test.
+CPU_SECONDS = {"symbols": 50}
+OTHER_CPU_SECONDS, CPU_SECONDS_OF_TEST = 10, 2
 EMBEDDED = "embedded"
+CHOICES = (*PLANS, "all", EMBEDDED)
+ADVICE = "Move them away to run them again, or leave them out by --methods, --datasets or --seeds."
+UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 def planned_chains(
-    tables: Sequence[str], embedded: bool, datasets: Sequence[str], methods: Sequence[str], seeds: Sequence[int]
+    tables: Sequence[str],
+    embedded: bool,
+    datasets: Sequence[str],
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    tag: str = "",
 ) -> list[list[Run]]:
     """Seed by seed, so that a table is there early with the first; where some are empty, those of the plans."""
     requests = []
@@ -43,39 +68,65 @@ def planned_chains(
             for dataset in datasets or (plan.embedded if embedded else plan.datasets):
                 for method in methods or plan.methods_for(dataset in BUILTIN, embedded):
                     name, variant = parse(method)
-                    requests.append(Request(PROTOCOL_OF[table], name, dataset, seed, variant=variant))
+                    requests.append(Request(PROTOCOL_OF[table], name, dataset, seed, variant=variant, tag=tag))
     return chains(requests)
+
+
+def amount(seconds: float, of: str) -> str:
+    """A duration in words, such as "3 GPU hours", in a unit of which there are more than one."""
+    number, unit = next((seconds / size, unit) for size, unit in UNITS if seconds >= 1.5 * size or size == 1)
+    return f"{number:.0f} {of} {unit}"
+
+
+def cost(missing: Sequence[Run]) -> str:
+    """What runs take, with a comma before it, on the device that they are for; nothing if there are none."""
+    small = [run for run in missing if run.is_small]
+    on_cpu = [CPU_SECONDS.get(run.dataset, OTHER_CPU_SECONDS) if run.trains else CPU_SECONDS_OF_TEST for run in small]
+    hours = sum(GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) for run in missing if run.trains and not run.is_small)
+    parts = [f"{amount(3600 * hours, 'GPU')} of training (by MaPLe's reported times)"] if hours else []
+    parts += [f"{amount(sum(on_cpu), 'CPU')} on one core"] if small else []
+    return f", about {' and '.join(parts)}" if parts else ""
 
 
 def reproduce(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
-    trainers.register_all()
+    check_name("TABLE", args.table, CHOICES, "--help")
+    check_jobs(args.jobs)
     embedded = args.table == EMBEDDED
     tables = [*PLANS] if args.table in ("all", EMBEDDED) else [args.table]
-    planned = planned_chains(tables, embedded, args.datasets, args.methods, parse_seeds(args.seeds))
-    options, all_runs = import_flags(args.modules), [run for chain in planned for run in chain]
-    check_files(all_runs)
-    if not args.dry_run:
-        check_data([run.dataset for run in all_runs], args.data)
-    missing = [run for chain in planned for run in chain if not is_done(run, chain, args.data, options)]
+    datasets = [*dict.fromkeys(map(data_set_file, args.datasets))]
+    seeds, tag = parse_seeds(args.seeds) if args.seeds else [], check_tag(args.tag)
+    if args.options and not tag:
+        raise InputError(
+            f"{' '.join(args.options)} changes the recipes; give --tag NAME, for folders and rows of the experiment's "
+            "own."
+        )
+    planned = planned_chains(tables, embedded, datasets, args.methods, seeds, tag)
+    options, all_runs = (*import_flags(args.modules), *args.options), [run for chain in planned for run in chain]
+    missing = check_plan(planned, args.data, options, ADVICE)
+    try:
+        check_data({run.dataset for run in missing}, args.data, folders=not args.dry_run)
+    except InputError as error:
+        if not args.dry_run:
+            raise
+        print(f"note: {error}", file=sys.stderr)
     for run in missing if args.dry_run else ():
         print(shlex.join(run.command(args.data, options)))
-    hours = sum(GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) for run in missing if run.trains and not run.is_small)
-    print(
-        f"{len(missing)} of {len(all_runs)} runs are missing, about {hours:.0f} GPU hours of training "
-        "(by MaPLe's reported times)",
-        flush=True,
-    )
+    print(f"{len(missing)} of {len(all_runs)} runs are missing{cost(missing)}", flush=True)
     if args.dry_run:
         return 0
-    failures = run_chains(planned, args.data, options, args.jobs)
+    failures = run_chains(planned, missing, args.data, options, args.jobs)
     output = runs.ROOT / "output"
-    print_tables(output, [*tables, *[PAIRED.name] * any(PLANS[name].paired for name in tables)])
+    shown = [*tables, *[PAIRED.name] * any(PLANS[name].paired for name in tables)]
+    asked = Selection(tuple(args.methods), tuple(datasets), tuple(seeds))
+    print_tables(output, shown, selection=asked)
     if len(tables) > 1:
+        from . import report
+
         # Into one model of BMIP for each data set.
         bmip = [run for run in all_runs if (run.method, run.recipe, run.seed) == ("BMIP", TINY, 1) and embedded]
         drawn = [run.folder for run in bmip if run.trains and run.classes == "base"]
-        report.print_report(output, output / "report.html", drawn)
+        report.print_report(output, output / "report.html", drawn, selection=asked)
     return report_failures(failures)
 
 
@@ -83,13 +134,16 @@ def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 where a run failed, 2 for wrong input, 130 when interrupted."""
     parser = make_parser(__doc__)
     add = parser.add_argument
-    add("table", choices=[*PLANS, "all", EMBEDDED])
-    several = dict(type=str.split, default="")
-    add("--datasets", **several, help="names of files in configs/datasets; default: those of the published table")
-    add("--methods", **several, help=f"of {', '.join(names())}, with :VARIANT for a variant of a recipe")
+    add("table", metavar="TABLE", help=f"one of {', '.join(CHOICES)}")
+    several = dict(type=words, default="")
+    add("--datasets", **several, help=f"{DATASETS_HELP}; default: those of the published table")
+    add("--methods", **several, help=f"{METHODS_HELP}; default: those of the published table")
     five = ", ".join(name for name, plan in PLANS.items() if len(plan.seeds) == 5)
-    add("--seeds", default="", help=f"default: 1 2 3, and five for {five}")
+    add("--seeds", default="", help=f"seeds of everything random; default: 1 2 3, and five for {five}")
     add_data(parser)
+    add_tag(parser)
     add("--jobs", type=int, help="chains of runs at once; default: one per core with the small CLIP, else one")
     add("--dry-run", action="store_true", help="list the missing runs and their cost, run nothing")
-    return exit_status(reproduce, parser.parse_args(argv))
+    add("options", nargs="*", metavar="KEY VALUE", help="for train.py, with --tag")
+    # Intermixed: pairs may follow flags.
+    return exit_status(reproduce, parser.parse_intermixed_args(argv))

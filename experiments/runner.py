@@ -5,48 +5,146 @@ A chain is run in its order: at most one run that trains, first, and tests of wh
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import functools
 import multiprocessing
 import os
+import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 import train
-from trainers.config import build_cfg
-from trainers.evaluation import plain_configuration
+import trainers
 from trainers.prompting.errors import InputError
-from trainers.records import RESULT, changed_settings, check_settings, read_result
+from trainers.records import LOGITS, RESULT, changed_settings, other_settings, plain_values, read_result
 
-from . import runs
-from .runs import Run
+from . import ROOT, methods, runs
+from .runs import Run, check_folder
 
 LAST_LINES = 3
 OUTPUT = ".output"  # of a run while it runs
 
 
-def is_done(run: Run, chain: Sequence[Run], data: str | None, options: Sequence[str]) -> bool:
+def check_plan(
+    chains: Sequence[Sequence[Run]], data: str | None, options: Sequence[str], advice: str, force: bool = False
+) -> list[Run]:
+    """Check before the first run of a plan all that needs neither CLIP nor images; gives the runs that are missing.
+
+    Args:
+        advice: what helps against folders of runs with other settings, for the end of the message.
+        force: such folders are trained in again.
+
+    Raises:
+        InputError: a configuration that train.py would refuse, a folder of another run or that cannot be written in.
+    """
+    # Here, because they import torch.
+    from trainers.base import check_configuration
+    from trainers.config import build_cfg
+
+    trainers.register_all()
+    _configuration.cache_clear()
+    all_runs = [run for chain in chains for run in chain]
+    # Neither a seed nor a folder makes a configuration invalid, and a data set does so for any method.
+    different = {
+        part: run for run in all_runs for part in (run.dataset, (run.method, run.recipe, run.options, run.trains))
+    }
+    for run in dict.fromkeys(different.values()):
+        file = methods.config_file(run.trainer, run.recipe)
+        if not (ROOT / file).parent.is_dir():
+            raise InputError(f"There is no {file}; name a YAML file of yours, as {run.method}:FILE.yaml.")
+        try:
+            cfg = build_cfg(arguments_of(run, data, options))
+            with as_from_root():
+                check_configuration(cfg, run.trains)
+        except InputError as error:
+            raise InputError(f"{run.method} on {run.dataset}: {error}") from error
+    others: dict[str, list[str]] = defaultdict(list)
+    for run in all_runs if not force else ():
+        if run.trains and run.folder.is_dir():
+            record_of(run)
+            try:
+                changed = other_settings(configuration_of(run, data, options), run.folder, "Restore it")
+            except InputError as error:
+                changed = [str(error)]
+            if changed:
+                others["; ".join(changed)].append(run.output)
+    if others:
+        listed = "; ".join(f"{changes} in {', '.join(folders)}" for changes, folders in others.items())
+        raise InputError(f"Runs with other settings are in the folders of this plan: {listed}. {advice}")
+    missing = [run for chain in chains for run in chain if (force and run.trains) or not is_done(run, data, options)]
+    for run in missing:
+        check_folder(run.folder)
+    return missing
+
+
+def arguments_of(run: Run, data: str | None, options: Sequence[str]) -> argparse.Namespace:
+    """Those of its train.py command, from any folder."""
+    args = train.parse_args(run.command(data, options)[2:])
+    args.config_file, args.dataset_config_file = (
+        str(ROOT / file) for file in (args.config_file, args.dataset_config_file)
+    )
+    return args
+
+
+def configuration_of(run: Run, data: str | None, options: Sequence[str]) -> dict[str, Any]:
+    """Its configuration as plain data, without its folders."""
+    common = _configuration(replace(run, seed=None, output="", model_dir=None), data, tuple(options))
+    return common if run.seed is None else {**common, "SEED": run.seed}
+
+
+@functools.cache
+def _configuration(run: Run, data: str | None, options: tuple[str, ...]) -> dict[str, Any]:
+    from trainers.config import build_cfg  # here, because it imports torch
+
+    trainers.register_all()
+    return plain_values(build_cfg(arguments_of(run, data, options)))
+
+
+@contextlib.contextmanager
+def as_from_root() -> Iterator[None]:
+    """Relative paths of a block are those of the commands, which run in the repository's root."""
+    before = os.getcwd()
+    os.chdir(ROOT)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def is_done(run: Run, data: str | None, options: Sequence[str]) -> bool:
     """Whether a run has left its record, with these settings and, for a test, of the weights that are there now.
 
     Raises InputError where a training run has other settings.
     """
-    if not run.folder.is_dir():
+    args = train.parse_args(run.command(data, options)[2:])
+    if not run.folder.is_dir() or args.summary or args.no_train:
         return False
-    cfg = build_cfg(train.parse_args(run.command(data, options)[2:]))
-    result = record_of(run)
+    configuration, result = configuration_of(run, data, options), record_of(run)
     if run.trains:
-        check_settings(cfg, run.folder)
+        if changed := other_settings(configuration, run.folder):
+            raise InputError(f"{run.output} holds a run with other settings: {'; '.join(changed)}. Move it away.")
         return result is not None and result["trained"]
     if result is None or result["accuracy"] is None or "configuration" not in result:
         return False
-    weights = [(record_of(trained) or {}).get("weights_hash") for trained in chain if trained.trains]
-    is_of_these = not weights or weights == [result["weights_hash"]]
-    return is_of_these and not changed_settings(result["configuration"], plain_configuration(cfg))
+    if configuration["TEST"]["SAVE_LOGITS"] and not (run.folder / LOGITS).is_file():
+        return False
+    trained = None
+    with suppress(InputError):
+        trained = run.model_dir and read_result(runs.ROOT / run.model_dir)
+    # Released weights have no record, and are tested again.
+    is_of_these = run.model_dir is None or (trained or {}).get("weights_hash") == result["weights_hash"]
+    return is_of_these and not changed_settings(result["configuration"], configuration)
 
 
 def record_of(run: Run) -> dict[str, Any] | None:
@@ -70,7 +168,11 @@ def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) 
     with open(log, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # see start_server
     if one_thread:
+        import torch
+
         torch.set_num_threads(1)
     sys.exit(train.main(list(command)))
 
@@ -82,6 +184,23 @@ def process_context() -> Any:
     # Without clip, which asks for CUDA while it is imported: what is forked after that cannot use it.
     context.set_forkserver_preload(["torch", "torchvision", "sklearn.metrics", "tensorboard"])
     return context
+
+
+def start_server(context: Any) -> None:
+    """Start the process that forks those of runs, and wait until it has imported its libraries.
+
+    Meanwhile an interrupt is this process's alone: in the server it is blocked, and in what that forks.
+    """
+    if context.get_start_method() == "forkserver":
+        resource_tracker.ensure_running()  # first, because its start unblocks interrupts
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    first = context.Process(target=int)
+    first.start()
+    first.join()
 
 
 def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
@@ -103,35 +222,51 @@ def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
     return "\n".join(lines[-LAST_LINES:]) or f"exit status {process.exitcode}, and nothing was printed"
 
 
-def run_chain(chain: Sequence[Run], data: str | None, options: Sequence[str]) -> str:
-    """Run all that is missing; gives the folder and the last lines of a failed run, or nothing."""
+def run_chain(
+    chain: Sequence[Run], data: str | None, options: Sequence[str], tell: Callable[[Run], None] = lambda run: None
+) -> str:
+    """Run all that is missing, and `tell` of each that is done; gives folder and last lines of a failed one."""
     for run in chain:
         try:
-            failure = "" if is_done(run, chain, data, options) else execute(run, data, options)
+            failure = "" if is_done(run, data, options) else execute(run, data, options)
         except InputError as error:
             failure = str(error)
         if failure:
             return f"{run.output} failed:\n{failure}"
+        tell(run)
     return ""
 
 
 def run_chains(
-    chains: Sequence[Sequence[Run]], data: str | None, options: Sequence[str], at_once: int | None
+    chains: Sequence[Sequence[Run]],
+    missing: Iterable[Run],
+    data: str | None,
+    options: Sequence[str],
+    at_once: int | None,
 ) -> list[str]:
-    """Run chains in this order, with a progress bar; gives what `run_chain` says of those that failed.
+    """Run what is missing of chains in this order; gives what `run_chain` says of those that failed.
 
     `options` go to train.py for all runs; `at_once` is one per core with the small CLIP alone, else one, if None.
     """
-    small = all(run.is_small for chain in chains for run in chain)
+    missing = set(missing)
+    if not missing:
+        return []
+    chains = [left for chain in chains if (left := [run for run in chain if run in missing])]
+    small = all(run.is_small for run in missing)
     failures = []
-    progress = tqdm(total=len(chains), desc="runs", smoothing=0)
+    start_server(process_context())
+    progress = tqdm(total=len(missing), desc="runs", smoothing=0, disable=None)
+
+    def tell(run: Run) -> None:
+        with progress.get_lock():
+            progress.set_postfix_str(run.output, refresh=False)
+            progress.update()
+
     with progress, ThreadPoolExecutor(at_once or (os.cpu_count() if small else 1)) as pool:
-        waiting = {pool.submit(run_chain, chain, data, options): chain[0].output for chain in chains}
+        waiting = [pool.submit(run_chain, chain, data, options, tell) for chain in chains]
         try:
             for future in as_completed(waiting):
                 failures += filter(None, [future.result()])
-                progress.set_postfix_str(waiting[future], refresh=False)
-                progress.update()
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.prompting import recipes
-from trainers.prompting.errors import InputError
-from trainers.records import read_result
+from minidassl.own.files import check_writable
+from minidassl.own.run_folder import checkpoint_folders
+from minidassl.own.text import words
+
+from train import flags_of, make_parser
+from trainers.prompting.declaration import LARGEST_SEED
+from trainers.prompting.errors import InputError, disk_error, nearest
+from trainers.records import SETTINGS, kept_settings, read_result
 
 from . import ROOT, methods
-from .data import BUILTIN, FOLDER
+from .data import BUILTIN, FOLDER, ROW_OF, config_name
 from .methods import METHODS
 
-# Flags of train.py that the runs of a protocol set, and the keys that mean nothing to a method without training.
+# Flags of train.py that the runs of a protocol set.
 OWNED_FLAGS = (
     *("--output-dir", "--model-dir", "--config-file", "--dataset-config-file", "--trainer", "--seed", "--eval-only"),
     *("--root", "--resume"),
 )
+# What to do about results of other settings.
+NEW_TAG = "give --tag NAME, which has folders and rows of its own"
+# Keys that mean nothing to a method without training.
 OF_TRAINING = ("TRAINER.", "OPTIM.", "TRAIN.", "DATALOADER.TRAIN_X.")
 
 
@@ -127,16 +136,24 @@ def without_training(words: Sequence[str], node: str) -> list[str]:
     return kept
 
 
-def check_passed_on(words: Sequence[str]) -> None:
-    """Refuse flags for train.py that the launcher sets: outputs would go, or results come, from elsewhere."""
+def check_passed_on(words: Sequence[str], own: Sequence[str]) -> None:
+    """Refuse flags for train.py that it lacks, or that the launcher sets: results would go or come from elsewhere.
+
+    Args:
+        own: flags of the command, for the nearest one.
+    """
+    known = flags_of(make_parser())
     for word in words:
         flag = word.partition("=")[0]
         # train.py takes the beginning of a flag for it.
         if len(flag) > 2 and (owned := [name for name in OWNED_FLAGS if name.startswith(flag)]):
             raise InputError(
                 f"{owned[0]} is given for train.py, but this command sets it itself. Leave it out; for an experiment "
-                "with other settings, give --tag NAME, which has folders and rows of its own."
+                f"with other settings, {NEW_TAG}."
             )
+        if flag.startswith("--") and not any(name.startswith(flag) for name in known):
+            hint = nearest(flag, [*own, *(name for name in known if name not in OWNED_FLAGS)], "--help")
+            raise InputError(f"There is no flag {flag}, and KEY VALUE pairs need no flag. {hint}")
 
 
 def check_tag(tag: str) -> str:
@@ -146,29 +163,65 @@ def check_tag(tag: str) -> str:
     return tag
 
 
-def check_files(runs: Sequence[Run], source: str | None = None) -> None:
-    """Refuse data sets and recipes that do not exist, before anything starts."""
-    there = sorted(path.stem for path in (recipes.CONFIGS / "datasets").glob("*.yaml"))
-    for name in filter(None, (source, *(run.dataset for run in runs))):
-        if name not in there:
-            raise InputError(f"There is no {FOLDER}/{name}.yaml; choose one of {', '.join(there)}.")
-    for file in dict.fromkeys(methods.config_file(run.trainer, run.recipe) for run in runs):
-        path = methods.ROOT / file
-        if not path.parent.is_dir():
-            raise InputError(f"There is no {file}; name a YAML file with --cfg, or as METHOD:FILE.yaml.")
-        recipes.read_files(path)
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written in; raises InputError."""
+    check_file(folder, is_folder=True)
 
 
-def check_data(names: Sequence[str], data: str | None) -> None:
-    """Refuse data sets that are not built in where there is no data folder."""
+def check_file(path: Path, is_folder: bool = False) -> None:
+    """Refuse a file that cannot be written; raises InputError."""
+    try:
+        check_writable(path, is_folder)
+    except OSError as error:
+        raise InputError(disk_error(error, str(path))) from error
+
+
+def check_models(runs: Sequence[Run]) -> None:
+    """Refuse tests of models that are neither there nor trained by an earlier run; all of them in one message."""
+    trained = {run.output for run in runs}
+    models = dict.fromkeys(run.model_dir for run in runs if run.model_dir and run.model_dir not in trained)
+    missing = [model for model in models if not checkpoint_folders(ROOT / model)]
+    if missing:
+        raise InputError(
+            f"There is no trained model in {', '.join(missing)}; train it first (base2new_train, xd_train, few_shot)."
+        )
+
+
+def check_data(names: Iterable[str], data: str | None, flag: str = "--data", folders: bool = True) -> None:
+    """Refuse data sets that are not built in where there is no data folder; all of them in one message.
+
+    Args:
+        flag: of the data folder.
+        folders: look for each data set's folder, too.
+    """
     outside = sorted(set(names) - set(BUILTIN))
     if outside and not data:
         verb = "needs" if len(outside) == 1 else "need"
-        raise InputError(f"{', '.join(outside)} {verb} a data folder: set DATA=/path/to/datasets, or give --data.")
+        raise InputError(f"{', '.join(outside)} {verb} a data folder: set DATA=/path/to/datasets, or give {flag}.")
+    paths = [ROOT / Path(data).expanduser() / ROW_OF[name].folder for name in outside if name in ROW_OF]
+    missing = [str(path) for path in paths if not path.is_dir()]
+    if missing and folders:
+        raise InputError(
+            f"There is no folder {', '.join(missing)}. Correct the data folder, {data} ({flag} or $DATA), or leave "
+            "these data sets out; docs/DATASETS.md has the folders of all."
+        )
+
+
+def check_trained(run: Path, data: str | None) -> dict[str, Any]:
+    """The settings of the training run in a folder; raises InputError unless it, its model and its data are there."""
+    settings = kept_settings(run)
+    if settings is None:
+        raise InputError(f"{run} has no {SETTINGS}; name the output folder of a training run.")
+    if not checkpoint_folders(run):
+        raise InputError(f"{run} has no checkpoint; train there again, or name another run.")
+    root = os.path.abspath(os.path.expanduser(data or settings["DATASET"].get("ROOT") or ""))
+    check_data(filter(None, [config_name(settings["DATASET"]["NAME"])]), root)
+    return settings
 
 
 def parse_seeds(text: str) -> list[int]:
-    try:
-        return [int(seed) for seed in text.split()]
-    except ValueError:
-        raise InputError(f"Seeds are {text!r}; give whole numbers between blanks, such as '1 2 3'.") from None
+    """Raises InputError unless they are whole numbers that train.py takes."""
+    found = words(text)
+    if not found or not all(seed.isdecimal() and int(seed) <= LARGEST_SEED for seed in found):
+        raise InputError(f"Seeds are {text!r}; give whole numbers from 0 to {LARGEST_SEED}, such as '1 2 3' or 1,2,3.")
+    return [*dict.fromkeys(map(int, found))]

@@ -10,6 +10,7 @@ import functools
 import json
 import math
 import os
+import re
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,12 +20,12 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from trainers.prompting.errors import InputError
-from trainers.prompting.methods import identify
-from trainers.records import RESULT, differences
+from trainers.prompting.declaration import SUBSETS
+from trainers.prompting.errors import InputError, nearest
+from trainers.records import LOG, RESULT, SETTINGS, differences
 
 from . import ROOT, methods
-from .data import FOLDER, config_name
+from .data import FILES, FOLDER, collection_of, config_name, file_name
 from .runs import class_options, train_flags
 
 _NUMBER, _INTEGER, _TEXT = {"type": "number"}, {"type": "integer"}, {"type": "string"}
@@ -59,7 +60,7 @@ SCHEMA = _object(
     **dict.fromkeys(("seed", "shots"), _INTEGER),
     accuracy=_maybe(_PERCENT),
     **dict.fromkeys(("train_seconds", "peak_memory_bytes"), _maybe(_NUMBER)),
-    classes={"enum": ["base", "new", "all"]},
+    classes={"enum": [*SUBSETS]},
     open_world=_maybe(_OPEN_WORLD),
     per_class=_maybe({"type": "array", "items": _object(name=_TEXT, images=_COUNT, correct=_COUNT)}),
     data_fingerprint=_maybe(_TEXT),
@@ -72,10 +73,12 @@ _VALIDATOR = Draft202012Validator(SCHEMA)
 # Keys that tell the tests of one method apart, and stand in the tables' titles and columns.
 _PROTOCOL_KEYS = ("SEED", "DATASET.", "TRAINER.NAME", "TRAINER.TAG")
 _BACKBONE = "MODEL.BACKBONE.NAME"
+SMALL = "small CLIP"
 # Of the published tables, and of the embedded ones; they need not be named.
-_USUAL_BACKBONES = ("ViT-B/16", methods.TINY)
+USUAL_BACKBONES = ("ViT-B/16", SMALL)
 # After the method where the weights are given, such as published ones, and not known to be of a run of this project.
 GIVEN = ", given weights"
+NOT_ASKED = "not asked for"
 # A difference of accuracies below this is one of rounding.
 SAME = 1e-6
 DEEPEST = 20
@@ -125,18 +128,41 @@ class Record:
         return {key: value for key, value in sorted(values.items()) if not key.startswith(_PROTOCOL_KEYS)}
 
     @functools.cached_property
+    def identity(self) -> tuple[str, str]:
+        """The method and its variant."""
+        name, variant = self.data.get("method"), self.data.get("variant") or ""
+        return (name, variant) if name else methods.identify(self.data["trainer"], self.data["recipe"])
+
+    @functools.cached_property
+    def plain_method(self) -> str:
+        """With its variant alone."""
+        return methods.row_name(*self.identity)
+
+    @functools.cached_property
     def method(self) -> str:
         """With its variant, tag, options of the command line, and a backbone that is not the usual one."""
-        name, variant = self.data.get("method"), self.data.get("variant") or ""
-        if not name:
-            name, variant = identify(self.data["trainer"], self.data["recipe"])
         settings = [f"{key} {value}" for key, value in self.overrides.items()]
-        backbone = _architecture(self.data["backbone"])
-        other = [] if backbone in _USUAL_BACKBONES or _BACKBONE in self.overrides else [backbone]
+        other = [] if self.backbone in USUAL_BACKBONES or _BACKBONE in self.overrides else [self.backbone]
+        name = self.identity[0]
         learned = methods.METHODS[name].learns if name in methods.METHODS else True
         given = GIVEN if learned and self.learned["classes"] is None else ""
-        tag = [self.data["tag"]] if self.data.get("tag") else []
-        return ", ".join([methods.row_name(name, variant), *tag, *settings, *other]) + given
+        return ", ".join([methods.row_name(*self.identity, self.data.get("tag", "")), *settings, *other]) + given
+
+    @property
+    def backbone(self) -> str:
+        """OpenAI's name, or "small CLIP"."""
+        return SMALL if self.data["backbone"] == methods.TINY else _architecture(self.data["backbone"])
+
+    @property
+    def dataset(self) -> str:
+        """The name of its file in configs/datasets, if it has one."""
+        return file_name(self.data["dataset"])
+
+    @property
+    def family(self) -> tuple[str, bool]:
+        """Records that belong in one average have the same: the collection of the data set, and whether the CLIP is
+        the small one."""
+        return collection_of(self.dataset), self.backbone == SMALL
 
     @functools.cached_property
     def learned(self) -> dict[str, Any]:
@@ -175,7 +201,7 @@ class Record:
     def command(self) -> str:
         """The train.py command of this run, from the repository's root."""
         data = self.data
-        names = data["trainer"], config_name(data["dataset"]) or data["dataset"], data["recipe"]
+        names = data["trainer"], self.dataset, data["recipe"]
         model_dir = None if data["trained"] else data.get("model_dir")
         flags = train_flags(*names, data["seed"], str(self.path.parent), data["trained"], model_dir)
         options = class_options(data["shots"], data["classes"], self.base_share)
@@ -183,34 +209,111 @@ class Record:
         return shlex.join(["python", "train.py", *flags, *options, *overrides])
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The records that are asked for; all methods, data sets or seeds where none are named."""
+
+    methods: tuple[str, ...] = ()  # METHOD or METHOD:VARIANT, with any tag and settings
+    datasets: tuple[str, ...] = ()  # names of files in configs/datasets, or registered names
+    seeds: tuple[int, ...] = ()
+
+    @functools.cached_property
+    def _rows(self) -> set[str]:
+        return set(map(methods.row_of, self.methods))
+
+    @functools.cached_property
+    def _files(self) -> set[str]:
+        return set(map(file_name, self.datasets))
+
+    @property
+    def _folders(self) -> set[str]:
+        return {f"seed{seed}" for seed in self.seeds}
+
+    def has(self, record: Record) -> bool:
+        """A model of all classes is also asked for by the data set that it learned."""
+        files = {record.dataset}
+        if record.learned["classes"] == "all":
+            files.add(file_name(record.learned["dataset"]))
+        return (
+            (not self.methods or record.plain_method in self._rows)
+            and (not self.datasets or not files.isdisjoint(self._files))
+            and (not self.seeds or record.seed in self.seeds)
+        )
+
+    def may_have(self, path: Path) -> bool:
+        """Whether no folder of a path, whose record cannot be read, is named after another data set or trainer."""
+        asked = {name.partition(":")[0] for name in self.methods}
+        trainers = {method.trainer: method.name in asked for method in methods.METHODS.values()}
+        others = {name for name in FILES if self.datasets and name not in self._files}
+        others |= {name for name, is_asked in trainers.items() if self.methods and not is_asked}
+        others |= {name for name in path.parts if self.seeds and re.fullmatch(r"seed\d+", name)} - self._folders
+        return others.isdisjoint(path.parts)
+
+    def check(self, records: Iterable[Record]) -> None:
+        """Raises InputError for a name that neither this project nor one of the records has."""
+        there = {":".join(filter(None, record.identity)) for record in records}
+        for name in self.methods:
+            if name not in there:
+                methods.parse(name)
+        known = {*FILES, *(record.dataset for record in records)}
+        for name in self.datasets:
+            if file_name(name) not in known:
+                raise InputError(f"--datasets has {name!r}. {nearest(name, sorted(known), FOLDER)}")
+
+
+EVERYTHING = Selection()
+
+
 @dataclass
 class Collection:
     """Records that can be used, one for each experiment and seed; how many cannot, and why."""
 
+    selection: Selection = EVERYTHING
+    read: list[Record] = field(default_factory=list)  # also those that are not asked for
     records: list[Record] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)  # number of the others, by reason
-    notes: list[str] = field(default_factory=list)  # faults and remedies
+    notes: list[str] = field(default_factory=list)  # faults of what is asked for, and remedies
+    unfinished: list[Path] = field(default_factory=list)  # folders of runs without a record
 
-    def skip(self, reason: str, note: str = "", number: int = 1) -> None:
-        self.skipped[reason] += number
-        if note:
+    def skip(self, reason: str, note: str = "", number: int = 1, is_asked: bool = True) -> None:
+        self.skipped[reason if is_asked else NOT_ASKED] += number
+        if note and is_asked:
             self.notes.append(note)
+
+    def skip_all(self, reason: str, note: str, records: list[Record]) -> None:
+        """The note is for those who ask for any of them."""
+        asked = sum(map(self.selection.has, records))
+        self.skip(reason, note if asked else "", asked)
+        self.skip(NOT_ASKED, number=len(records) - asked)
 
     @property
     def summary(self) -> str:
         """How many records there are, and how many of them are not used."""
         total = len(self.records) + sum(self.skipped.values())
-        reasons = ", ".join(f"{number} {reason}" for reason, number in self.skipped.items())
+        reasons = ", ".join(f"{number} {reason}" for reason, number in self.skipped.items() if number)
         return f"{len(self.records)} of {total} records are used" + (f"; not used: {reasons}" if reasons else "")
 
 
-def collect(folder: Path) -> Collection:
-    """All usable records below a folder."""
-    found = Collection()
-    for same in grouped(_with_the_same_images(_read(folder, found), found), _experiment).values():
+def collect(folder: Path, selection: Selection = EVERYTHING) -> Collection:
+    """All usable records below a folder that are asked for.
+
+    Raises:
+        InputError: the selection has a name that nothing here has.
+    """
+    found = Collection(selection)
+    found.read += _read(folder, found)
+    if found.unfinished:
+        first, *others = found.unfinished
+        text = f"{1 + len(others)} runs have not finished (such as {first}); their commands go on from there"
+        found.notes.append(text if others else f"1 run has not finished ({first}); its command goes on from there")
+    selection.check(found.read)
+    # Those that are not asked for tell which images are the right ones, too.
+    for same in grouped(_with_the_same_images(found.read, found), _experiment).values():
         # A training run knows more than a later test of what it left.
         first = max(same, key=lambda record: record.data["trained"])
-        if all(_agree(first, other) for other in same):
+        if not selection.has(first):
+            found.skip(NOT_ASKED, number=len(same))
+        elif all(_agree(first, other) for other in same):
             found.records.append(first)
             if len(same) > 1:
                 found.skip("there twice", number=len(same) - 1)
@@ -231,16 +334,20 @@ def _files(folder: Path, found: Collection) -> Iterator[Path]:
 
     for parent, folders, names in os.walk(folder, onerror=unreadable):
         folders.sort()
+        if RESULT not in names and not {LOG, SETTINGS}.isdisjoint(names) and found.selection.may_have(Path(parent)):
+            found.unfinished.append(Path(parent))
         for name in sorted(names + [name for name in folders if name == RESULT]):
             path = Path(parent, name)
             if name == RESULT:
                 yield path
             elif name.startswith(f"{RESULT}.") and name.endswith(".part"):
-                found.skip("not written to the end", f"{path} was not written to its end; delete it")
+                note = f"{path} was not written to its end; delete it"
+                found.skip("not written to the end", note, is_asked=found.selection.may_have(path))
 
 
 def _read(folder: Path, found: Collection) -> Iterator[Record]:
     for path in _files(folder, found):
+        is_asked = found.selection.may_have(path)
         try:
             data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
             json.dumps(data, ensure_ascii=False).encode()  # half a character can neither be printed nor drawn
@@ -248,23 +355,25 @@ def _read(folder: Path, found: Collection) -> Iterator[Record]:
                 raise ValueError(f"it is more than {DEEPEST} levels deep")
         except (OSError, ValueError, RecursionError) as error:
             reason = getattr(error, "strerror", None) or error
-            found.skip("damaged", f"{path} is no record ({reason}); delete it and run again")
+            found.skip("damaged", f"{path} is no record ({reason}); delete it and run again", is_asked=is_asked)
             continue
         problem = min(_VALIDATOR.iter_errors(data), key=lambda error: len(error.path), default=None)
         if problem is not None:
             where = ".".join(map(str, problem.absolute_path)) or "the record"
             text = problem.message if len(problem.message) < 200 else f"it is not {problem.validator_value}"
-            found.skip("incomplete", f"{path}: {where}: {text}; it is damaged or of an older version, run again")
+            note = f"{path}: {where}: {text}; it is damaged or of an older version, run again"
+            found.skip("incomplete", note, is_asked=is_asked)
         elif data["accuracy"] is None:
-            found.skip("without a test")
+            found.skip("without a test", is_asked=is_asked)
         elif data["split"] != "test":
-            found.skip(f"of the {data['split']} images")
+            found.skip(f"of the {data['split']} images", is_asked=is_asked)
         else:
             record = Record(path, data)
             try:
                 _experiment(record)
             except Exception as error:  # of any kind: the configuration is a stranger's
-                found.skip("damaged", f"{path}: its configuration cannot be read ({error!r}); delete it, run again")
+                note = f"{path}: its configuration cannot be read ({error!r}); delete it, run again"
+                found.skip("damaged", note, is_asked=is_asked)
             else:
                 yield record
 
@@ -313,7 +422,7 @@ def _with_the_same_images(records: Iterable[Record], found: Collection) -> list[
         if others:
             others = sum(others, [])
             text = f"{dataset}, {classes} classes: these tests {text}, and are not used: {_paths(others)}; delete the "
-            found.skip("of other images", text + "wrong ones", len(others))
+            found.skip_all("of other images", text + "wrong ones", others)
     return sorted(kept, key=lambda record: record.path)
 
 

@@ -1,4 +1,6 @@
-"""Run a script on the stand-in, even with upstream installed: `python -m minidassl CHECKOUT/train.py ARGUMENTS`.
+"""Run a script on the stand-in, even with upstream installed.
+
+usage: python -m minidassl CHECKOUT/train.py ARGUMENTS
 
 As under plain `python`, the script's folder comes first on the import path and the working directory stays, so a
 checkout finds its own `datasets`, `trainers` and `clip`.
@@ -14,6 +16,9 @@ import minidassl
 
 
 def main(arguments: list[str]) -> None:
+    if arguments[:1] in (["--help"], ["-h"]):
+        print(__doc__)
+        return
     if not arguments or not os.path.isfile(arguments[0]):
         got = f"{arguments[0]} is no file" if arguments else "no script is named"
         sys.exit(f"error: {got}; usage: python -m minidassl SCRIPT.py [ARGUMENTS]")

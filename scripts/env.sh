@@ -2,7 +2,17 @@
 #
 # A complete .venv comes first, then $PYTHON (python3) if it has the packages. Otherwise .venv is made from the file
 # named in $REQUIREMENTS (requirements.txt), which is noted there only when the installation came to its end.
+# `--help` prints the first lines of the script that sources this one, and needs none.
 
+if [[ "${BASH_SOURCE[0]}" == "$0" ]]; then
+    echo "$0 is sourced by the other scripts, and does nothing by itself; they answer --help." >&2
+    exit 2
+fi
+if [[ " $* " == *" --help "* ]]; then
+    sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+    command=$(grep -o 'scripts/[a-z_]*\.py' "$0" | head -n 1) && echo "All flags: python $command --help"
+    exit 0
+fi
 if [ -n "${DATA:-}" ]; then
     [ -d "$DATA" ] || { echo "error: DATA is $DATA, which is no folder" >&2; exit 2; }
     DATA=$(cd "$DATA" && pwd)
@@ -13,11 +23,14 @@ PYTHON=${PYTHON:-python3}
 
 _has_packages() {
     "$1" - "$REQUIREMENTS" <<'PYTHON' 2>/dev/null
-import sys
+import os, sys
 from importlib.util import find_spec
-wanted = ["torch", "torchvision", "clip", "clip.model", "pkg_resources", "yacs", "tabulate", "tqdm", "sklearn"]
-wanted += ["tensorboard", "matplotlib"] + (["pytest", "ruff"] if "dev" in sys.argv[1] else [])
-sys.exit(any(find_spec(name) is None for name in wanted))
+wanted = ["torch", "torchvision", "clip", "pkg_resources", "yacs", "tabulate", "tqdm", "sklearn", "tensorboard"]
+wanted += ["matplotlib"] + (["pytest", "ruff"] if "dev" in sys.argv[1] else [])
+# OpenAI's clip has the module, other packages of that name have not; to import it would take seconds.
+folders = find_spec("clip").submodule_search_locations if find_spec("clip") else []
+has_clip = any(os.path.isfile(os.path.join(folder, "model.py")) for folder in folders)
+sys.exit(not has_clip or any(find_spec(name) is None for name in wanted))
 PYTHON
 }
 

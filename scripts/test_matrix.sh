@@ -14,6 +14,7 @@ KEEP=
 FOLDER=${TMPDIR:-/tmp}
 while [ $# -gt 0 ]; do
     case $1 in
+        --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --keep) KEEP=1 ;;
         --folder) FOLDER=${2:?--folder needs a folder}; shift ;;
         --) shift; break ;;

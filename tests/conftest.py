@@ -91,7 +91,10 @@ def run_train(tmp_path, data_root, capsys, monkeypatch):
 
     import train
 
-    def call(*arguments: str, trainer: str = "BMIP", folder: Path | str = tmp_path / "run", options=()) -> Outcome:
+    def call(
+        *arguments: str, trainer: str = "BMIP", folder: Path | str = tmp_path / "run", options=(), verbose: bool = True
+    ) -> Outcome:
+        arguments = [*arguments, *["--verbose"] * verbose]
         # Logging replaces stdout for the rest of a process; here it must not outlive the call.
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", sys.stdout)
@@ -125,7 +128,7 @@ def no_data(monkeypatch) -> None:
     def refuse(*_):
         raise AssertionError("the data set was read")
 
-    monkeypatch.setattr("datasets.locate", refuse)
+    monkeypatch.setattr("datasets.registry.locate", refuse)
 
 
 @pytest.fixture

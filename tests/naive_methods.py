@@ -1,7 +1,8 @@
 """The baselines' forward passes, written for reading and not for speed: the reference that the fast core is tested by.
 
 Nothing of the project is imported. One image or one sentence is one sequence `[tokens, width]` that runs through
-OpenAI's own blocks, and texts are padded to their full 77 tokens. BMIP is in `scripts/tools/straightforward_bmip.py`.
+OpenAI's own blocks, and texts are padded to their full 77 tokens. BMIP is in
+`experiments/tools/straightforward_bmip.py`.
 
 Prompts are dictionaries from the 0-based layer that they enter to `[b, width]`; a layer without an entry keeps what
 the layer before left in the slots. Linear layers are pairs of a weight `[out, in]` and a bias `[out]`.

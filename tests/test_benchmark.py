@@ -14,7 +14,8 @@ import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from scripts.tools import benchmark
+from experiments.tools import benchmark
+from scripts.tools.benchmark import main
 
 DOCS = Path(__file__).parents[1] / "docs"
 OPTIONS = ["--work", "train", "--backbone", "tiny", "--variant", "paper", "--classes", "3"]
@@ -26,7 +27,7 @@ def tiny(work: str, variant: str = "paper", classes: int = 3) -> benchmark.Task:
 
 def test_all_entries_are_measured_and_compared_with_the_first(tmp_path, capsys):
     file = tmp_path / "result.json"
-    benchmark.main([*OPTIONS, "--repeats", "1", "--json", str(file)])
+    main([*OPTIONS, "--repeats", "1", "--json", str(file)])
     content = json.loads(file.read_text())
     assert {"date", "device", "threads", "torch"} <= content["machine"].keys()
     ours, straightforward, plain = content["records"]
@@ -35,14 +36,16 @@ def test_all_entries_are_measured_and_compared_with_the_first(tmp_path, capsys):
         assert record["seconds"] == min(record["times"]) > 0 and record["peak_bytes"] > 2**20
         assert record["ratio"] == record["seconds"] / ours["seconds"]
     assert straightforward["flop"] > ours["flop"] > plain["flop"] > 0
+    assert straightforward["launches"] > ours["launches"] > plain["launches"] > 0
+    assert f" {ours['launches']} " in benchmark.table([ours])
     printed = capsys.readouterr().out
     assert f"{straightforward['ratio']:.2f}" in printed
-    benchmark.main(["--show", str(file)])
+    main(["--show", str(file)])
     assert capsys.readouterr().out == printed
 
 
 def test_the_documented_table_of_a_gpu_is_that_of_its_file(capsys):
-    benchmark.main(["--show", str(DOCS / "measurements" / "h200.json")])
+    main(["--show", str(DOCS / "measurements" / "h200.json")])
     assert capsys.readouterr().out in (DOCS / "PERFORMANCE.md").read_text()
 
 
@@ -81,13 +84,21 @@ def test_the_fused_attention_is_counted_as_its_matrix_products():
     assert counted[SDPBackend.FLASH_ATTENTION] == (2 * one_product, 5 * one_product)
 
 
+def test_the_authors_model_follows_ours_where_it_has_the_precision():
+    task = benchmark.Task("train", "paper", 5, 4, "ViT-B/16")
+    entries = [benchmark.Entry(benchmark.OURS, precision) for precision in ("fp32", "bf16")]
+    _, found = benchmark.with_authors((task, [*entries, benchmark.Entry(benchmark.PLAIN)]))
+    assert found == [*entries, benchmark.Entry(benchmark.PLAIN), benchmark.Entry(benchmark.AUTHORS)]
+    assert benchmark.with_authors((task._replace(work="images"), entries))[1] == entries
+
+
 def one_second(*_: object) -> tuple[float, int]:
     return 1.0, 0
 
 
 @pytest.mark.parametrize("device, together", [("cpu", 2), ("cuda", 1)])
 def test_rows_live_together_on_a_cpu_and_one_after_another_on_a_gpu(device, together, monkeypatch):
-    for name in ("_build", "_time", "_count"):
+    for name in ("_build", "_time", "_count", "count_launches"):
         monkeypatch.setattr(benchmark, name, one_second)
     monkeypatch.setattr(benchmark, "product_speed", lambda *_: 1.0)
     ask, living = benchmark.Row.ask, []
@@ -120,17 +131,19 @@ def test_a_failure_is_no_lack_of_memory():
 
 
 def test_a_profile_names_operations_and_their_shares(capsys):
-    benchmark.main(["--profile", *OPTIONS])
+    main(["--profile", *OPTIONS])
     shown = capsys.readouterr().out
     shares = [float(share) for share in re.findall(r"^\| aten::\w+ +\| +\d+ \| (\d+\.\d)% +\|$", shown, re.M)]
     assert "share of the step" in shown and len(shares) > 5
     assert shares == sorted(shares, reverse=True) and 0 < sum(shares) < 100.5
 
 
-@pytest.mark.parametrize("arguments", [["--device", "cuda"], ["--classes", "0"], ["--work", "sleep"]])
+@pytest.mark.parametrize(
+    "arguments", [["--device", "cuda"], ["--classes", "0"], ["--work", "sleep"], ["--authors", "."]]
+)
 def test_wrong_options_end_in_a_message(arguments, capsys):
     if torch.cuda.is_available() and "cuda" in arguments:
         pytest.skip("there is a CUDA device")
-    with pytest.raises(SystemExit):
-        benchmark.parse_args(arguments)
-    assert arguments[0] in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert arguments[0] in f"{end.value}{capsys.readouterr().err}"

@@ -39,7 +39,7 @@ def test_an_interrupted_write_leaves_no_trace(tmp_path):
 def test_a_folder_without_split_file_is_not_taken_for_complete(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a.png").touch()
-    with pytest.raises(InputError, match=rf"{tmp_path / 'x'} holds no split\.json.*remove the folder"):
+    with pytest.raises(InputError, match=rf"{tmp_path / 'x'} holds no split\.json.*move it elsewhere"):
         write_once(tmp_path / "x", "split.json", write_two_files)
 
 

@@ -11,7 +11,8 @@ import torch
 
 from datasets.builtin.drawing import Style, glyph_mask
 from datasets.builtin.icon_fonts import EVALUATED, PRETRAINING
-from scripts.tools import drawn_batches
+from experiments.tools import drawn_batches
+from experiments.tools import pretrain_tiny_clip as script
 from trainers.prompting.core.openai_clip import CLIP, build_model, clip
 from trainers.prompting.errors import InputError
 
@@ -39,16 +40,6 @@ def vocabulary(names) -> drawn_batches.Tokens:
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location(
-        "pretrain_tiny_clip", REPOSITORY / "scripts/tools/pretrain_tiny_clip.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
 def arrays() -> dict[str, np.ndarray]:
     with np.load(WEIGHTS, allow_pickle=False) as stored:
         return {key: stored[key] for key in stored.files}
@@ -59,14 +50,14 @@ def tiny(arrays) -> CLIP:
     return build_model({key: torch.tensor(value.astype(np.float32)) for key, value in arrays.items()}).float()
 
 
-def test_the_file_is_small_and_a_complete_state_dict(arrays, script):
+def test_the_file_is_small_and_a_complete_state_dict(arrays):
     assert WEIGHTS.stat().st_size <= 8 * 2**20
     fresh = CLIP(**script.ARCHITECTURE).state_dict()
     assert {key: value.shape for key, value in arrays.items()} == {key: value.shape for key, value in fresh.items()}
     assert {key for key, value in arrays.items() if value.dtype != np.float16} == {"logit_scale"}
 
 
-def test_openais_build_model_reads_the_sizes_from_it(tiny, script):
+def test_openais_build_model_reads_the_sizes_from_it(tiny):
     assert tiny.visual.input_resolution == script.PICTURE
     assert len(tiny.transformer.resblocks) == len(tiny.visual.transformer.resblocks) == 4
     assert 1.0 < tiny.logit_scale.exp() <= 100.01
@@ -79,7 +70,7 @@ def test_words_of_no_caption_keep_their_random_signs(arrays, vocabulary):
     assert set(np.unique(np.abs(embedding[unseen]))) == {np.float16(0.02)}
 
 
-def test_it_knows_real_digits_above_chance_and_leaves_room_to_learn(tiny, script, tmp_path):
+def test_it_knows_real_digits_above_chance_and_leaves_room_to_learn(tiny, tmp_path):
     """ "a photo of a {}." on the test split; chance is 20% on the halves and 10% on all."""
     for subset, low, high in (("base", 35, 90), ("new", 35, 90), ("all", 25, 85)):
         data = script.built_in("Digits", subset, str(tmp_path))
@@ -87,7 +78,7 @@ def test_it_knows_real_digits_above_chance_and_leaves_room_to_learn(tiny, script
         assert low < script.zero_shot_accuracy(tiny, features, labels, data.classnames) < high
 
 
-def test_the_faster_towers_are_clips_own(script):
+def test_the_faster_towers_are_clips_own():
     torch.manual_seed(1)
     model = CLIP(**script.ARCHITECTURE)
     images = torch.rand(2, 3, script.PICTURE, script.PICTURE)
@@ -97,7 +88,7 @@ def test_the_faster_towers_are_clips_own(script):
         assert torch.allclose(script.text_features(model, tokens), model.encode_text(tokens), atol=1e-5)
 
 
-def test_the_loss_has_one_text_per_image_several_images_per_text_and_texts_without_images(script):
+def test_the_loss_has_one_text_per_image_several_images_per_text_and_texts_without_images():
     """Two images share the first text. By hand, with logits of 1 for equal unit vectors and 0 for orthogonal ones."""
     text = torch.eye(3)
     loss = script.contrastive_loss(text[[0, 0, 1]], text, torch.tensor([0, 0, 1]), torch.tensor(1.0), shown=2)
@@ -173,7 +164,7 @@ def test_pictures_of_a_batch_are_drawn_as_single_ones(change):
 
 
 @pytest.fixture
-def pretrained(script, monkeypatch, tmp_path):
+def pretrained(monkeypatch, tmp_path):
     """The bytes that a pre-training of four steps writes, on few drawings and at a very small size."""
     sizes = {"vision_layers": 1, "transformer_layers": 1, "vision_width": 64, "transformer_width": 64}
     small = dict(STEPS=4, BATCH=8, WARM_UP=1, KEEP_EVERY=2, FIRST_NAMES=2, OTHER_NAMES=3)
@@ -196,7 +187,7 @@ def test_pretraining_repeats_to_the_bit(pretrained):
     assert pretrained(1, "a") == pretrained(1, "b") != pretrained(2)
 
 
-def test_an_interrupted_pretraining_ends_as_another_does(pretrained, script, monkeypatch):
+def test_an_interrupted_pretraining_ends_as_another_does(pretrained, monkeypatch):
     whole = pretrained(1, "whole")
     rate = script.learning_rate
     monkeypatch.setattr(script, "learning_rate", lambda step: rate(step) if step < 3 else pytest.exit("interrupted"))
@@ -206,7 +197,7 @@ def test_an_interrupted_pretraining_ends_as_another_does(pretrained, script, mon
     assert pretrained(1, "part") == whole
 
 
-def test_a_state_of_another_recipe_is_refused(pretrained, script, monkeypatch):
+def test_a_state_of_another_recipe_is_refused(pretrained, monkeypatch):
     pretrained(1)
     monkeypatch.setattr(script, "LEARNING_RATE", 1.0)
     with pytest.raises(InputError, match="another recipe; remove it"):

@@ -43,7 +43,7 @@ def data_of(run):
     """The data set of a run of train.py."""
     from yacs.config import CfgNode
 
-    from datasets import DATASET_REGISTRY
+    from datasets.registry import DATASET_REGISTRY
 
     configuration = CfgNode(run.result["configuration"])
     return DATASET_REGISTRY.get(configuration.DATASET.NAME)(configuration)
@@ -188,7 +188,7 @@ def test_settings_come_by_name_or_as_their_dataclass():
 
 
 def test_a_classifier_that_was_not_fitted_says_so():
-    with pytest.raises(NotFittedError):
+    with pytest.raises(NotFittedError, match="has no prompts yet; call fit or build first, or make it by load"):
         PromptClassifier(**TINY).predict(digits(1)[0])
 
 
@@ -223,7 +223,8 @@ def test_wrong_data_is_refused_with_what_to_give(case):
         PromptClassifier(**TINY).fit(*change(*digits(2)))
 
 
-def test_a_file_that_is_no_usable_image_is_named_before_anything_is_loaded(tmp_path):
+def test_a_file_that_is_no_usable_image_is_named_before_anything_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainers.prompting.api.classifier.load_clip", None)
     (tmp_path / "notes.jpg").write_bytes(b"no image")
     (tmp_path / "empty.jpg").write_bytes(b"")
     Image.new("F", (8, 8)).save(tmp_path / "deep.tif")
@@ -234,7 +235,7 @@ def test_a_file_that_is_no_usable_image_is_named_before_anything_is_loaded(tmp_p
         ("deep.tif", "cannot be read: it has 32 bits .*; convert it to 8"),
     ):
         with pytest.raises(InputError, match=rf"^The image '{tmp_path}/{name}' {reason}"):
-            PromptClassifier("BMIP", "/no/such/clip.pt").fit([tmp_path / name, *images[1:]], labels)
+            PromptClassifier("BMIP", "tiny").fit([tmp_path / name, *images[1:]], labels)
 
 
 def test_a_truncated_file_is_named(fitted, tmp_path):
@@ -246,11 +247,11 @@ def test_a_truncated_file_is_named(fitted, tmp_path):
 
 
 WRONG_PARAMETERS = {
-    "method": (dict(method="bimp"), "method is 'bimp'; set it to one of ZeroshotCLIP, .*Do you mean BMIP"),
+    "method": (dict(method="bimp"), "method is 'bimp'. Do you mean BMIP.*METHODS.md lists all"),
     "setting": (dict(settings={"depht": 3}), "settings has 'depht', which BMIP does not have.*Do you mean depth"),
     "deep": (dict(settings={"depth": 5}), r"settings\['depth'\] is 5, but the towers .* have 4 layers"),
     "words": (dict(settings={"context": "a"}), r"settings\['context'\] is 'a'.*\(settings\['length'\]\)"),
-    "backbone": (dict(backbone="ViT-B/17"), "backbone is 'ViT-B/17', which is neither a file nor one of tiny"),
+    "backbone": (dict(backbone="ViT-B/17"), "backbone is 'ViT-B/17', which is neither a file, nor tiny,"),
     "device": (dict(device="gpu"), "device is 'gpu', which torch does not find here; set it to cpu, cuda"),
     "number of a GPU": (dict(device=99), "device is 99, which torch does not find here"),
     "optimizer": (dict(optimizer="sdg"), "optimizer is 'sdg'; set it to one of sgd, adam"),
@@ -270,6 +271,46 @@ def test_a_wrong_parameter_is_named_with_what_is_allowed(case):
     parameters, message = WRONG_PARAMETERS[case]
     with pytest.raises(InputError, match=message):
         PromptClassifier(**{**TINY, **parameters}).fit(*digits(2))
+
+
+@pytest.mark.parametrize("case", [case for case in WRONG_PARAMETERS if case not in ("deep", "words")])
+def test_parameters_are_checked_before_any_image_is_opened(case):
+    parameters, message = WRONG_PARAMETERS[case]
+    images, labels = digits(2)
+    with pytest.raises(InputError, match=message):
+        PromptClassifier(**{**TINY, **parameters}).fit(["gone.jpg", *images[1:]], labels)
+
+
+WRONG_SCORES = {
+    "fewer labels": (lambda labels: (labels[1:],), "There are 6 images and 5 labels; give a label for each"),
+    "numbers": (lambda labels: ([0, 0, 1, 1, 2, 2],), "Label 0 is 0, a int; give the name of the class in words"),
+    "text": (lambda labels: ("zeroes",), "labels is a str; give a list"),
+    "nothing": (lambda labels: (None,), "labels is a NoneType; give a list"),
+    "weights of others": (
+        lambda labels: (labels, [1, 2]),
+        r"sample_weight is \[1, 2\]; give a number for each of the 6",
+    ),
+    "weights in words": (lambda labels: (labels, ["a"] * 6), "sample_weight is .*; give a number for each of the 6"),
+    "weights of nothing": (lambda labels: (labels, [0] * 6), "sample_weight is .*; give .*sum is above 0"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_SCORES)
+def test_a_score_of_wrong_labels_is_refused_with_what_to_give(fitted, case):
+    change, message = WRONG_SCORES[case]
+    images, labels = digits(2)
+    with pytest.raises(InputError, match=message):
+        fitted.score(images, *change(labels))
+    with pytest.raises(InputError, match="There are no images"):
+        fitted.score([], [])
+
+
+def test_a_score_is_scikit_learns(fitted):
+    images, labels = digits(2)
+    labels[0], weights = "a word of no class", [5, 1, 1, 1, 1, 1]
+    right = fitted.predict(images) == np.array(labels)
+    assert fitted.score(np.stack(images), np.array(labels)) == right.mean()
+    assert fitted.score(images, labels, sample_weight=weights) == np.average(right, weights=weights)
 
 
 def test_labels_that_are_no_classes_are_named(fitted):

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
+import pytest
 import torch
 
 from experiments import compare, runner, runs
-from trainers.prompting.core.metrics import harmonic_mean
+from experiments.tables.text import fitted
+from trainers.prompting.core.harmonic import harmonic_mean
 from trainers.records import read_result
 
 REPOSITORY = Path(__file__).parents[1]
@@ -41,18 +47,18 @@ def test_the_table_holds_the_runs_own_numbers_and_nothing_is_done_twice(checkout
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(checkout, data_root, capsys):
-    assert run(data_root, "TRAINER.VPT.N_CTX_VISION", "0") == 1
+    assert run(data_root, "TRAINER.VPT.PROMPT_DEPTH_VISION", "5") == 1  # of four, which only the CLIP tells
     captured = capsys.readouterr()
     assert "missing" in captured.out and "ZeroshotCLIP  " in captured.out
     assert (
         "train_base/digits/shots_1/VPT/tiny/seed1 failed" in captured.err
-        and "TRAINER.VPT.N_CTX_VISION is 0" in captured.err
+        and "TRAINER.VPT.PROMPT_DEPTH_VISION is 5" in captured.err
     )
 
 
 def test_a_result_of_other_settings_is_not_shown_for_these(checkout, data_root, capsys):
     assert run(data_root, methods="VPT") == 0
-    assert run(data_root, "OPTIM.LR", "0.5", methods="VPT") == 1
+    assert run(data_root, "OPTIM.LR", "0.5", methods="VPT") == 2
     assert re.search("OPTIM.LR was .* and is now 0.5", capsys.readouterr().err)
 
 
@@ -94,6 +100,16 @@ def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
     assert cells[1:5] == ["70.00 ± 20.00", "40.00 ± 10.00", "50.91 ± 2.50", "1.00 ± 0.00"]
 
 
+def test_a_table_that_is_wider_than_the_terminal_is_printed_in_parts():
+    row = ["LanguagePrompting", *["84.32 ± 3.14"] * 4, "25,344", "14", "0.61"]
+    lines = fitted(["method", *compare.COLUMNS], [row], 80, right=True).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[1:] for line in lines if line.startswith("method")] == [
+        ["base", "new", "HM", "open-world"],
+        ["parameters", "train", "s", "peak", "GiB"],
+    ]
+
+
 def test_a_run_ends_with_a_comparison_that_is_killed(tmp_path, data_root):
     # A copy, because scripts write below the folder in which they really are.
     copy = tmp_path / "copy"
@@ -121,3 +137,56 @@ def test_a_run_ends_with_a_comparison_that_is_killed(tmp_path, data_root):
     reached = newest()
     time.sleep(2)
     assert newest() == reached < 200  # nobody trains any more
+
+
+@pytest.fixture
+def bars(monkeypatch) -> list[list]:
+    """Total and number at the end of each progress bar."""
+    found = []
+
+    class Bar(runner.tqdm):
+        def close(self):
+            if not self.disable:  # again when it is deleted
+                found.append([self.total, self.n])
+            self.disable = True
+
+    monkeypatch.setattr(runner, "tqdm", lambda **settings: Bar(**settings | {"disable": False, "file": io.StringIO()}))
+    return found
+
+
+def test_the_progress_is_that_of_the_missing_runs(checkout, data_root, monkeypatch, bars):
+    monkeypatch.setattr(runner, "execute", lambda *_: "")
+    assert run(data_root) == 0
+    assert bars == [[3, 3]]
+    monkeypatch.setattr(runner, "is_done", lambda run, *_: run.trains)
+    assert run(data_root) == 0
+    assert bars == [[3, 3], [2, 2]]
+    monkeypatch.setattr(runner, "is_done", lambda *_: True)
+    assert run(data_root) == 0
+    assert len(bars) == 2
+
+
+def command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it has ended
+        return ""
+
+
+def test_an_interrupt_while_libraries_load_is_told_in_one_line(checkout, data_root):
+    code = "import sys; from pathlib import Path; from experiments import compare, runs; runs.ROOT = Path.cwd(); "
+    code += "sys.exit(compare.main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "digits", "1", "VPT", "--data", data_root, "OPTIM.MAX_EPOCH", "200"]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, start_new_session=True, **pipes) as parent:
+        try:
+            while not any("forkserver" in command_line(child) for child in psutil.Process(parent.pid).children()):
+                assert parent.poll() is None
+                time.sleep(0.05)
+            time.sleep(0.5)
+            os.killpg(parent.pid, signal.SIGINT)
+            _, errors = parent.communicate(timeout=60)
+        finally:
+            parent.kill()
+    assert parent.returncode == 130
+    assert errors.strip() == "Interrupted; the same command goes on from what is done."

@@ -211,9 +211,12 @@ def test_every_variant_has_an_effect_on_a_recipe_of_bmip(variant):
         ("VPT/tiny_addition", ["'addition'", "TRAINER.BMIP", "VPT/tiny.yaml has TRAINER.VPT", "self_regulation"]),
         ("IVLP/tiny_unshared", ["'unshared'", "TRAINER.BMIP", "IVLP/tiny.yaml has TRAINER.IVLP"]),
         ("ZeroshotCLIP/tiny_addition", ["'addition'", "TRAINER.BMIP", "ZeroshotCLIP/tiny.yaml has no such keys"]),
-        ("BMIP/tiny_adition", ["no configuration file", "tiny_adition.yaml", "addition, attention", "mean addition?"]),
+        (
+            "BMIP/tiny_adition",
+            ["no configuration file", "tiny_adition.yaml", "mean addition?", "configs/variants lists all"],
+        ),
         ("IVLP/tiny_bmipsize", ["no configuration file", "consistency, language_only", "mean bmip_size?"]),
-        ("VPT/tinny", ["no configuration file", "tinny.yaml; ", "VPT has tiny.yaml, vit_b16", "mean tiny?"]),
+        ("VPT/tinny", ["no configuration file", "tinny.yaml. ", "mean tiny.yaml?", "tiny.yaml, vit_b16"]),
     ],
 )
 def test_names_of_no_recipe_are_refused_with_those_that_there_are(name, words):

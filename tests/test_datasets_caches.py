@@ -67,7 +67,7 @@ def test_a_cache_that_would_execute_code_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder = write_tree(tmp_path, "EuroSAT")
     path = write_cache(folder, {"train": [Harmful()], "val": []})
-    with pytest.raises(InputError, match=f"{path.name}.*delete it"):
+    with pytest.raises(InputError, match=f"{path.name}.*move it elsewhere"):
         build("EuroSAT", tmp_path, NUM_SHOTS=2)
     assert not (tmp_path / "executed").exists()
 
@@ -76,7 +76,7 @@ def test_a_cache_that_would_execute_code_is_refused(tmp_path, monkeypatch):
 def test_a_damaged_cache_is_named(content, tmp_path):
     folder = write_tree(tmp_path, "EuroSAT")
     path = write_cache(folder, content)
-    with pytest.raises(InputError, match=f"{path}.*delete it"):
+    with pytest.raises(InputError, match=f"{path}.*move it elsewhere"):
         build("EuroSAT", tmp_path, NUM_SHOTS=2)
 
 

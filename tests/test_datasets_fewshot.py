@@ -102,6 +102,13 @@ def test_ratio_acts_on_new_only_and_all_changes_nothing():
     assert select(whole, "all", 30) == select(whole, "all") == whole
 
 
+def test_a_class_among_itself_is_no_test():
+    for classes, subset, least in ((1, "all", 2), (2, "base", 4), (3, "new", 4)):
+        with pytest.raises(InputError, match=rf"too few classes \({classes}\).*{subset}, which needs {least}"):
+            select(split(classes), subset)
+    assert select(split(2), "all") == split(2) and len(names(select(split(4), "new").test)) == 2
+
+
 def test_a_misspelt_subset_and_a_ratio_beyond_a_percentage_name_the_key():
     with pytest.raises(InputError, match=r"DATASET\.SUBSAMPLE_CLASSES is 'bsae'.*all, base, new"):
         select(split(4), "bsae")

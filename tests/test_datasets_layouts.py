@@ -183,7 +183,11 @@ BOTH = [f"images/{part}/{WNIDS[0]}" for part in ("train", "val")]
         ("ImageNet", lambda f: without(f, BOTH[1]), rf"images/val and classnames.txt .* differ in {WNIDS[0]}"),
         ("ImageNet", lambda f: without(f, *BOTH), rf"images/train and classnames.txt .* differ in {WNIDS[0]}"),
         ("ImageNetV2", lambda f: without(f, f"{V2}/998"), "differ in 998"),
-        ("ImageNetV2", lambda f: without(f, f"{V2}/998/*"), "998 has no images"),
+        (
+            "ImageNetV2",
+            lambda f: without(f, f"{V2}/998/*"),
+            "998 has no images; put those of this class into it, or move it elsewhere",
+        ),
         ("ImageNetR", lambda f: write_lines(f / "classnames.txt", [f"{WNIDS[1]} x"]), f"{WNIDS[2]}, {WNIDS[3]}"),
         ("OxfordFlowers", lambda f: (f / "cat_to_name.json").write_text(FOUR_FLOWERS), "no name for class 5"),
         ("OxfordFlowers", lambda f: (f / "cat_to_name.json").write_text('["1"]'), "no name for class 1"),

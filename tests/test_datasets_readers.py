@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datasets.fewshot import Item, Splits
-from datasets.readers import check_images, check_splits, cut_classes, read_split_json
+from datasets.readers import check_images, check_splits, cut_classes, read_split_json, read_text
 from trainers.prompting.errors import InputError
 
 CONTENT = {
@@ -73,8 +73,27 @@ def test_a_class_is_cut_with_rounding_half_to_even(number, counts):
 
 @pytest.mark.parametrize("number, shares", [(3, (0.5, 0.2)), (2, (0.2,))])
 def test_a_class_too_small_to_cut_is_named(number, shares):
-    with pytest.raises(InputError, match=f"'tiny class' has {number} images, too few"):
+    with pytest.raises(
+        InputError, match=f"'tiny class' has {number} images, too few .* until it has {number + 1} or more"
+    ):
         cut_classes(images(number), random.Random(1), *shares)
+
+
+@pytest.mark.parametrize(
+    "spoil, words",
+    [
+        (lambda path: None, "{path} is not there; download it and put it there"),
+        (lambda path: path.mkdir(), "{path} cannot be read: Is a directory; check its permissions, and the disk"),
+        (lambda path: path.write_bytes(b"\xff\xfe1"), "{path} is no text in UTF-8; download it again"),
+    ],
+    ids=["missing", "unreadable", "other bytes"],
+)
+def test_the_remedy_of_a_list_that_cannot_be_read_fits_its_fault(tmp_path, spoil, words):
+    path = tmp_path / "list.txt"
+    spoil(path)
+    with pytest.raises(InputError) as error:
+        read_text(path)
+    assert str(error.value).startswith(words.format(path=path)) and "Errno" not in str(error.value)
 
 
 def test_missing_images_are_noticed_without_looking_at_each(tmp_path, read):

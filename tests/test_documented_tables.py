@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.tools import describe
+from experiments.tools import describe
 
 DOCUMENTS = [
     path for path in sorted((Path(__file__).parents[1] / "docs").glob("*.md")) if "<!-- describe" in path.read_text()

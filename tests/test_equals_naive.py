@@ -1,6 +1,7 @@
 """The fast core computes what the equations say: logits, loss and gradients against the naive implementations.
 
-Also where work is cut: classes in groups by length, several images or one at a time, activations computed again.
+Also where work is cut: classes in groups by length, several images or one at a time, activations computed again; and
+whether a tower runs segments by themselves or one sequence.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from conftest import make_clip
 from helpers.learners import TOLERANCE, assert_equal_to_naive, make
 from naive_methods import cosine_logits, zero_shot_features
 
-from trainers.prompting.core import batching
+from trainers.prompting.core import batching, tower
 from trainers.prompting.core.learner import FixedSentence
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.learners.bmip import AGGREGATIONS
@@ -22,6 +23,12 @@ WORDS = "a photo of a"
 POSITIONS = ["end", "middle", "front"]
 DEPTHS = (1, 2, 3)
 VARIANTS = ("paper", "released")
+
+
+@pytest.fixture(autouse=True, params=["segments", "one sequence"])
+def segments_or_one_sequence(request, monkeypatch) -> None:
+    cost = -1 if request.param == "segments" else float("inf")
+    monkeypatch.setattr(tower, "SEGMENTS_COST", {"cpu": cost})
 
 
 def ivlp(text: tuple[int, int], vision: tuple[int, int], **settings) -> tuple[str, dict]:
@@ -185,7 +192,7 @@ def test_zero_shot_is_the_average_of_its_sentences(small_clip, images, classname
 )
 def test_images_are_encoded_together_as_far_as_a_group_allows(small_clip, classnames, cut, pieces, together):
     model = PromptedCLIP(small_clip, make(small_clip, "CoCoOp", length=2), classnames, class_chunk=cut)
-    found, _ = model._batches(4)
+    found, *_ = model._batches(4)
     assert len(found) == pieces and max(piece.images.stop - piece.images.start for piece in found) == together
 
 

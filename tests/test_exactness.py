@@ -14,8 +14,8 @@ from helpers.learners import TOLERANCE, make_learner
 from helpers.objectives import LABELS
 from torch.nn import functional as F
 
-from trainers.prompting.core import batching, memory
-from trainers.prompting.core.attention import attend, attention_to, visible_from
+from trainers.prompting.core import batching, memory, tower
+from trainers.prompting.core.attention import attend, attention_to
 from trainers.prompting.core.class_tokens import tokenize_classes
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
 from trainers.prompting.core.learner import PromptLearner, TowerPrompts
@@ -27,6 +27,14 @@ WORDS = ["cat", "dog", "sun", "sea", "oak", "fly"] * 4
 MANY = [f"{'very ' * (number % 4)}{word}" for number, word in enumerate(WORDS)]
 
 
+@pytest.fixture(params=["segments", "one sequence"])
+def segments_or_one_sequence(request, monkeypatch) -> None:
+    monkeypatch.setattr(tower, "SEGMENTS_COST", {"cpu": -1 if request.param == "segments" else float("inf")})
+
+
+both_ways = pytest.mark.usefixtures("segments_or_one_sequence")
+
+
 def results(clip_model, images, classnames, learner, chunk=0, precision="fp32") -> list[torch.Tensor]:
     """Logits and gradients."""
     model = PromptedCLIP(clip_model, learner, classnames, PRECISIONS[precision], chunk)
@@ -34,6 +42,7 @@ def results(clip_model, images, classnames, learner, chunk=0, precision="fp32") 
     return [logits.detach(), *torch.autograd.grad(F.cross_entropy(logits, LABELS), list(learner.parameters()))]
 
 
+@both_ways
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_recomputed_activations_give_the_same_bits(small_clip, images, settings, monkeypatch):
     learner = make_learner(small_clip, depth=3, **settings)
@@ -42,11 +51,12 @@ def test_recomputed_activations_give_the_same_bits(small_clip, images, settings,
     monkeypatch.setattr(memory, "free_memory", lambda device: 1)
     model = PromptedCLIP(small_clip, learner, MANY)
     model(images)
-    pieces, recomputed = model._batches(1)
+    pieces, recomputed, _ = model._batches(1)
     assert 1 < len(pieces) == recomputed + 1
     torch.testing.assert_close(results(small_clip, images, MANY, learner), held, rtol=0, atol=0)
 
 
+@both_ways
 def test_gates_of_classes_come_in_label_order_from_groups_too(small_clip, images):
     learner = make_learner(small_clip, depth=3)
     gates = []
@@ -92,6 +102,7 @@ def features_of_whole_sentences(clip_model, learner, classnames) -> torch.Tensor
 ALL, EACH, KEPT = "the same for all", "one per class", "kept"
 
 
+@both_ways
 @pytest.mark.parametrize("chunk", [0, 2])
 @pytest.mark.parametrize(
     "plan",
@@ -140,6 +151,7 @@ class ReadingLearner(PromptLearner):
         return TowerPrompts(2, 2, at)
 
 
+@both_ways
 @pytest.mark.parametrize("chunk", [0, 2])
 def test_looking_at_slots_without_gradient_leaves_their_gradient_as_it_is(small_clip, classnames, chunk):
     gradients = []
@@ -158,20 +170,22 @@ class DroppingLearner(ReadingLearner):
         return TowerPrompts(2, 1, lambda layer, readout: F.dropout(self.prompts, 0.5))
 
 
+@both_ways
 def test_recomputation_repeats_random_draws(small_clip, classnames, monkeypatch):
     learner = DroppingLearner("never")
     gradients = []
     for recompute in (False, True):
         model = PromptedCLIP(small_clip, learner, classnames, class_chunk=1)
-        pieces, recomputed = model._batches(1)
+        pieces, recomputed, order = model._batches(1)
         assert recomputed > 0
-        plan = pieces, recomputed if recompute else 0
+        plan = pieces, recomputed if recompute else 0, order
         monkeypatch.setattr(model, "_batches", lambda images, plan=plan: plan)
         torch.manual_seed(0)
         gradients.append(torch.autograd.grad(model.encode_text().square().sum(), learner.prompts)[0])
     torch.testing.assert_close(*gradients, rtol=0, atol=0)
 
 
+@both_ways
 def test_training_goes_on_after_an_evaluation_in_inference_mode(small_clip, images, classnames):
     learner = make_learner(small_clip, depth=2)
     model = PromptedCLIP(small_clip, learner, classnames, class_chunk=1)
@@ -183,6 +197,7 @@ def test_training_goes_on_after_an_evaluation_in_inference_mode(small_clip, imag
     torch.testing.assert_close(trained.detach(), evaluated, **TOLERANCE)
 
 
+@both_ways
 @pytest.mark.parametrize(
     "settings", [dict(aggregation="none"), dict(variant="paper"), dict(variant="released")], ids=str
 )
@@ -196,9 +211,8 @@ def test_a_batch_without_images_has_no_logits(small_clip, images, classnames, se
 @pytest.mark.parametrize("keys", [9, 33, 65, 199])
 def test_readouts_on_cuda_equal_the_definition(dtype, keys):
     query, key = (torch.randn(3, 2, keys, 64, device="cuda").to(dtype) for _ in range(2))
-    visible = visible_from(keys, keys, query.device)
-    fused = attention_to(query, key, slice(1, 3), visible).float()
-    exact = attention_to(query.double().cpu(), key.double().cpu(), slice(1, 3), visible.cpu())
+    fused = attention_to(query, key, slice(1, 3), causal=True).float()
+    exact = attention_to(query.double().cpu(), key.double().cpu(), slice(1, 3), causal=True)
     torch.testing.assert_close(fused.cpu(), exact.float(), rtol=2e-2, atol=2e-3)
 
 
@@ -208,21 +222,21 @@ def test_readouts_on_cuda_equal_the_definition(dtype, keys):
 def test_attention_of_fused_kernels_equals_its_definition(queries, causal, slots):
     torch.manual_seed(0)
     query, key, value = torch.randn(3, 2, queries, 4), torch.randn(1, 2, 7, 4), torch.randn(1, 2, 7, 4)
-    visible = visible_from(queries, 7, query.device) if causal else None
     scores = query @ key.transpose(-1, -2) / 4**0.5
     for row in range(queries if causal else 0):
         scores[..., row, 7 - queries + row + 1 :] = float("-inf")
     weights = scores.softmax(dim=-1)
     for cast in (torch.Tensor.float, torch.Tensor.double):
         arguments = cast(query), cast(key)
-        torch.testing.assert_close(attend(*arguments, cast(value), visible), cast(weights @ value), **TOLERANCE)
-        torch.testing.assert_close(attention_to(*arguments, slots, visible), cast(weights[..., slots]), **TOLERANCE)
+        torch.testing.assert_close(attend(*arguments, cast(value), causal), cast(weights @ value), **TOLERANCE)
+        torch.testing.assert_close(attention_to(*arguments, slots, causal), cast(weights[..., slots]), **TOLERANCE)
 
 
 # Cosine of the gradients of all trained tensors, and difference of the cosines that are the logits.
 BF16_GRADIENT_COSINE, BF16_LOGIT_DIFFERENCE = 0.99, 0.01
 
 
+@both_ways
 @pytest.mark.parametrize("variant", ["paper", "released"])
 def test_bf16_is_within_its_tolerance_of_fp32(images, variant):
     exact, rounded = make_clip(), make_clip()

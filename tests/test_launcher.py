@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +22,17 @@ from experiments.protocols import plan as plan_of
 from experiments.tables import conclusions
 from trainers.base import TRAINER_REGISTRY
 from trainers.prompting.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def own_output(tmp_path_factory, monkeypatch):
+    """The repository by links, without the runs that a user may have in `output/`."""
+    folder = tmp_path_factory.mktemp("repository")
+    for path in Path(__file__).parents[1].iterdir():
+        if path.name != "output":
+            (folder / path.name).symlink_to(path)
+    monkeypatch.setattr("experiments.runs.ROOT", folder)
+
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,6 +59,10 @@ def record(planned: list[runs.Run], accuracies: list[float]) -> None:
     """What runs leave, at `runs.ROOT`."""
     for run, accuracy in zip(planned, accuracies):
         run.folder.mkdir(parents=True)
+        if run.model_dir:
+            model = runs.ROOT / run.model_dir / "learner" / "model.pth.tar-1"
+            model.parent.mkdir(parents=True, exist_ok=True)
+            model.touch()
         metrics = {"base": 80.0, "new": 60.0, "accuracy": accuracy}
         (run.folder / "result.json").write_text(
             json.dumps({"accuracy": accuracy, "trained": True, "open_world": metrics})
@@ -163,11 +180,18 @@ def test_words_of_the_command_line_are_not_mixed_up(capsys):
     [
         ("", ["PROTOCOL", "missing", "base2new"]),
         ("base2knew BMIP dtd", ["PROTOCOL", "base2knew", "base2new"]),
-        ("xd_train Bmip", ["METHOD", "Bmip", "BMIP", "LanguagePrompting"]),
-        ("xd_train BMIP:nosuch", ["METHOD", "BMIP:nosuch", "addition"]),
+        ("xd_train Bmip", ["METHOD", "Bmip", "Do you mean BMIP?", "docs/METHODS.md"]),
+        ("xd_train BMIP:aditoin", ["METHOD", "BMIP:aditoin", "Do you mean addition?", "configs/variants"]),
         ("base2new_train BMIP --data /d", ["base2new_train", "data set", "configs/datasets"]),
-        ("base2new_train BMIP eurosatt --data /d", ["eurosatt", "eurosat", "digits"]),
+        ("base2new_train BMIP eurosatt --data /d", ["eurosatt", "Do you mean eurosat?", "ls configs/datasets"]),
         ("base2new_train BMIP eurosat one --data /d", ["SEED", "one", "whole number"]),
+        ("base2new_train BMIP eurosat -1 tiny --data /d", ["SEED is '-1'", "whole number from 0"]),
+        ("base2new_train BMIP eurosat 1,2 --data /d", ["SEED is '1,2'", "one", "compare.sh", "reproduce.py"]),
+        ("base2new_train BMIP digits --dryrun", ["--dryrun", "Do you mean --dry-run?", "--help"]),
+        ("base2new_train BMIP digits --load-epochs 5", ["--load-epochs", "Do you mean --load-epoch?"]),
+        ("base2new_train BMIP digits --opts OPTIM.LR 1", ["--opts", "KEY VALUE pairs need no flag"]),
+        ("few_shot_test BMIP symbols", ["few_shot_test", "symbols", "another", "--source", "few_shot tests"]),
+        ("xd_test BMIP digits --source Digits", ["xd_test", "digits", "another", "--source", "xd_train tests"]),
         ("base2new_train BMIP eurosat 1 huge --data /d", ["huge", "tiny"]),
         ("base2new_train BMIP eurosat", ["DATA=", "--data"]),
         ("xd_test BMIP dtd --source imagnet --data /d", ["imagnet", "imagenet"]),
@@ -186,7 +210,7 @@ def test_what_cannot_run_is_refused_with_the_remedy(capsys, monkeypatch, argumen
     monkeypatch.delenv("DATA", raising=False)
     assert launch.main(arguments.split()) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith("error: ") and all(word in errors for word in words)
+    assert errors.startswith("error: ") and errors.count("\n") == 1 and all(word in errors for word in words)
 
 
 # Command lines, the accuracies of their runs in order, and the words of their tables.
@@ -232,8 +256,64 @@ def test_a_launch_ends_in_the_table_of_its_runs(arguments, tmp_path, monkeypatch
     assert [header, *rows] == lines
 
 
+@pytest.fixture
+def launched(checkout, data_root, monkeypatch, capsys):
+    """Launch the demonstration in this process; gives the outputs of the runs that ran, and what was printed."""
+    started = []
+
+    def execute(command, *_, **__) -> int:
+        started.append(command[command.index("--output-dir") + 1])
+        # Logging replaces stdout for the rest of a process; here it must not outlive the call.
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", io.StringIO())
+            return train.main(command[2:])
+
+    def call(*more: str, protocol: str = "base2new") -> tuple[list[str], str]:
+        started.clear()
+        arguments = [protocol, "VPT", "digits", "--data", data_root, "--shots", "1", "OPTIM.MAX_EPOCH", "1", *more]
+        assert launch.main(arguments) == 0, capsys.readouterr().err
+        return [*started], capsys.readouterr().out
+
+    monkeypatch.setattr(launch, "execute", execute)
+    return call
+
+
+def test_what_is_done_is_read_from_its_records_and_ends_in_the_same_table(launched):
+    ran, printed = launched()
+    again, printed_again = launched()
+    assert len(ran) == 6 and not again
+    assert printed_again.splitlines()[-5:] == printed.splitlines()[-5:] and "HM" in printed_again
+    assert printed_again.count("already tested") == 5 and printed_again.count("already trained") == 1
+    by_force, _ = launched("--force")
+    assert by_force == ran
+    other, _ = launched("INPUT.INTERPOLATION", "bilinear", "--force")
+    assert other == ran and launched("INPUT.INTERPOLATION", "bilinear")[0] == []
+
+
+def test_a_model_that_was_trained_again_is_tested_again(launched, checkout):
+    launched()
+    (trained,) = checkout.glob("output/base2new/train_base/**/result.json")
+    trained.write_text(json.dumps({**json.loads(trained.read_text()), "weights_hash": "another"}))
+    assert [output.split("/")[2] for output in launched()[0]] == ["test_new", "test_all"]
+
+
+def test_a_single_test_is_of_the_model_that_is_there_and_ends_with_its_accuracy(launched, checkout):
+    launched(protocol="base2new_train")
+    assert len(launched(protocol="base2new_test")[0]) == 1
+    ran, printed = launched(protocol="base2new_test")
+    (tested,) = checkout.glob("output/base2new/test_new/**/result.json")
+    accuracy = json.loads(tested.read_text())["accuracy"]
+    assert not ran and printed.startswith("Already tested: output/base2new/test_new")
+    assert printed.splitlines()[-1] == f"VPT on Digits, new classes, 1 shot, seed 1: accuracy {accuracy:.2f} %"
+    (trained,) = checkout.glob("output/base2new/train_base/**/result.json")
+    trained.unlink()
+    assert len(launched(protocol="base2new_test")[0]) == 1
+    assert len(launched("TEST.SAVE_LOGITS", "True", protocol="base2new_test")[0]) == 1
+
+
 def test_a_failing_run_stops_the_protocol_and_shows_why(capsys, monkeypatch):
-    monkeypatch.setattr(runs.Run, "command", lambda *_: [sys.executable, "-c", "raise SystemExit('no luck')"])
+    execute, refused = launch.execute, [sys.executable, "-c", "raise SystemExit('no luck')"]
+    monkeypatch.setattr(launch, "execute", lambda command, *arguments, **flags: execute(refused, *arguments, **flags))
     assert launch.main(["base2new", "BMIP", "digits"]) == 1
     captured = capsys.readouterr()
     assert "no luck" in captured.err and "open-world" not in captured.out
@@ -310,23 +390,33 @@ def test_a_wrapper_launches_a_run_and_without_data_names_the_remedy(tmp_path):
     assert done.returncode == 2 and "DATA=" in done.stderr
 
 
-def test_a_run_ends_with_its_killed_launcher(tmp_path):
-    """In a copy by links, so that its output is the test's own."""
-    for path in ROOT.iterdir():
-        if path.name != "output":
-            (tmp_path / path.name).symlink_to(path)
+@pytest.fixture
+def launcher(checkout):
+    """A launcher whose run is in its first epoch, with a process group of its own."""
     code = "import sys; from pathlib import Path; from experiments import launch, runs; runs.ROOT = Path.cwd(); "
     code += "sys.exit(launch.main(sys.argv[1:]))"
     arguments = ["base2new_train", "BMIP", "digits", "1", "OPTIM.MAX_EPOCH", "1000"]
-    launcher = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-    )
-    for line in launcher.stdout:
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen([sys.executable, "-c", code, *arguments], start_new_session=True, **pipes)
+    for line in started.stdout:
         if line.startswith("epoch ["):
             break
+    with started:
+        yield started
+        started.kill()
+
+
+def test_an_interrupt_is_told_once(launcher):
+    os.killpg(launcher.pid, signal.SIGINT)
+    _, errors = launcher.communicate(timeout=60)
+    assert launcher.returncode == 130
+    assert errors.splitlines()[-1] == "Interrupted; the same command goes on from what is done."
+    assert errors.count("Interrupted") == 1 and "Traceback" not in errors
+
+
+def test_a_run_ends_with_its_killed_launcher(launcher):
     (run,) = [child for child in psutil.Process(launcher.pid).children() if "train.py" in child.cmdline()]
     launcher.kill()
     launcher.wait()
-    launcher.stdout.close()
     gone, alive = psutil.wait_procs([run], timeout=20)
     assert gone and not alive

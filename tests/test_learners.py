@@ -257,7 +257,7 @@ def test_products_and_residual_stream_have_the_types_of_the_precision(images, cl
     seen = set()
     for tower in (model.clip_model.transformer, model.clip_model.visual.transformer):
         for block in tower.resblocks:
-            block.mlp.c_fc.register_forward_hook(lambda _, args, output: seen.add(("product", output.dtype)))
+            block.attn.out_proj.register_forward_hook(lambda _, args, output: seen.add(("product", output.dtype)))
             block.ln_2.register_forward_hook(lambda _, args, output: seen.add(("stream", args[0].dtype)))
     model(images)
     expected = PRECISIONS[precision]

@@ -6,6 +6,7 @@ import copy
 import math
 
 from minidassl.config import get_cfg_default
+from minidassl.own import optim
 from minidassl.own.optim import build_lr_scheduler, build_optimizer, optim_settings
 
 import pytest
@@ -49,6 +50,50 @@ def test_every_name_builds_its_optimiser_with_its_settings(name, kind, expected)
     optimizer = build_optimizer(nn.Linear(2, 2), optim_cfg(NAME=name, **own, **SETTINGS))
     assert type(optimizer) is kind
     assert optimizer.param_groups[0].items() >= {**COMMON, **expected}.items()
+
+
+# PyTorch's fused optimisers run on a CPU, too, where nothing here chooses them.
+@pytest.fixture
+def as_on_cuda(monkeypatch):
+    return lambda on_cuda: monkeypatch.setattr(optim, "_on_cuda", lambda params: on_cuda)
+
+
+FUSED = dict(rtol=1e-6, atol=1e-7)
+
+
+def three_steps(name: str) -> tuple[Net, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    net = Net()
+    optimizer = build_optimizer(net, optim_cfg(NAME=name, **SETTINGS))
+    for _ in range(3):
+        optimizer.zero_grad()
+        net.head(net.backbone(torch.ones(4, 2))).square().sum().backward()
+        optimizer.step()
+    return net, optimizer
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_on_cuda_the_optimiser_is_fused_and_gives_the_same_weights(name, as_on_cuda):
+    plain, _ = three_steps(name)
+    as_on_cuda(True)
+    net, optimizer = three_steps(name)
+    assert optimizer.param_groups[0].get("fused") == (None if name == "rmsprop" else True)
+    for ours, reference in zip(net.parameters(), plain.parameters()):
+        torch.testing.assert_close(ours, reference, **FUSED)
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+@pytest.mark.parametrize("saved, loaded", [(False, True), (True, False)])
+def test_a_state_from_another_device_leaves_the_choice_of_kernels_alone(name, saved, loaded, as_on_cuda):
+    as_on_cuda(saved)
+    _, source = three_steps(name)
+    as_on_cuda(loaded)
+    _, target = three_steps(name)
+    keys, fused = target.state_dict()["param_groups"][0].keys(), target.param_groups[0].get("fused")
+    target.load_state_dict(source.state_dict())
+    assert target.state_dict()["param_groups"][0].keys() == keys
+    assert target.param_groups[0].get("fused") == fused
+    target.step()
 
 
 def test_frozen_parameters_keep_their_place_and_their_value():

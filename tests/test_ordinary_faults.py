@@ -37,14 +37,14 @@ def test_a_failure_to_write_is_told_in_one_line(run_train, monkeypatch, cause):
     def fail(folder, *_):
         raise OSError(cause, os.strerror(cause), f"{folder}/log.txt")
 
-    monkeypatch.setattr("train.setup_logger", fail)
+    monkeypatch.setattr("trainers.run.setup_logger", fail)
     run = run_train()
     assert_refused(run, ["log.txt", os.strerror(cause)])
     assert run.errors.count("\n") == 1 and "[Errno" not in run.errors and len(run.errors.split(". ")) > 1
 
 
 def test_a_full_disk_that_names_no_file_is_told_with_the_folder(run_train, monkeypatch):
-    monkeypatch.setattr("train.setup_logger", full)
+    monkeypatch.setattr("trainers.run.setup_logger", full)
     run = run_train()
     assert_refused(run, [str(run.folder), "No space left on device", "Free space"])
 

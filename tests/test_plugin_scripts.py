@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,14 +32,16 @@ else:
 
 
 @pytest.fixture
-def scripts(tmp_path):
-    """`run.py` as a module of a made-up checkout."""
+def scripts(tmp_path, monkeypatch):
+    """`run.py` as a module of a made-up checkout, where upstream Dassl seems to be installed."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
     target = tmp_path / "scripts" / "bmip" / "run.py"
     for folder in (target.parent, tmp_path / "configs" / "datasets", tmp_path / "data"):
         folder.mkdir(parents=True)
     target.write_bytes(SOURCE.read_bytes())
     (tmp_path / "train.py").write_text(TRAIN)
-    (tmp_path / "configs" / "datasets" / "eurosat.yaml").write_text("")
+    for name, registered in (("eurosat", "EuroSAT"), ("imagenet", "ImageNet"), ("dtd", "DescribableTextures")):
+        (tmp_path / "configs" / "datasets" / f"{name}.yaml").write_text(f'DATASET:\n  NAME: "{registered}"\n')
     recipes = ("BMIP/vit_b16_c2_ep10_batch4_2ctx", "BMIP/tiny", "MaPLe/vit_b16_c2_ep5_batch4_2ctx", "coprompt")
     for name in (*recipes, "Odd/one", "Odd/two"):
         path = tmp_path / "configs" / "trainers" / f"{name}.yaml"
@@ -76,7 +81,11 @@ def test_training_and_testing_use_the_folders_of_the_field(scripts, capsys):
 
 
 def test_another_configuration_is_named_behind_the_seed_or_the_trainer(scripts, capsys):
-    for arguments in (("BMIP", "eurosat", "1", "tiny"), ("BMIP:tiny", "eurosat")):
+    for arguments in (
+        ("BMIP", "eurosat", "1", "tiny"),
+        ("BMIP:tiny", "eurosat"),
+        ("BMIP", "eurosat", "1", "tiny.yaml"),
+    ):
         (train,) = commands(scripts, capsys, "base2new_train", *arguments)
         assert train["--config-file"] == "configs/trainers/BMIP/tiny.yaml"
 
@@ -173,12 +182,16 @@ def test_a_run_that_fails_is_named(scripts, capsys):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (("base2new_train", "BMIP", "pets"), "configs/datasets/pets.yaml"),
-        (("base2new_train", "BMIP:other", "eurosat"), "tiny, vit_b16_c2_ep10_batch4_2ctx"),
-        (("base2new_train", "Odd", "eurosat"), "Odd:CFG, with one of one, two"),
+        (("base2new_train", "BMIP", "eurosta"), "There is no configs/datasets/eurosta.yaml. Do you mean eurosat?"),
+        (("base2new_train", "BMIP", "pets"), "configs/datasets lists all"),
+        (
+            ("base2new_train", "BMIP", "eurosat", "1", "tniy"),
+            "CFG is 'tniy', which BMIP lacks. Do you mean tiny? ls /",
+        ),
+        (("base2new_train", "Odd", "eurosat"), "Which configuration of Odd? Write Odd:CFG. ls /"),
         (("base2new_test", "BMIP", "eurosat"), "train it first"),
     ],
-    ids=["data set", "configuration", "no published one", "no model"],
+    ids=["data set", "none like it", "configuration", "no published one", "no model"],
 )
 def test_wrong_input_is_told_with_what_is_there(scripts, capsys, arguments, words):
     assert call(scripts, *arguments) == 2
@@ -188,6 +201,48 @@ def test_wrong_input_is_told_with_what_is_there(scripts, capsys, arguments, word
 def test_without_data_the_variable_is_named(scripts, capsys, monkeypatch):
     assert scripts.main(["compare", "BMIP", "eurosat", "--data", "/no/such/folder"]) == 2
     assert "DATA is '/no/such/folder'" in capsys.readouterr().err
+    for empty in (lambda: monkeypatch.delenv("DATA", raising=False), lambda: monkeypatch.setenv("DATA", "")):
+        empty()
+        assert scripts.main(["compare", "BMIP", "eurosat"]) == 2
+        assert "error: DATA is not set; export DATA=/path/to/datasets, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("protocol", ["base2new_train", "base2new_test", "xd_train", "xd_test", "compare"])
+def test_help_shows_the_command_that_was_typed_and_what_it_takes(scripts, protocol):
+    path = Path(scripts.__file__).with_name(f"{protocol}.sh")
+    path.write_bytes((SOURCE.parent / path.name).read_bytes())
+    environment = {**os.environ, "PYTHON": sys.executable}
+
+    def call(*words: str) -> subprocess.CompletedProcess:
+        command = ["bash", f"scripts/bmip/{path.name}", *words]
+        return subprocess.run(command, cwd=scripts.CHECKOUT, env=environment, capture_output=True, text=True)
+
+    shown = call("--help").stdout
+    assert shown.startswith(f"usage: bash scripts/bmip/{path.name} DATASET ")
+    assert ("--source" in shown) is (protocol == "xd_test") and '"1 2 3" or 1,2,3' in shown
+    assert scripts.PROTOCOLS[protocol] in shown and not re.search("run.py|PROTOCOL|base2new  ", shown)
+    assert ("SEEDS" in shown and "TRAINERS" in shown) is (protocol == "compare")
+    for words in ((), ("eurosat", "--no-such-flag")):
+        told = call(*words).stderr
+        assert f"\nbash scripts/bmip/{path.name}: error: " in told and "run.py" not in told
+
+
+def test_a_record_that_cannot_be_read_and_a_full_disk_are_told_in_one_line(scripts, capfd, monkeypatch):
+    runs(scripts, capfd, *OPTIONS)
+    record = scripts.CHECKOUT / MODEL / scripts.RECORD
+    whole = record.read_text()
+    for content in (whole[:20], "[]"):
+        record.write_text(content)
+        assert call(scripts, "base2new", "BMIP", "eurosat", *OPTIONS) == 2
+        assert f"error: {record} cannot be read " in capfd.readouterr().err
+    record.write_text(whole)
+
+    def full(*_):
+        raise OSError(28, "No space left on device", str(record))
+
+    monkeypatch.setattr("os.replace", full)
+    assert call(scripts, "base2new", "BMIP", "eurosat", "2", "tiny") == 2
+    assert f"error: {record}: No space left on device" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -204,3 +259,152 @@ def test_where_upstream_would_fail_for_the_other_trainers_all_run_on_the_stand_i
 def test_without_upstream_everything_runs_on_the_stand_in(scripts, monkeypatch):
     monkeypatch.setattr(scripts.importlib.util, "find_spec", lambda _: None)
     assert scripts.interpreter("auto", False)[1:] == ["-m", "minidassl", "train.py"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("eurosat", "1", "MaPle"), ["'MaPle'", "Do you mean MaPLe?"]),
+        (("eurosat", "1 x", "MaPLe"), ["SEEDS is '1 x'"]),
+        (("eurosta", "1", "MaPLe"), ["eurosta.yaml", "Do you mean eurosat?"]),
+        (("eurosat", "1", "MaPLe", "--opts", "OPTIM.LR"), ["KEY VALUE"]),
+    ],
+    ids=["trainer", "seed", "data set", "options"],
+)
+def test_a_comparison_with_a_misspelt_name_runs_nothing(scripts, capfd, arguments, words):
+    assert call(scripts, "compare", "BMIP", *arguments) == 2
+    captured = capfd.readouterr()
+    assert all(word in captured.err for word in words) and not (scripts.CHECKOUT / "output").exists()
+
+
+def test_models_of_other_commands_are_all_named_before_the_first_run(scripts, capfd):
+    for seed in ("2", "3"):
+        assert runs(scripts, capfd, seed, "tiny", "--opts", "OPTIM.LR", "0.1")
+    assert call(scripts, "base2new", "BMIP", "eurosat", "1 2 3", "tiny") == 2
+    captured = capfd.readouterr()
+    assert "tiny/seed2" in captured.err and "tiny/seed3" in captured.err and "train.py" not in captured.out
+
+
+def test_an_output_that_is_no_folder_is_refused_before_the_first_run(scripts, capfd):
+    (scripts.CHECKOUT / "output").write_text("")
+    assert call(scripts, "base2new", "BMIP", "eurosat") == 2
+    captured = capfd.readouterr()
+    assert "output: Not a directory" in captured.err and "train.py" not in captured.out
+
+
+def test_registered_names_and_lists_with_commas_are_the_same_command(scripts, capsys):
+    plain = commands(scripts, capsys, "compare", "BMIP", "eurosat", "1 2", "MaPLe BMIP:tiny")
+    assert commands(scripts, capsys, "compare", "BMIP", "EuroSAT", "1,02,01", "MaPLe,BMIP:tiny") == plain
+    (test,) = commands(scripts, capsys, "xd_test", "BMIP", "EuroSAT", "--source", "ImageNet")
+    assert "output/imagenet/BMIP" in test["--model-dir"]
+
+
+DIES = "raise SystemExit(3)"
+DIES_AFTER_AN_EPOCH = TRAIN.replace("(2, 10)", "(2,)") + DIES
+
+
+@pytest.mark.parametrize("train, new", [(DIES, False), (DIES_AFTER_AN_EPOCH, True)], ids=["start", "first epoch"])
+def test_force_keeps_the_trained_model_until_there_is_a_new_one(scripts, capfd, train, new):
+    runs(scripts, capfd, *OPTIONS)
+    old = scripts.CHECKOUT / MODEL / "learner" / "model.pth.tar-10"
+    (scripts.CHECKOUT / "train.py").write_text(train)
+    assert call(scripts, "base2new_train", "BMIP", "eurosat", "1", "tiny", "--force", "--opts", "OPTIM.LRR", "1") == 1
+    assert old.exists() is not new and [path.name for path in old.parents[2].iterdir()] == ["seed1"]
+    assert ("is as it was before" in capfd.readouterr().err) is not new
+    assert new or runs(scripts, capfd, *OPTIONS) == ["kept", "kept"]
+
+
+def test_a_model_whose_repetition_was_killed_comes_back(scripts, capfd):
+    runs(scripts, capfd, *OPTIONS)
+    folder = scripts.CHECKOUT / MODEL
+    folder.rename(scripts.aside(folder))
+    folder.mkdir()
+    (folder / scripts.RECORD).write_text("{}")
+    assert runs(scripts, capfd, *OPTIONS) == ["kept", "kept"]
+
+
+def test_upstream_dassl_that_is_not_installed_is_refused(scripts, capfd, monkeypatch):
+    monkeypatch.setattr(scripts.importlib.util, "find_spec", lambda _: None)
+    assert call(scripts, "base2new", "BMIP", "eurosat") == 2
+    assert "Upstream Dassl is not installed" in capfd.readouterr().err
+
+
+def test_a_run_that_dies_before_its_log_leaves_no_folder(scripts, capfd):
+    (scripts.CHECKOUT / "train.py").write_text(DIES)
+    assert call(scripts, "base2new", "BMIP", "eurosat") == 1
+    assert not (scripts.CHECKOUT / "output").exists()
+
+
+def test_keys_of_other_trainers_and_other_spellings_of_a_value_are_the_same_command(scripts, capfd):
+    assert runs(scripts, capfd, "1", "tiny", "--opts", "INPUT.SIZE", "(32, 32)", "OPTIM.LR", "1e-3") == ["run", "run"]
+    same = ("INPUT.SIZE", "(32,32)", "OPTIM.LR", "0.001", "TRAINER.MAPLE.PREC", "fp32")
+    assert runs(scripts, capfd, "1", "tiny", "--opts", *same) == ["kept", "kept"]
+    assert runs(scripts, capfd, "1", "tiny", "--opts", *same, "TRAINER.BMIP.PREC", "fp32") == []
+
+
+def test_keys_of_another_trainer_that_a_trainer_reads_count(scripts, capfd):
+    (scripts.CHECKOUT / "trainers").mkdir()
+    (scripts.CHECKOUT / "trainers" / "b.py").write_text("class BMIP(TrainerX):\n    x = cfg.TRAINER.COOP.N_CTX\n")
+    assert runs(scripts, capfd, "1", "tiny") == ["run", "run"]
+    assert runs(scripts, capfd, "1", "tiny", "--opts", "TRAINER.MAPLE.N_CTX", "2") == ["kept", "kept"]
+    assert runs(scripts, capfd, "1", "tiny", "--opts", "TRAINER.COOP.N_CTX", "2") == []
+
+
+def test_a_named_configuration_replaces_the_published_one_in_a_comparison(scripts, capsys):
+    trained = commands(scripts, capsys, "compare", "BMIP", "eurosat", "1", "MaPLe BMIP:tiny")[::2]
+    assert [Path(train["--config-file"]).stem for train in trained] == ["vit_b16_c2_ep5_batch4_2ctx", "tiny"]
+
+
+def test_a_failing_trainer_leaves_the_others_their_table(scripts, capfd):
+    fails = TRAIN + 'if trainer == "MaPLe": raise SystemExit(3)\n'
+    (scripts.CHECKOUT / "train.py").write_text(fails)
+    assert call(scripts, "compare", "BMIP", "eurosat", "1 2", "MaPLe") == 1
+    output, error = capfd.readouterr()
+    order = [
+        re.search("--seed (.) --trainer (\\w+)", line).groups() for line in output.splitlines() if "--seed" in line
+    ]
+    assert order == [("1", "BMIP")] * 2 + [("1", "MaPLe")] + [("2", "BMIP")] * 2
+    lines = [line.split() for line in output.splitlines()]
+    assert ["BMIP", "83.0", "83.0", "83.0", "vit_b16_c2_ep10_batch4_2ctx"] in lines
+    assert ["MaPLe", "vit_b16_c2_ep5_batch4_2ctx,", "failed"] in lines
+    assert re.search(r"^MaPLe failed: .* status 3; see above and output/\S+/seed1/log.txt$", output, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["--shots", "four"], "'four' is no whole number from 1"),
+        (["--shots", "0"], "'0' is no whole number from 1"),
+        (["1", "tiny", "OPTIM.MAX_EPOCH", "2"], "OPTIM.MAX_EPOCH: KEY VALUE pairs go after --opts"),
+        (["OPTIM.MAX_EPOCH", "2"], "OPTIM.MAX_EPOCH: KEY VALUE pairs go after --opts"),
+        (["--opts", "OPTIM.LR", "1", "--force"], "--force: flags go before --opts"),
+    ],
+)
+def test_a_wrong_command_line_is_told_with_what_to_type(scripts, capfd, words, told):
+    with pytest.raises(SystemExit):
+        call(scripts, "base2new_train", "BMIP", "eurosat", *words)
+    assert told in capfd.readouterr().err
+
+
+def test_a_data_set_without_its_folder_is_refused_before_the_run(scripts, capfd):
+    (scripts.CHECKOUT / "datasets").mkdir()
+    text = (
+        'class Other(Base):\n    dataset_dir = "o"\n\nclass EuroSAT(Base):\n    """A."""\n\n    dataset_dir = "euro"\n'
+    )
+    (scripts.CHECKOUT / "datasets" / "all.py").write_text(text)
+    assert call(scripts, "base2new", "BMIP", "eurosat") == 2
+    output, error = capfd.readouterr()
+    assert f"no {scripts.CHECKOUT / 'data' / 'euro'}, the folder of eurosat" in error and "train.py" not in output
+    (scripts.CHECKOUT / "data" / "euro").mkdir()
+    assert runs(scripts, capfd, "1") == ["run", "run"]
+
+
+def test_a_table_of_bmip_alone_says_so_and_counts_in_words_of_one(scripts, capfd):
+    train = re.sub(r"accuracy = .*", "accuracy = 0.0", TRAIN)
+    (scripts.CHECKOUT / "train.py").write_text(train)
+    assert call(scripts, "compare", "BMIP", "eurosat", "1", "--shots", "1") == 0
+    output = capfd.readouterr().out
+    assert "Only BMIP is trained" in output and "eurosat, 1 shot, seed 1: accuracy" in output
+    assert ["BMIP", "0.0", "0.0", "0.0", "vit_b16_c2_ep10_batch4_2ctx"] in [
+        line.split() for line in output.splitlines()
+    ]

@@ -91,6 +91,15 @@ def test_text_names_the_image_and_its_classes_in_per_cent(folder, call):
     assert "images" in errors and "images:" not in output  # the progress bar
 
 
+def test_a_full_disk_is_told_in_words(folder, call, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    status, _, errors = call(*ZERO_SHOT, "--output", tmp_path / "found.txt", folder)
+    assert status == 2 and f"error: {tmp_path / 'found.txt'}: No space left on device. Free space" in errors
+
+
 def test_files_folders_and_patterns_name_each_image_once_and_a_file_with_brackets_is_no_pattern(folder, call):
     image = folder / "a [1].png"
     Image.new("RGB", (8, 8)).save(image)
@@ -176,6 +185,13 @@ WRONG = {
     ),
     "output": ([*ZERO_SHOT, "--output", "/no/such/file.csv"], "whose folder is not there"),
 }
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_clip_is_loaded(call, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainers.prompting.api.predict.make_classifier", None)
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    status, output, errors = call(*ZERO_SHOT, "--output", str(tmp_path / "file.csv"), paths_of(folder)[0])
+    assert (status, output) == (2, "") and f"{tmp_path}: Permission denied. Make it readable and writable" in errors
 
 
 @pytest.mark.parametrize("case", WRONG)

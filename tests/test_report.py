@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import html
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from test_tables import write
+from test_tables import open_world, write
 
+from experiments import models, report
 from experiments import pictures as look_inside
-from experiments import report
 from experiments.methods import METHODS
 from experiments.store import collect
+from experiments.tables.results import OPEN_WORLD
 
 
 @pytest.fixture
@@ -45,6 +48,65 @@ def test_the_page_holds_tables_and_pictures_and_refers_to_nothing_outside(result
     assert all(piece in text for piece in pieces)
 
 
+def test_the_page_is_of_what_is_asked_for_with_the_commands_that_make_it(tmp_path, capsys):
+    for trainer in ("MaPLe", "VPT"):
+        for dataset in ("Digits", "Symbols"):
+            few = {"dataset": dataset, "classes": "all", "shots": 4, "trained": True, "accuracy": 40.0}
+            write(tmp_path / "output", f"{trainer}-{dataset}", trainer=trainer, **few)
+    page = tmp_path / "report.html"
+    arguments = [str(tmp_path / "output"), "--output", str(page)]
+    assert report.main([*arguments, "--methods", "VPT", "--datasets", "digits", "--protocols", "few_shot"]) == 0
+    text = html.unescape(page.read_text())
+    command = f'report.py {tmp_path}/output --methods "VPT" --datasets "digits" --protocols "few-shot" --output {page}'
+    assert command in text and 'reproduce.py few-shot --methods "VPT" --datasets "digits" --seeds "1"' in text
+    assert "<h3 id=table0>All classes of Digits, small CLIP, seed 1</h3>" in text and "<a href=#table0>All" in text
+    assert "MaPLe" not in text and "Symbols" not in text
+    assert report.main([*arguments, "--datasets", "eurosat"]) == 1
+    assert "None of the 4 records" in capsys.readouterr().err
+    assert report.main([*arguments, "--datasets", "digitz"]) == 2
+    assert "Do you mean digits?" in capsys.readouterr().err
+
+
+def test_the_page_is_among_the_results_where_no_other_place_is_asked_for(tmp_path, capsys, monkeypatch):
+    write(tmp_path / "results", "few", classes="all", trained=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert report.main(["../results"]) == 0
+    assert (tmp_path / "results" / "report.html").is_file() and not list(Path.cwd().iterdir())
+    with pytest.raises(SystemExit):
+        report.main(["--help"])
+    assert "default: report.html in RESULTS" in " ".join(capsys.readouterr().out.split())
+
+
+def test_captions_say_over_how_many_seeds_a_mean_is(tmp_path):
+    classes = [{"name": name, "images": 2, "correct": 1} for name in ("one", "two")]
+    for trainer, seeds in (("BMIP", (1, 2)), ("ZeroshotCLIP", (1,))):
+        for seed in seeds:
+            named = {"trainer": trainer, "seed": seed, "per_class": classes}
+            numbers = open_world(80.0, 60.0, 50.0)
+            write(tmp_path, f"{trainer}{seed}", **named, classes="all", open_world=numbers)
+            for shots in (1, 4) if trainer == "BMIP" else ():
+                few = {"classes": "all", "shots": shots, "trained": True}
+                write(tmp_path, f"{shots}-{seed}", **{**named, **few})
+    found = collect(tmp_path)
+    ((_, bars, _),) = report.accuracy_bars(found)
+    ((_, curves, _),) = report.few_shot_curves(found)
+    ((_, gains, _),) = report.class_gains(found)
+    assert report.over_seeds("mean", 1) == "of 1 seed"
+    assert bars.endswith("; mean and deviation over 1 to 2 seeds.")
+    assert curves.endswith(": mean and deviation over 2 seeds.") and gains.endswith(", mean over 2 seeds.")
+
+
+def test_each_data_set_has_a_table_that_fits_a_narrow_page(tmp_path):
+    for dataset in ("Digits", "Symbols"):
+        few = {"dataset": dataset, "classes": "all", "open_world": open_world(80.0, 60.0, 50.0)}
+        write(tmp_path, dataset, **few)
+    (table,) = OPEN_WORLD.tables(collect(tmp_path))
+    text = report.table_html(table, "here")
+    assert re.findall("<caption>(.*)</caption>", text) == ["Digits", "Symbols", "average"]
+    assert "<th>base</th>" in text and "Digits base" not in text
+
+
 def test_gates_of_every_layer_and_of_each_number_of_shots_are_drawn(tmp_path):
     history = [{f"{tower} {layer}": 0.5 for tower in ("text", "vision") for layer in range(12)}] * 2
     for shots in (1, 16):
@@ -52,7 +114,7 @@ def test_gates_of_every_layer_and_of_each_number_of_shots_are_drawn(tmp_path):
             named = {"trainer": "BMIP", "classes": "all", "shots": shots, "seed": seed, "trained": True}
             write(tmp_path, f"{shots}-{seed}", **named, gate_history=history)
     drawn = [*report.gates_in_training(collect(tmp_path))]
-    assert [name[-1] for _, _, name in drawn] == ["1 shot", "16 shots"]
+    assert [name[-2] for _, _, name in drawn] == ["1 shot", "16 shots"]
     assert all(len(axes.lines) == 12 * 2 for figure, *_ in drawn for axes in figure.axes)
 
 
@@ -96,6 +158,31 @@ def test_a_model_is_drawn_from_its_run(run_train, tmp_path, capsys, trainer, pic
     assert there == {f"{name}.{kind}" for name in pictures for kind in ("png", "svg")}
 
 
+def test_pictures_get_a_folder_of_their_own_which_the_last_line_names(run_train, tmp_path, capsys, monkeypatch):
+    run = run_train(trainer="CoCoOp")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert look_inside.main([str(run.folder)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"The pictures are in {run.folder / 'pictures'}"
+    assert {path.name for path in (run.folder / "pictures").iterdir()} == {"features.png", "features.svg"}
+    assert not list(Path.cwd().iterdir())
+
+
+def test_pictures_that_cannot_be_drawn_or_written_are_told_in_one_line(run_train, tmp_path, capsys, monkeypatch):
+    run = run_train(trainer="CoCoOp")
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(models, "features", None)  # before any image is seen
+    assert look_inside.main([str(run.folder), "--output", str(tmp_path / "file" / "pictures")]) == 2
+    (told,) = capsys.readouterr().err.splitlines()[-1:]
+    assert told.startswith(f"error: {tmp_path / 'file'}: ") and "choose another folder" in told
+    shutil.rmtree(run.folder / "prompt_learner")
+    assert look_inside.main([str(run.folder)]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"error: {run.folder} has no checkpoint; train there again, or name another run."
+    )
+    assert not (run.folder / "pictures").exists()
+
+
 def test_looking_at_attention_changes_no_feature(small_clip, images, classnames):
     from helpers.learners import make_learner
 
@@ -104,7 +191,7 @@ def test_looking_at_attention_changes_no_feature(small_clip, images, classnames)
     learner = make_learner(small_clip, depth=2)
     with torch.no_grad():
         expected = PromptedCLIP(small_clip, learner, classnames)(images)
-        seen = look_inside.observe(learner)
+        seen = models.observe(learner)
         assert torch.equal(PromptedCLIP(small_clip, learner, classnames)(images), expected)
     assert set(seen) == {(tower, layer) for tower in ("text", "vision") for layer in range(2)}
     assert seen["vision", 1][0].shape == (len(images), 2)

@@ -12,6 +12,7 @@ import train
 from experiments import compare, reproduce, runs
 from experiments.data import BUILTIN
 from experiments.methods import METHODS
+from experiments.store import Selection
 from trainers.prompting.recipes import is_readable
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +43,7 @@ def test_no_run_is_planned_twice_and_all_files_are_there(capsys, table):
     assert last.startswith(f"{len(runs)} of {len(runs)} runs are missing")
     if table == "embedded":
         assert {Path(run.dataset_config_file).stem for run in runs} <= set(BUILTIN)
-        assert "about 0 GPU hours" in last
+        assert re.search(r"about \d\d CPU minutes on one core$", last) and "GPU" not in last
 
 
 def test_the_open_world_table_has_every_method_seed_and_benchmark_the_variants_with_imagenets_model(capsys):
@@ -66,11 +67,23 @@ def test_one_model_is_trained_once_and_tested_on_all_targets():
 
 def test_the_runs_end_in_the_tables_and_failures_are_named(capsys, monkeypatch):
     shown = []
-    monkeypatch.setattr(reproduce, "run_chains", lambda chains, data, options, jobs: ["out of luck"])
-    monkeypatch.setattr(reproduce, "print_tables", lambda results, names: shown.append(names))
-    assert reproduce.main(["ablation", "--datasets", "digits"]) == 1
+    monkeypatch.setattr(reproduce, "run_chains", lambda chains, missing, data, options, jobs: ["out of luck"])
+    monkeypatch.setattr(reproduce, "print_tables", lambda _, names, selection: shown.append((names, selection)))
+    assert reproduce.main(["ablation", "--datasets", "digits", "--seeds", "1,2"]) == 1
     assert "out of luck" in capsys.readouterr().err
-    assert shown == [["ablation", "paired"]]
+    assert shown == [(["ablation", "paired"], Selection(datasets=("digits",), seeds=(1, 2)))]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--datasets", "digits", "--seeds", "1"], "3 of 3 runs are missing, about 14 CPU seconds on one core"),
+        (["--datasets", "eurosat", "--seeds", "1"], "about 8 GPU minutes of training (by MaPLe's reported times)"),
+        (["--datasets", "eurosat digits"], "about 24 GPU minutes of training (by MaPLe's reported times) and 42 CPU"),
+    ],
+)
+def test_the_cost_of_missing_runs_is_that_of_their_device_in_a_fitting_unit(capsys, arguments, words):
+    assert words in listed(capsys, "base2new", "--methods", "BMIP", *arguments)[1]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +99,7 @@ def test_the_runs_end_in_the_tables_and_failures_are_named(capsys, monkeypatch):
         (["open-world", "--datasets", "eurozat", "--data", "."], "eurozat"),
         (["cross-dataset", "--datasets", "eurosat"], "eurosat.*imagenet, symbols"),
         (["domains", "--datasets", "digits"], "digits.*imagenet, symbols"),
-        (["ablation", "--methods", "BMIP:nosuch"], "BMIP:nosuch.*addition"),
+        (["ablation", "--methods", "BMIP:aditoin"], "BMIP:aditoin.*Do you mean addition.*configs/variants"),
     ],
 )
 def test_bad_input_is_refused_before_anything_starts(capsys, arguments, message):
@@ -104,3 +117,10 @@ def test_only_what_is_missing_is_listed_and_a_damaged_record_is_missing(tmp_path
     record.write_text('{"trainer": "BM')
     assert len(listed(capsys, *arguments)[0]) == 2
     assert not record.exists() and record.with_name("result.json.damaged").read_text() == '{"trainer": "BM'
+
+
+def test_a_dry_run_notes_that_published_data_needs_a_folder(capsys):
+    for datasets, note in (("eurosat", "note: eurosat needs a data folder: set DATA="), ("digits", "")):
+        assert reproduce.main(["base2new", "--methods", "BMIP", "--datasets", datasets, "--dry-run"]) == 0
+        errors = capsys.readouterr().err
+        assert errors.startswith(note) and errors.count("\n") == bool(note)

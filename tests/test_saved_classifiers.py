@@ -48,10 +48,20 @@ def test_a_saved_classifier_comes_back_with_the_same_predictions(method, tmp_pat
     np.testing.assert_array_equal(loaded.fit(images, labels).predict_proba(images), saved.predict_proba(images))
 
 
-def test_saving_again_replaces_and_leaves_nothing_else(tmp_path):
-    for classes in (NAMES[:3], NAMES[:5]):
-        PromptClassifier(**TINY).build(classes).save(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["classifier.json", "prompts.npz"]
+def test_a_saved_classifier_is_replaced_only_when_that_is_asked_for(tmp_path):
+    (tmp_path / "notes.txt").write_text("")  # a folder of other files is as good as none
+    PromptClassifier(**TINY).build(NAMES[:3]).save(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    other = PromptClassifier(**TINY).build(NAMES[:5])
+    for left in ("prompts.npz", "classifier.json"):
+        with pytest.raises(InputError, match=f"'{tmp_path}' holds {left}.*overwrite=True.*another folder"):
+            other.save(tmp_path)
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+        (tmp_path / left).unlink()
+        before.pop(tmp_path / left)
+    other.save(tmp_path)
+    other.save(tmp_path, overwrite=True)
+    assert sorted(os.listdir(tmp_path)) == ["classifier.json", "notes.txt", "prompts.npz"]
     assert len(PromptClassifier.load(tmp_path, **QUIET).classes_) == 5
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file; give a folder"):
@@ -90,8 +100,14 @@ def rewrite(folder: Path, **changes) -> None:
     [
         (lambda folder: (folder / "prompts.npz").write_bytes(b"PK\x03\x04"), "prompts.npz is missing or damaged"),
         (lambda folder: (folder / "prompts.npz").unlink(), "prompts.npz is missing or damaged"),
-        (lambda folder: (folder / "classifier.json").write_text("{"), "classifier.json is no JSON"),
-        (lambda folder: (folder / "classifier.json").write_text("[]"), "classifier.json holds a list"),
+        (
+            lambda folder: (folder / "classifier.json").write_text("{"),
+            "classifier.json is no JSON .*; restore it, or save the classifier again or repeat",
+        ),
+        (
+            lambda folder: (folder / "classifier.json").write_text("[]"),
+            "classifier.json holds a list in the place of an object; restore it",
+        ),
         (
             lambda folder: (folder / "classifier.json").write_text('{"format": 9}'),
             "has format 9; this version reads 1",
@@ -175,7 +191,7 @@ def test_what_is_given_overrules_what_is_recorded(run_train):
     assert list(classifier.classes_) == ["a", "b"] and classifier.precision == "bf16"
     with pytest.raises(InputError, match=r"cannot be loaded. .*Set method, settings and backbone"):
         PromptClassifier.load(run.folder, settings={"depth": 2}, **QUIET)
-    with pytest.raises(InputError, match="It does not fit BMIP with these settings: .*text_gate"):
+    with pytest.raises(InputError, match="It does not fit BMIP with .*text_gate.*; set method and settings to those"):
         PromptClassifier.load(run.folder, settings={"aggregation": "addition"}, **QUIET)
 
 
@@ -253,7 +269,7 @@ def test_what_cannot_be_loaded_is_named_with_the_remedy(tmp_path):
     path = saved_alone(tmp_path, original.model_.learner.state_dict())
     tiny = dict(method="MaPLe", backbone="tiny")
     refused("There is no checkpoint or folder '/no/such'", "/no/such")
-    refused("prompts.pth' does not record its method", path, NAMES)
+    refused("prompts.pth' does not record a method that is known here", path, NAMES)
     refused("prompts.pth' does not record its classes", path, **tiny)
     refused("method is 'Mapel'.*Do you mean MaPLe", path, NAMES, method="Mapel")
     given = dict(method="CoCoOp", backbone="tiny")

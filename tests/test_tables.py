@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import statistics
 from pathlib import Path
 
@@ -57,14 +58,24 @@ def open_world(base: float, new: float, accuracy: float, hm: float = 0.0) -> dic
     return {"base": base, "new": new, "HM": hm, "accuracy": accuracy, "openworld_auc": 10.0}
 
 
+@pytest.fixture(autouse=True)
+def width(monkeypatch):
+    """Of a terminal; sets another one."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    return lambda columns: monkeypatch.setenv("COLUMNS", str(columns))
+
+
+def printed(capsys, folder: Path, *arguments: str, status: int = 0) -> tuple[str, str]:
+    """What the command prints as tables, and as remarks."""
+    assert command.main([str(folder), *arguments]) == status
+    return tuple(capsys.readouterr())
+
+
 def rows(folder: Path, capsys, name: str) -> tuple[list[str], dict[str, list[str]], str]:
     """Headers and rows of the only table of this name, and all that is noted, in it and after it."""
     (table,) = TABLES[name].tables(collect(folder))
     headers, lines = table.grid(str)
-    assert command.main([str(folder), "--table", name]) == 0
-    captured = capsys.readouterr()
-    printed = [line for line in captured.out.splitlines() if line.startswith("note: ")]
-    return headers, {line[0]: line[1:] for line in lines}, "\n".join([*printed, captured.err])
+    return headers, {line[0]: line[1:] for line in lines}, "".join(printed(capsys, folder, "--table", name))
 
 
 def test_hand_worked_means_spreads_and_harmonic_means(tmp_path, capsys):
@@ -122,8 +133,9 @@ def test_a_seed_that_only_some_cells_have_is_noted(tmp_path, capsys):
         pair(tmp_path, 80.0, 60.0, seed)
     pair(tmp_path, 70.0, 50.0, 1, trainer="VPT")
     _, found, notes = rows(tmp_path, capsys, "base2new")
-    assert "VPT lacks Digits with the seeds 2, 3: python scripts/reproduce.py base2new --methods VPT" in notes
-    assert '--datasets "digits" --seeds "2 3"' in notes and "MaPLe lacks" not in notes
+    assert "note: VPT lacks Digits with seeds 2, 3:\n    python scripts/reproduce.py base2new --methods" in notes
+    assert '--methods "VPT" --datasets "digits" --seeds "2 3"' in notes and "MaPLe lacks" not in notes
+    assert notes.startswith("Base to new, 16 shots, small CLIP, seeds 1, 2, 3\n")
     assert list(found) == ["VPT", "MaPLe"]  # in the launcher's order
     assert "(n=1)" in found["VPT"][0] and "n=" not in found["MaPLe"][0]
 
@@ -189,7 +201,47 @@ def test_base_and_new_are_those_of_the_seeds_that_both_have(tmp_path, capsys):
     write(tmp_path, "third", seed=3, trained=True, accuracy=100.0)
     _, found, notes = rows(tmp_path, capsys, "base2new")
     assert found["MaPLe"] == ["70.00 ± 10.00", "50.00 ± 0.00", "58.33"]
-    assert "MaPLe: the seeds 3 lack one of base, new, and are not used" in notes
+    assert "MaPLe: base of Digits with seed 3 is not used, because new is missing" in notes
+
+
+def test_rows_without_a_column_show_the_seeds_they_have_and_are_compared_with_rows_of_the_same_seeds(tmp_path, capsys):
+    for trainer, base in (("CoOp", 80.0), ("MaPLe", 78.0), ("BMIP", 90.0)):
+        for seed in (1, 2):
+            write(tmp_path, f"{trainer}{seed}", trainer=trainer, seed=seed, trained=True, accuracy=base + seed)
+    for trainer, new in (("BMIP", 60.0), ("ZeroshotCLIP", 70.0)):
+        write(tmp_path, f"{trainer}-new", trainer=trainer, classes="new", accuracy=new)
+    write(tmp_path, "plain", trainer="ZeroshotCLIP", accuracy=40.0)
+    _, found, notes = rows(tmp_path, capsys, "base2new")
+    assert notes.startswith("Base to new, 16 shots, small CLIP, seeds 1, 2\n")
+    (table,) = TABLES["base2new"].tables(collect(tmp_path))
+    assert {line[0]: line[1:] for line in table.grid("{}*".format)[1]} == {
+        "ZeroshotCLIP": ["40.00 (n=1)", "70.00* (n=1)", "50.91"],
+        "CoOp": ["81.50* ± 0.50", MISSING, MISSING],
+        "MaPLe": ["79.50 ± 0.50", MISSING, MISSING],
+        "BMIP": ["91.00 (n=1)", "60.00 (n=1)", "72.32*"],
+    }
+    reproduce = "\n    python scripts/reproduce.py base2new --methods"
+    for note in (
+        f'CoOp; MaPLe lack new of Digits with seeds 1, 2:{reproduce} "CoOp MaPLe" --datasets "digits" --seeds "1 2"\n',
+        f'ZeroshotCLIP lacks Digits with seed 2:{reproduce} "ZeroshotCLIP" --datasets "digits" --seeds "2"\n',
+        f'BMIP lacks new of Digits with seed 2:{reproduce} "BMIP" --datasets "digits" --seeds "2"\n',
+        "note: BMIP: base of Digits with seed 2 is not used, because new is missing\n",
+        "note: a column's best mean is marked among rows of the same seeds\n",
+    ):
+        assert note in notes, notes
+    lines = csv.DictReader(io.StringIO(printed(capsys, tmp_path, "--format", "csv")[0]))
+    seeds = {(line["method"], line["column"]): line["seeds"] for line in lines}
+    assert seeds["CoOp", "base"] == "2" and seeds["BMIP", "base"] == "1" and seeds["CoOp", "new"] == ""
+
+
+def test_base_and_new_of_different_seeds_are_both_named(tmp_path, capsys):
+    write(tmp_path, "base", trained=True)
+    write(tmp_path, "new", classes="new", seed=2)
+    _, found, notes = rows(tmp_path, capsys, "base2new")
+    assert found["MaPLe"] == [MISSING] * 3
+    assert "MaPLe lacks new of Digits with seed 1; base of Digits with seed 2:\n" in notes
+    assert "base of Digits with seed 1 is not used, because new is missing" in notes
+    assert "new of Digits with seed 2 is not used, because base is missing" in notes
 
 
 def test_seed_and_shots_are_those_of_the_training(tmp_path, capsys):
@@ -228,7 +280,10 @@ def mixed(trainer: str, share: int) -> dict:
 # Changes of records, and their rows.
 ROWS = {
     "a file for one data set": (
-        [{**COPROMPT, "recipe": "coprompt_eurosat", "dataset": "EuroSAT"}, {**COPROMPT, "recipe": "coprompt"}],
+        [
+            {**COPROMPT, "recipe": "coprompt_eurosat", "dataset": "EuroSAT"},
+            {**COPROMPT, "recipe": "coprompt", "dataset": "OxfordPets"},
+        ],
         ["CoPrompt", "ProDA", "IVLP 4+4, depth 9"],
     ),
     "recorded method": ([{"recipe": "mine", "method": "LanguagePrompting", "variant": ""}], ["LanguagePrompting"]),
@@ -395,7 +450,7 @@ def test_csv_has_one_line_for_each_number(tmp_path, capsys):
     assert {tuple(line) for line in lines} == {command.CSV_COLUMNS}
     (base,) = [line for line in lines if line["column"] == "base"]
     assert base == {
-        **{"table": "Base to new, 16 shots", "method": "MaPLe", "group": "Digits", "column": "base"},
+        **{"table": "Base to new, 16 shots, small CLIP", "method": "MaPLe", "group": "Digits", "column": "base"},
         **{"mean": "70.0000", "std": "10.0000", "seeds": "2", "p": ""},
     }
 
@@ -405,3 +460,255 @@ def test_a_tagged_experiment_has_a_row_of_its_own(tmp_path, capsys):
     pair(tmp_path / "tagged", 70.0, 50.0, tag="high_rate")
     _, found, _ = rows(tmp_path, capsys, "base2new")
     assert found["MaPLe"][0] == "80.00" and found["MaPLe, high_rate"][0] == "70.00"
+
+
+MANY = {"ZeroshotCLIP": "vit_b16", "CoOp": "vit_b16_ep50_ctxv1", "MaPLe": MAPLE, "BMIP": "vit_b16_c2_ep10_batch4_2ctx"}
+
+
+def many(folder: Path, datasets: tuple[str, ...] = ("EuroSAT", "OxfordPets", "UCF101"), **changes) -> None:
+    """Records of several methods and seeds on real data sets, on base, new and all classes."""
+    for place, (trainer, recipe) in enumerate(MANY.items()):
+        for dataset in datasets:
+            for seed in (1, 2):
+                named = {"trainer": trainer, "recipe": recipe, "backbone": "ViT-B/16", "dataset": dataset, **changes}
+                path = folder / dataset / trainer
+                pair(path, 80.0 + place + seed, 60.0 + place, seed, **named)
+                write(path, f"{seed}-all", classes="all", seed=seed, **named, open_world=open_world(80.0, 60.0, 50.0))
+
+
+def titles(folder: Path, name: str = "base2new") -> dict[str, list[str]]:
+    """The groups of each table."""
+    return {table.heading: table.groups for table in TABLES[name].tables(collect(folder))}
+
+
+def test_built_in_data_the_small_clip_and_other_shots_have_tables_of_their_own(tmp_path):
+    many(tmp_path / "real")
+    pair(tmp_path / "built_in", 90.0, 70.0)
+    learned = {"dataset": "EuroSAT", "classes": "base", "shots": 4, "seed": 1}
+    few = {"dataset": "EuroSAT", "recipe": MAPLE, "backbone": "ViT-B/16", "shots": 4, "trained_on": learned}
+    pair(tmp_path / "few", 70.0, 50.0, **few)
+    pair(tmp_path / "own", 60.0, 40.0, recipe=MAPLE, backbone="ViT-B/16", dataset="ImageFolder")
+    assert titles(tmp_path) == {
+        "Base to new, 16 shots, ViT-B/16, ImageFolder, seed 1": ["ImageFolder"],
+        "Base to new, 16 shots, ViT-B/16, OxfordPets, EuroSAT, UCF101, seeds 1, 2": [
+            "OxfordPets",
+            "EuroSAT",
+            "UCF101",
+        ],
+        "Base to new, 16 shots, small CLIP, seed 1": ["Digits"],
+        "Base to new, 4 shots, ViT-B/16, seed 1": ["EuroSAT"],
+    }
+
+
+def test_an_experiment_on_one_data_set_stands_beside_the_others_there_and_takes_no_average_away(tmp_path):
+    many(tmp_path / "plain")
+    pair(tmp_path / "tagged", 70.0, 50.0, 1, recipe=MAPLE, backbone="ViT-B/16", dataset="EuroSAT", tag="high_rate")
+    everything, one = TABLES["base2new"].tables(collect(tmp_path))
+    assert everything.rows[:4] == [*MANY] and everything.averaged == ["OxfordPets", "EuroSAT", "UCF101"]
+    assert one.rows == [*MANY, "MaPLe, high_rate"] and one.groups == ["EuroSAT"] and not one.compares
+
+
+def test_averages_are_over_the_data_sets_that_all_rows_have(tmp_path, capsys):
+    many(tmp_path)
+    named = {"trainer": "VPT", "recipe": "vit_b16_c2_ep5_batch4_4", "backbone": "ViT-B/16"}
+    pair(tmp_path, 10.0, 10.0, **named, dataset="EuroSAT")
+    pair(tmp_path, 20.0, 20.0, **named, dataset="UCF101")
+    headers, found, notes = rows(tmp_path, capsys, "base2new")
+    cells = dict(zip(headers[1:], found["VPT"]))
+    assert cells["OxfordPets base"] == MISSING and cells["average of 2/11 base"] == "15.00"
+    assert "averages are over EuroSAT, UCF101, which all rows have" in notes
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--methods", "MaPLe BMIP", "--datasets", "eurosat ucf101", "--seeds", "2"],
+        ["--methods", "BMIP,MaPLe", "--datasets", "EuroSAT, UCF101", "--seeds", "2,2", "--protocols", "base2new"],
+    ],
+)
+def test_tables_are_of_what_is_asked_for_and_notes_too(tmp_path, capsys, arguments):
+    many(tmp_path)
+    for trainer, dataset in (("CoOp", "EuroSAT"), ("MaPLe", "OxfordPets")):
+        named = {"recipe": MANY[trainer], "backbone": "ViT-B/16", "classes": "new", "dataset": dataset}
+        write(tmp_path, f"contradicts-{trainer}", trainer=trainer, **named, accuracy=1.0)
+    other = {"recipe": MANY["CoOp"], "backbone": "ViT-B/16", "dataset": "OxfordPets", "data_fingerprint": "other"}
+    write(tmp_path, "other", trainer="CoOp", **other)
+    (tmp_path / "dtd").mkdir()
+    (tmp_path / "dtd" / "result.json").write_text("{")
+    (tmp_path / "oxford_pets" / "seed2").mkdir(parents=True)
+    (tmp_path / "oxford_pets" / "seed2" / "settings.yaml").touch()
+    out, errors = printed(capsys, tmp_path, "--table", "base2new", *arguments)
+    assert out.startswith("Base to new, 16 shots, ViT-B/16, seed 2\n")
+    names = [line.split("  ")[0] for line in out.splitlines()[4:6]]
+    assert names == ["MaPLe", "BMIP"] and "ProDA" not in out and "OxfordPets" not in out
+    command = 'reproduce.py base2new --methods "MaPLe BMIP" --datasets "eurosat ucf101" --seeds "2"'
+    assert f"\nfilled by:\n    python scripts/{command}\n" in out
+    assert errors == "12 of 76 records are used; not used: 64 not asked for\n"
+    assert "disagree" in printed(capsys, tmp_path, "--datasets", "eurosat")[1]
+    errors = printed(capsys, tmp_path)[1]
+    assert "dtd/result.json is no record" in errors and "have other images than" in errors
+    assert printed(capsys, tmp_path, "--table", "domains", "--protocols", "base2new", status=2)[1].startswith("error")
+
+
+def test_a_protocol_is_that_of_the_launcher_or_a_table(tmp_path, capsys):
+    many(tmp_path)
+    only = {
+        name: printed(capsys, tmp_path, "--protocols", name)[0] for name in ("open_world", "open-world", "base2new")
+    }
+    assert only["open_world"] == only["open-world"] and only["open_world"].startswith("Open world")
+    assert "Base to new" not in only["open_world"] and "Open world" not in only["base2new"]
+    assert printed(capsys, tmp_path, "--table", "open_world,base2new")[0] == only["base2new"] + only["open_world"]
+
+
+@pytest.mark.parametrize(
+    "flag, name, meant",
+    [
+        ("--methods", "MaPle", "MaPLe"),
+        ("--methods", "BMIP:adition", "addition"),
+        ("--datasets", "eurosta", "eurosat"),
+        ("--seeds", "one", "whole numbers"),
+        ("--protocols", "open_wrld", "open-world"),
+        ("--table", "base2nw", "base2new"),
+    ],
+)
+def test_a_name_that_is_none_is_answered_with_the_nearest(tmp_path, capsys, flag, name, meant):
+    many(tmp_path)
+    out, errors = printed(capsys, tmp_path, flag, name, status=2)
+    assert not out and name in errors and meant in errors
+
+
+def test_a_folder_after_the_names_of_tables_is_told_to_come_first(tmp_path, capsys):
+    assert command.main(["--table", "open-world", str(tmp_path)]) == 2
+    assert (
+        f"{str(tmp_path)!r}, which is a folder; put it first: tables.py {tmp_path} --table" in capsys.readouterr().err
+    )
+
+
+def test_paired_differences_name_what_they_lack_and_a_table_of_variants(tmp_path, capsys):
+    many(tmp_path)
+    errors = printed(capsys, tmp_path, "--table", "paired", status=1)[1]
+    assert (
+        "note: the table paired is empty: no variant has two seeds in common with its method; to fill it (" in errors
+    )
+    assert "\n    python scripts/reproduce.py ablation\n" in errors
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (
+            [],
+            [
+                "There is no record of a test below",
+                "note: to fill a table, such as base2new (--dry-run lists the runs",
+            ],
+        ),
+        (["--table", "domains"], ["note: the table domains is empty; to fill it (", "scripts/reproduce.py domains\n"]),
+        (
+            ["--datasets", "dtd", "--methods", "BMIP:addition", "--seeds", "7"],
+            ["is asked for; there are", '--methods "BMIP CoOp MaPLe ZeroshotCLIP"', '--seeds "1 2"']
+            + ['python scripts/reproduce.py base2new --methods "BMIP:addition" --datasets "dtd" --seeds "7"'],
+        ),
+        (["--table", "cross-dataset", "--datasets", "eurosat"], ["none of 24 records is about models trained on one"]),
+    ],
+)
+def test_an_empty_table_says_why_and_what_fills_it(tmp_path, capsys, arguments, words):
+    if arguments[:2] not in ([], ["--table", "domains"]):
+        many(tmp_path)
+    out, errors = printed(capsys, tmp_path, *arguments, status=1)
+    assert not out and all(word in errors for word in words), errors
+
+
+def test_unfinished_runs_and_missing_folders_are_named(tmp_path, capsys, width):
+    for name, words in (
+        ("model", "1 run has not finished ({}); its command goes"),
+        ("more", "2 runs have not finished"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "settings.yaml").touch()
+        assert f"note: {words.format(tmp_path / 'model')}" in printed(capsys, tmp_path, status=1)[1]
+    width(80)
+    lines = printed(capsys, tmp_path, status=1)[1].splitlines()
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
+    assert f"There is no folder {tmp_path}/modle" in printed(capsys, tmp_path / "modle", status=2)[1]
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_a_table_that_is_wider_than_the_terminal_has_a_part_for_each_data_set(tmp_path, capsys, width, columns):
+    many(tmp_path)
+    learned = {"dataset": "ImageNet", "classes": "all", "shots": 16, "seed": 1}
+    for dataset in ("Caltech101", "OxfordPets", "StanfordCars", "DescribableTextures", "EuroSAT", "UCF101"):
+        named = {"recipe": MAPLE, "backbone": "ViT-B/16", "classes": "all", "trained_on": learned}
+        write(tmp_path, f"{dataset}-target", dataset=dataset, **named)
+    width(columns)
+    out = printed(capsys, tmp_path)[0]
+    lines = [line for line in out.splitlines() if not line.startswith("    python ")]
+    assert max(map(len, lines)) <= columns
+    start, end = lines.index("EuroSAT"), lines.index("UCF101")
+    assert lines[start + 1].split() == ["method", "base", "new", "HM"] and lines[start + 3].startswith("ZeroshotCLIP")
+    assert start < end < lines.index("average of 3/11")
+    width(1000)
+    assert "EuroSAT base   EuroSAT new" in printed(capsys, tmp_path)[0]
+    assert "| EuroSAT base" in printed(capsys, tmp_path, "--format", "markdown")[0]
+
+
+def test_equal_printed_numbers_are_equally_good_and_fewer_seeds_follow_the_name(tmp_path, capsys, width):
+    pair(tmp_path, 80.001, 60.0)
+    pair(tmp_path, 79.999, 60.0, trainer="VPT")
+    for seed in (1, 2):
+        pair(tmp_path, 70.0, 50.0, seed, trainer="CoOp")
+    width(44)
+    lines = printed(capsys, tmp_path)[0].splitlines()
+    assert [" ".join(line.split()) for line in lines if line.startswith(("CoOp", "VPT ", "MaPLe "))] == [
+        "CoOp 70.00±0.00 50.00±0.00 58.33",
+        "VPT (n=1) 80.00* 60.00* 68.57*",
+        "MaPLe (n=1) 80.00* 60.00* 68.57*",
+    ]
+
+
+def test_names_of_records_are_words_of_the_printed_commands(tmp_path, capsys):
+    evil = "$(touch x) `touch x`"
+    pair(tmp_path, 70.0, 50.0, tag=evil)
+    lines = [line for line in printed(capsys, tmp_path)[0].splitlines() if line.startswith("    python ")]
+    assert lines and all(evil in shlex.split(line) for line in lines if "touch" in line) and "touch" in "".join(lines)
+
+
+def test_a_table_names_the_commands_that_filled_it(tmp_path, capsys):
+    pair(tmp_path / "plain", 80.0, 60.0)
+    pair(tmp_path / "tagged", 70.0, 50.0, tag="high_rate")
+    for seed in (1, 2):
+        few = {"seed": seed, "shots": 4, "classes": "all", "tag": "few"}
+        learned = {"dataset": "Digits", "classes": "base", "shots": 4, "seed": seed}
+        write(tmp_path, f"few{seed}", **few, trained_on=learned, open_world=open_world(80.0, 60.0, 50.0))
+    foreign = {"trained_on": None, "open_world": open_world(80.0, 60.0, 50.0), "classes": "all", "seed": 3}
+    write(tmp_path, "given", **foreign, trainer="VPT")
+    commands = [line.strip() for line in printed(capsys, tmp_path)[0].splitlines() if line.startswith("    python")]
+    assert commands == [
+        'python scripts/reproduce.py base2new --methods "MaPLe" --datasets "digits" --seeds "1"',
+        "python scripts/launch.py base2new MaPLe digits 1 --tag high_rate",
+        'python scripts/compare.py "digits" "1 2" "MaPLe" --shots 4 --tag few',
+    ]
+
+
+def test_few_shot_averages_leave_out_data_sets_of_fewer_shots_and_other_families(tmp_path):
+    for dataset, several in (
+        ("EuroSAT", (1, 4, 16)),
+        ("UCF101", (1, 4, 16)),
+        ("ImageNet", (16,)),
+        ("Digits", (1, 4, 16)),
+    ):
+        for shots in several:
+            named = {"backbone": "tiny" if dataset == "Digits" else "ViT-B/16", "classes": "all", "trained": True}
+            write(tmp_path, f"{dataset}{shots}", **named, dataset=dataset, shots=shots, recipe=MAPLE)
+    average = [title for title in titles(tmp_path, "few-shot") if "average" in title]
+    assert average == ["All classes, average over EuroSAT, UCF101, ViT-B/16, seed 1"]
+
+
+def test_objectives_have_a_table_where_there_are_several(tmp_path):
+    many(tmp_path)
+    for trainer, recipe in MANY.items():
+        named = {"recipe": recipe, "backbone": "ViT-B/16", "dataset": "DescribableTextures", "train_seconds": 9.0}
+        write(tmp_path, f"trained-{trainer}", trainer=trainer, **named, trained=True)
+        numbers = open_world(80.0, 60.0, 50.0)
+        write(tmp_path, f"tested-{trainer}", trainer=trainer, **named, classes="all", open_world=numbers)
+    assert not titles(tmp_path, "combinations")

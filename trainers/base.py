@@ -32,12 +32,12 @@ from .config import build_objective, check_shared, key_names, objective_of, sett
 from .early_stopping import EarlyStopping, may_validate
 from .evaluation import Recorder, data_fingerprint, plain_configuration, record_of
 from .prompting.checkpoints.checks import adopt, check_adapters
-from .prompting.core.clip_weights import get_precision, image_resolution, load_clip, use_tf32
+from .prompting.core.clip_weights import check_backbone, get_precision, image_resolution, load_clip, use_tf32
 from .prompting.core.learner import PromptLearner
 from .prompting.core.prompted_clip import PromptedCLIP
 from .prompting.declaration import CROSS_ENTROPY, Method, Settings, declare
 from .prompting.errors import InputError, worded
-from .prompting.objectives.objective import Objective
+from .prompting.objectives.objective import Loss, Objective
 from .records import (
     OBJECTIVE_KEY,
     check_origin,
@@ -70,6 +70,19 @@ def register(trainer: Trainer) -> Trainer:
         trainer.__name__, trainer.method = name, dataclasses.replace(trainer.method, node=name.upper())
     TRAINER_REGISTRY.register()(trainer)
     return trainer
+
+
+def check_configuration(cfg: CfgNode, trains: bool) -> None:
+    """Check for the configuration's trainer all that needs neither data nor weights, before a run starts.
+
+    Raises:
+        InputError: a value that is not allowed; for a run that trains also one that allows tests only.
+    """
+    trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    if issubclass(trainer, PromptTrainer):  # Dassl's own check only when they are built
+        trainer.check_values(cfg)
+        if trains:
+            trainer.check_training(cfg)
 
 
 class EndOfTraining(Exception):
@@ -124,12 +137,24 @@ class PromptTrainer(Checkpointing, TrainerX):
         return learner, objective
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        """Refuse an unusable configuration; needs neither data nor weights. Dassl calls it first."""
+        """Refuse an unusable configuration. Dassl calls it first."""
+        self.check_values(cfg)
         self.precision = get_precision(cfg.TRAINER[self.method.node][Method.PRECISION_KEY])
-        check_shared(cfg)
         self.early_stopping = EarlyStopping(cfg)
-        self.settings(cfg)
-        objective = objective_of(cfg, self.method)
+
+    @classmethod
+    def check_values(cls, cfg: CfgNode) -> None:
+        """Refuse values that allow neither tests nor training; needs neither data nor weights.
+
+        Raises:
+            InputError: the first of them.
+        """
+        with worded(key_names(cfg, cls.method)):
+            get_precision(cfg.TRAINER[cls.method.node][Method.PRECISION_KEY])
+            check_backbone(cfg.MODEL.BACKBONE.NAME, cls.method.needs_vit)
+        check_shared(cfg)
+        cls.settings(cfg)
+        objective = objective_of(cfg, cls.method)
         if objective.views != cfg.DATALOADER.K_TRANSFORMS:
             raise InputError(
                 f"DATALOADER.K_TRANSFORMS is {cfg.DATALOADER.K_TRANSFORMS}, but the objective of {cfg.TRAINER.NAME} "
@@ -230,7 +255,13 @@ class PromptTrainer(Checkpointing, TrainerX):
     def forward_backward(self, batch: Mapping[str, Any]) -> dict[str, float]:
         """One training step; the last batch of an epoch steps the schedule, as everywhere in the field."""
         views, labels = self.parse_batch_train(batch)
-        loss, logits, terms = self.objective.loss(self.model, views, labels)
+        found = self.objective.loss(self.model, views, labels)
+        if not isinstance(found, Loss):
+            raise InputError(
+                f"The loss of objective {self.objective.name!r} returns a {type(found).__name__}; let it return "
+                "Loss(total, logits)."
+            )
+        loss, logits, terms = found
         self.optim.zero_grad()
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -17,15 +17,24 @@ import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is n
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import Registry
 from yacs.config import CfgNode
 
-from .dassl_keys import LARGEST_SEED, DasslKeys
+from .dassl_keys import DasslKeys
 from .early_stopping import NO_PATIENCE
 from .prompting.core.prompted_clip import AUTOMATIC
-from .prompting.declaration import CROSS_ENTROPY, RUN_KEYS, Method, Settings, read_settings, setting, tree_of
-from .prompting.errors import InputError, suggestion, worded
-from .prompting.methods import OBJECTIVES
+from .prompting.declaration import (
+    CROSS_ENTROPY,
+    LARGEST_SEED,
+    RUN_KEYS,
+    SUBSETS,
+    Method,
+    Settings,
+    read_settings,
+    setting,
+    tree_of,
+)
+from .prompting.errors import InputError, check_name, worded
+from .prompting.methods import METHODS, OBJECTIVES, import_own
 from .prompting.objectives.objective import Objective, RunFacts
 from .prompting.recipes import is_plain, read_files, value_at
 from .records import flatten
@@ -37,7 +46,7 @@ _shared = functools.partial(setting, root=True)
 class Common(Settings):
     """Settings that all methods share and Dassl lacks; CoOp, MaPLe and BMIP declare these in their train.py."""
 
-    classes: str = _shared("all", "DATASET.SUBSAMPLE_CLASSES", "classes", choices=("all", "base", "new"))
+    classes: str = _shared("all", "DATASET.SUBSAMPLE_CLASSES", "classes", choices=SUBSETS)
     use_ratio: bool = _shared(False, "DATASET.USE_RATIO", 'let SUBSAMPLE_RATIO mix base classes into "new"')
     ratio: int = _shared(100, "DATASET.SUBSAMPLE_RATIO", "per cent of base classes among those", least=0, most=100)
     skip_broken: bool = _shared(False, "DATASET.SKIP_BROKEN", "decode all images first; leave out broken ones")
@@ -135,8 +144,7 @@ def objective_of(cfg: CfgNode, method: Method) -> type[Objective]:
         InputError: it is unknown, or the method is named after another one.
     """
     name = cfg.TRAINER.OBJECTIVE or method.objective
-    if name not in OBJECTIVES:
-        raise InputError(f"TRAINER.OBJECTIVE is {name!r}; set it to one of {', '.join(sorted(OBJECTIVES))}.")
+    check_name("TRAINER.OBJECTIVE", name, sorted(OBJECTIVES), "docs/METHODS.md")
     if method.objective not in (CROSS_ENTROPY, name):
         raise InputError(
             f"TRAINER.OBJECTIVE is {name!r}, but {cfg.TRAINER.NAME} (--trainer) stands for {method.objective}; leave "
@@ -187,12 +195,12 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
             file, a module that cannot be found.
     """
     for module in args.modules:
-        import_module(module)
+        import_own(module)
     cfg, given = default_cfg(), []
     defaults = flatten(cfg)
     for name in (args.dataset_config_file, args.config_file):
         for path, keys in read_files(name) if name else []:
-            _merge(cfg, keys, str(path))
+            merge(cfg, keys, str(path))
             given += flatten(keys)
     cfg.TRAINER.RECIPE = Path(args.config_file).stem if args.config_file else ""
     for flag, key in FLAG_KEYS.items():
@@ -202,13 +210,16 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
             functools.reduce(getattr, path, cfg)[name] = getattr(args, flag)
     options = list(args.opts)
     if len(options) % 2:
-        raise InputError(f"Options after the flags come as KEY VALUE pairs, but {' '.join(args.opts)!r} is odd.")
+        pairs = itertools.zip_longest(options[::2], options[1::2])
+        bare = next(key for key, value in pairs if value is None or _KEY.fullmatch(value))
+        raise InputError(f"{bare} has no VALUE; options after the flags come as KEY VALUE pairs, without '='.")
     for key, value in zip(options[::2], options[1::2]):
-        _merge(cfg, tree_of({key: value}), f"{key} {value:.100}")
+        merge(cfg, tree_of({key: value}), f"{key} {value:.100}")
     _check_plain(cfg, defaults)
     check_shared(cfg)
-    _check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, TRAINER_REGISTRY)
-    _check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, DATASET_REGISTRY)
+    trainers, data_sets = (sorted(registry.registered_names()) for registry in (TRAINER_REGISTRY, DATASET_REGISTRY))
+    check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, trainers, "docs/METHODS.md")
+    check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, data_sets, "docs/DATASETS.md")
     method = method_of(cfg.TRAINER.NAME)
     if method is not None:
         objective = objective_of(cfg, method)
@@ -243,19 +254,11 @@ def _check_plain(cfg: CfgNode, defaults: Mapping[str, Any]) -> None:
 
 
 # Control characters, and bytes that are not UTF-8 as Python has them.
+_KEY = re.compile(r"[A-Z0-9_]+(\.[A-Z0-9_]+)+")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def import_module(module: str) -> None:
-    try:
-        importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"--import is {module}, but there is no module {error.name}; add its folder to PYTHONPATH, or correct it."
-        ) from error
-
-
-def _merge(cfg: CfgNode, keys: Mapping[str, Any], source: str) -> None:
+def merge(cfg: CfgNode, keys: Mapping[str, Any], source: str) -> None:
     """Merge nested keys, as yacs does; `source` begins the message of an InputError."""
     try:
         node = CfgNode(keys)
@@ -263,7 +266,8 @@ def _merge(cfg: CfgNode, keys: Mapping[str, Any], source: str) -> None:
         cfg.merge_from_other_cfg(node)
     except (KeyError, ValueError, AssertionError, TypeError, AttributeError, RecursionError, MemoryError) as error:
         message = str(error.args[0] if error.args else error)
-        hint = ". docs/CONFIGURATION.md lists all keys." if "Non-existent" in message else ""
+        hint = ". docs/CONFIGURATION.md lists all keys; --import MODULE adds those of your own objectives and methods."
+        hint = hint if "Non-existent" in message else ""
         text = f"{source}: {message}{hint}"
         raise InputError(_UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)) from error
 
@@ -287,7 +291,9 @@ def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective],
         given: dotted keys that files and options set; a key may be set to its default, so its value cannot show that.
     """
     read = set(objective.Config().keyed())
-    nodes = {key.rpartition(".")[0] for key in read} - {"TRAINER", f"TRAINER.{method.node}"}
+    # A method of the user's may train by another one's recipes, whose node then tells nothing of its prompts.
+    source = METHODS.get(method.recipes.folder, method)
+    nodes = {key.rpartition(".")[0] for key in read} - {"TRAINER", f"TRAINER.{method.node}", f"TRAINER.{source.node}"}
     unused = [key for key in dict.fromkeys(given) if key.rpartition(".")[0] in nodes and key not in read]
     if unused:
         raise InputError(
@@ -296,9 +302,3 @@ def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective],
             f"precision. Set those instead; recipes in configs/trainers/{cfg.TRAINER.NAME} do, and docs/METHODS.md "
             "says which stands for which published one."
         )
-
-
-def _check_name(key: str, name: str, registry: Registry) -> None:
-    known = registry.registered_names()
-    if name not in known:
-        raise InputError(f"{key} is {name!r}; set it to one of {', '.join(sorted(known))}.{suggestion(name, known)}")

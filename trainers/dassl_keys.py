@@ -9,10 +9,9 @@ from typing import Any
 from minidassl.config import cfg_default
 from minidassl.own.optim import OPTIMIZERS, SCHEDULERS, WARMUPS
 
-from .prompting.declaration import Settings, setting
+from .prompting.declaration import LARGEST_SEED, Settings, setting
 from .prompting.recipes import value_at
 
-LARGEST_SEED = 2**32 - 1  # NumPy's
 MOST = 1_000_000  # of images in a batch and of epochs; PyTorch allocates a list of a batch's length
 HIGHEST_RATE = 1000.0
 RATE = dict(least=0.0, most=HIGHEST_RATE)

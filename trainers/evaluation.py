@@ -17,7 +17,6 @@ from minidassl.own.files import write_whole
 
 import numpy as np
 import torch
-import yaml
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
@@ -26,7 +25,7 @@ from .config import method_of
 from .prompting.core.memory import peak_memory
 from .prompting.core.metrics import OpenWorld
 from .prompting.methods import identify
-from .records import LOGITS
+from .records import LOGITS, plain_values
 
 
 class Recorder:
@@ -130,7 +129,7 @@ def code_version() -> str:
 
 def plain_configuration(cfg: CfgNode) -> dict[str, Any]:
     """A configuration as plain data, without the nodes of other methods."""
-    plain = yaml.safe_load(cfg.dump())
+    plain = plain_values(cfg)
     own = method_of(cfg.TRAINER.NAME)
     methods = filter(None, map(method_of, TRAINER_REGISTRY.registered_names()))
     for node in {method.node for method in methods if own is None or method.node != own.node}:

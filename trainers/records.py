@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +13,9 @@ from minidassl.own.files import without_part, write_whole
 from minidassl.own.run_folder import RECORD_FILE as RESULT
 from minidassl.own.run_folder import checkpoint_folders, is_of_checkpoints
 
-import yaml
 from yacs.config import CfgNode
 
+from .console import WIDTH
 from .prompting.errors import InputError
 from .prompting.recipes import read_mapping, value_at
 
@@ -22,6 +23,7 @@ SETTINGS = "settings.yaml"
 LOG = "log.txt"
 LOGITS = "logits.npz"
 TENSORBOARD = "tensorboard"
+FROM_SCRATCH = "Restore the file, or train from scratch (--force, or another folder)."
 OBJECTIVE_KEY = "TRAINER.OBJECTIVE"
 _DATA_KEYS = ("SEED", "DATASET.NAME", "DATASET.SUBSAMPLE_CLASSES", "DATASET.NUM_SHOTS")
 # Keys that may differ between a run and its continuation: they set places and speed, or concern the last test alone.
@@ -71,6 +73,24 @@ def read_result(folder: str | Path) -> dict[str, Any] | None:
     return result
 
 
+def print_outcome(folder: str | Path) -> None:
+    """Print the accuracies of a run in a line, or two, in per cent, if it has a record of a test."""
+    result = read_result(folder)
+    if result is None or result["accuracy"] is None:
+        return
+    row = ", ".join(filter(None, [result["method"], result["variant"], result["tag"]]))
+    shots, seed = result["shots"], result["seed"]
+    facts = [f"{row} on {result['dataset']}", f"{result['classes']} classes"]
+    # -1 stands for none.
+    facts += [f"{shots} shot{'s' * (shots != 1)}"] * (shots >= 0) + [f"seed {seed}"] * (seed >= 0)
+    numbers = {"accuracy": result["accuracy"]}
+    if found := result["open_world"]:
+        numbers = {**{name: found[name] for name in ("base", "new", "HM")}, "open-world": found["accuracy"]}
+    text = ", ".join(f"{name} {number:.2f} %" for name, number in numbers.items())
+    start = f"{', '.join(facts)}:"
+    print(start, text, sep=" " if len(start) + len(text) < WIDTH else "\n  ")
+
+
 def is_trained(folder: str | Path) -> bool:
     """Whether a training run in this folder has finished."""
     result = read_result(folder)
@@ -82,8 +102,11 @@ def keep_settings(cfg: CfgNode, folder: str | Path) -> None:
     write_whole(Path(folder) / SETTINGS, cfg.dump())
 
 
-def kept_settings(folder: str | Path) -> dict[str, Any] | None:
+def kept_settings(folder: str | Path, remedy: str = FROM_SCRATCH) -> dict[str, Any] | None:
     """The configuration of the training run in a folder, as plain data; None without its `settings.yaml`.
+
+    Args:
+        remedy: the end of the message about a file that is none.
 
     Raises:
         InputError: the file is there, but has no settings of a run.
@@ -97,7 +120,7 @@ def kept_settings(folder: str | Path) -> dict[str, Any] | None:
         if lacks:
             raise InputError(f"{path} lacks {', '.join(lacks)}, which every run has.")
     except InputError as error:
-        raise InputError(f"{error} Restore the file, or train from scratch (--force, or another folder).") from error
+        raise InputError(f"{error} {remedy}") from error
     return settings
 
 
@@ -110,7 +133,7 @@ def trained_on(folder: str | Path, cfg: CfgNode) -> dict[str, Any] | None:
     if settings is None:
         return None
     data = settings["DATASET"]
-    others = differences(settings, yaml.safe_load(cfg.dump()))
+    others = differences(settings, plain_values(cfg))
     return {
         "dataset": data["NAME"],
         "classes": data["SUBSAMPLE_CLASSES"],
@@ -132,12 +155,23 @@ def check_settings(cfg: CfgNode, folder: str | Path) -> None:
     Raises:
         InputError: a key that shapes the training differs.
     """
-    changed = changed_settings(kept_settings(folder) or {}, yaml.safe_load(cfg.dump()))
-    if changed and (checkpoint_folders(folder) or is_trained(folder)):
+    changed = other_settings(plain_values(cfg), folder)
+    if changed:
         raise InputError(
             f"{folder} holds a run with other settings: {'; '.join(changed)}. "
             "Choose another --output-dir, or give --force to delete that run and train from scratch."
         )
+
+
+def other_settings(configuration: Mapping[str, Any], folder: str | Path, remedy: str = FROM_SCRATCH) -> list[str]:
+    """What differs between a configuration, as plain data, and that of the run in a folder, if there is one."""
+    changed = changed_settings(kept_settings(folder, remedy) or {}, configuration)
+    return changed if checkpoint_folders(folder) or is_trained(folder) else []
+
+
+def plain_values(cfg: CfgNode) -> dict[str, Any]:
+    """A configuration as plain data, with lists for tuples."""
+    return json.loads(json.dumps(cfg))
 
 
 def check_tested(settings: Mapping[str, Any], folder: str | Path) -> None:
@@ -184,7 +218,12 @@ def check_resumed(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> N
 
 def shaping_settings(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """The dotted keys of a configuration, as plain data, that shape a result, with their values."""
-    return {key: value for key, value in flatten(configuration).items() if not _is_free(key)}
+    flat = flatten(configuration)
+    shaping = {key: value for key, value in flat.items() if not _is_free(key)}
+    # The root of ImageFolder is the data set itself, and not only the place of one that has a name.
+    if flat.get("DATASET.NAME") == "ImageFolder" and flat.get("DATASET.ROOT"):
+        shaping["DATASET.ROOT"] = os.path.realpath(os.path.expanduser(flat["DATASET.ROOT"]))
+    return shaping
 
 
 def check_origin(before: Mapping[str, Any] | None, now: Mapping[str, Any], *parts: str) -> None:
@@ -216,12 +255,8 @@ def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Both values of each differing key that two configurations, as plain data, share and that shapes a result."""
-    before, now = flatten(before), flatten(now)
-    return {
-        key: (before[key], now[key])
-        for key in sorted(before.keys() & now.keys())
-        if before[key] != now[key] and not _is_free(key)
-    }
+    before, now = shaping_settings(before), shaping_settings(now)
+    return {key: (before[key], now[key]) for key in sorted(before.keys() & now.keys()) if before[key] != now[key]}
 
 
 def _is_free(key: str) -> bool:

@@ -9,9 +9,6 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from ..fewshot import Item, Splits
 from ..readers import cut_classes
 from .files import save_image, save_split
@@ -23,7 +20,9 @@ LEVELS = 16  # largest grey value of the original
 
 def write(folder: Path, split_file: str) -> None:
     """Write `images/<class>/NNNN.png`, numbered by position in scikit-learn's order, and the 50/20/30 split."""
-    # Imported here because only the first use of this data set needs scikit-learn.
+    # Imported here because only the first use of this data set needs them.
+    import numpy as np
+    from PIL import Image
     from sklearn.datasets import load_digits
 
     source = load_digits()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from minidassl.own.files import whole_folder, write_whole
 
-from PIL import Image
-
 from trainers.prompting.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def write_once(folder: Path, split_file: str, write: Callable[[Path, str], None]) -> None:
@@ -23,8 +24,8 @@ def write_once(folder: Path, split_file: str, write: Callable[[Path, str], None]
         return
     if folder.is_dir() and any(folder.iterdir()):
         raise InputError(
-            f"{folder} holds no {split_file}, so it is not the complete built-in data set; remove the folder and it "
-            "will be written again, or set --root (DATASET.ROOT) to another place."
+            f"{folder} holds no {split_file}, so it is not the complete built-in data set, which is written where "
+            "there is no such folder; move it elsewhere, or set --root (DATASET.ROOT) to another place."
         )
     print(f"Writing built-in data set to {folder}")
     try:

@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from .drawing import STYLES
 from .files import save_image, save_split
 from .glyphs import SYMBOLS
 
@@ -20,6 +17,11 @@ PER_CLASS = {"train": 24, "val": 6, "test": 30}
 
 def write(folder: Path, split_file: str, style: str) -> None:
     """Write `images/<class>/NNN.png` and the split: the first pictures of a class train, the last ones test."""
+    # Imported here because only the first use of this data set needs them.
+    import numpy as np
+
+    from .drawing import STYLES
+
     splits: dict[str, list[tuple[str, int, str]]] = {split: [] for split in PER_CLASS}
     for label, (name, char) in enumerate(SYMBOLS.items()):
         for index, split in enumerate(split for split, count in PER_CLASS.items() for _ in range(count)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 
-from trainers.prompting.core.metrics import harmonic_mean
+from trainers.prompting.core.harmonic import harmonic_mean
 
 from ..runs import Run
 from .text import lay_out, mean_and_spread

@@ -13,7 +13,7 @@ from ..data import ELEVEN, FIFTEEN, SOURCE_OF, TARGETS, config_name
 from ..methods import METHODS, row_name
 from ..published import ABLATION, AVERAGES
 from ..store import Record
-from .table import Cell, Plan, Results, Table, common_seeds
+from .table import PLANNED_SHOTS, Cell, Part, Plan, Results, Table, blocks, common_seeds
 from .text import MISSING
 
 CONTROL = "IVLP_BMIP_size"
@@ -148,17 +148,27 @@ DOMAINS = Results(
 )
 
 
-def few_shot_average(tables: list[Table]) -> Table:
-    """Over data sets, of the seeds that a row has in all of them."""
-    cells = {}
-    for key in dict.fromkeys(key for table in tables for key in table.cells):
-        parts = [table.cells[key] for table in tables if key in table.cells]
-        seeds = common_seeds(parts)
-        if len(parts) == len(tables) and seeds:
-            means = {seed: statistics.fmean(part.by_seed[seed] for part in parts) for seed in sorted(seeds)}
-            cells[key] = Cell.of_seeds(means, tuple(record for part in parts for record in part.records))
-    sets = ", ".join(table.title.removeprefix("All classes of ") for table in tables)
-    return Table(FEW_SHOT, f"All classes, average over {sets}", cells)
+def few_shot_averages(tables: list[Table]) -> Iterator[Table]:
+    """Over data sets that rows have in common, of the seeds that a row has in all of them."""
+    # Those of as many shots.
+    shots, _ = next(blocks({table.title: set(table.groups) for table in tables}))
+    tables = [table for table in tables if table.title in shots]
+    sets: dict[str, set[str]] = {}
+    for table in tables:
+        for row in table.rows:
+            sets.setdefault(row, set()).add(table.title)
+    for rows, _ in blocks(sets):
+        common = [table for table in tables if all(table.title in sets[row] for row in rows)]
+        cells = {}
+        for key in dict.fromkeys(key for table in common for key in table.cells if key[0] in rows):
+            parts = [table.cells[key] for table in common if key in table.cells]
+            seeds = common_seeds(parts)
+            if len(parts) == len(common) and seeds:
+                means = {seed: statistics.fmean(part.by_seed[seed] for part in parts) for seed in sorted(seeds)}
+                cells[key] = Cell.of_seeds(means, tuple(record for part in parts for record in part.records))
+        if len(common) > 1 and cells:
+            names = ", ".join(table.title.removeprefix("All classes of ") for table in common)
+            yield Table(FEW_SHOT, f"All classes, average over {names}", cells)
 
 
 FEW_SHOT = Results(
@@ -169,7 +179,7 @@ FEW_SHOT = Results(
     lambda records: [record for record in records if record.data["trained"] and record.data["classes"] == "all"],
     Plan(methods=("CoOp", "MaPLe", "BMIP")),
     group="{shots}",
-    summary=few_shot_average,
+    summary=few_shot_averages,
 )
 CLASS_RATIO = Results(
     "class-ratio",
@@ -203,8 +213,11 @@ def combinations(records: list[Record]) -> Iterator[Record]:
     on_base = [one for one in records if one.data["trained"] and one.data["classes"] == "base"]
     trained = {model(one): one.data for one in on_base if one.data["train_seconds"] is not None}
     shown = rows(COMBINATIONS)
-    for record in records:
-        if record.data["open_world"] and model(record) in trained and record.method in shown:
+    found = [one for one in records if one.data["open_world"] and model(one) in trained and one.method in shown]
+    # Where there is more than cross-entropy.
+    varied = {(one.dataset, one.shots) for one in found if one.method not in COMBINED}
+    for record in found:
+        if (record.dataset, record.shots) in varied:
             costs = {key: trained[model(record)][key] for key in ("train_seconds", "peak_memory_bytes")}
             yield Record(record.path, {**record.data, **costs})
 
@@ -217,7 +230,7 @@ def combination_numbers(record: Record) -> dict[str, float]:
 class Difference(NamedTuple):
     """Of one column over the seeds that both methods have."""
 
-    seeds: int
+    seeds: tuple[int, ...]
     mean: float
     spread: float  # the deviation of a sample
     p: float  # of a two-sided paired t-test; NaN where all differences are equal, and have no spread to compare with
@@ -228,6 +241,8 @@ class Difference(NamedTuple):
 
 class PairedTable(Table):
     """Differences to a method over the seeds that both have."""
+
+    first = "variant"
 
     @property
     def rows(self) -> list[str]:
@@ -242,27 +257,44 @@ class PairedTable(Table):
         for (row, group, column), cell in sorted(self.cells.items(), key=lambda item: item[0][0]):
             against = self.cells.get((reference(row), group, column))
             theirs = against.by_seed if against else {}
-            values = [value - theirs[seed] for seed, value in sorted(cell.by_seed.items()) if seed in theirs]
+            seeds = tuple(sorted(cell.by_seed.keys() & theirs.keys()))
+            values = [cell.by_seed[seed] - theirs[seed] for seed in seeds]
             if len(values) > 1:
                 spread = statistics.stdev(values)
                 p = ttest_1samp(values, 0).pvalue if spread else math.nan
-                found.setdefault(row, {})[column] = Difference(len(values), statistics.fmean(values), spread, p)
+                found.setdefault(row, {})[column] = Difference(seeds, statistics.fmean(values), spread, p)
         return found
 
+    @property
+    def seeds(self) -> set[int]:
+        return {seed for found in self.differences.values() for one in found.values() for seed in one.seeds}
+
+    @property
+    def plan(self) -> str:
+        return OPEN_WORLD.name if self.title.endswith(PLANNED_SHOTS) else ""
+
+    @property
+    def filled_by(self) -> str:
+        return self.command(dict.fromkeys((*map(reference, self.rows), *self.rows)), self.groups, self.seeds)
+
+    def parts(self, bold: Callable[[str], str], names_count: bool = False) -> list[Part]:
+        headers, rows = self.grid(bold)
+        return [("", headers[1:], rows)]
+
     def grid(self, bold: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
-        headers = ["variant", "against", "seeds", "base", "new", "HM", "p (HM)", "accuracy", "p (accuracy)"]
+        headers = [self.first, "against", "seeds", "base", "new", "HM", "p (HM)", "accuracy", "p (accuracy)"]
         texts = []
         for variant, found in self.differences.items():
             cells = {name: f"{one.mean:+.2f} ± {one.spread:.2f}" for name, one in found.items()}
             cells |= {f"p ({name})": one.p_text() for name, one in found.items()}
-            texts.append([variant, reference(variant), str(found["HM"].seeds), *map(cells.get, headers[3:])])
+            texts.append([variant, reference(variant), str(len(found["HM"].seeds)), *map(cells.get, headers[3:])])
         return headers, texts
 
     def lines(self) -> list[list[str]]:
         lines = []
         for variant, found in self.differences.items():
             for name, one in found.items():
-                numbers = f"{one.mean:.4f}", f"{one.spread:.4f}", str(one.seeds), f"{one.p:.4g}"
+                numbers = f"{one.mean:.4f}", f"{one.spread:.4f}", str(len(one.seeds)), f"{one.p:.4g}"
                 lines.append([variant, f"against {reference(variant)}", name, *numbers])
         return lines
 

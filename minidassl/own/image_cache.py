@@ -27,18 +27,22 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class UnreadableImage(OSError):
-    """A missing or broken image; ``reason`` is the cause alone. The message names path, cause and remedy.
+    """A missing or broken image, with the ``reason`` and the ``remedy``; the message has both, and the path.
 
     PyTorch wraps the error of a loader's worker by calling its class with the worker's whole traceback, of which only
     the message is kept.
     """
 
-    def __init__(self, message: str, reason: str = "") -> None:
+    def __init__(self, message: str, reason: str = "", remedy: str = "") -> None:
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
-        self.reason = reason
+        self.reason, self.remedy = reason, remedy
 
 
 class MissingImage(UnreadableImage, FileNotFoundError): ...
+
+
+class UnusableImage(ValueError):
+    """A whole image that cannot be used; the message is "reason; remedy"."""
 
 
 def is_image(path: str | os.PathLike[str]) -> bool:
@@ -53,26 +57,43 @@ def read_image(path: str | os.PathLike[str], size_only: bool = False) -> Image.I
             check_image(image)
             return image.size if size_only else to_rgb(image)
     except FileNotFoundError:
-        raise MissingImage(f'No image at "{path}"; check DATASET.ROOT and that the download is complete') from None
+        reason, remedy = "it is not there", "check DATASET.ROOT and that the download is complete"
+        raise MissingImage(f'No image at "{path}"; {remedy}', reason, remedy) from None
     except Exception as error:  # of many kinds, depending on the bytes
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "no image in a format that Pillow reads" if unknown else str(error) or type(error).__name__
-        raise UnreadableImage(
-            f'Cannot read the image "{path}": {reason}; unpack it again, or leave out such images by '
-            "DATASET.SKIP_BROKEN True",
-            reason,
-        ) from error
+        reason, remedy = fault(error, path)
+        text = f"{reason}; {remedy}, or leave out such images by DATASET.SKIP_BROKEN True"
+        raise UnreadableImage(f'Cannot read the image "{path}": {text}', reason, remedy) from error
+
+
+def fault(error: Exception, path: str | os.PathLike[str] = "") -> tuple[str, str]:
+    """The reason of Pillow's error, or of :func:`check_image`, about an image, and the remedy."""
+    if isinstance(error, UnusableImage):
+        reason, _, remedy = str(error).partition("; ")
+        return reason, remedy
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {Image.MAX_IMAGE_PIXELS} pixels", "make it smaller"
+    if isinstance(error, UnidentifiedImageError):
+        if os.path.getsize(path):
+            return "no image in a format that Pillow reads", "replace it by the image, as a JPEG or PNG file"
+        return "no image, since the file is empty", "copy or download it again"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder", "name the images in it"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror, "check the permissions of the file and its folder, and the disk"
+    return str(error) or type(error).__name__, "it is cut off or damaged: copy or download it again"
 
 
 def check_image(image: Image.Image) -> None:
-    """A ``ValueError`` for an image without pixels, of very many, or of values that 8 bits cannot hold."""
+    """An :class:`UnusableImage` for one without pixels, of very many, or of values that 8 bits cannot hold."""
     width, height = image.size
     if 0 in image.size:
-        raise ValueError(f"it has no pixels: it is {[width, height]}")
+        raise UnusableImage(f"it has no pixels: it is {[width, height]}; replace it")
     if Image.MAX_IMAGE_PIXELS and width * height > Image.MAX_IMAGE_PIXELS:
-        raise ValueError(f"it is {width} x {height}, more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller")
+        raise UnusableImage(f"it is {width} x {height}, more than {Image.MAX_IMAGE_PIXELS} pixels; make it smaller")
     if image.mode.startswith(("I", "F")) and not _has_16_bits(image):
-        raise ValueError(f"it has 32 bits per pixel (Pillow's mode {image.mode}), in no known range; convert it to 8")
+        raise UnusableImage(
+            f"it has 32 bits per pixel (Pillow's mode {image.mode}), in no known range; convert it to 8"
+        )
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -2,11 +2,13 @@
 
 Differences from upstream: the warm-up scheduler's state is plain data and, once loaded, drives the current optimiser
 (upstream's drives a pickled copy, which freezes the learning rate after a resume); ``radam`` and ``STAGED_LR`` are
-absent.
+absent. On CUDA one fused kernel steps all parameters, and a gradient scaler need not ask the device whether to step;
+its weights differ from the plain optimiser's by rounding.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
@@ -75,8 +77,19 @@ def build_optimizer(model: nn.Module | Iterable, optim_cfg: Any) -> torch.optim.
         raise ValueError(f"OPTIM.NAME is {name!r}; set it to one of {', '.join(OPTIMIZERS)}")
     if optim_cfg.STAGED_LR:
         raise ValueError("OPTIM.STAGED_LR is True, but one learning rate serves all parameters; set it to False")
-    params = model.parameters() if isinstance(model, nn.Module) else model
-    common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY}
+    params = [
+        {**entry, "params": list(entry["params"])} if isinstance(entry, dict) else entry
+        for entry in (model.parameters() if isinstance(model, nn.Module) else model)
+    ]
+    fused = True if name != "rmsprop" and _on_cuda(params) else None
+    optimizer = _new_optimizer(name, params, optim_cfg, {} if fused is None else {"fused": fused})
+    # A state of an optimiser on another device must not decide for this one.
+    optimizer.register_load_state_dict_pre_hook(functools.partial(_with_groups, fused=fused))
+    return optimizer
+
+
+def _new_optimizer(name: str, params: list, optim_cfg: Any, more: dict[str, bool]) -> torch.optim.Optimizer:
+    common = {"lr": optim_cfg.LR, "weight_decay": optim_cfg.WEIGHT_DECAY, **more}
     if name == "sgd":
         return torch.optim.SGD(
             params,
@@ -91,6 +104,18 @@ def build_optimizer(model: nn.Module | Iterable, optim_cfg: Any) -> torch.optim.
     if name == "adamw":
         return torch.optim.AdamW(params, betas=betas, **common)
     return torch.optim.Adam(params, betas=betas, amsgrad=name == "amsgrad", **common)
+
+
+def _on_cuda(params: list) -> bool:
+    """Whether all of these parameters, or groups of them, are on CUDA."""
+    tensors = [tensor for entry in params for tensor in (entry["params"] if isinstance(entry, dict) else [entry])]
+    return bool(tensors) and all(tensor.is_cuda for tensor in tensors)
+
+
+def _with_groups(optimizer: torch.optim.Optimizer, state: dict[str, Any], **options: Any) -> dict[str, Any]:
+    """A state whose groups have these options, where the optimiser's have them."""
+    known = {key: value for key, value in options.items() if key in optimizer.defaults}
+    return {**state, "param_groups": [{**group, **known} for group in state["param_groups"]]}
 
 
 def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> LRScheduler:

@@ -10,11 +10,11 @@ import time
 LAUNCHER = "BMIP_LAUNCHER"
 
 
-def end_with_launcher() -> None:
-    """End this process soon after the launcher that started it, if one did, so that no run outlives it."""
+def end_with_launcher() -> bool:
+    """End this process soon after the launcher that started it, so that no run outlives it; False if none did."""
     launcher = os.environ.pop(LAUNCHER, None)
     if launcher is None:
-        return
+        return False
 
     def watch() -> None:
         while os.getppid() == int(launcher):
@@ -22,3 +22,4 @@ def end_with_launcher() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    return True

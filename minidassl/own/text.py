@@ -1,8 +1,14 @@
-"""Text of strangers, such as class names and paths, in one line, for terminals, tables and spreadsheets."""
+"""Text of strangers, such as class names and paths, in one line, for terminals, tables and spreadsheets; and lists."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
+
+
+def words(text: str) -> list[str]:
+    """The words of a list with blanks or commas between them, each once."""
+    return list(dict.fromkeys(re.findall(r"[^\s,]+", text)))
 
 
 def printable(text: str, keep: str = "") -> str:

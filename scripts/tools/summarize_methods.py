@@ -8,68 +8,20 @@ the forward pass. One method's tensors: python train.py ... --summary
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import torch
-from tqdm import tqdm
 
-import train
-import trainers
-from experiments import ROOT
-from scripts.tools.benchmark import class_names, count_flop
-from scripts.tools.describe import table
-from trainers.base import TRAINER_REGISTRY
-from trainers.config import build_cfg
-from trainers.prompting.core.clip_weights import image_resolution
-from trainers.prompting.core.prompted_clip import PromptedCLIP
-from trainers.prompting.core.summary import SIZES, clip_of_size, trained_numbers
-from trainers.prompting.declaration import prompt_sizes
-from trainers.prompting.methods import in_order
-from trainers.prompting.objectives.objective import Objective
-
-BATCH, CLASSES = 4, 50
-
-
-def step_flop(model: PromptedCLIP, objective: Objective, images: torch.Tensor) -> int:
-    """Floating-point operations of a training step, without what teachers compute once before training."""
-    with contextlib.redirect_stdout(sys.stderr):
-        objective.prepare(model, class_names(CLASSES))
-    with count_flop() as counter:
-        loss = objective.loss(model, [images] * objective.views, torch.zeros(len(images), dtype=torch.long))
-        if loss.total.requires_grad:
-            loss.total.backward()
-    return counter.get_total_flops()
-
-
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("backbone", nargs="?", default="ViT-B/16", choices=[*SIZES, "tiny"])
-    backbone = parser.parse_args().backbone
-    trainers.register_all()
-    clip_model = clip_of_size(backbone)
-    images = torch.zeros(BATCH, 3, *[image_resolution(clip_model)] * 2)
-    rows = []
-    for method in tqdm(in_order(), leave=False):
-        cfg = method.recipes.tiny if backbone == "tiny" else method.recipes.default
-        args = ["--trainer", method.trainer, "--backbone", backbone]
-        args += ["--config-file", str(ROOT / f"configs/trainers/{method.trainer}/{cfg}.yaml")]
-        args += ["--dataset-config-file", str(ROOT / "configs/datasets/imagenet.yaml")]
-        build_parts = TRAINER_REGISTRY.get(method.trainer).build_parts
-        learner, objective = build_parts(build_cfg(train.parse_args(args)), clip_model)
-        sizes = prompt_sizes(learner.state_dict())
-        prompts = [
-            f"{sizes[f'{tower}_length']} in {sizes[f'{tower}_depth']}" if f"{tower}_depth" in sizes else ""
-            for tower in ("text", "vision")
-        ]
-        number, share = trained_numbers(learner, clip_model)
-        flop = step_flop(PromptedCLIP(clip_model, learner, class_names(CLASSES)), objective, images)
-        rows.append([method.name, cfg, *prompts, f"{number:,}", f"{share:.4f} %", f"{flop / 1e9:.0f}"])
-    headers = ["method", "configuration", "text prompts", "vision prompts", "trained numbers", "of CLIP", "GFLOP"]
-    print(table(headers, rows, colalign=["left"] * 4 + ["right"] * 3))
+    help = "OpenAI's name of a CLIP, or tiny; default: ViT-B/16"
+    parser.add_argument("backbone", nargs="?", default="ViT-B/16", help=help)
+    args = parser.parse_args(argv)
+    from experiments.tools import summarize_methods  # here, because it imports torch
+
+    print(summarize_methods.summarize(args.backbone))
 
 
 if __name__ == "__main__":

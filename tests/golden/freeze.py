@@ -36,6 +36,7 @@ import trainers
 from scripts import launch
 from tests.helpers.runs import small_run
 from trainers.config import build_cfg, default_cfg
+from trainers.prompting.methods import METHODS as DECLARED
 from trainers.records import flatten
 
 HERE = Path(__file__).parent
@@ -60,7 +61,7 @@ LAUNCHES = (
     *("dg_test symbols 1", f"dg_test imagenet 1 {REAL}"),
     *("few_shot digits", f"few_shot eurosat {REAL}", f"few_shot oxford_pets 1 --shots 1 {REAL}"),
     *(f"few_shot imagenet 1 {REAL}", f"few_shot eurosat 1 --shots 4 {REAL}"),
-    "few_shot digits 1 --n-ctx 4 --csc True --position front",
+    f"few_shot eurosat 1 --n-ctx 4 --csc True --position front {REAL}",
     *("few_shot_test digits", f"few_shot_test eurosat {REAL}", "zeroshot digits", f"zeroshot eurosat 1 {REAL}"),
     *("reproduce digits 1 --weights WEIGHTS", f"reproduce eurosat 1 --weights WEIGHTS {REAL}"),
     *("reproduce_xd digits 1 --weights WEIGHTS", f"reproduce_xd eurosat 1 --weights WEIGHTS {REAL}"),
@@ -277,6 +278,56 @@ def freeze_records() -> dict[str, dict[str, Any]]:
         return {"records": {name: record(name, folder, Path(folder) / name) for name in names}}
 
 
+# --- launches
+
+# As many layers and image tokens as ViT-B/16 has; the widths change no number of launches.
+WIDE = dict(vision_layers=12, transformer_layers=12, vision_patch_size=16, image_resolution=224)
+# Methods and settings; steps by all precisions and numbers of classes that are given goals.
+COUNTED = {
+    **{f"{name} train 5": (name, {}) for name in DECLARED if not name.startswith("ZeroshotCLIP")},
+    **{f"BMIP train {classes}": ("BMIP", {}) for classes in (50, 200, 1000)},
+    **{f"BMIP released train {classes}": ("BMIP", {"variant": "released"}) for classes in (5, 1000)},
+    **{f"BMIP train 5 {precision}": ("BMIP", {}) for precision in ("fp16", "amp")},
+    "BMIP test 50": ("BMIP", {}),
+    "BMIP images": ("BMIP", {}),
+}
+
+
+def launches(name: str) -> int:
+    """Operations of a step that a GPU is given to do: `METHOD [VARIANT] WORK CLASSES [PRECISION]`."""
+    from conftest import CLASSNAMES, make_clip
+    from helpers.steps import make_step
+
+    from experiments.tools.benchmark import class_names
+    from experiments.tools.launches import Launches, fake_gpu
+
+    method, settings = COUNTED[name]
+    words = name.split()
+    numbers = [int(word) for word in words if word.isdecimal()]
+    precision = words[-1] if words[-1] in ("fp16", "amp") else "fp32"
+    names = class_names(numbers[0]) if numbers and numbers[0] != 5 else CLASSNAMES
+    batch = 32 if "train" not in words else 4
+    options = dict(precision=precision, classnames=names, batch=batch, recipe="ViT-B/16")
+    step = make_step(make_clip(**WIDE), method, settings, **options)
+    with fake_gpu() as mode:
+        step.forget_data(mode, "cpu")
+        work = {"train": step.train, "test": step.test, "images": step.encode_images}
+        run = next(work[word] for word in words if word in work)
+        run()
+        # Testing again would find the class features.
+        step.model._kept = None
+        with Launches() as counter:
+            run()
+    return counter.total
+
+
+def freeze_launches() -> dict[str, dict[str, Any]]:
+    return {
+        "environment": {"torch": torch.__version__.split("+")[0]},
+        "launches": {name: launches(name) for name in COUNTED},
+    }
+
+
 # --- files
 
 SUBJECTS: dict[str, Callable[[], dict[str, dict[str, Any]]]] = {
@@ -285,6 +336,7 @@ SUBJECTS: dict[str, Callable[[], dict[str, dict[str, Any]]]] = {
     "recipes": freeze_recipes,
     "weights": freeze_weights,
     "records": freeze_records,
+    "launches": freeze_launches,
 }
 
 
@@ -303,6 +355,7 @@ def write(subject: str, data: Mapping[str, Mapping[str, Any]]) -> None:
 
 def main() -> None:
     torch.set_num_threads(1)
+    sys.path.append(str(HERE.parent))
     for subject in sys.argv[1:] or SUBJECTS:
         write(subject, SUBJECTS[subject]())
 

@@ -10,7 +10,7 @@ from naive_methods import cosine_logits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scripts.tools.straightforward_bmip import StraightforwardBMIP
+from experiments.tools.straightforward_bmip import StraightforwardBMIP
 from trainers.prompting.core.learner import PromptLearner
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.learners.bmip import BMIPLearner

@@ -185,7 +185,7 @@ BOMBS = {
 def test_a_cache_that_asks_for_gigabytes_or_hours_is_named(eurosat, name):
     write_cache(eurosat, BOMBS[name])
     why = "numbers an object" if "memo" in name else ""
-    with pytest.raises(InputError, match=rf"shot_2-seed_1\.pkl.*{why}.*delete it"):
+    with pytest.raises(InputError, match=rf"shot_2-seed_1\.pkl.*{why}.*move it elsewhere"):
         build("EuroSAT", eurosat.parent, NUM_SHOTS=2)
 
 
@@ -204,7 +204,7 @@ def test_a_record_of_a_cache_with_a_value_of_another_kind_is_named(eurosat, datu
     path, label, name = str(eurosat / "2750" / "Forest/0.jpg"), 1, "Forest"
     fields = {"path": path, "label": label, "name": name, field: value}
     write_cache(eurosat, {"train": [datum(*fields.values())], "val": []})
-    with pytest.raises(InputError, match=r"shot_2-seed_1\.pkl.*delete it"):
+    with pytest.raises(InputError, match=r"shot_2-seed_1\.pkl.*move it elsewhere"):
         build("EuroSAT", eurosat.parent, NUM_SHOTS=2)
 
 

@@ -63,7 +63,7 @@ def test_a_saved_classifier_is_never_half_an_old_and_half_a_new_one(tmp_path):
     from trainers.prompting.api.classifier import PromptClassifier
 
     def save(classes: list[str]) -> int:
-        PromptClassifier("BMIP", "tiny", device="cpu").build(classes).save(tmp_path)
+        PromptClassifier("BMIP", "tiny", device="cpu").build(classes).save(tmp_path, overwrite=True)
         return 0
 
     _, changes = run_with_fault(lambda: save(["a", "b"]), tmp_path, "none", 0)

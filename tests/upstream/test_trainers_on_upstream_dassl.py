@@ -36,6 +36,8 @@ def train(folder: Path, data_root: str, *arguments: str, upstream: bool, options
     )
     assert done.returncode == 0, done.stderr
     assert ("Dassl: upstream" if upstream else "Dassl: built-in stand-in") in done.stdout
+    assert "** Config **" not in done.stdout and "** Config **" in (folder / "log.txt").read_text()
+    assert re.search(r": accuracy [\d.]+ %$", done.stdout)
     return done.stdout
 
 

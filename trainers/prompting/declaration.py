@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .objectives.objective import Objective
 
 CROSS_ENTROPY = "cross_entropy"
+LARGEST_SEED = 2**32 - 1  # NumPy's
+SUBSETS = ("all", "base", "new")  # of the classes: the values of DATASET.SUBSAMPLE_CLASSES
 # Bounds against slips of the keyboard, which would take all memory or overflow: of prompt tokens per layer, and of the
 # terms of a loss.
 MOST_TOKENS, MOST_WEIGHT = 1000, 1e6
@@ -242,6 +244,7 @@ class Recipes:
         cross_dataset: for transfer from ImageNet.
         few_shot: a function of the data set (a file in configs/datasets) and the number of shots.
         tiny: for the small CLIP.
+        folder: of the files, in `configs/trainers`, if it is not named after the method's trainer.
     """
 
     default: str
@@ -249,6 +252,7 @@ class Recipes:
     cross_dataset: str = ""
     few_shot: Callable[[str, int], str] | None = None
     tiny: str = "tiny"
+    folder: str = ""
 
     @property
     def all(self) -> set[str]:
@@ -268,7 +272,7 @@ class Method:
         node: of its configuration, `TRAINER.<node>`.
         config: the learner's settings class.
         learner: builds the learner from settings and CLIP.
-        recipes: names of its recipes.
+        recipes: names of its recipes; or the name of a method, to train by the recipes of that one.
         objective: name of its objective. A method with another objective than cross-entropy is named after it, and
             TRAINER.OBJECTIVE cannot change it.
         layout: tensor names in the checkpoints that its authors published; None if there are none.
@@ -286,7 +290,7 @@ class Method:
     node: str
     config: type[Settings]
     learner: Callable[[Any, nn.Module], PromptLearner]
-    recipes: Recipes
+    recipes: Recipes | str
     summary: str = ""
     objective: str = CROSS_ENTROPY
     layout: PublishedLayout | None = None
@@ -305,9 +309,20 @@ class Method:
     def __post_init__(self) -> None:
         object.__setattr__(self, "trainer", self.trainer or self.name)
         object.__setattr__(self, "prompts", self.prompts or self.name)
+        recipes = self.recipes
+        if isinstance(recipes, str):
+            if recipes not in METHODS:
+                raise InputError(
+                    f"{self.name} has recipes={recipes!r}, which is no method; name one of {', '.join(METHODS)}."
+                )
+            recipes = METHODS[recipes].recipes
+        object.__setattr__(self, "recipes", dataclasses.replace(recipes, folder=recipes.folder or self.trainer))
 
     def trained_by(self, objective: type[Objective], name: str, **changes: Any) -> Method:
-        """Declare a method of the same prompts that another objective trains, with some fields replaced."""
+        """Declare a method of the same prompts that another objective trains, with some fields replaced.
+
+        Its recipes are those of this method, unless `changes` has others.
+        """
         return declare(dataclasses.replace(self, name=name, trainer=name, objective=objective.name, **changes))
 
     @property

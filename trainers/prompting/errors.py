@@ -8,6 +8,8 @@ import errno
 from collections.abc import Callable, Iterable, Iterator
 from string import Formatter
 
+FEW = 6  # names that a message lists
+
 
 class InputError(ValueError):
     """A configuration value, file or folder that cannot be used.
@@ -36,6 +38,29 @@ class SettingError(InputError):
         return self.text.format(*self.values, **{field: name_of(field, self.owner) for field in fields})
 
 
+def nearest(name: object, known: Iterable[str], where: str) -> str:
+    """The end of a message about an unknown name: the most similar known one; all if they are few or none is given.
+
+    Args:
+        where: the user finds the list of many names, as the subject of "lists all".
+    """
+    known = list(known)
+    by_lower = {item.lower(): item for item in known}
+    close = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=0.5)
+    guess = f"Do you mean {by_lower[close[0]]}? " if close else ""
+    if name and len(known) > FEW:
+        return f"{guess}{where} lists all."
+    return f"{guess}Choose one of {', '.join(known)}." if known else "There are none."
+
+
+def check_name(what: str, name: str | None, known: Iterable[str], where: str) -> str:
+    """The name, if it is known; raises InputError with the `nearest` one, and `where` all are listed, if it is not."""
+    known = list(known)
+    if name not in known:
+        raise InputError(f"{what} is {repr(name) if name else 'missing'}. {nearest(name, known, where)}")
+    return name
+
+
 @contextlib.contextmanager
 def worded(name_of: Callable[[str, type | None], str], before: str = "") -> Iterator[None]:
     """Word the SettingErrors of a block with a front end's names; `before` prefixes the message of any InputError."""
@@ -60,16 +85,9 @@ def disk_error(error: OSError, folder: str) -> str:
     return f"{error.filename or folder}: {error.strerror}. {_REMEDIES.get(error.errno, 'Check this path.')}"
 
 
-_WRITABLE = "Make it writable, or choose another folder."
+_WRITABLE = "Make it readable and writable, or choose another place."
 _SPACE = "Free space on its disk, or choose another folder; a run goes on from its last saved epoch."
 _REMEDIES = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _WRITABLE)
 _REMEDIES |= dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _SPACE)
-_REMEDIES |= {errno.ENAMETOOLONG: "Choose a shorter name."}
+_REMEDIES |= {errno.ENAMETOOLONG: "Choose a shorter name.", errno.EISDIR: "Name a file."}
 _REMEDIES |= dict.fromkeys((errno.ENOTDIR, errno.EEXIST), "A file is where a folder is needed; choose another folder.")
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """The question whether the most similar known name is meant, or nothing."""
-    by_lower = {item.lower(): item for item in known}
-    guess = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return f" Do you mean {by_lower[guess[0]]}?" if guess else ""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
+from pathlib import Path
 
 from . import learners, objectives
 from .declaration import CROSS_ENTROPY, METHODS, Method
+from .errors import InputError
 from .objectives.objective import OBJECTIVES
 from .recipes import CONFIGS
 
-__all__ = ["METHODS", "OBJECTIVES", "identify", "in_order", "of_trainer"]
+__all__ = ["METHODS", "OBJECTIVES", "identify", "import_own", "in_order", "of_trainer"]
 
 for _package in (learners, objectives):
     for _module in pkgutil.iter_modules(_package.__path__):
@@ -50,3 +53,29 @@ def identify(trainer: str, recipe: str) -> tuple[str, str]:
         return trainer, recipe
     variant = recipe[len(start) + 1 :]
     return known[start].name, "" if (CONFIGS / "datasets" / f"{variant}.yaml").is_file() else variant
+
+
+def import_own(module: str) -> None:
+    """Import the user's module, which registers methods and objectives of theirs; once, however often it is called.
+
+    Args:
+        module: a name on Python's path, or the path of a file, whose folder is added to it.
+
+    Raises:
+        InputError: it cannot be found, or another module has the file's name.
+    """
+    path = Path(module).expanduser().resolve()
+    is_file = path.suffix == ".py"
+    if is_file and not path.is_file():
+        raise InputError(f"--import is {module}, but there is no such file; correct it.")
+    if is_file and str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))  # last, so that no folder beside the file hides a module of this project
+    try:
+        imported = importlib.import_module(path.stem if is_file else module)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--import is {module}, but there is no module {error.name}; give the path of its file, add its folder to "
+            "PYTHONPATH, or correct it."
+        ) from error
+    if is_file and Path(imported.__file__ or "").resolve() != path:
+        raise InputError(f"--import is {module}, but {path.stem} is {imported.__file__} already; rename the file.")

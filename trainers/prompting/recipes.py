@@ -9,11 +9,14 @@ scales numbers in proportion to another key:
 
     _SHARES_:
       TRAINER.PROMPTSRC.GPA_MEAN: [15, 20, OPTIM.MAX_EPOCH]      15 of 20 epochs, or the same share of another number
+
+The name of an objective of the user's own (`OWN_OBJECTIVES`) stands for a variant that sets TRAINER.OBJECTIVE to it.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import copy
 import functools
 import itertools
@@ -24,11 +27,13 @@ from typing import Any
 
 import yaml
 
-from .errors import InputError, suggestion
+from .errors import InputError, nearest
 
 # Beside the package: in this repository as in a checkout that has the plugin.
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 ENDINGS = (".yaml", ".yml")
+# Names of objectives outside this project, which need no file in configs/variants; `register_objective` adds them.
+OWN_OBJECTIVES: set[str] = set()
 # What configurations of the field stay far below: bytes and values of a file, and files that one leads to.
 MOST_BYTES, MOST_VALUES, MOST_FILES = 250_000, 10_000, 100
 
@@ -59,7 +64,7 @@ def read_files(path: str | Path, seen: tuple[Path, ...] = ()) -> list[tuple[Path
     if not exists:
         recipe, variant = _split(path)
         if not variant:
-            raise InputError(f"There is no configuration file {path}{_neighbours(path)}")
+            raise InputError(f"There is no configuration file {path.absolute()}. {_neighbours(path)}")
         files = read_files(recipe, seen)
         return [*files, (_variant_path(variant), _variant_for(variant, recipe, _merged(files)))]
     own = read_mapping(path)
@@ -80,22 +85,22 @@ def read_merged(path: str | Path) -> dict[str, Any]:
     return _merged(read_files(path))
 
 
-def read_recipe(trainer: str, name: str) -> dict[str, Any]:
+def read_recipe(folder: str, name: str) -> dict[str, Any]:
     """Read a recipe, with or without a variant in its name, like train.py but without Dassl's defaults.
 
     Args:
-        trainer: a folder of `configs/trainers`.
+        folder: of `configs/trainers`.
 
     Returns:
         Nested mappings. Strings of numbers and tuples are evaluated (`1e-3` is 0.001); whole numbers stay `int`, even
         for keys of floats.
     """
-    return _with_values(read_merged(recipe_path(trainer, name)))
+    return _with_values(read_merged(recipe_path(folder, name)))
 
 
-def recipe_path(trainer: str, name: str) -> Path:
+def recipe_path(folder: str, name: str) -> Path:
     """The path of a recipe, for `read_files`; with a variant in the name, the file need not exist."""
-    return CONFIGS / "trainers" / trainer / f"{name}.yaml"
+    return CONFIGS / "trainers" / folder / f"{name}.yaml"
 
 
 def is_readable(path: str | Path) -> bool:
@@ -107,8 +112,8 @@ def is_readable(path: str | Path) -> bool:
 def variants_of(recipe: Path) -> list[str]:
     """The variants that are for a recipe's file."""
     nodes = _nodes(read_merged(recipe))
-    names = sorted(path.stem for path in (CONFIGS / "variants").glob("*.yaml"))
-    return [name for name in names if _is_for(read_mapping(_variant_path(name)), nodes)]
+    names = sorted({path.stem for path in (CONFIGS / "variants").glob("*.yaml")} | OWN_OBJECTIVES)
+    return [name for name in names if _is_for(_read_variant(name), nodes)]
 
 
 def suffixes_of(recipe: Path) -> list[str]:
@@ -130,9 +135,17 @@ def _variant_path(name: str) -> Path:
     return CONFIGS / "variants" / f"{name}.yaml"
 
 
+def _is_variant(name: str) -> bool:
+    return name in OWN_OBJECTIVES or _variant_path(name).is_file()
+
+
+def _read_variant(name: str) -> dict[str, Any]:
+    return {"TRAINER": {"OBJECTIVE": name}} if name in OWN_OBJECTIVES else read_merged(_variant_path(name))
+
+
 def _variant_for(name: str, path: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that a variant sets in a recipe; raises InputError if it does not suit the recipe."""
-    keys, nodes = read_merged(_variant_path(name)), _nodes(recipe)
+    keys, nodes = _read_variant(name), _nodes(recipe)
     if not _is_for(keys, nodes):
         wanted, theirs = (", ".join(f"TRAINER.{node}" for node in sorted(some)) for some in (_nodes(keys), nodes))
         raise InputError(
@@ -171,7 +184,7 @@ def _split(path: Path) -> tuple[Path, str]:
     """Split a path into the recipe's file and the variant's name; without a variant, the path itself and ""."""
     if not path.is_file():
         for recipe, rest in _prefixes(path):
-            if _variant_path(rest).is_file():
+            if _is_variant(rest):
                 return recipe, rest
     return path, ""
 
@@ -183,15 +196,39 @@ def _prefixes(path: Path) -> list[tuple[Path, str]]:
     return [(recipe, rest) for recipe, rest in parts if recipe.is_file()]
 
 
+def data_sets() -> dict[str, str]:
+    """The names of the files in `configs/datasets`, and the registered name of the data set in each, or ""."""
+    found = {}
+    for path in sorted((CONFIGS / "datasets").glob("*.yaml")):
+        with contextlib.suppress(InputError):  # of a file that cannot be read, where that file is asked for
+            found[path.stem] = str(value_at(read_mapping(path), "DATASET.NAME") or "")
+    return found
+
+
+def data_set_file(name: str) -> str:
+    """The name of the file in `configs/datasets` for a data set, given by it or its registered name in any case.
+
+    Raises:
+        InputError: there is none.
+    """
+    known = data_sets()
+    if name in known:
+        return name
+    for file, registered in known.items():
+        if name.lower() in (file.lower(), registered.lower()):
+            return file
+    hint = nearest(name, [*known.values(), *known], "ls configs/datasets")
+    raise InputError(f"There is no data set {name!r} in configs/datasets. {hint}")
+
+
 def _neighbours(path: Path) -> str:
     """The end of a message: existing names."""
     for recipe, rest in _prefixes(path)[:1]:
-        known = suffixes_of(recipe)
-        if known:
-            return f"; {recipe.name} has the variants {', '.join(known)}.{suggestion(rest, known)}"
-    there = sorted(file.stem for file in path.parent.glob("*.yaml"))
-    names = ", ".join(f"{name}.yaml" for name in there)
-    return f"; {path.parent} has {names}.{suggestion(path.stem, there)}" if there else "."
+        if known := suffixes_of(recipe):
+            hint = nearest(rest, known, f"ls {CONFIGS / 'variants'}")
+            return f"{recipe.name} has no variant {rest!r}. {hint}"
+    there = sorted(file.name for file in path.parent.glob("*.yaml"))
+    return nearest(path.name, there, f"ls {path.parent}") if there else f"{path.parent} has none."
 
 
 def read_mapping(path: Path) -> dict[str, Any]:

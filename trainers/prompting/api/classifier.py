@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import reprlib
 import secrets
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any
 
 from minidassl.own.optim import build_lr_scheduler, build_optimizer
@@ -26,12 +28,25 @@ from tqdm import tqdm
 
 from ..checkpoints.checks import adopt
 from ..checkpoints.saved import Saved, read_saved, write_saved
-from ..core.clip_weights import get_precision, image_resolution, is_named, load_clip
+from ..core.clip_weights import Precision, check_backbone, get_precision, image_resolution, is_named, load_clip
 from ..core.prompted_clip import PromptedCLIP
-from ..declaration import Method, prompt_sizes
+from ..declaration import Method, Settings, prompt_sizes
 from ..errors import InputError, worded
 from .images import TransformedImages, evaluation_transform, list_of, training_transform
 from .recipe import Recipe, configure, in_python, method_for, recipe_of
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The parameters of a classifier, checked and complete."""
+
+    method: Method
+    config: Settings
+    backbone: str
+    precision: Precision
+    device: torch.device
+    recipe: Recipe
+    seed: int
 
 
 class PromptClassifier(ClassifierMixin, BaseEstimator):
@@ -120,6 +135,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             InputError: images, labels or a parameter cannot be used.
             FloatingPointError: the loss is not finite.
         """
+        plan = self._plan()
         images = list_of(images)
         names = _check_labels(images, labels)
         classes = _check_classes(sorted(set(names)) if classes is None else classes)
@@ -131,7 +147,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             )
         if len(classes) < 2:
             raise InputError(f"labels has one class, {classes[0]!r}; a classifier needs two or more.")
-        return self._built(classes, images, [classes.index(name) for name in names])
+        return self._built(plan, classes, images, [classes.index(name) for name in names])
 
     def _train(self, model: PromptedCLIP, images: Sequence[Any], labels: list[int], recipe: Recipe) -> list[dict]:
         """Train the learner in place; returns `history_`. Raises FloatingPointError if the loss is not finite."""
@@ -178,11 +194,11 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
 
     def build(self, classes: Sequence[str]) -> PromptClassifier:
         """Build untrained prompts, or zero-shot CLIP, for a set of classes; raises as `fit`."""
-        return self._built(_check_classes(classes), [], [])
+        return self._built(self._plan(), _check_classes(classes), [], [])
 
     def set_classes(self, classes: Sequence[str]) -> PromptClassifier:
         """Replace the classes, with the same prompts; raises InputError for class-specific ones."""
-        check_is_fitted(self, "model_")
+        self._check_built()
         classes = _check_classes(classes)
         with worded(in_python):
             self.model_.set_classes(classes)
@@ -199,24 +215,35 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"random_state is {seed!r}; set it to 0 or more, or None.")
         return int(seed)
 
-    def _built(self, classes: list[str], images: list[Any], labels: list[int]) -> PromptClassifier:
-        """Build prompts for the classes, and train them if there are images."""
+    def _plan(self) -> _Plan:
+        """The checked parameters; raises InputError for one that cannot be used."""
         method, backbone, device = method_for(self.method), str(self.backbone), _device(self.device)
         given = {name: getattr(self, name) for name in Recipe.declared()}
         given = {name: value for name, value in given.items() if value is not None}
         recipe = dataclasses.replace(recipe_of(method, backbone), **given)
-        precision_name = self.precision or ("fp16" if device.type == "cuda" else "fp32")
+        with worded(in_python):
+            check_backbone(backbone, method.needs_vit)
+            precision = get_precision(self.precision or ("fp16" if device.type == "cuda" else "fp32"))
+            config = configure(method, self.settings, backbone)
+        return _Plan(method, config, backbone, precision, device, recipe, self._seed())
+
+    def _built(self, plan: _Plan, classes: list[str], images: list[Any], labels: list[int]) -> PromptClassifier:
+        """Build prompts for the classes, and train them if there are images."""
         with torch.random.fork_rng(devices=[]):
             # The only generator that is used.
-            torch.random.default_generator.manual_seed(self._seed())
+            torch.random.default_generator.manual_seed(plan.seed)
             with worded(in_python):
-                precision = get_precision(precision_name)
-                config = configure(method, self.settings, backbone)
-                clip_model = load_clip(backbone, precision, method.needs_vit)
-                model = PromptedCLIP(clip_model, method.learner(config, clip_model), classes, precision).to(device)
-            self.history_ = self._train(model, images, labels, recipe)
-        self.model_, self.config_, self.classes_ = model.eval(), config, np.array(classes)
+                clip_model = load_clip(plan.backbone, plan.precision, plan.method.needs_vit)
+                learner = plan.method.learner(plan.config, clip_model)
+                model = PromptedCLIP(clip_model, learner, classes, plan.precision).to(plan.device)
+            self.history_ = self._train(model, images, labels, plan.recipe)
+        self.model_, self.config_, self.classes_ = model.eval(), plan.config, np.array(classes)
         return self
+
+    def _check_built(self) -> None:
+        check_is_fitted(
+            self, "model_", msg="This %(name)s has no prompts yet; call fit or build first, or make it by load."
+        )
 
     def predict(self, images: Sequence[Any]) -> np.ndarray:
         """Class names of images, `[images]`."""
@@ -227,10 +254,24 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         """Probabilities of the classes in the order of `classes_`, `[images, classes]` in fp32."""
         return self._logits(images).softmax(dim=1).numpy()
 
+    def score(
+        self, images: Sequence[Any], labels: Sequence[str], sample_weight: Sequence[float] | None = None
+    ) -> float:
+        """The share of images whose predicted class is their label, or of their weights, in 0..1."""
+        images = list_of(images)
+        found, names = self.predict(images), _check_labels(images, labels)
+        try:
+            return float(np.average(found == np.array(names), weights=sample_weight))
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise InputError(
+                f"sample_weight is {reprlib.repr(sample_weight)}; give a number for each of the {len(images)} "
+                "images, whose sum is above 0."
+            ) from error
+
     @torch.no_grad()
     def _logits(self, images: Sequence[Any]) -> Tensor:
         """`[images, classes]` in fp32, on the CPU."""
-        check_is_fitted(self, "model_")
+        self._check_built()
         images, model = list_of(images), self.model_
         if not images:
             return torch.empty(0, len(self.classes_))
@@ -245,19 +286,24 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         batches = tqdm(loader, desc="predict", disable=not self.progress or len(loader) == 1)
         return torch.cat([model(batch.to(model.ids.device)).cpu() for batch, _ in batches])
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write a folder of `classifier.json` and `prompts.npz` for `load`.
 
-        It has the name of the CLIP, but not its weights. An earlier classifier in the folder is replaced.
+        It has the name of the CLIP, but not its weights.
+
+        Args:
+            folder: is made where it is missing.
+            overwrite: replace a classifier that was saved there before.
 
         Raises:
-            InputError: there is a file of this name.
+            InputError: there is a file of this name, or a saved classifier without `overwrite`.
         """
-        check_is_fitted(self, "model_")
+        self._check_built()
         parameters = {**self.get_params(deep=False), "settings": self.config_.plain()}
         del parameters["device"]
         model = self.model_
-        write_saved(folder, model.learner.state_dict(), parameters, self.classes_.tolist(), model.clip_model.digest)
+        state, clip = model.learner.state_dict(), model.clip_model.digest
+        write_saved(folder, state, parameters, self.classes_.tolist(), clip, overwrite)
 
     @classmethod
     def load(
@@ -286,7 +332,10 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             )
         chosen = {**saved.parameters, **parameters}
         if "method" not in chosen:
-            raise InputError(f"{str(saved.source)!r} does not record its method; give it as method.")
+            raise InputError(
+                f"{str(saved.source)!r} does not record a method that is known here; give it as method, or import its "
+                "module (--import)."
+            )
         method = method_for(chosen["method"])
         classes = saved.classes if classes is None else classes
         if classes is None:
@@ -343,7 +392,10 @@ def _load_weights(classifier: PromptClassifier, method: Method, state_dict: Mapp
         model.learner.load_state_dict(state_dict)
     except RuntimeError as error:
         details = "; ".join(line.strip() for line in str(error).splitlines()[1:])
-        raise InputError(f"It does not fit {method.name} with these settings: {details}") from error
+        raise InputError(
+            f"It does not fit {method.name} with these settings: {details}; set method and settings to those that "
+            "it was trained with."
+        ) from error
 
 
 def _device(name: str | int | None) -> torch.device:

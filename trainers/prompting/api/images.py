@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from minidassl.own.image_cache import SUFFIXES, UnreadableImage, check_image, is_image, read_image, to_rgb
+from minidassl.own.image_cache import SUFFIXES, UnreadableImage, check_image, fault, is_image, read_image, to_rgb
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ def open_image(image: Any, number: int | None = None) -> Image.Image:
             check_image(image)
             return to_rgb(image)
         except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes an image when it is first used
-            raise InputError(f"{name} cannot be used: {error}.") from error
+            raise InputError(f"{name} cannot be used: {'; '.join(fault(error))}.") from error
     if isinstance(image, (np.ndarray, Tensor)) and 0 in image.shape:
         raise InputError(f"{name} has no pixels: it is {list(image.shape)}; give {KINDS}.")
     if isinstance(image, Tensor) and image.dim() == 3 and image.shape[0] == 3:
@@ -67,9 +67,9 @@ def _read(path: str | os.PathLike[str], size_only: bool = False) -> Any:
     try:
         return read_image(path, size_only)
     except FileNotFoundError as error:
-        raise InputError(f"There is no image {str(path)!r}.") from error
+        raise InputError(f"There is no image {str(path)!r}; check the path.") from error
     except UnreadableImage as error:
-        raise InputError(f"The image {str(path)!r} cannot be read: {error.reason}.") from error
+        raise InputError(f"The image {str(path)!r} cannot be read: {error.reason}; {error.remedy}.") from error
 
 
 def list_of(images: Any) -> list[Any]:
@@ -123,7 +123,7 @@ def read_image_folder(folder: str | os.PathLike[str]) -> tuple[list[str], list[s
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise InputError(f"There is no folder {str(folder)!r}.")
+        raise InputError(f"There is no folder {str(folder)!r}; check the path.")
     classes = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not classes:
         raise InputError(f"The folder {str(folder)!r} has no folders; it needs one of images for each class.")
@@ -131,7 +131,10 @@ def read_image_folder(folder: str | os.PathLike[str]) -> tuple[list[str], list[s
     for entry in classes:
         files = list_images(entry)
         if not files:
-            raise InputError(f"The folder {str(entry)!r} has no images ({', '.join(sorted(SUFFIXES))}); delete it.")
+            raise InputError(
+                f"The folder {str(entry)!r} has no images ({', '.join(sorted(SUFFIXES))}); put those of this class "
+                "into it, or move it elsewhere."
+            )
         images += files
         labels += [entry.name] * len(files)
     return images, labels

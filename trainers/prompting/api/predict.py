@@ -19,21 +19,23 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from minidassl.own.files import write_whole
+from minidassl.own.files import check_writable, write_whole
 from minidassl.own.text import csv_cell, printable
 
 from tqdm import tqdm
 
-from ..errors import InputError
-from ..methods import METHODS
-from .classifier import PromptClassifier
-from .images import list_images, open_image
+from ..errors import InputError, check_name, disk_error
+
+if TYPE_CHECKING:
+    from .classifier import PromptClassifier
 
 
 def find_images(arguments: Sequence[str]) -> list[str]:
     """Paths of all images, each once, in the order of the arguments; raises InputError for an argument without any."""
+    from .images import list_images
+
     found: list[str] = []
     for argument in arguments:
         if os.path.isdir(argument):
@@ -85,6 +87,8 @@ def read_settings(pairs: Sequence[str]) -> dict[str, Any]:
 
 def make_classifier(args: argparse.Namespace) -> PromptClassifier:
     """The classifier that the flags describe; raises InputError for unusable flags."""
+    from .classifier import PromptClassifier
+
     settings = read_settings(args.setting) | ({"templates": args.template} if args.template else {})
     given = {name: getattr(args, name) for name in ("method", "backbone", "precision", "device")}
     given = {name: value for name, value in {**given, "settings": settings or None}.items() if value is not None}
@@ -101,6 +105,8 @@ def make_classifier(args: argparse.Namespace) -> PromptClassifier:
 
 def classify(classifier: PromptClassifier, paths: Sequence[str], top: int, batch_size: int) -> list[dict[str, Any]]:
     """For each image a dict of its path, "image", and either "predictions", best first, or an "error"."""
+    from .images import open_image
+
     rows = [{"image": path} for path in paths]
     with tqdm(total=len(paths), desc="images", unit="image") as bar:
         for start in range(0, len(paths), batch_size):
@@ -140,14 +146,22 @@ def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     """Classify and write; exit status 0, or 1 if images cannot be read."""
+    from ..methods import METHODS, import_own  # here, because they import torch
+
+    for module in args.modules:
+        import_own(module)
     for flag, value in (("--top", args.top), ("--batch-size", args.batch_size)):
         if value < 1:
             raise InputError(f"{flag} is {value}; set it to 1 or more.")
+    if args.method is not None:
+        check_name("--method", args.method, METHODS, "docs/METHODS.md")
     output = args.output and args.output.resolve()
     if output and not output.parent.is_dir():
         raise InputError(f"--output is '{args.output}', whose folder is not there; create it first.")
     if output and output.exists() and not output.is_file():
         raise InputError(f"--output is '{args.output}', which is no file on a disk; name one, or leave it to print.")
+    if output:
+        check_writable(output)
     paths = find_images(args.images)
     rows = classify(make_classifier(args), paths, args.top, args.batch_size)
     errors = [row["error"] for row in rows if "error" in row]
@@ -177,7 +191,9 @@ def main(argv: list[str] | None = None) -> int:
     add("images", nargs="+", metavar="IMAGES", help="files, folders or quoted patterns")
     add("--checkpoint", help="run folder, saved classifier or checkpoint file; without it, zero-shot CLIP")
     add("--classes", help="names with commas between them, or a file with one per line; default: the recorded ones")
-    add("--method", help=f"one of {', '.join(METHODS)}; default: the recorded one")
+    add("--method", help="one of docs/METHODS.md, such as BMIP; default: the recorded one")
+    text = "module, or its file, that declares the method of the checkpoint, if it is yours"
+    add("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
     add("--backbone", help="OpenAI's name of a CLIP, a path, or tiny; default: the recorded one, or ViT-B/16")
     add("--setting", action="append", default=[], metavar="NAME=VALUE", help="of the method, such as depth=9")
     add("--template", action="append", help='sentence of zero-shot CLIP, such as "a photo of a {}."; averaged if many')
@@ -191,7 +207,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return predict(args)
     except (InputError, OSError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        text = disk_error(error, str(args.output)) if isinstance(error, OSError) else str(error)
+        print(f"error: {printable(text)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -13,7 +13,7 @@ from typing import Any
 from minidassl.own.optim import OPTIM, optim_settings
 
 from ..declaration import CROSS_ENTROPY, Method, Settings, read_settings, setting, tree_of
-from ..errors import InputError, suggestion
+from ..errors import InputError, check_name, nearest
 from ..methods import METHODS, in_order
 from ..recipes import read_recipe
 
@@ -38,7 +38,7 @@ def method_for(name: str) -> Method:
     if name in known:
         return known[name]
     if name not in METHODS:
-        raise InputError(f"method is {name!r}; set it to one of {', '.join(known)}.{suggestion(str(name), known)}")
+        check_name("method", name, known, "docs/METHODS.md")
     method = METHODS[name]
     raise InputError(
         f"method is {name!r}, which is trained by {method.objective}, and this classifier trains by cross-entropy "
@@ -75,7 +75,8 @@ class Recipe(Settings):
 
 def recipe_tree(method: Method, backbone: str) -> dict[str, Any]:
     """A method's recipe for a backbone, as nested mappings."""
-    return read_recipe(method.trainer, method.recipes.tiny if backbone == TINY else method.recipes.default)
+    recipes = method.recipes
+    return read_recipe(recipes.folder, recipes.tiny if backbone == TINY else recipes.default)
 
 
 def recipe_of(method: Method, backbone: str) -> Recipe:
@@ -99,8 +100,6 @@ def configure(method: Method, settings: Mapping[str, Any] | Settings | None, bac
     known = method.config.declared()
     for name in settings:
         if name not in known:
-            raise InputError(
-                f"settings has {name!r}, which {method.name} does not have; it has {', '.join(known)}."
-                + suggestion(str(name), known)
-            )
+            hint = nearest(name, known, f"help({method.config.__name__})")
+            raise InputError(f"settings has {name!r}, which {method.name} does not have. {hint}")
     return method.config(**{**method.read(recipe_tree(method, backbone)), **settings})

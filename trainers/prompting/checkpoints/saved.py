@@ -39,6 +39,7 @@ from ..methods import METHODS, of_trainer
 from ..recipes import value_at
 
 DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
+_RESTORE = "restore it, or save the classifier again or repeat the run's test"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def write_saved(
     parameters: Mapping[str, Any],
     classes: list[str],
     clip: str,
+    overwrite: bool,
 ) -> None:
     """Write a classifier, each file atomically, the description, which has a hash of the other file, last.
 
@@ -74,6 +76,12 @@ def write_saved(
     root = Path(folder).expanduser()
     if root.exists() and not root.is_dir():
         raise InputError(f"{str(folder)!r} is a file; give a folder to save the classifier in.")
+    there = [name for name in (WEIGHTS, DESCRIPTION) if (root / name).exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"{str(folder)!r} holds {' and '.join(there)} of a saved classifier already; give overwrite=True to "
+            "replace it, or another folder."
+        )
     root.mkdir(parents=True, exist_ok=True)
     arrays = {name: value.detach().float().cpu().numpy() for name, value in state_dict.items()}
     weights = io.BytesIO()
@@ -106,7 +114,7 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
     if found.is_file():
         return _of_checkpoint(found, found.parent.parent / RECORD_FILE)
     if not found.is_dir():
-        raise InputError(f"There is no checkpoint or folder {str(path)!r}.")
+        raise InputError(f"There is no checkpoint or folder {str(path)!r}; check the path.")
     record, weights = _read_json(found / RECORD_FILE), _newest_checkpoint(found)
     trained = record.get("model_dir")
     if weights is None and trained:
@@ -131,9 +139,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON ({error}); the folder may be damaged.") from error
+        raise InputError(f"{path} is no JSON ({error}); {_RESTORE}.") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds a {type(content).__name__} in the place of an object.")
+        raise InputError(f"{path} holds a {type(content).__name__} in the place of an object; {_RESTORE}.")
     return content
 
 
@@ -181,7 +189,9 @@ def _of_checkpoint(path: Path, record: Path) -> Saved:
         clip = value_at(content, "trainer_state.origin.clip")
         return Saved(path, state_dict, *_described(found), clip)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{record} is not the record of a run ({error!r}); delete it, or restore it.") from error
+        raise InputError(
+            f"{record} is not the record of a run ({error!r}); restore it, or move it elsewhere."
+        ) from error
 
 
 def _described(record: Mapping[str, Any]) -> tuple[dict[str, Any], list[str] | None]:

@@ -10,35 +10,45 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import constants, memory
 
-def attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None) -> Tensor:
+
+def attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False, mask: Tensor | None = None) -> Tensor:
     """Softmax attention, `[batch, heads, queries, head_width]`.
 
     Args:
         query, key, value: see the module.
-        visible: bool mask, broadcast to `[batch, heads, queries, keys]`; None: no mask.
+        causal: the queries are those of the last keys, and see only themselves and earlier ones.
+        mask: added to the scores, broadcast to `[batch, heads, queries, keys]`, in place of `causal`.
     """
     query, key, value = to_one_batch(query, key, value)
-    if _is_fused(query):
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-    return _weights(query, key, visible) @ value
+    fused = _is_fused(query)
+    # The kernels know the causal mask of as many queries as keys.
+    known = causal and fused and query.shape[2] == key.shape[2]
+    if causal and not known:
+        mask = _causal_mask(query, key)
+    if fused:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=known)
+    return _weights(query, key, mask) @ value
 
 
-def attention_to(query: Tensor, key: Tensor, slots: slice, visible: Tensor | None) -> Tensor:
+def attention_to(query: Tensor, key: Tensor, slots: slice, causal: bool = False) -> Tensor:
     """The attention weights that the keys at `slots` receive from each query, `[batch, heads, queries, slots]`.
 
     A fused kernel computes them without an attention map in memory, as attention over values that are 1 at one slot
     each and 0 elsewhere.
+
+    Args:
+        causal: see `attend`.
     """
     query, key = to_one_batch(query, key)
     if not _is_fused(query):
-        return _weights(query, key, visible)[..., slots]
+        return _weights(query, key, _causal_mask(query, key) if causal else None)[..., slots]
     number = slots.stop - slots.start
     # As wide as the keys, because the fused kernels require that.
-    indicator = key.new_zeros(key.shape[-2], max(number, key.shape[-1]))
-    indicator[slots, :number].fill_diagonal_(1)
-    indicator = indicator.expand(*key.shape[:2], -1, -1)
-    return F.scaled_dot_product_attention(query, key, indicator, attn_mask=visible)[..., :number]
+    width = max(number, key.shape[-1])
+    values = constants.slot_values(key.shape[2], slots.start, slots.stop, width, key.dtype, key.device)
+    return attend(query, key, values.expand(*key.shape[:2], -1, -1), causal)[..., :number]
 
 
 def to_one_batch(*parts: Tensor) -> list[Tensor]:
@@ -49,26 +59,26 @@ def to_one_batch(*parts: Tensor) -> list[Tensor]:
 
 
 def _repeated(part: Tensor, batch: int) -> Tensor:
-    if len(part) in (1, batch):
-        return part.expand(batch, -1, -1, -1)
+    if len(part) == batch:
+        return part
+    if len(part) == 1:
+        return part.expand(batch, *part.shape[1:])
     return part.repeat_interleave(batch // len(part), dim=0)
 
 
 def _is_fused(query: Tensor) -> bool:
     # The fused CPU kernels are several times slower than the plain product in types that they convert; torch 1.13 has
     # none.
-    return (query.is_cuda or query.dtype == torch.float32) and hasattr(F, "scaled_dot_product_attention")
+    fast = memory.kind_of(query.device) == "cuda" or query.dtype == torch.float32
+    return fast and hasattr(F, "scaled_dot_product_attention")
 
 
-def _weights(query: Tensor, key: Tensor, visible: Tensor | None) -> Tensor:
+def _causal_mask(query: Tensor, key: Tensor) -> Tensor | None:
+    """None for a single query, which sees all."""
+    queries, keys = query.shape[2], key.shape[2]
+    return None if queries == 1 else constants.causal_mask(queries, keys, query.dtype, query.device)
+
+
+def _weights(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
     scores = query * key.shape[-1] ** -0.5 @ key.transpose(-1, -2)
-    if visible is not None:
-        scores = scores.masked_fill(~visible, float("-inf"))
-    return torch.softmax(scores, dim=-1)
-
-
-def visible_from(queries: int, keys: int, device: torch.device) -> Tensor | None:
-    """The causal mask `[queries, keys]` of queries at the end of the keys; None for a single query, which sees all."""
-    if queries == 1:
-        return None
-    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril(keys - queries)
+    return torch.softmax(scores if mask is None else scores + mask, dim=-1)

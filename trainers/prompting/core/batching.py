@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .memory import kind_of
+from . import memory
 
 # Fixed overhead per group, in token-equivalents: work that does not grow with the group, on a GPU the launching of
 # kernels (docs/PERFORMANCE.md, "On a GPU").
@@ -40,7 +40,7 @@ def group_classes(lengths: Sequence[int], device: torch.device, chunk: int | Non
         device: of the text tower.
         chunk: most classes in a group; None: limited by the number of tokens alone.
     """
-    kind = kind_of(device)
+    kind = memory.kind_of(device)
     order = sorted(range(len(lengths)), key=lambda label: lengths[label])
     groups = []
     for classes in _by_length(order, lengths, GROUP_COST[kind]):
@@ -56,7 +56,7 @@ def images_together(groups: Sequence[ClassGroup], device: torch.device, chunk: i
     Args:
         chunk: most pairs of an image and a class; None: limited by the number of tokens alone.
     """
-    kind = kind_of(device)
+    kind = memory.kind_of(device)
     pairs = max(len(group.classes) for group in groups)
     tokens = max(group.length * len(group.classes) for group in groups)
     most = LARGEST_GROUP[kind] // tokens if chunk is None else min(LARGEST_GROUP[kind] // tokens, chunk // pairs)

@@ -19,7 +19,7 @@ from minidassl.own.checkpoint import read_file, state_dict_of
 import torch
 from torch import Tensor, nn
 
-from ..errors import SettingError
+from ..errors import SettingError, nearest
 from .openai_clip import CLIP, build_model, clip
 
 # OpenAI's normalisation of CLIP's training images, by channel.
@@ -116,24 +116,29 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
     Raises:
         SettingError: unknown name, unreadable file, or a failed download.
     """
+    check_backbone(name, needs_vit)
     if name == "tiny":
         state = _read_state(TINY)
-    elif name in clip.available_models():
-        _refuse_resnet(name, needs_vit and name.startswith("RN"))
+    elif is_named(name):
         state = _download(name)
-    elif os.path.isfile(path := os.path.expanduser(name)):
-        state = _read_state(Path(path))
-        _refuse_resnet(name, needs_vit and "visual.layer1.0.conv1.weight" in state)
     else:
-        raise SettingError(
-            "{backbone} is {!r}, which is neither a file nor one of tiny, {}.",
-            name,
-            ", ".join(clip.available_models()),
-        )
+        state = _read_state(Path(name).expanduser())
+        _refuse_resnet(name, needs_vit and "visual.layer1.0.conv1.weight" in state)
     model = _build(name, {key: value.float() for key, value in state.items()})
     model.digest = state_digest(model.state_dict())
     cast_matmul_weights(model, precision.matmul)
     return model.eval().requires_grad_(False)
+
+
+def check_backbone(name: str, needs_vit: bool) -> None:
+    """Raise SettingError for what is neither a name of a CLIP nor a file, and for a ResNet if `needs_vit`."""
+    if not is_named(name) and not os.path.isfile(os.path.expanduser(name)):
+        known = ["tiny", *clip.available_models()]
+        raise SettingError(
+            "{backbone} is {!r}, which is neither a file, nor tiny, nor a CLIP of OpenAI. {}",
+            *(name, nearest(name, known, "clip.available_models()")),
+        )
+    _refuse_resnet(name, needs_vit and is_named(name) and name.startswith("RN"))
 
 
 def is_named(name: str) -> bool:

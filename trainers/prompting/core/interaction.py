@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from .attention import attention_to, visible_from
+from . import constants
+from .attention import attention_to
 
 
 def attention_readout(
     query: Tensor,
     key: Tensor,
     slots: slice,
-    counted: Tensor | None,
+    weights: Tensor | None,
     *,
     causal: bool,
     relative: bool = False,
@@ -28,7 +30,8 @@ def attention_readout(
             in the vision tower, the tokens after the prompts in the text tower.
         key: `[batch, heads, tokens, head_width]`, prompt slots included.
         slots: positions of the `b` prompt tokens among the keys.
-        counted: `[batch, readers]` bool, False for readers that do not count (padding after EOT); None counts all.
+        weights: `[batch, readers]`, of the readers in the average, 1 in the mean of a row, 0 for those that do not
+            count (padding after EOT); None counts all alike.
         causal: a token sees only itself and earlier tokens (text tower).
         relative: multiply each reader's attention by the number of tokens it sees, so that uniform attention reads
             as 1 instead of about 1 / tokens.
@@ -37,34 +40,40 @@ def attention_readout(
         `[batch, b]` in fp32: `a` of the method's step 2.
     """
     readers, tokens = query.shape[2], key.shape[2]
-    visible = visible_from(readers, tokens, key.device) if causal else None
-    received = attention_to(query, key, slots, visible).float().mean(dim=1)
+    received = attention_to(query, key, slots, causal).float()
     if relative:
-        seen = torch.full((readers,), tokens, device=key.device) if visible is None else visible.sum(dim=-1)
-        received = received * seen[:, None]
-    if counted is None:
-        return received.mean(dim=1)
-    weights = counted.unsqueeze(-1).float()
-    return (received * weights).sum(dim=1) / weights.sum(dim=1)
+        seen = constants.positions(tokens - readers + 1, tokens + 1, key.device)[:, None] if causal else tokens
+        received = received * seen
+    if weights is not None:
+        received = received * weights[:, None, :, None]
+    return received.mean(dim=(1, 2))
 
 
 def gate(readout: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Substitution weights `w = sigmoid(scale * a + bias)` in (0, 1); shape of `readout`."""
-    return torch.sigmoid(readout * scale + bias)
+    """Substitution weights `w = sigmoid(scale * a + bias)` in (0, 1).
+
+    Args:
+        readout: `[..., b]`.
+        scale, bias: `[1, 1]` and `[1]`, of a linear layer.
+
+    Returns:
+        `[..., b, 1]`.
+    """
+    return torch.sigmoid(F.linear(readout.unsqueeze(-1), scale, bias))
 
 
-def substitute(own: Tensor, projected: Tensor, weights: Tensor) -> Tensor:
+def substitute(projected: Tensor, difference: Tensor, weights: Tensor) -> Tensor:
     """Eq. 10-11: `P' = w * P + (1 - w) * P_other`, one weight per prompt token.
 
     Args:
-        own, projected: `[b, width]`, the modality's own prompts and those projected from the other modality.
-        weights: `[..., b]`.
+        projected: `P_other` `[b, width]`, the prompts projected from the other modality.
+        difference: `P - P_other`, of the modality's own prompts from them.
+        weights: `[..., b, 1]`.
 
     Returns:
         `[..., b, width]`.
     """
-    weights = weights.unsqueeze(-1)
-    return weights * own + (1 - weights) * projected
+    return torch.addcmul(projected, weights, difference)
 
 
 def addition(own: Tensor, projected: Tensor) -> Tensor:

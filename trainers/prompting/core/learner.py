@@ -51,11 +51,13 @@ class TowerPrompts:
         depth: prompts enter layers 0 ... depth - 1; in later layers the slots are ordinary tokens.
         at: `at(layer, readout)` returns the tokens that enter that layer, `[length, width]` (the same for the whole
             batch) or `[batch, length, width]`; None keeps the previous layer's output in the slots (never in layer 0).
+        reads: whether layers call their readout; decides only how the tower cuts its work.
     """
 
     length: int
     depth: int
     at: Callable[[int, Readout], Tensor | None]
+    reads: bool = False
 
 
 class PromptLearner(nn.Module):

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-
-def harmonic_mean(base: float, new: float) -> float:
-    """`2 * base * new / (base + new)`; 0 if both are 0."""
-    return 2 * base * new / (base + new) if base + new else 0.0
+from .harmonic import harmonic_mean
 
 
 def openworld_auc(base_scores: Tensor, base_correct: Tensor, new_scores: Tensor, new_correct: Tensor) -> float:

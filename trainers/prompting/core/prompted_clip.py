@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from .batching import group_classes, held_batches, images_together
+from .batching import ClassGroup, group_classes, held_batches, images_together
 from .class_tokens import place_slots, tokenize_classes
 from .clip_weights import PRECISIONS, Precision, has_vision_transformer
 from .learner import FixedSentence, PromptLearner, Readout, TowerPrompts
@@ -29,14 +29,20 @@ AUTOMATIC = 0
 class TextBatch(NamedTuple):
     """Input of one pass of the text tower: some classes; for a conditional learner, each for some images.
 
+    Tensors are on the device.
+
     Attributes:
-        length: tokens of the longest sentence.
-        classes: labels `[classes of the batch]`, on the device.
+        classes: labels `[classes of the batch]`.
+        ids: tokens `[classes, tokens of the longest sentence]`.
+        eot: `[images * classes]`, position of EOT, image by image.
+        readers: `[classes, tokens after the prompts]`, as in `TowerInput`: all tokens up to EOT alike.
         images: slice of the images; only the first if text does not depend on images.
     """
 
-    length: int
     classes: Tensor
+    ids: Tensor
+    eot: Tensor
+    readers: Tensor
     images: slice
 
 
@@ -80,11 +86,12 @@ class PromptedCLIP(nn.Module):
         self.register_buffer("ids", tokens.ids.to(device), persistent=False)
         self.register_buffer("eot", tokens.eot.to(device), persistent=False)
         self.register_buffer("places", None if places is None else places.to(device), persistent=False)
+        self.lengths = (tokens.eot + 1).tolist()
         after = tokens.ids[:, 1 + slots :]
         same = (after == after[0]).all(dim=0).long().cumprod(dim=0).sum()
         # Number of words after the prompts that all sentences share; at least one token, the one read, stays separate.
-        self.shared_words = 0 if places is not None else min(int(same), int(tokens.eot.min()) - 1 - slots)
-        self._plan: tuple[tuple, list[TextBatch], int] | None = None
+        self.shared_words = 0 if places is not None else min(int(same), min(self.lengths) - 2 - slots)
+        self._plan: tuple[tuple, list[TextBatch], int, Tensor | None] | None = None
         self._kept: tuple[tuple, Tensor] | None = None
 
     def train(self, mode: bool = True) -> PromptedCLIP:
@@ -104,7 +111,7 @@ class PromptedCLIP(nn.Module):
         """
         images = 1 if image_features is None else len(image_features)
         prompts = self.learner.text() if image_features is None else None
-        batches, recomputed = self._batches(images)
+        batches, recomputed, order = self._batches(images)
         features: dict[int, list[Tensor]] = {}
         for number, batch in enumerate(batches):
             encode = self._encode_batch
@@ -115,35 +122,43 @@ class PromptedCLIP(nn.Module):
             encoded = encode(batch, prompts, given, recomputed > 0, {})
             shape = batch.images.stop - batch.images.start, len(batch.classes)
             features.setdefault(batch.images.start, []).append(encoded.unflatten(0, shape))
-        if len(batches) == 1:
-            (encoded,) = features[0]
-        else:
-            by_images = [torch.cat(groups, dim=1) for groups in features.values()]
-            classes = torch.cat([batch.classes for batch in batches if batch.images.start == 0])
-            encoded = torch.cat(by_images)[:, classes.argsort()]
+        by_images = [_concatenated(groups, dim=1) for groups in features.values()]
+        encoded = _concatenated(by_images, dim=0)
+        encoded = encoded if order is None else encoded[:, order]
         return encoded[0] if image_features is None else encoded
 
-    def _batches(self, images: int) -> tuple[list[TextBatch], int]:
-        """The batches, and the number of first ones that are recomputed for the gradient."""
+    def _batches(self, images: int) -> tuple[list[TextBatch], int, Tensor | None]:
+        """The batches, the number of first ones that are recomputed for the gradient, and what sorts their classes."""
         device = self.ids.device
         if self._plan is None or self._plan[0] != (device, images):
-            lengths = (self.eot + 1).tolist()
-            groups = group_classes(lengths, device, self.class_chunk or None)
+            groups = group_classes(self.lengths, device, self.class_chunk or None)
             most = images_together(groups, device, self.class_chunk or None)
             spans = [slice(start, min(start + most, images)) for start in range(0, max(1, images), most)]
             held = self.class_chunk
             if held == AUTOMATIC:
                 per_token = activation_bytes(self.clip_model.transformer.resblocks, self.precision.stream)
-                held = automatic_held(lengths * images, per_token, device)
-            # Labels outlive this call, which may be in inference mode, and training may need them.
+                held = automatic_held(self.lengths * images, per_token, device)
+            # They outlive this call, which may be in inference mode, and training may need them.
             with torch.inference_mode(False):
-                labels = [torch.tensor(group.classes, device=device) for group in groups]
-            batches = [
-                TextBatch(group.length, classes, span) for span in spans for group, classes in zip(groups, labels)
-            ]
+                batches = [self._batch(group, span) for span in spans for group in groups]
+                labels = [label for group in groups for label in group.classes]
+                order = None if len(groups) == 1 else torch.tensor(labels).argsort().to(device)
             rows = [len(batch.classes) * (batch.images.stop - batch.images.start) for batch in batches]
-            self._plan = (device, images), batches, len(batches) - held_batches(rows, held)
+            self._plan = (device, images), batches, len(batches) - held_batches(rows, held), order
         return self._plan[1:]
+
+    def _batch(self, group: ClassGroup, images: slice) -> TextBatch:
+        classes = torch.tensor(group.classes, device=self.ids.device)
+        eot = self.eot[classes]
+        after = torch.arange(1 + self.learner.text_slots, group.length, device=eot.device)
+        counted = (after <= eot[:, None]).float()
+        return TextBatch(
+            classes=classes,
+            ids=self.ids[classes, : group.length],
+            eot=eot.repeat(images.stop - images.start),
+            readers=counted / counted.mean(dim=1, keepdim=True),
+            images=images,
+        )
 
     def _encode_batch(
         self,
@@ -165,25 +180,26 @@ class PromptedCLIP(nn.Module):
             prompts = self.learner.text(image_features)
         model, stream = self.clip_model, self.precision.stream
         classes, images = batch.classes, batch.images.stop - batch.images.start
-        samples = None if len(classes) == len(self.eot) else classes
-        ids, eot = self.ids[classes, : batch.length], self.eot[classes]
-        positions = model.positional_embedding[: batch.length].to(stream)
-        content = model.token_embedding(ids).to(stream)
+        samples = None if len(classes) == len(self.lengths) else classes
+        positions = model.positional_embedding[: batch.ids.shape[1]].to(stream)
+        content = model.token_embedding(batch.ids).to(stream)
         if self.places is not None:
             content = self._written(content, self.places[classes], prompts, samples)
             prompts = None
         content = content + positions
         slots = slice(1, 1 + (self.learner.text_slots if self.places is None else 0))
         own = slots.stop + self.shared_words
-        segments = [content[:1, : slots.start], content[:1, slots.stop : own], content[:, own:].repeat(images, 1, 1)]
+        segments = [content[:1, : slots.start], content[:1, slots.stop : own], content[:, own:]]
+        if images > 1:
+            segments[-1] = segments[-1].repeat(images, 1, 1)
         source = TowerInput(
             segments=[segment for segment in segments if segment.shape[1]],
             slot=1,
             enter=lambda tokens: tokens + positions[slots],
             causal=True,
-            read=(eot - own).repeat(images),
-            total=len(self.eot),
-            counted=torch.arange(slots.stop, batch.length, device=eot.device) <= eot[:, None],
+            read=batch.eot - own,
+            total=len(self.lengths),
+            readers=batch.readers,
             samples=samples,
             readouts=readouts,
         )
@@ -192,7 +208,7 @@ class PromptedCLIP(nn.Module):
 
     def _written(self, content: Tensor, places: Tensor, prompts: TowerPrompts, samples: Tensor | None) -> Tensor:
         """Embeddings `[classes, tokens, width]` with the prompts at `places` `[classes, b]`, before positions."""
-        readout = Readout(_refuse_to_read, samples, len(self.eot))
+        readout = Readout(_refuse_to_read, samples, len(self.lengths))
         tokens = prompts.at(0, readout).to(content.dtype).expand(*places.shape, -1)
         return content.scatter(1, places[..., None].expand_as(tokens), tokens)
 
@@ -213,7 +229,7 @@ class PromptedCLIP(nn.Module):
             slot=0,
             enter=visual.ln_pre,
             causal=False,
-            read=torch.zeros(len(images), dtype=torch.long, device=images.device),
+            read=0,
             total=len(images),
         )
         cls = run_tower(visual.transformer.resblocks, source, self.learner.vision() if prompted else None)
@@ -267,6 +283,10 @@ class PromptedCLIP(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[batch, classes]` in fp32 of `images` `[batch, 3, height, width]`."""
         return self.logits(*self.features(images))
+
+
+def _concatenated(parts: Sequence[Tensor], dim: int) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=dim)
 
 
 def _refuse_to_read(tokens: Tensor | None, relative: bool) -> Tensor:

@@ -17,6 +17,9 @@ Nothing is approximated; repeated and unused work is skipped:
 * new prompts replace a block's output in the slots, so that output is computed only if a learner reads it, and with
   gradient only if the learner reads with gradient;
 * in the last layer only the token whose feature is read needs more than key and value.
+
+All but the last one save arithmetic by more operations, each smaller. Where those would cost more than they save
+(`SEGMENTS_COST`), all segments run as one sequence.
 """
 
 from __future__ import annotations
@@ -24,16 +27,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import attend, to_one_batch, visible_from
+from . import constants, memory
+from .attention import attend, to_one_batch
 from .interaction import attention_readout
 from .learner import Readout, TowerPrompts
 from .openai_clip import QuickGELU
+
+# Fixed overhead of running segments one by one, in token-equivalents, like `batching.GROUP_COST`.
+SEGMENTS_COST = {"cpu": 64, "cuda": 8192}
 
 # Readouts of the previous layer's output in the slots, by layer and `relative`.
 Readouts = dict[tuple[int, bool], Tensor]
@@ -44,14 +50,15 @@ class TowerInput:
     """Input of a tower beside its prompts.
 
     Attributes:
-        segments: without the prompts, in order; the last one holds the token to read.
+        segments: without the prompts, in order; the last one has the batch's size, and the token to read.
         slot: index in `segments` at which the prompts are inserted.
         enter: applied to prompts `[..., b, width]` of layer 0: positional embedding (text) or ln_pre (vision).
         causal: a token sees only itself and earlier tokens (text).
-        read: `[batch]`, position in the last segment of the token whose feature is read.
-        counted: `[batch, tokens after the slots]` bool, True for tokens that a readout averages; None counts all.
-        samples: `[batch]`, labels of the batch's classes; None for all classes, in order.
+        read: position in the last segment of the token whose feature is read: `[batch]`, or one for all.
         total: number of all classes or images.
+        readers: `[batch, tokens after the slots]`, weights of the tokens that a readout averages, 1 in the mean of a
+            row; None: all alike.
+        samples: `[batch]`, labels of the batch's classes; None for all classes, in order.
         readouts: filled with readouts while gradients are off; a second run of the same input, to recompute
             activations, reuses them.
     """
@@ -60,44 +67,18 @@ class TowerInput:
     slot: int
     enter: Callable[[Tensor], Tensor]
     causal: bool
-    read: Tensor
+    read: Tensor | int
     total: int
-    counted: Tensor | None = None
+    readers: Tensor | None = None
     samples: Tensor | None = None
     readouts: Readouts = field(default_factory=dict)
 
 
-class Heads(NamedTuple):
-    """Query, key and value of a segment, each `[rows, heads, tokens, head_width]`."""
-
-    query: Tensor | None
-    key: Tensor
-    value: Tensor
-
-
 def run_tower(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
     """Run all residual blocks; returns the token to read, `[batch, width]`."""
-    segments, slot, read = list(source.segments), source.slot, source.read
-    depth = 0 if prompts is None else prompts.depth
-    left: Callable[[], Tensor] | None = None
-    for number, block in enumerate(blocks):
-        if number == depth:
-            # From here on the slots are ordinary tokens.
-            if left is not None:
-                segments.insert(slot, left())
-            slot = 0
-        length = segments[-1].shape[1]
-        segments = _merged(segments[:slot]) + _merged(segments[slot:])
-        read = read + segments[-1].shape[1] - length
-        last = number == len(blocks) - 1
-        layer = _Layer(block, segments, source.causal, with_queries=number < depth or not last)
-        if number < depth:
-            layer.insert(slot, _new_tokens(layer, number, slot, prompts, left, source))
-            left = functools.partial(layer.output, slot)
-        if last:
-            break
-        segments = [layer.output(index) for index in range(len(layer.tokens)) if number >= depth or index != slot]
-    return layer.output_at(read)
+    cost = SEGMENTS_COST[memory.kind_of(source.segments[-1].device)]
+    run = _run_segments if _saved_by_segments(source, prompts) > cost else _run_as_one
+    return run(blocks, source, prompts)
 
 
 def activation_bytes(blocks: Sequence[nn.Module], stream: torch.dtype) -> int:
@@ -111,37 +92,107 @@ def activation_bytes(blocks: Sequence[nn.Module], stream: torch.dtype) -> int:
     return sum((2 * stream_bytes + 8 * weight.element_size()) * weight.shape[1] for weight in weights)
 
 
-def _new_tokens(
-    layer: _Layer,
-    number: int,
-    slot: int,
-    prompts: TowerPrompts,
-    left: Callable[[], Tensor] | None,
+def _saved_by_segments(source: TowerInput, prompts: TowerPrompts | None) -> float:
+    """The arithmetic that separate segments save at most, as a number of tokens that pass the tower."""
+    batch, slots = len(source.segments[-1]), 0 if prompts is None else prompts.length
+    tokens = slots + sum(segment.shape[1] for segment in source.segments)
+    shared = sum(segment.shape[1] for segment in source.segments if len(segment) < batch)
+    # A block has twelve products of width by width for each token, and as many in the gradient; a readout repeats two.
+    repeated = tokens / 12 if prompts is not None and prompts.reads else 0
+    return batch * (shared + slots + repeated)
+
+
+def _run_as_one(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
+    depth, length = (0, 0) if prompts is None else (prompts.depth, prompts.length)
+    before, after = list(source.segments[: source.slot]), list(source.segments[source.slot :])
+    start = sum(segment.shape[1] for segment in before)
+    slots = slice(start, start + length)
+    tokens = None  # of the previous layer, without the slots' in layer 0
+    for number, block in enumerate(blocks):
+        if number < depth:
+            read = functools.partial(_read_one_sequence, block, source, slots, tokens, before, after)
+            new = _new_tokens(source, prompts, number, read)
+            tokens = tokens if new is None else _in_a_row([*before, new, *after])
+        elif number == 0:
+            tokens = _in_a_row([*before, *after])
+        if number == len(blocks) - 1:
+            break
+        query, key, value = _heads(block, tokens, slice(0, 3))
+        tokens = _finish(block, tokens, attend(query, key, value, source.causal))
+        if number + 1 < depth:
+            first, _, rest = tokens.split([start, length, tokens.shape[1] - slots.stop], dim=1)
+            before, after = [first], [rest]
+    read = _moved(source.read, tokens.shape[1] - source.segments[-1].shape[1])
+    return _output_at(block, tokens, *_heads(block, tokens, slice(1, 3)), read, source.causal)
+
+
+def _read_one_sequence(
+    block: nn.Module,
     source: TowerInput,
+    slots: slice,
+    tokens: Tensor | None,
+    before: Sequence[Tensor],
+    after: Sequence[Tensor],
+    given: Tensor | None,
+    relative: bool,
 ) -> Tensor:
-    """The learner's tokens for the slots of a layer, `[1 or batch, b, width]`.
+    """The readout of one sequence, `tokens`, or `given` tokens in the slots between others."""
+    query, key = _heads(block, tokens if given is None else _in_a_row([*before, given, *after]), slice(0, 2))
+    return attention_readout(
+        query[:, :, slots.stop :], key, slots, source.readers, causal=source.causal, relative=relative
+    )
+
+
+def _run_segments(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
+    segments, slot, added = list(source.segments), source.slot, 0
+    depth = 0 if prompts is None else prompts.depth
+    left: Callable[[], Tensor] | None = None  # computes the previous layer's output in the slots
+    for number, block in enumerate(blocks):
+        if number == depth:
+            # From here on the slots are ordinary tokens.
+            if left is not None:
+                segments.insert(slot, left())
+            slot = 0
+        length = segments[-1].shape[1]
+        segments = _merged(segments[:slot]) + _merged(segments[slot:])
+        added += segments[-1].shape[1] - length
+        last = number == len(blocks) - 1
+        layer = _Layer(block, segments, source.causal, with_queries=number < depth or not last)
+        if number < depth:
+            new = _new_tokens(source, prompts, number, functools.partial(layer.readout, slot, left, source.readers))
+            layer.insert(slot, left() if new is None else new)
+            left = functools.partial(layer.output, slot)
+        if last:
+            break
+        segments = [layer.output(index) for index in range(len(layer.tokens)) if number >= depth or index != slot]
+    return layer.output_at(_moved(source.read, added))
+
+
+def _new_tokens(
+    source: TowerInput, prompts: TowerPrompts, number: int, read: Callable[[Tensor | None, bool], Tensor]
+) -> Tensor | None:
+    """The learner's tokens for the slots of a layer, `[1 or batch, b, width]`; None keeps what is in them.
 
     Args:
-        left: computes the previous layer's output in the slots; None in layer 0.
+        read: the readout of given tokens, or of the previous layer's output, in the slots; with `relative`.
     """
 
     def placed(tokens: Tensor) -> Tensor:
-        tokens = tokens.to(layer.tokens[-1].dtype)
+        tokens = tokens.to(source.segments[-1].dtype)
         tokens = source.enter(tokens) if number == 0 else tokens
         return tokens if tokens.dim() == 3 else tokens[None]
 
     def measure(tokens: Tensor | None, relative: bool) -> Tensor:
         if tokens is not None or torch.is_grad_enabled():
-            return layer.readout(slot, left() if tokens is None else placed(tokens), source.counted, relative)
+            return read(None if tokens is None else placed(tokens), relative)
         if (number, relative) not in source.readouts:
-            source.readouts[number, relative] = layer.readout(slot, left(), source.counted, relative)
+            source.readouts[number, relative] = read(None, relative)
         return source.readouts[number, relative]
 
     new = prompts.at(number, Readout(measure, source.samples, source.total))
-    tokens = left() if new is None else placed(new)
-    if tokens.shape[1] != prompts.length:
-        raise ValueError(f"The learner gave {tokens.shape[1]} prompts for {prompts.length} slots in layer {number}")
-    return tokens
+    if new is not None and new.shape[-2] != prompts.length:
+        raise ValueError(f"The learner gave {new.shape[-2]} prompts for {prompts.length} slots in layer {number}")
+    return None if new is None else placed(new)
 
 
 class _Layer:
@@ -153,70 +204,84 @@ class _Layer:
     def __init__(self, block: nn.Module, segments: Sequence[Tensor], causal: bool, with_queries: bool):
         self.block, self.causal = block, causal
         self.tokens = list(segments)
-        self.heads = [_heads(block, segment, with_queries) for segment in segments]
+        # Of each segment, query (if any), key and value.
+        self.heads = [_heads(block, segment, slice(0 if with_queries else 1, 3)) for segment in segments]
         self.seen: dict[tuple[int, bool], tuple[Tensor, Tensor]] = {}
 
     def insert(self, index: int, tokens: Tensor) -> None:
         """Add a segment."""
         self.tokens.insert(index, tokens)
-        self.heads.insert(index, _heads(self.block, tokens, with_query=True))
+        self.heads.insert(index, _heads(self.block, tokens, slice(0, 3)))
 
-    def readout(self, slot: int, tokens: Tensor, counted: Tensor | None, relative: bool) -> Tensor:
-        """`interaction.attention_readout` as if `tokens` stood at index `slot`."""
-        key = _split_heads(self.block, tokens, slice(1, 2))[0]
+    def readout(
+        self,
+        slot: int,
+        left: Callable[[], Tensor] | None,
+        readers: Tensor | None,
+        given: Tensor | None,
+        relative: bool,
+    ) -> Tensor:
+        """`interaction.attention_readout` as if `given`, or else `left`, stood at index `slot`."""
+        (key,) = _heads(self.block, left() if given is None else given, slice(1, 2))
         before, after = self.heads[:slot], self.heads[slot:]
-        start = sum(heads.key.shape[2] for heads in before)
+        start = sum(key.shape[2] for _, key, _ in before)
         return attention_readout(
-            _joined(heads.query for heads in after),
-            _joined([*(heads.key for heads in before), key, *(heads.key for heads in after)]),
+            _joined(query for query, _, _ in after),
+            _joined([*(key for _, key, _ in before), key, *(key for _, key, _ in after)]),
             slice(start, start + key.shape[2]),
-            counted,
+            readers,
             causal=self.causal,
             relative=relative,
         )
 
     def output(self, index: int) -> Tensor:
         """A segment after the block; `[batch, tokens, width]` if any segment that it sees has a row per sample."""
-        tokens, query = self.tokens[index], self.heads[index].query
-        key, value = self._seen_by(index)
-        visible = visible_from(query.shape[2], key.shape[2], key.device) if self.causal else None
-        return _finish(self.block, tokens, attend(query, key, value, visible))
+        query, key, value = self.heads[index][0], *self._seen_by(index)
+        return _finish(self.block, self.tokens[index], attend(query, key, value, self.causal))
 
-    def output_at(self, read: Tensor) -> Tensor:
-        """One token per sample of the last segment, `[batch, width]`, at positions `read` `[batch]`."""
-        key, value = self._seen_by(len(self.tokens) - 1)
-        visible = None
-        if self.causal:
-            end = key.shape[2] - self.tokens[-1].shape[1] + read
-            visible = torch.arange(key.shape[2], device=key.device) <= end[:, None, None, None]
-        tokens = self.tokens[-1][torch.arange(len(read), device=read.device), read, None]
-        query = _split_heads(self.block, tokens, slice(0, 1))[0]
-        return _finish(self.block, tokens, attend(query, key, value, visible))[:, 0]
+    def output_at(self, read: Tensor | int) -> Tensor:
+        """One token per sample of the last segment, `[batch, width]`, at position `read`."""
+        return _output_at(self.block, self.tokens[-1], *self._seen_by(len(self.tokens) - 1), read, self.causal)
 
     def _seen_by(self, index: int) -> tuple[Tensor, Tensor]:
         """Keys and values that a segment sees."""
         last = index + 1 if self.causal else len(self.heads)
         # Keys joined without gradient must not serve a pass with gradient.
-        key = last, torch.is_grad_enabled()
-        if key not in self.seen:
+        seen = last, torch.is_grad_enabled()
+        if seen not in self.seen:
             heads = self.heads[:last]
-            self.seen[key] = _joined(head.key for head in heads), _joined(head.value for head in heads)
-        return self.seen[key]
+            self.seen[seen] = _joined(key for *_, key, _ in heads), _joined(value for *_, value in heads)
+        return self.seen[seen]
 
 
-def _heads(block: nn.Module, tokens: Tensor, with_query: bool) -> Heads:
-    if with_query:
-        return Heads(*_split_heads(block, tokens, slice(0, 3)))
-    return Heads(None, *_split_heads(block, tokens, slice(1, 3)))
-
-
-def _split_heads(block: nn.Module, tokens: Tensor, parts: slice) -> Tensor:
-    """The `parts` of (query, key, value), `[parts, batch, heads, tokens, head_width]`."""
+def _heads(block: nn.Module, tokens: Tensor, parts: slice) -> list[Tensor]:
+    """The `parts` of (query, key, value), each `[rows, heads, tokens, head_width]`."""
     attention, width = block.attn, tokens.shape[-1]
     rows = slice(parts.start * width, parts.stop * width)
     weight, bias = attention.in_proj_weight[rows], attention.in_proj_bias[rows]
     projected = F.linear(block.ln_1(tokens).to(weight.dtype), weight, bias)
-    return projected.unflatten(-1, (-1, attention.num_heads, width // attention.num_heads)).permute(2, 0, 3, 1, 4)
+    return [part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected.split(width, dim=-1)]
+
+
+def _output_at(
+    block: nn.Module, tokens: Tensor, key: Tensor, value: Tensor, read: Tensor | int, causal: bool
+) -> Tensor:
+    """One token per row of `tokens`, the last ones of the keys, after the block: `[rows, width]`."""
+    mask = None
+    if isinstance(read, int):
+        token = tokens[:, read : read + 1]
+    else:
+        token = tokens[constants.positions(0, len(tokens), read.device), read, None]
+    if causal:
+        keys = key.shape[2]
+        end = _moved(read, keys - tokens.shape[1])
+        mask = constants.causal_mask(keys, keys, key.dtype, key.device)[end][:, None, None]
+    (query,) = _heads(block, token, slice(0, 1))
+    return _finish(block, token, attend(query, key, value, mask=mask))[:, 0]
+
+
+def _moved(position: Tensor | int, tokens: int) -> Tensor | int:
+    return position + tokens if tokens else position
 
 
 def _finish(block: nn.Module, tokens: Tensor, attended: Tensor) -> Tensor:
@@ -226,11 +291,17 @@ def _finish(block: nn.Module, tokens: Tensor, attended: Tensor) -> Tensor:
 
 
 def _mlp(mlp: nn.Module, tokens: Tensor) -> Tensor:
-    hidden = mlp.c_fc(tokens)
-    if isinstance(mlp.gelu, QuickGELU):
-        # x sigmoid(1.702 x) = silu(1.702 x) / 1.702, with fewer passes over memory and less memory for the gradient.
-        return mlp.c_proj(F.silu(hidden.mul_(1.702), inplace=not hidden.requires_grad).div_(1.702))
-    return mlp.c_proj(mlp.gelu(hidden))
+    if not isinstance(mlp.gelu, QuickGELU):
+        return mlp.c_proj(mlp.gelu(mlp.c_fc(tokens)))
+    # x sigmoid(1.702 x) = silu(1.702 x) / 1.702, and the products multiply and divide on the way: fewer passes over
+    # memory, and less memory for the gradient.
+    hidden = _linear(mlp.c_fc, tokens.flatten(0, -2), 1.702, 1.702)
+    hidden = F.silu(hidden, inplace=not hidden.requires_grad)
+    return _linear(mlp.c_proj, hidden, 1.0, 1 / 1.702).view_as(tokens)
+
+
+def _linear(layer: nn.Linear, rows: Tensor, of_bias: float, of_product: float) -> Tensor:
+    return torch.addmm(layer.bias, rows, layer.weight.t(), beta=of_bias, alpha=of_product)
 
 
 def _merged(segments: Sequence[Tensor]) -> list[Tensor]:
@@ -242,6 +313,11 @@ def _merged(segments: Sequence[Tensor]) -> list[Tensor]:
         else:
             merged.append([segment])
     return [parts[0] if len(parts) == 1 else torch.cat(parts, dim=1) for parts in merged]
+
+
+def _in_a_row(segments: Sequence[Tensor]) -> Tensor:
+    """One sequence of segments `[1 or batch, tokens, width]`."""
+    return segments[0] if len(segments) == 1 else torch.cat(to_one_batch(*segments), dim=1)
 
 
 def _joined(parts: Iterable[Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -215,6 +215,10 @@ class BMIPLearner(PromptLearner):
         }[tower]
         rules = self.plan[tower]
         gates_by_layer = self.last_gates[tower] = {}
+        projected = _projected(heads, other_prompts, self._receiving(tower))
+        differences = _differences(
+            own_prompts, projected, [layer for layer, rule in enumerate(rules) if rule == GATED]
+        )
 
         def at(layer: int, readout: Readout) -> Tensor | None:
             rule, key = rules[layer], str(layer)
@@ -223,28 +227,50 @@ class BMIPLearner(PromptLearner):
             own = own_prompts.get(key)
             if rule == OWN:
                 return own
-            projected = heads[key if key in heads else "deep"](other_prompts[key])
             if rule == PROJECTED:
-                return projected
+                return projected[layer]
             if rule in UNGATED:
-                return UNGATED[rule](own, projected)
+                return UNGATED[rule](own, projected[layer])
             received = self._read(tower, own if layer == 0 else None, readout)
-            weights = interaction.gate(received, gates[key].weight[0, 0], gates[key].bias[0])
-            _keep_gates(gates_by_layer, layer, weights.detach(), readout)
-            return interaction.substitute(own, projected, weights)
+            weights = interaction.gate(received, gates[key].weight, gates[key].bias)
+            _keep_gates(gates_by_layer, layer, weights.detach()[..., 0], readout)
+            return interaction.substitute(projected[layer], differences[layer], weights)
 
-        return TowerPrompts(length=self.text_slots, depth=len(rules), at=at)
+        reads = GATED in rules and not self._reads_nothing(tower)
+        return TowerPrompts(length=self.text_slots, depth=len(rules), at=at, reads=reads)
+
+    def _reads_nothing(self, tower: str) -> bool:
+        # `released` reads the attention of SOS, which sees no prompt under the causal mask.
+        return self.config.readout == "zero" or (self.config.variant == "released" and tower == TEXT)
 
     def _read(self, tower: str, tokens: Tensor | None, readout: Readout) -> Tensor:
         """The variant's readout: `[batch, b]`, or `[b]` for `released`."""
-        # `released` reads the attention of SOS, which sees no prompt under the causal mask.
-        if self.config.readout == "zero" or (self.config.variant == "released" and tower == TEXT):
+        if self._reads_nothing(tower):
             return self.text_prompts["0"].new_zeros(self.config.length)
         with torch.no_grad() if self.config.detach else contextlib.nullcontext():
             received = readout(tokens, relative=self.config.relative)
         if self.config.readout == "shuffled":
             received = received.roll(1, dims=0)
         return received.mean(dim=0) if self.config.variant == "released" else received
+
+
+def _projected(heads: nn.ModuleDict, prompts: nn.ParameterDict, layers: Sequence[int]) -> dict[int, Tensor]:
+    """The other tower's prompts through the heads of `layers`; through a shared head in one product."""
+    found, shared = {}, [layer for layer in layers if str(layer) not in heads]
+    if shared:
+        together = heads["deep"](torch.stack([prompts[str(layer)] for layer in shared]))
+        found = dict(zip(shared, together.unbind()))
+    return {layer: found[layer] if layer in found else heads[str(layer)](prompts[str(layer)]) for layer in layers}
+
+
+def _differences(own: nn.ParameterDict, projected: Mapping[int, Tensor], layers: Sequence[int]) -> dict[int, Tensor]:
+    """Own minus projected prompts of `layers`, in one subtraction."""
+    if not layers:
+        return {}
+    minuend, subtrahend = (
+        [prompts[key] for key in layers] for prompts in ({int(k): v for k, v in own.items()}, projected)
+    )
+    return dict(zip(layers, (torch.stack(minuend) - torch.stack(subtrahend)).unbind()))
 
 
 def _keep_gates(kept: dict[int, Tensor], layer: int, weights: Tensor, readout: Readout) -> None:

@@ -85,7 +85,7 @@ class Consistency(Objective):
     venue, arxiv = "ICLR 2024", "2306.01195"
 
     # Made by `prepare`: normalised features of all descriptions, class by class, [descriptions, embed] in fp32;
-    # and on the CPU, [classes], each class's number of descriptions and first row.
+    # and, [classes], each class's number of descriptions and first row.
     described: Tensor
     counts: Tensor
     starts: Tensor
@@ -111,14 +111,14 @@ class Consistency(Objective):
                 tokenize_sentences(described, model.clip_model.context_length)
         encoded = list(encode_in_steps(model.clip_model, sentences, SENTENCES_TOGETHER, model.precision))
         self.described = F.normalize(torch.cat(encoded), dim=-1)
-        self.counts = torch.tensor([len(described) for described in by_class])
+        self.counts = torch.tensor([len(described) for described in by_class], device=self.described.device)
         self.starts = self.counts.cumsum(0) - self.counts
 
     def draw(self) -> Tensor:
         """The teacher's features of one description per class, `[classes, embed]`; draws from Python's generator."""
         # In double precision, a number below 1 times a count stays below the count.
         chosen = self.starts + (random.random() * self.counts.double()).long()
-        return self.described[chosen.to(self.described.device)]
+        return self.described[chosen]
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         image_features, class_features = model.features(views[0])

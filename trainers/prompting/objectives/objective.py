@@ -5,8 +5,10 @@ An objective asks the model for features, and depends neither on the learner nor
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +21,7 @@ from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP, encode_sentences
 from ..declaration import Settings
 from ..errors import InputError
+from ..recipes import CONFIGS, OWN_OBJECTIVES
 
 SENTENCES_TOGETHER = 1000  # encoded by a teacher per step of its progress bar
 
@@ -34,7 +37,7 @@ class Loss(NamedTuple):
 
     total: Tensor
     logits: Tensor
-    terms: Mapping[str, Tensor]
+    terms: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -128,14 +131,34 @@ OBJECTIVES: dict[str, type[Objective]] = {}
 def register_objective(objective: type[Objective]) -> type[Objective]:
     """Class decorator that registers an objective as the value `name` of TRAINER.OBJECTIVE.
 
+    That of an objective outside this project is a variant of every recipe, too.
+
     Raises:
-        InputError: the name is taken.
+        InputError: the name is taken, or none for files and folders; a key of a setting is not complete.
     """
-    if objective.name in OBJECTIVES:
+    name, is_own = getattr(objective, "name", ""), not objective.__module__.startswith(f"{__package__}.")
+    if not re.fullmatch(r"\w+", name):
         raise InputError(
-            f"There is an objective {objective.name!r} already; choose another name than {', '.join(OBJECTIVES)}."
+            f"The name of the objective {objective.__name__} is {name!r}; set its class attribute to one word of "
+            "letters, digits and _."
         )
-    OBJECTIVES[objective.name] = objective
+    # In the name of a recipe it would stand for that file.
+    files = [f"{kind}/{name}.yaml" for kind in ("variants", "datasets") if (CONFIGS / kind / f"{name}.yaml").is_file()]
+    if name in OBJECTIVES or (is_own and files):
+        raise InputError(
+            f"There is an objective {name!r} already; choose another name than {', '.join(OBJECTIVES)}."
+            if name in OBJECTIVES
+            else f"There is a file configs/{files[0]}; choose another name of {objective.__name__} than {name!r}."
+        )
+    for field, one in objective.Config.declared().items():
+        if not one.root:
+            raise InputError(
+                f"The key of {objective.Config.__name__}.{field} is {one.key!r}; make it complete, as in "
+                f'key="TRAINER.{field.upper()}", root=True.'
+            )
+    OBJECTIVES[name] = objective
+    if is_own:
+        OWN_OBJECTIVES.add(name)
     return objective
 
 

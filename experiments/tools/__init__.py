@@ -1,0 +1,1 @@
+"""Tools for developers: the work of scripts/tools/, and what the benchmark compares with."""

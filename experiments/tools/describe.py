@@ -1,0 +1,118 @@
+"""The work of `scripts/tools/describe.py`: tables made of the declarations, and their places in docs/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from minidassl.own.files import write_whole
+
+from tabulate import tabulate
+
+from trainers.config import Common
+from trainers.dassl_keys import DasslKeys
+from trainers.prompting.core.clip_weights import PRECISIONS
+from trainers.prompting.declaration import Method, Settings
+from trainers.prompting.methods import METHODS, OBJECTIVES, in_order
+
+from .. import ROOT
+
+PLACE = re.compile(r"(<!-- describe (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], **options: object) -> str:
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True, **options)
+
+
+def methods() -> str:
+    """All methods: what they learn, by which objective, with which recipe, and where they were published."""
+    rows = [
+        [
+            f"`{method.name}`",
+            method.summary,
+            method.objective.replace("_", "-"),
+            f"`{method.recipes.default}`",
+            ", ".join(filter(None, [method.venue, method.arxiv and f"arXiv {method.arxiv}"])),
+        ]
+        for method in in_order()
+    ]
+    return table(["method", "learns", "objective", "recipe", "published"], rows)
+
+
+def objectives() -> str:
+    """All objectives, with the methods that are named after them."""
+    rows = []
+    for name, objective in sorted(OBJECTIVES.items(), key=lambda item: item[1].venue[-4:]):
+        named = ", ".join(f"`{method.name}`" for method in in_order() if method.objective == name)
+        rows.append([f"`{name}`", objective.summary, named if objective.venue else "all others"])
+    return table(["objective", "terms", "methods"], rows)
+
+
+def folders() -> str:
+    """The checkpoint folder of each trainer."""
+    found: dict[str, list[str]] = {}
+    for method in in_order():
+        if method.learns and method.name == method.trainer:
+            found.setdefault(method.folder, []).append(f"`{method.name}`")
+    rows = [[", ".join(names), f"`{folder}/model.pth.tar-<epoch>`"] for folder, names in found.items()]
+    return table(["trainer", "file below `--model-dir`"], rows)
+
+
+def keys() -> str:
+    """All configuration keys that are checked: those of all methods, Dassl's, and those of methods and objectives."""
+    parts = ["### All methods", _keys(Common), "### Dassl's", _keys(DasslKeys)]
+    for node in dict.fromkeys(method.node for method in in_order()):
+        sharing = [method for method in in_order() if method.node == node]
+        parts += [f"### {', '.join(method.name for method in sharing)}", _method_keys(sharing[0])]
+    for name, objective in sorted(OBJECTIVES.items()):
+        if objective.Config.declared():
+            parts += [f"### Objective {name}", _keys(objective.Config)]
+    return "\n\n".join(parts)
+
+
+def bmip() -> str:
+    return _method_keys(METHODS["BMIP"])
+
+
+def _method_keys(method: Method) -> str:
+    node, meaning = f"TRAINER.{method.node}", "type that the frozen towers compute in"
+    rows = [[f"`{node}.{method.PRECISION_KEY}`", method.precision, ", ".join(PRECISIONS), meaning]]
+    rows += [[f"`{node}.{k.key}`", str(k.default), ", ".join(k.meanings), k.help] for k in method.upstream_keys]
+    return _keys(method.config, method.node, rows)
+
+
+def _keys(settings: type[Settings], node: str = "", more: Sequence[list[str]] = ()) -> str:
+    rows = [
+        [f"`{one.dotted(node)}`", "empty" if one.default == "" else str(one.default), _values(one), one.help]
+        for one in settings.declared().values()
+        if one.key
+    ]
+    return table(["key", "default", "values", "meaning"], [*rows, *more])
+
+
+def _values(one: object) -> str:
+    """Allowed values in words; empty where the type says all."""
+    if one.choices is not None:
+        return ", ".join(map(str, one.choices))
+    if isinstance(one.default, bool):
+        return "True, False"
+    bounds = [f"{bound}" for bound in (one.least, one.most) if bound is not None]
+    words = " ... ".join(bounds) if len(bounds) == 2 else f"{bounds[0]} or more" if bounds else ""
+    return words if one.also is None else f"{words}, or {one.also}"
+
+
+TABLES = {make.__name__: make for make in (methods, objectives, folders, keys, bmip)}
+
+
+def rewritten(text: str) -> str:
+    """A document with its tables made anew."""
+    return PLACE.sub(lambda match: f"{match[1]}\n{TABLES[match[2]]()}\n\n{match[3]}", text)
+
+
+def rewrite() -> None:
+    """Rewrite the tables in docs/, and print the names of documents that changed."""
+    for path in sorted((ROOT / "docs").glob("*.md")):
+        text = path.read_text()
+        if rewritten(text) != text:
+            write_whole(path, rewritten(text))
+            print(path.relative_to(ROOT))
