@@ -17,7 +17,7 @@ from .icon_fonts import EVALUATED, NAMING
 
 SEED = 1
 STYLE = "outline"
-PER_CLASS = {"train": 24, "val": 6, "test": 30}
+PER_CLASS = {"train": 24, "val": 6, "test": 10}
 # The rule of the classes: CUTS of Phosphor, and WORD_GLYPHS glyphs of the families in `NAMING` with each of its words.
 CUTS, WORD_GLYPHS = 5, 20
 
