@@ -145,7 +145,8 @@ class Style:
         return (np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
-def _font_file(font: str) -> str:
+def font_file(font: str) -> str:
+    """The path of a DejaVu font."""
     # Imported here because only drawing needs matplotlib, for its fonts.
     import matplotlib
 
@@ -156,7 +157,7 @@ def _font_file(font: str) -> str:
 def _characters_of(font: str) -> frozenset[int]:
     from matplotlib.ft2font import FT2Font
 
-    return frozenset(FT2Font(_font_file(font)).get_charmap())
+    return frozenset(FT2Font(font_file(font)).get_charmap())
 
 
 @cache
@@ -171,7 +172,7 @@ def fonts_with(char: str, fonts: tuple[str, ...]) -> tuple[str, ...]:
 @cache
 def glyph_mask(char: str, font: str) -> Image.Image:
     """`drawn_glyph` of a DejaVu font."""
-    return drawn_glyph(char, _font_file(font))
+    return drawn_glyph(char, font_file(font))
 
 
 @cache
