@@ -194,6 +194,16 @@ def test_with_few_shots_promptsrc_averages_around_a_later_epoch_on_five_data_set
     assert late == ["dtd", "eurosat", "fgvc_aircraft", "oxford_flowers", "stanford_cars"]
 
 
+def test_a_built_in_data_set_with_a_recipe_of_its_own_has_its_variants_too():
+    assert recipe_for("BMIP", "base2new", "icons", 16) == "tiny_icons"
+    assert recipe_for("BMIP", "few_shot", "icons", 1, "addition") == "tiny_icons_addition"
+    assert (
+        recipe_for("ZeroshotCLIP", "base2new", "icons", 16) == recipe_for("BMIP", "base2new", "digits", 16) == "tiny"
+    )
+    own = load("BMIP", CONFIGS / "trainers/BMIP/tiny_icons_addition.yaml")
+    assert own.TRAINER.BMIP.AGGREGATION == "addition" and own.DATALOADER.TRAIN_X.BATCH_SIZE == 32
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_has_an_effect_on_a_recipe_of_bmip(variant):
     def effective(name: str) -> str:
@@ -215,7 +225,7 @@ def test_every_variant_has_an_effect_on_a_recipe_of_bmip(variant):
             "BMIP/tiny_adition",
             ["no configuration file", "tiny_adition.yaml", "mean addition?", "configs/variants lists all"],
         ),
-        ("IVLP/tiny_bmipsize", ["no configuration file", "consistency, language_only", "mean bmip_size?"]),
+        ("IVLP/tiny_bmipsize", ["no configuration file", "consistency, icons, language_only", "mean bmip_size?"]),
         ("VPT/tinny", ["no configuration file", "tinny.yaml. ", "mean tiny.yaml?", "tiny.yaml, vit_b16"]),
     ],
 )
@@ -231,7 +241,8 @@ def test_what_can_follow_a_recipes_name_are_its_variants_and_other_files():
     assert recipes.variants_of(recipes.recipe_path("VPT", "tiny")) == ["consistency", "self_regulation"]
     assert {"depth1", "depth12"} < set(recipes.variants_of(recipes.recipe_path("BMIP", "tiny")))
     found = recipes.suffixes_of(recipes.recipe_path("IVLP", "tiny"))
-    assert found == ["bmip_size", "consistency", "language_only", "self_regulation"]
+    own = ["bmip_size", "bmip_size_icons", "icons", "language_only", "language_only_icons"]
+    assert found == sorted([*own, "consistency", "self_regulation"])
 
 
 def test_a_recipe_of_the_users_own_has_variants_and_a_file_comes_before_them(tmp_path):
