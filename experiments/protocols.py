@@ -198,7 +198,7 @@ _ALL = (
         lambda request: all_classes(request, "cross_dataset"),
         flags=("source",),
         table=results.CROSS_DATASET,
-        requests=transfer({"imagenet": TARGETS, "icons": ("digits", "symbols"), "symbols": ("digits",)}),
+        requests=transfer({"imagenet": TARGETS, "symbols": ("digits",), "icons": ("digits", "symbols")}),
     ),
     Protocol(
         "dg_test",
