@@ -37,7 +37,7 @@ def test_the_table_holds_the_runs_own_numbers_and_nothing_is_done_twice(checkout
     results = {path: path.stat().st_mtime for path in checkout.glob("output/**/result.json")}
     (tested,) = [path for path in results if "test_all" in str(path) and "VPT" in str(path)]
     found = read_result(tested.parent)
-    (line,) = [line for line in first.splitlines() if line.startswith("VPT")]
+    (line,) = [line for line in first.splitlines() if line.startswith("VPT  ")]
     shown = [f"{found['open_world'][name]:.2f}" for name in ("base", "new", "HM", "accuracy")]
     assert line.split()[1:6] == [*shown, "6,144"]
     assert len(results) == 3  # zero-shot CLIP is tested only

@@ -9,9 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
-from .drawing import STYLES, drawn_glyph
 from .files import save_image, save_split
 from .icon_fonts import EVALUATED, NAMING
 
@@ -40,6 +37,11 @@ def classes() -> list[str]:
 
 def write(folder: Path, split_file: str, family: str) -> None:
     """Write `images/<class>/NNN.png` and the split: the first pictures of a class train, the last ones test."""
+    # Imported here because only the first use of these data sets needs them.
+    import numpy as np
+
+    from .drawing import STYLES, drawn_glyph
+
     glyphs = {**EVALUATED, **NAMING}[family].glyphs()
     splits: dict[str, list[tuple[str, int, str]]] = {split: [] for split in PER_CLASS}
     for label, name in enumerate(name for name in classes() if name in glyphs):

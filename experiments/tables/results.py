@@ -71,7 +71,7 @@ BASE2NEW = Results(
     "Base to new, {shots}",
     ("base", "new"),
     of_base_or_new,
-    Plan(embedded_methods=SOON_TRAINED),
+    Plan(embedded=("digits",), embedded_methods=SOON_TRAINED),  # the open world has base and new of the others, too
     numbers=lambda record: {record.data["classes"]: record.data["accuracy"]},
     published=AVERAGES,
     planned=ELEVEN,
@@ -180,7 +180,12 @@ FEW_SHOT = Results(
     "All classes of {dataset}",
     ("accuracy",),
     lambda records: [record for record in records if record.data["trained"] and record.data["classes"] == "all"],
-    Plan(methods=("CoOp", "MaPLe", "BMIP"), embedded=("digits",)),
+    Plan(
+        methods=("CoOp", "MaPLe", "BMIP"),
+        embedded=("digits",),
+        embedded_methods=("MaPLe", "BMIP"),
+        embedded_seeds=(1, 2, 3),
+    ),
     group="{shots}",
     summary=few_shot_averages,
 )
@@ -343,7 +348,7 @@ STUDIES = (
         "length",
         "BMIP by the number of prompts in each layer, in the open world",
         "BMIP by prompts in each layer, {shots}",
-        Plan(("oxford_flowers",), ("digits",), methods("BMIP", LENGTHS), paired=True),
+        Plan(("oxford_flowers",), ("digits",), methods("BMIP", LENGTHS), embedded_seeds=(1, 2, 3), paired=True),
     ),
     Results(
         "combinations",
@@ -351,7 +356,13 @@ STUDIES = (
         "Prompts by objectives, {shots}",
         ("base", "new", "accuracy", "train s", "peak GiB"),
         combinations,
-        Plan(embedded=("digits",), methods=COMBINATIONS, embedded_methods=COMBINATIONS[:9], paired=True),
+        Plan(
+            embedded=("digits",),
+            methods=COMBINATIONS,
+            embedded_methods=COMBINATIONS[:9],
+            embedded_seeds=(1, 2, 3),
+            paired=True,
+        ),
         combination_numbers,
         costs=("train s", "peak GiB"),
         planned=ELEVEN,
