@@ -226,7 +226,10 @@ def test_every_variant_has_an_effect_on_a_recipe_of_bmip(variant):
             ["no configuration file", "tiny_adition.yaml", "mean addition?", "configs/variants lists all"],
         ),
         ("IVLP/tiny_bmipsize", ["no configuration file", "configs/variants lists all", "mean bmip_size?"]),
-        ("VPT/tinny", ["no configuration file", "tinny.yaml. ", "mean tiny.yaml?", "tiny.yaml, tiny_icons.yaml, vit_b16"]),
+        (
+            "VPT/tinny",
+            ["no configuration file", "tinny.yaml. ", "mean tiny.yaml?", "tiny.yaml, tiny_icons.yaml, vit_b16"],
+        ),
     ],
 )
 def test_names_of_no_recipe_are_refused_with_those_that_there_are(name, words):
