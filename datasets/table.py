@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Callable
 
 from . import layouts
-from .builtin import digits, symbols
+from .builtin import digits, icons, symbols
 from .fewshot import Splits
 
 
@@ -104,4 +104,9 @@ ROWS = (
     Row("SymbolsInverse", "symbols-inverse", write=partial(symbols.write, style="inverse"), domain_of="Symbols"),
     Row("SymbolsNoise", "symbols-noise", write=partial(symbols.write, style="noise"), domain_of="Symbols"),
     Row("SymbolsTilt", "symbols-tilt", write=partial(symbols.write, style="tilt"), domain_of="Symbols"),
+    Row("Icons", "icons", write=partial(icons.write, family="Phosphor")),
+    Row("IconsRemix", "icons-remix", write=partial(icons.write, family="Remix"), domain_of="Icons"),
+    Row("IconsMaterial", "icons-material", write=partial(icons.write, family="Material"), domain_of="Icons"),
+    Row("IconsFluent", "icons-fluent", write=partial(icons.write, family="Fluent"), domain_of="Icons"),
+    Row("IconsFontAwesome", "icons-font-awesome", write=partial(icons.write, family="FontAwesome"), domain_of="Icons"),
 )

@@ -1,6 +1,6 @@
 """Train and test methods side by side, and print one table per data set.
 
-    python scripts/compare.py                                          # Digits and Symbols, small CLIP, all methods
+    python scripts/compare.py                                          # Icons and Digits, small CLIP, all methods
     python scripts/compare.py eurosat "1 2 3" "CoOp MaPLe BMIP" --data $DATA
 
 Each method is trained on the base classes, and tested in one pass over the test images of all classes, in which base
@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from collections.abc import Iterable, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 
 from minidassl.own.text import words
 
@@ -34,7 +35,8 @@ from .commands import (
     import_flags,
     make_parser,
 )
-from .methods import names, parse, row_name
+from .data import BUILTIN
+from .methods import BASELINE, names, parse, row_name
 from .protocols import chains, plan
 from .runner import check_plan, report_failures, run_chains
 from .runs import NEW_TAG, Request, Run, check_data, check_passed_on, check_tag, parse_seeds
@@ -44,14 +46,20 @@ from .tables.text import fitted, is_within, lay_out, mean_and_spread, terminal_w
 COLUMNS = ("base", "new", "HM", "open-world", "parameters", "train s", "peak GiB")
 
 
-def row(name: str, several: Iterable[Sequence[Run]]) -> list[str]:
-    """One method on one data set over the seeds that came to their end: the runs of each."""
+def measured(several: Iterable[Sequence[Run]]) -> list[tuple[float, ...]]:
+    """Base, new, HM, accuracy among all classes, parameters, seconds and GiB of each seed that came to its end."""
     found = []
     for runs in several:
         trained, tested = (read_result(run.folder) for run in (runs[0], runs[-1]))
         if tested is not None and (numbers := tested["open_world"]) is not None:
             costs = trained["train_seconds"] or 0, trained["peak_memory_bytes"] / 2**30
             found.append((*(numbers[key] for key in ("base", "new", "HM", "accuracy")), tested["parameters"], *costs))
+    return found
+
+
+def row(name: str, several: Iterable[Sequence[Run]]) -> list[str]:
+    """One method on one data set over the seeds: the runs of each."""
+    found = measured(several)
     if not found:
         return [name, *["missing"] * len(COLUMNS)]
     *accuracies, parameters, seconds, memory = zip(*found)
@@ -60,6 +68,25 @@ def row(name: str, several: Iterable[Sequence[Run]]) -> list[str]:
     mean = harmonic_mean(*map(statistics.fmean, accuracies[:2]))
     cells[2] = " ".join([f"{mean:.2f}", *cells[2].split(" ")[1:]])
     return [name, *cells, f"{parameters[0]:,}", f"{statistics.fmean(seconds):.0f}", f"{max(memory):.2f}"]
+
+
+def losses(planned: Mapping[str, Iterable[Sequence[Run]]]) -> list[str]:
+    """A line on each method whose harmonic mean is below that of zero-shot CLIP, by the runs of each row."""
+    halves = {
+        name: [statistics.fmean(values) for values in [*zip(*found)][:2]]
+        for name, several in planned.items()
+        if (found := measured(several))
+    }
+    usual, lines = halves.pop(BASELINE, None), []
+    for name, (base, new) in halves.items() if usual else ():
+        if harmonic_mean(base, new) < harmonic_mean(*usual):
+            gain, loss = base - usual[0], new - usual[1]
+            learned = "it learned its base classes, but not for new names" if gain > 0 > loss else "nothing was gained"
+            lines.append(
+                f"{name} is below zero-shot CLIP in HM, with {gain:+.1f} points on base and {loss:+.1f} on new "
+                f"classes: {learned}."
+            )
+    return lines
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -84,13 +111,18 @@ def compare(args: argparse.Namespace) -> int:
     for dataset in datasets:
         title = f"{dataset}, {args.shots} shots, {seeds_text(seeds)}"
         print(f"\n{title}: accuracy in per cent (mean ± std over seeds)")
-        rows = []
-        for method in methods:
-            plans = [plan(one) for one in requests if (one.dataset, one.method, one.variant) == (dataset, *method)]
-            rows.append(row(row_name(*method, args.tag), plans))
+        planned_for = {
+            row_name(*method, args.tag): [
+                plan(one) for one in requests if (one.dataset, one.method, one.variant) == (dataset, *method)
+            ]
+            for method in methods
+        }
+        rows = [row(name, plans) for name, plans in planned_for.items()]
         headers, width = ["method", *COLUMNS], terminal_width()
         text = lay_out(headers, rows, right=True)
         print(text if is_within(text, width) else fitted(headers, rows, width, right=True))
+        for line in losses(planned_for):
+            print("\n".join(textwrap.wrap(f"{line} docs/RESULTS.md has more." if dataset in BUILTIN else line, width)))
     return report_failures(failures)
 
 
@@ -100,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
         __doc__, "compare.py [DATASETS] [SEEDS] [METHODS] [flags] [flags of train.py] [KEY VALUE ...]"
     )
     add = parser.add_argument
-    several, usual = dict(nargs="?", type=words), "digits symbols"
+    several, usual = dict(nargs="?", type=words), "icons digits"
     add("datasets", **several, default=usual, help=f"{DATASETS_HELP} ({usual})")
     add("seeds", nargs="?", default="1 2 3", help="seeds of everything random (1 2 3)")
     add("methods", **several, help=f"{METHODS_HELP}; default: all")

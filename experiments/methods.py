@@ -123,11 +123,14 @@ def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = 
         return variant
     known, built_in = METHODS[name].recipes, dataset in data.BUILTIN
     usual = known.tiny if built_in else known.default
-    if variant or built_in:
-        return f"{usual}_{variant}" if variant else usual
+    own = f"{usual}_{dataset}"
+    has_own = recipes.is_readable(recipes.recipe_path(known.folder, own))
+    if built_in:
+        return "_".join(filter(None, (own if has_own else usual, variant)))
+    if variant:
+        return f"{usual}_{variant}"
     if family == "few_shot" and known.few_shot:
         return known.few_shot(dataset, shots)
     imagenet = known.base2new_imagenet if dataset == "imagenet" else ""
     special = {"base2new": imagenet, "cross_dataset": known.cross_dataset}.get(family)
-    own = f"{usual}_{dataset}"
-    return special or (own if recipes.is_readable(recipes.recipe_path(known.folder, own)) else usual)
+    return special or (own if has_own else usual)

@@ -171,7 +171,7 @@ _ALL = (
     Protocol(
         "open_world",
         "train on the base classes, and test that model on all classes in one pass; with DATASET a variant of "
-        "ImageNet or of Symbols, on its images",
+        "ImageNet, of Icons or of Symbols, on its images",
         among_all,
         learns=None,
         conclusion=conclusions.open_world,
@@ -198,11 +198,11 @@ _ALL = (
         lambda request: all_classes(request, "cross_dataset"),
         flags=("source",),
         table=results.CROSS_DATASET,
-        requests=transfer({"imagenet": TARGETS, "symbols": ("digits",)}),
+        requests=transfer({"imagenet": TARGETS, "symbols": ("digits",), "icons": ("digits", "symbols")}),
     ),
     Protocol(
         "dg_test",
-        "test that model on the variants of ImageNet, or, with DATASET symbols, on those of Symbols",
+        "test that model on the variants of ImageNet, or, with DATASET icons or symbols, on those of Icons or Symbols",
         domains,
         dataset="imagenet",
         conclusion=conclusions.data_sets,

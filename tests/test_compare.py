@@ -37,9 +37,9 @@ def test_the_table_holds_the_runs_own_numbers_and_nothing_is_done_twice(checkout
     results = {path: path.stat().st_mtime for path in checkout.glob("output/**/result.json")}
     (tested,) = [path for path in results if "test_all" in str(path) and "VPT" in str(path)]
     found = read_result(tested.parent)
-    (line,) = [line for line in first.splitlines() if line.startswith("VPT")]
+    (line,) = [line for line in first.splitlines() if line.startswith("VPT  ")]
     shown = [f"{found['open_world'][name]:.2f}" for name in ("base", "new", "HM", "accuracy")]
-    assert line.split()[1:6] == [*shown, "4,096"]
+    assert line.split()[1:6] == [*shown, "6,144"]
     assert len(results) == 3  # zero-shot CLIP is tested only
     assert run(data_root) == 0
     assert capsys.readouterr().out == first
@@ -98,6 +98,26 @@ def test_the_harmonic_mean_is_that_of_the_averages(checkout, monkeypatch):
     requests = [runs.Request("open_world", "BMIP", "digits", seed) for seed in (1, 2)]
     cells = compare.row("BMIP", map(compare.plan, requests))
     assert cells[1:5] == ["70.00 ± 20.00", "40.00 ± 10.00", "50.91 ± 2.50", "1.00 ± 0.00"]
+
+
+def test_a_method_below_zero_shot_clip_has_a_line_that_says_what_it_learned(checkout, monkeypatch):
+    halves = {"ZeroshotCLIP": (50.0, 50.0), "BMIP": (60.0, 40.0), "MaPLe": (55.0, 50.0), "VPT": (40.0, 40.0)}
+
+    def result(folder):
+        method = next(name for name in halves if f"/{name}/" in str(folder))
+        base, new = halves[method]
+        open_world = {"base": base, "new": new, "HM": 0.0, "accuracy": 1.0}
+        return {"open_world": open_world, "parameters": 7, "train_seconds": 1.0, "peak_memory_bytes": 2**30}
+
+    monkeypatch.setattr(compare, "read_result", result)
+    planned = {name: [compare.plan(runs.Request("open_world", name, "digits", 1))] for name in halves}
+    bmip, vpt = compare.losses(planned)
+    assert (
+        bmip.startswith("BMIP is below") and "+10.0 points on base and -10.0 on new" in bmip and "not for new" in bmip
+    )
+    assert vpt.startswith("VPT is below") and vpt.endswith("nothing was gained.")
+    del planned["ZeroshotCLIP"]
+    assert compare.losses(planned) == []
 
 
 def test_a_table_that_is_wider_than_the_terminal_is_printed_in_parts():

@@ -80,7 +80,7 @@ def test_the_authors_yaml_is_accepted_unchanged(tmp_path):
     "backbone, bmip, control, apart",
     [
         ("ViT-B/16", "vit_b16_c2_ep10_batch4_2ctx", "vit_b16_ep10_2+2ctx_bmip_size", 0.001),
-        ("tiny", "tiny", "tiny_bmip_size", 0.011),  # whose next widths are 2 % apart
+        ("tiny", "tiny", "tiny_bmip_size", 0.006),  # whose next widths are 1.3 % apart
     ],
 )
 def test_the_control_differs_from_bmip_in_the_interaction_alone(backbone, bmip, control, apart):
@@ -194,6 +194,16 @@ def test_with_few_shots_promptsrc_averages_around_a_later_epoch_on_five_data_set
     assert late == ["dtd", "eurosat", "fgvc_aircraft", "oxford_flowers", "stanford_cars"]
 
 
+def test_a_built_in_data_set_with_a_recipe_of_its_own_has_its_variants_too():
+    assert recipe_for("BMIP", "base2new", "icons", 16) == "tiny_icons"
+    assert recipe_for("BMIP", "few_shot", "icons", 1, "addition") == "tiny_icons_addition"
+    assert (
+        recipe_for("ZeroshotCLIP", "base2new", "icons", 16) == recipe_for("BMIP", "base2new", "digits", 16) == "tiny"
+    )
+    own = load("BMIP", CONFIGS / "trainers/BMIP/tiny_icons_addition.yaml")
+    assert own.TRAINER.BMIP.AGGREGATION == "addition" and own.DATALOADER.TRAIN_X.BATCH_SIZE == 32
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_has_an_effect_on_a_recipe_of_bmip(variant):
     def effective(name: str) -> str:
@@ -215,8 +225,11 @@ def test_every_variant_has_an_effect_on_a_recipe_of_bmip(variant):
             "BMIP/tiny_adition",
             ["no configuration file", "tiny_adition.yaml", "mean addition?", "configs/variants lists all"],
         ),
-        ("IVLP/tiny_bmipsize", ["no configuration file", "consistency, language_only", "mean bmip_size?"]),
-        ("VPT/tinny", ["no configuration file", "tinny.yaml. ", "mean tiny.yaml?", "tiny.yaml, vit_b16"]),
+        ("IVLP/tiny_bmipsize", ["no configuration file", "configs/variants lists all", "mean bmip_size?"]),
+        (
+            "VPT/tinny",
+            ["no configuration file", "tinny.yaml. ", "mean tiny.yaml?", "tiny.yaml, tiny_icons.yaml, vit_b16"],
+        ),
     ],
 )
 def test_names_of_no_recipe_are_refused_with_those_that_there_are(name, words):
@@ -231,7 +244,8 @@ def test_what_can_follow_a_recipes_name_are_its_variants_and_other_files():
     assert recipes.variants_of(recipes.recipe_path("VPT", "tiny")) == ["consistency", "self_regulation"]
     assert {"depth1", "depth12"} < set(recipes.variants_of(recipes.recipe_path("BMIP", "tiny")))
     found = recipes.suffixes_of(recipes.recipe_path("IVLP", "tiny"))
-    assert found == ["bmip_size", "consistency", "language_only", "self_regulation"]
+    own = ["bmip_size", "bmip_size_icons", "icons", "language_only", "language_only_icons"]
+    assert found == sorted([*own, "consistency", "self_regulation"])
 
 
 def test_a_recipe_of_the_users_own_has_variants_and_a_file_comes_before_them(tmp_path):

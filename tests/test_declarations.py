@@ -242,6 +242,8 @@ RECIPES = [
     ("IVLP", "tiny_depth3", ("IVLP", "depth3")),
     ("IVLP", "tiny_language_only", ("LanguagePrompting", "")),
     ("IVLP", "tiny_bmip_size_depth3", ("IVLP_BMIP_size", "depth3")),
+    ("IVLP", "tiny_bmip_size_icons", ("IVLP_BMIP_size", "")),
+    ("BMIP", "tiny_icons_addition", ("BMIP", "addition")),
     ("CoOp", "rn50_ep50", ("CoOp", "")),
     ("CoOp", "rn50_val", ("CoOp", "val")),
     ("BMIP", "vit_b16_c2_ep10_batch4_2ctx_released", ("BMIP", "released")),

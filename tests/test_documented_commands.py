@@ -1,8 +1,9 @@
 """The commands of the documents, as they stand in them.
 
 Blocks that can run here are run in a copy of the repository: README first, then the other documents, two at once. In
-the copy, recipes take batches of 32 images instead of 4, and no processes that read them, which makes runs short; all
-else is as published. Blocks that cannot run here (`obstacle`) are parsed, and their commands checked or planned.
+the copy, which makes runs short, recipes take batches of 32 images instead of 4, and no processes that read them, and
+icons have fewer pictures; all else is as published. Blocks that cannot run here (`obstacle`) are parsed, and their
+commands checked or planned.
 """
 
 from __future__ import annotations
@@ -35,6 +36,14 @@ FILES = {block.file for block in CODE if block.file}
 OTHER_DATA = {path.stem for path in (CONFIGS / "datasets").glob("*.yaml")} - {*BUILTIN}
 # Deprecations of libraries are no concern of a reader's; a warning of this project's would be.
 STRICT = ("-W", "error::UserWarning")
+
+
+# In the copy.
+SHORTER = (
+    ("configs/base/few_shot.yaml", "BATCH_SIZE: 4\n", "BATCH_SIZE: 32\n"),
+    ("configs/base/few_shot.yaml", "NUM_WORKERS: 8\n", "NUM_WORKERS: 0\n"),
+    ("datasets/builtin/icons.py", '"train": 24, "val": 6, "test": 10', '"train": 2, "val": 1, "test": 1'),
+)
 
 
 def obstacle(block: Block) -> str:
@@ -78,12 +87,10 @@ def clone(tmp_path_factory) -> Path:
         if name and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    recipe = folder / "configs/base/few_shot.yaml"
-    text = recipe.read_text()
-    for published, short in (("BATCH_SIZE: 4\n", "BATCH_SIZE: 32\n"), ("NUM_WORKERS: 8\n", "NUM_WORKERS: 0\n")):
+    for name, published, short in SHORTER:
+        text = (folder / name).read_text()
         assert published in text
-        text = text.replace(published, short)
-    recipe.write_text(text)
+        (folder / name).write_text(text.replace(published, short))
     git(folder, "init", "-q")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "as it is")

@@ -70,7 +70,7 @@ def test_a_run_of_bmips_authors_is_evaluated_by_the_command_line(run_train, tmp_
 
 def other_clip():
     """A CLIP of other widths, on the tiny one's images."""
-    return make_clip(transformer_width=128, transformer_heads=2, vision_width=192, embed_dim=80, vision_layers=4)
+    return make_clip(transformer_width=192, transformer_heads=3, vision_width=256, embed_dim=80, vision_layers=4)
 
 
 CSC = [*RANDOM, "TRAINER.COOP.CSC", "True"]
@@ -89,8 +89,8 @@ MISFITS = {
         *("CoOp", CSC, lambda model: coop(model, classes=10)),
         ["1 layer of 10 classes, each 4 tokens", "expected 1 layer of 5 classes, each 4 tokens"],
     ),
-    "backbone of CoOp": ("CoOp", [], lambda _: coop(other_clip()), ["4 tokens 128 wide", BACKBONE]),
-    "backbone of IVLP": ("IVLP", [], lambda _: ivlp(other_clip()), [f"{BACKBONE} is 'tiny'", "(192, 3, "]),
+    "backbone of CoOp": ("CoOp", [], lambda _: coop(other_clip()), ["4 tokens 192 wide", BACKBONE]),
+    "backbone of IVLP": ("IVLP", [], lambda _: ivlp(other_clip()), [f"{BACKBONE} is 'tiny'", "(256, 3, "]),
     "the authors' variant": ("BMIP", [], bmip, ["TRAINER.BMIP.VARIANT", "paper", "released"]),
     "depth of the authors' variant": (
         *("BMIP", [*RELEASED, "TRAINER.BMIP.PROMPT_DEPTH", "2"], bmip),
@@ -196,7 +196,7 @@ def with_other_weights():
 @pytest.mark.parametrize("trainer", WITH_TEACHER)
 @pytest.mark.parametrize(
     "teacher, words",
-    [(other_clip, ["(192, 3, "]), (with_other_weights, ["same sizes with other weights"])],
+    [(other_clip, ["(256, 3, "]), (with_other_weights, ["same sizes with other weights"])],
     ids=["other sizes", "other weights"],
 )
 def test_a_published_teacher_of_another_backbone_is_refused(run_train, tmp_path, trainer, teacher, words):

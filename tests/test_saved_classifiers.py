@@ -275,7 +275,7 @@ def test_what_cannot_be_loaded_is_named_with_the_remedy(tmp_path):
     given = dict(method="CoCoOp", backbone="tiny")
     refused("prompts.pth' cannot be loaded. .* 3 layers .* Set method, settings and", path, NAMES, **given)
     refused("holds no checkpoint; give a folder with classifier.json", tmp_path, NAMES, **tiny)
-    other = make_clip(transformer_width=128, transformer_heads=2)
+    other = make_clip(transformer_width=192, transformer_heads=3)
     torch.save(other.state_dict(), tmp_path / "clip.pt")
     refused("text_prompts has .* wide, expected", path, NAMES, method="MaPLe", backbone=str(tmp_path / "clip.pt"))
     for content in ({}, {"w": torch.ones(2)}):

@@ -46,7 +46,7 @@ def test_what_belongs_to_a_class_is_said_to(capsys):
         train.main(["--trainer", "CoOp", *IMAGENET, "--backbone", "tiny", "--summary", "TRAINER.COOP.CSC", "True"])
         == 0
     )
-    assert "[1, 16, 64]" in (printed := capsys.readouterr().out) and "for one class" in printed
+    assert "[1, 16, 128]" in (printed := capsys.readouterr().out) and "for one class" in printed
 
 
 def test_a_summary_leaves_the_random_numbers_alone():

@@ -68,10 +68,13 @@ class Style:
     strokes: tuple[int, int] = (0, 0)  # stray lines drawn across, in ink
 
     def draw(self, char: str, rng: np.random.RandomState) -> Image.Image:
-        """One RGB picture of `char`, `PICTURE` pixels a side."""
+        """One RGB picture of `char` in one of the style's fonts, `PICTURE` pixels a side."""
         fonts = fonts_with(char, self.fonts)
-        mask = self._warped(glyph_mask(char, fonts[rng.randint(len(fonts))]), rng)
-        mask = self._stray_strokes(mask, rng)
+        return self.draw_mask(glyph_mask(char, fonts[rng.randint(len(fonts))]), rng)
+
+    def draw_mask(self, mask: Image.Image, rng: np.random.RandomState) -> Image.Image:
+        """One RGB picture of a glyph's mask, as of `glyph_mask`."""
+        mask = self._stray_strokes(self._warped(mask, rng), rng)
         mask = self._resampled(mask, rng)
         return Image.fromarray(self._coloured(np.asarray(mask, dtype=np.float32) / 255.0, rng))
 
@@ -142,7 +145,8 @@ class Style:
         return (np.clip(image, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
-def _font_file(font: str) -> str:
+def font_file(font: str) -> str:
+    """The path of a DejaVu font."""
     # Imported here because only drawing needs matplotlib, for its fonts.
     import matplotlib
 
@@ -153,7 +157,7 @@ def _font_file(font: str) -> str:
 def _characters_of(font: str) -> frozenset[int]:
     from matplotlib.ft2font import FT2Font
 
-    return frozenset(FT2Font(_font_file(font)).get_charmap())
+    return frozenset(FT2Font(font_file(font)).get_charmap())
 
 
 @cache
@@ -167,10 +171,19 @@ def fonts_with(char: str, fonts: tuple[str, ...]) -> tuple[str, ...]:
 
 @cache
 def glyph_mask(char: str, font: str) -> Image.Image:
+    """`drawn_glyph` of a DejaVu font."""
+    return drawn_glyph(char, font_file(font))
+
+
+@cache
+def _face(path: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(path, 4 * CANVAS)
+
+
+def drawn_glyph(char: str, path: str) -> Image.Image:
     """Grey mask, `CANVAS` a side, of the glyph centred and enlarged until its larger side reaches the margins."""
-    face = ImageFont.truetype(_font_file(font), 4 * CANVAS)
     sheet = Image.new("L", (12 * CANVAS, 12 * CANVAS))
-    ImageDraw.Draw(sheet).text((4 * CANVAS, 4 * CANVAS), char, fill=255, font=face)
+    ImageDraw.Draw(sheet).text((4 * CANVAS, 4 * CANVAS), char, fill=255, font=_face(path))
     ink = sheet.crop(sheet.getbbox())  # the font's own box counts the space beside the glyph
     side = max(ink.size)
     square = Image.new("L", (side, side))

@@ -30,6 +30,11 @@ OBJECTIVES = ("self_regulation", "consistency")
 STACKED = ("PromptSRC", "CoPrompt", "PromptSRC_BMIP", "CoPrompt_BMIP")
 # Methods of another name than those with which they are compared, seed by seed.
 REFERENCES = {CONTROL: "BMIP", "PromptSRC_BMIP": "PromptSRC", "CoPrompt_BMIP": "CoPrompt"}
+# Those that the small CLIP trains soon enough for a first look at many classes: CoCoOp encodes all for each image.
+SOON_TRAINED = (
+    *("ZeroshotCLIP", "CoOp", "KgCoOp", "VPT", "LanguagePrompting", "IVLP", CONTROL, "MaPLe", "BMIP"),
+    *STACKED,
+)
 OPEN_WORLD_COLUMNS = ("base", "new", "accuracy", "OpenworldAUC")
 NO_P_BELOW = 0.0005
 
@@ -66,7 +71,7 @@ BASE2NEW = Results(
     "Base to new, {shots}",
     ("base", "new"),
     of_base_or_new,
-    Plan(),
+    Plan(embedded=("digits",), embedded_methods=SOON_TRAINED),  # the open world has base and new of the others, too
     numbers=lambda record: {record.data["classes"]: record.data["accuracy"]},
     published=AVERAGES,
     planned=ELEVEN,
@@ -90,9 +95,7 @@ OPEN_WORLD = Results(
     lambda records: [record for record in in_open_world(records) if record.method not in ELSEWHERE],
     Plan(
         FIFTEEN,
-        ("symbols",),
-        embedded_methods=("ZeroshotCLIP", "CoOp", "MaPLe", "BMIP", "PromptSRC", "PromptSRC_BMIP"),
-        embedded_seeds=(1,),
+        embedded_methods=SOON_TRAINED,
     ),
     open_world_numbers,
     planned=FIFTEEN,
@@ -123,10 +126,10 @@ def transferred(to_domains: bool) -> Callable[[list[Record]], list[Record]]:
 
 TRANSFERRED = Plan(
     ("imagenet",),
-    ("symbols",),
+    ("icons",),
     ("CoOp", "CoCoOp", "MaPLe", "BMIP"),
     embedded_methods=("MaPLe", "BMIP"),
-    embedded_seeds=(1,),
+    embedded_seeds=(1, 2, 3),
 )
 CROSS_DATASET = Results(
     "cross-dataset",
@@ -177,7 +180,12 @@ FEW_SHOT = Results(
     "All classes of {dataset}",
     ("accuracy",),
     lambda records: [record for record in records if record.data["trained"] and record.data["classes"] == "all"],
-    Plan(methods=("CoOp", "MaPLe", "BMIP")),
+    Plan(
+        methods=("CoOp", "MaPLe", "BMIP"),
+        embedded=("digits",),
+        embedded_methods=("MaPLe", "BMIP"),
+        embedded_seeds=(1, 2, 3),
+    ),
     group="{shots}",
     summary=few_shot_averages,
 )
@@ -187,7 +195,7 @@ CLASS_RATIO = Results(
     "Among as many classes of {dataset}, {shots}",
     ("accuracy",),
     lambda records: [record for record in records if record.base_share is not None and record.from_base],
-    Plan(methods=("CoOp", "MaPLe", "BMIP"), embedded_methods=("MaPLe", "BMIP")),
+    Plan(methods=("CoOp", "MaPLe", "BMIP"), embedded=("digits",), embedded_methods=("MaPLe", "BMIP")),
     group="{share} % base",
 )
 
@@ -340,7 +348,7 @@ STUDIES = (
         "length",
         "BMIP by the number of prompts in each layer, in the open world",
         "BMIP by prompts in each layer, {shots}",
-        Plan(("oxford_flowers",), methods=methods("BMIP", LENGTHS), paired=True),
+        Plan(("oxford_flowers",), ("digits",), methods("BMIP", LENGTHS), embedded_seeds=(1, 2, 3), paired=True),
     ),
     Results(
         "combinations",
@@ -348,7 +356,13 @@ STUDIES = (
         "Prompts by objectives, {shots}",
         ("base", "new", "accuracy", "train s", "peak GiB"),
         combinations,
-        Plan(methods=COMBINATIONS, embedded_methods=COMBINATIONS[:9], paired=True),
+        Plan(
+            embedded=("digits",),
+            methods=COMBINATIONS,
+            embedded_methods=COMBINATIONS[:9],
+            embedded_seeds=(1, 2, 3),
+            paired=True,
+        ),
         combination_numbers,
         costs=("train s", "peak GiB"),
         planned=ELEVEN,

@@ -35,12 +35,12 @@ class Plan:
     """The runs of `reproduce.py` for a table, and for its counterpart on built-in data with the small CLIP."""
 
     datasets: tuple[str, ...] = ELEVEN  # of the published table
-    embedded: tuple[str, ...] = ("digits",)
+    embedded: tuple[str, ...] = ("icons", "digits")
     methods: tuple[str, ...] = ()  # METHOD or METHOD:VARIANT; all methods if empty
     small: tuple[str, ...] = ()  # of the small CLIP, where they are others, because it has fewer layers
     # Fewer, where the small CLIP would take too long for a first look.
     embedded_methods: tuple[str, ...] = ()
-    embedded_seeds: tuple[int, ...] = ()
+    embedded_seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     paired: bool = False  # the table of paired differences shows the runs too, for which they have more seeds
 
     @property

@@ -1,15 +1,18 @@
-"""Pre-train the embedded `tiny` CLIP on drawn glyphs and save it as a plain state dict.
+"""Pre-train the embedded `tiny` CLIP on drawn icons and characters and save it as a plain state dict.
 
     python scripts/tools/pretrain_tiny_clip.py                 # rewrites trainers/prompting/weights/tiny_clip.npz
     python scripts/tools/pretrain_tiny_clip.py --evaluate      # only measures it on the built-in data sets
 
 The network is OpenAI's `clip.model.CLIP` at a small size, trained with CLIP's contrastive objective. Its images are
-drawn, from the DejaVu fonts that matplotlib ships (`datasets/builtin/drawing.py`, style "pretraining"); it never sees
-a photograph or a handwritten digit. The same machine gives the same file, to the bit.
+drawn (`experiments/tools/drawn_batches.py`) from the DejaVu fonts and from the icon families of `PRETRAINING` in
+`datasets/builtin/icon_fonts.py`, whose packages must be installed; it never sees a photograph, a handwritten digit, or
+a family of `EVALUATED`. The same machine gives the same file, to the bit, also after an interruption: a training
+continues from its state file.
 
 Differences from CLIP's own training: a caption is shared by all images of its class in a batch, so the text side of
-the loss has several positives per row; token embeddings start as random signs and are not decayed, so the rows of
-words that no caption uses stay two-valued and cost about two bits a number in the compressed file.
+the loss has several positives per row; texts of names that no image of the batch shows are further wrong answers for
+the images; token embeddings start as random signs and are not decayed, so the rows of words that no caption uses stay
+two-valued and cost about two bits a number in the compressed file.
 """
 
 from __future__ import annotations
@@ -28,10 +31,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--evaluate", action="store_true", help="do not train, measure the file given as --out")
     args = parser.parse_args(argv)
     from experiments.tools import pretrain_tiny_clip  # here, because it imports torch
+    from trainers.prompting.errors import InputError
 
-    if not args.evaluate:
-        pretrain_tiny_clip.save(pretrain_tiny_clip.pretrain(), args.out)
-    pretrain_tiny_clip.evaluate(args.out)
+    try:
+        if not args.evaluate:
+            state_file = args.out.with_suffix(".state")
+            pretrain_tiny_clip.save(pretrain_tiny_clip.pretrain(state_file), args.out)
+            state_file.unlink(missing_ok=True)
+        pretrain_tiny_clip.evaluate(args.out)
+    except InputError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -239,7 +239,7 @@ class Recipes:
 
     Attributes:
         default: base-to-new, and all protocols without a recipe below. A file `<default>_<data set>` replaces it on
-            that data set.
+            that data set; likewise `tiny`.
         base2new_imagenet: base-to-new on ImageNet.
         cross_dataset: for transfer from ImageNet.
         few_shot: a function of the data set (a file in configs/datasets) and the number of shots.

@@ -44,15 +44,17 @@ def identify(trainer: str, recipe: str) -> tuple[str, str]:
         recipe: name of a configuration file.
 
     Returns:
-        The method with that recipe, and the rest of the name, but "" if the rest is a data set. For a recipe of no
-        method, the trainer's name and the recipe's.
+        The method with that recipe, and the rest of the name, without a data set whose own recipe it is. For a recipe
+        of no method, the trainer's name and the recipe's.
     """
     known = {one: method for method in in_order() if method.trainer == trainer for one in method.recipes.all}
     start = max((one for one in known if recipe == one or recipe.startswith(f"{one}_")), key=len, default=None)
     if start is None:
         return trainer, recipe
     variant = recipe[len(start) + 1 :]
-    return known[start].name, "" if (CONFIGS / "datasets" / f"{variant}.yaml").is_file() else variant
+    data_sets = (path.stem for path in (CONFIGS / "datasets").glob("*.yaml"))
+    own = max((one for one in data_sets if f"{variant}_".startswith(f"{one}_")), key=len, default="")
+    return known[start].name, variant[len(own) + 1 :] if own else variant
 
 
 def import_own(module: str) -> None:
