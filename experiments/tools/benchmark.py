@@ -126,7 +126,12 @@ def gpu_cases(backbone: str) -> list[Case]:
     found += _cases(TRAIN, "released", sizes, backbone, [Entry(OURS, "fp16", graph=True)])
     ours = [Entry(OURS, graph=True), Entry(OURS), Entry(STRAIGHTFORWARD)]
     found += _cases(TRAIN, "paper", (50, 1000), backbone, ours)
-    return found + _cases(IMAGES, "paper", (50,), backbone, [Entry(OURS), Entry(PLAIN)], GPU_TEST_BATCH)
+    found += _cases(IMAGES, "paper", (50,), backbone, [Entry(OURS), Entry(PLAIN)], GPU_TEST_BATCH)
+    for precision in ("amp", "bf16"):
+        every = [Entry(model, precision) for model in MODELS]
+        found += _cases(TEST, "paper", (50, 500), backbone, every, GPU_TEST_BATCH)
+        found += _cases(TRAIN, "paper", sizes, backbone, every[1:])
+    return found
 
 
 def chosen_cases(args: argparse.Namespace) -> list[Case]:
