@@ -203,6 +203,11 @@ def start_server(context: Any) -> None:
     first.join()
 
 
+# To start a process is also to ask all others whether they have ended. Each says so once: of two threads that ask at
+# the same time, one would learn that it has failed.
+_processes = threading.Lock()
+
+
 def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
     """Run a command; gives its last lines if it failed, or nothing."""
     # In the run's folder, where a later start finds and replaces what a killed one has left.
@@ -211,8 +216,11 @@ def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
         log.parent.mkdir(parents=True, exist_ok=True)
         arguments = (run.command(data, options)[2:], str(runs.ROOT), str(log), run.is_small)
         process = process_context().Process(target=_run_command, args=arguments)
-        process.start()
-        process.join()
+        with _processes:
+            process.start()
+        wait([process.sentinel])
+        with _processes:
+            process.join()
         lines = log.read_text(errors="replace").splitlines()
         log.unlink()
     except OSError as error:
