@@ -58,18 +58,18 @@ def test_what_changes_from_step_to_step_is_drawn_before_each(small_clip, images,
         torch.testing.assert_close(values["loss"], number * values["plain"])
 
 
-def test_a_test_after_a_step_sees_the_new_prompts(small_clip, images, classnames):
+def test_a_test_after_a_step_encodes_its_classes_with_the_new_prompts(small_clip, images, classnames):
     step = step_of(small_clip, classnames)
     with torch.no_grad():
-        before = step.model(images)
+        before = step.model.class_features()
     # The step of a recording: the prompts change, and no forward pass runs.
     step._computed = lambda labels, *views: torch.zeros(2)
     for parameter in step.parameters:
         parameter.grad = torch.ones_like(parameter)
-    step.optimizer = torch.optim.SGD(step.parameters, lr=0.5, fused=True)  # raises no version counter
+    step.optimizer = torch.optim.Adam(step.parameters, lr=0.5, fused=True)  # raises no version counter
     step([images], LABELS)
     with torch.no_grad():
-        after = step.model(images)
+        after = step.model.class_features()
     assert not torch.allclose(before, after)
 
 

@@ -52,19 +52,8 @@ def run(args: argparse.Namespace) -> int:
 
 def test(device: str, seconds: float) -> tuple[int, str]:
     """Run the tests that are marked cuda; returns pytest's status and a line for readers."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "tests/test_cuda.py",
-        "-q",
-        "-m",
-        "cuda",
-        "-p",
-        "no:cacheprovider",
-        "--tb=short",
-        "-rf",
-    ]
+    command = [sys.executable, "-m", "pytest", "tests/test_cuda.py", "-m", "cuda", "-q", "--tb=short", "-rf"]
+    command += ["-p", "no:cacheprovider"]
     if importlib.util.find_spec("xdist"):
         command += ["-n", str(max(1, min(12, (os.cpu_count() or 1) - 2)))]
     print("$", *command, flush=True)
