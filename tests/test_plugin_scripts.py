@@ -211,7 +211,7 @@ def test_without_data_the_variable_is_named(scripts, capsys, monkeypatch):
 def test_help_shows_the_command_that_was_typed_and_what_it_takes(scripts, protocol):
     path = Path(scripts.__file__).with_name(f"{protocol}.sh")
     path.write_bytes((SOURCE.parent / path.name).read_bytes())
-    environment = {**os.environ, "PYTHON": sys.executable}
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(Path(__file__).parents[1])}
 
     def call(*words: str) -> subprocess.CompletedProcess:
         command = ["bash", f"scripts/bmip/{path.name}", *words]

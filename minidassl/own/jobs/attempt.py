@@ -33,7 +33,7 @@ class Outcome:
     kind: str
     text: str = ""
     owner: Owner | None = None
-    ran: bool = False  # here, rather than found done
+    where: str = ""  # the device that it ran on; empty if it was found done
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def attempt(
             finally:
                 process.kill()
             failure = process.failure()
-            return Outcome(FAILED, failure) if failure else Outcome(DONE, ran=True)
+            return Outcome(FAILED, failure) if failure else Outcome(DONE, where=where)
     except Held as held:
         return Outcome(HELD, str(held), held.owner)
     except OSError as error:

@@ -66,13 +66,13 @@ def drive(jobs: Iterable[Job], doing: Doing, engine: Engine, retries: int, progr
             while len(running) < engine.room() and (job := schedule.next()) is not None:
                 progress.submitted(job)
                 running[engine.submit(job, doing, voids.pop(job.name, ""))] = job
-            # What found no room keeps its place, and is looked at anew.
-            ended, _ = wait(running, POLL, FIRST_COMPLETED) if running else (time.sleep(min(POLL, AGAIN)), ())
-            for future in ended:
+            if not running:  # others do the rest, or there is no room
+                time.sleep(POLL)
+            for future in wait(running, POLL, FIRST_COMPLETED).done:
                 job, outcome = running.pop(future), future.result()
                 if outcome.kind == DONE:
                     schedule.done(job)
-                    progress.done(job, outcome.ran)
+                    progress.done(job, outcome.where)
                 elif outcome.kind == HELD:
                     elsewhere[job.name] = time.monotonic() + AGAIN, job, watch.void(outcome.owner)
                     progress.held(job, outcome.text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import socket
 import sys
 import time
 from concurrent.futures import Future
@@ -50,6 +51,13 @@ def _attempt_on_node(root: str, version: str, job: bytes, doing: bytes, void: st
         return f"{host}: {error}; install requirements.txt there."
 
 
+def _check_somebody_answers(address: str) -> None:
+    """Raises OSError at once where Ray would ask for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.rpartition("/")[2] or "127.0.0.1", int(port)), timeout=10).close()
+
+
 class OnRay:
     """Runs jobs on a Ray cluster, or on a Ray of this host that it starts.
 
@@ -75,6 +83,7 @@ class OnRay:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
             if address:
+                _check_somebody_answers(address)
                 ray.init(address=address, **quiet)
             else:
                 ray.init(address="local", num_gpus=gpus, include_dashboard=False, **quiet)
@@ -87,7 +96,8 @@ class OnRay:
         self._on_gpus = ray.cluster_resources().get("GPU", 0) >= 1
         self._cpus = max(1, min(cpus, int(min(node["Resources"].get("CPU", 1) for node in ray.nodes()))))
         share = {"num_cpus": 0, "num_gpus": 1 / per_gpu} if self._on_gpus else {"num_cpus": self._cpus}
-        self._task = ray.remote(max_retries=0, **share)(_attempt_on_node)
+        # Its processes stay for further runs, which have processes of their own.
+        self._task = ray.remote(max_retries=0, max_calls=0, **share)(_attempt_on_node)
         self._running: dict[Future[Outcome], Any] = {}
         self._room, self._looked, self._told = 0, 0.0, False
 

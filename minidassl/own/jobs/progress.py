@@ -63,12 +63,12 @@ class Progress:
         self._since[job.name] = time.monotonic()
         self._elsewhere.discard(job.name)
 
-    def done(self, job: Job, ran: bool) -> None:
+    def done(self, job: Job, where: str) -> None:
         seconds = time.monotonic() - self._since.pop(job.name)
         self._done += 1
-        if ran:
+        if where:
             self._spent, self._estimated = self._spent + seconds, self._estimated + job.seconds
-        self._event("done", job, f" ({seconds:.0f} s)" if ran else " (by somebody else)")
+        self._event("done", job, f" ({seconds:.0f} s on {where})" if where else " (by somebody else)")
 
     def held(self, job: Job, owner: str) -> None:
         """Another command does this job; said once for each owner."""
