@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.helpers.cluster import Cluster
+from experiments.tools.cluster import Cluster
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("train.py", "trainers", "minidassl", "datasets", "experiments", "configs", "scripts")
