@@ -268,9 +268,6 @@ def start_work(work: Work, environment: Mapping[str, str]) -> RunProcess:
     return RunProcess(work.run.command(work.data, work.options)[2:], work.run.folder, environment)
 
 
-DOING = Doing(work_is_done, start_work)
-
-
 def jobs_of(
     chains: Iterable[Sequence[Run]], missing: Iterable[Run], data: str | None, options: Sequence[str], known: Estimates
 ) -> list[Job]:
@@ -312,7 +309,7 @@ def run_chains(
     if flags.engine == LOCAL:
         start_server(process_context())
     plans.write(runs.ROOT / "output", jobs)
-    failures = drive(jobs, DOING, engine, flags.retries, Progress(engine.room))
+    failures = drive(jobs, Doing(work_is_done, start_work), engine, flags.retries, Progress(engine.room))
     return [text_of(failure) for failure in failures]
 
 

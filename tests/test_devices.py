@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 from minidassl.own.jobs import devices, flags
@@ -128,3 +129,11 @@ def test_the_flags_given_are_given_again():
     words = ["--engine", "ray", "--per-gpu", "2", "--jobs", "3", "--address", "host:1", "--retries", "4"]
     assert flags.given(parsed(*words)) == words
     assert flags.given(parsed()) == []
+
+
+def test_a_node_without_this_project_or_with_another_version_of_it_says_so(tmp_path):
+    on_ray, root = pytest.importorskip("minidassl.own.jobs.on_ray", exc_type=JobsError), Path(__file__).parents[1]
+    absent = on_ray._attempt_on_node(str(tmp_path / "nowhere"), "", b"", b"", "", 1)
+    assert f"has no {tmp_path / 'nowhere'}; all nodes need this project there" in absent
+    other = on_ray._attempt_on_node(str(root), "another", b"", b"", "", 1)
+    assert f"{root} of " in other and "another version" in other and "update it" in other

@@ -89,7 +89,7 @@ class Clone:
         return found
 
     def clear(self) -> None:
-        shutil.rmtree(self.folder / "output")
+        shutil.rmtree(self.folder / "output", ignore_errors=True)
         shutil.rmtree(self.notes)
         self.notes.mkdir()
 
@@ -227,7 +227,6 @@ def test_a_node_that_dies_costs_the_runs_on_it_and_no_more(clone, expected, clus
 
 @needs_ray
 def test_an_address_without_a_cluster_is_an_error_of_one_line(clone):
-    (clone.folder / "output").mkdir()
     process = clone.start("--engine", "ray", "--address", "127.0.0.1:1")
     text, _ = process.communicate(timeout=120)
     assert process.returncode == 2 and "--address is 127.0.0.1:1" in text and "Traceback" not in text
