@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 
+from minidassl.own.jobs.errors import JobsError
 from minidassl.own.text import printable
 
 from trainers.prompting.errors import InputError, disk_error
@@ -49,11 +50,6 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", default="", metavar="NAME", help=text)
 
 
-def check_jobs(number: int | None) -> None:
-    if number is not None and number < 1:
-        raise InputError(f"--jobs is {number}; set it to 1 or more, or leave it out.")
-
-
 # The flags of `--import` of this process, for commands that it prints.
 IMPORTED: list[str] = []
 
@@ -77,7 +73,7 @@ def exit_status(work: Callable[[argparse.Namespace], int], args: argparse.Namesp
             for module in args.modules:
                 import_own(module)
         return work(args)
-    except (InputError, OSError) as error:
+    except (InputError, JobsError, OSError) as error:
         text = disk_error(error, "The disk") if isinstance(error, OSError) else str(error)
         print(f"error: {printable(text)}", file=sys.stderr)
         return 2

@@ -16,6 +16,7 @@ import statistics
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
+from minidassl.own.jobs.flags import add_flags, check_flags
 from minidassl.own.text import words
 
 from train import flags_of
@@ -30,7 +31,6 @@ from .commands import (
     add_data,
     add_shots,
     add_tag,
-    check_jobs,
     exit_status,
     import_flags,
     make_parser,
@@ -92,7 +92,7 @@ def losses(planned: Mapping[str, Iterable[Sequence[Run]]]) -> list[str]:
 def compare(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
     check_passed_on(args.extra, args.flags)
-    check_jobs(args.jobs)
+    check_flags(args)
     seeds, datasets = parse_seeds(args.seeds), [*dict.fromkeys(map(data_set_file, args.datasets))]
     if not datasets:
         raise InputError("DATASETS is empty; name some, or leave out all arguments for the built-in ones.")
@@ -107,7 +107,7 @@ def compare(args: argparse.Namespace) -> int:
     planned, options = chains(requests), (*import_flags(args.modules), *args.extra)
     missing = check_plan(planned, args.data, options, f"Move them away, or {NEW_TAG}.")
     check_data({run.dataset for run in missing}, args.data)
-    failures = run_chains(planned, missing, args.data, options, args.jobs)
+    failures = run_chains(planned, missing, args.data, options, args)
     for dataset in datasets:
         title = f"{dataset}, {args.shots} shots, {seeds_text(seeds)}"
         print(f"\n{title}: accuracy in per cent (mean ± std over seeds)")
@@ -139,7 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     add_data(parser)
     add_shots(parser)
     add_tag(parser)
-    add("--jobs", type=int, help="methods at once; default: one per core with the small CLIP, else one")
+    add_flags(parser)
     args, args.extra = parser.parse_known_args(argv)
     args.flags = flags_of(parser)
     return exit_status(compare, args)

@@ -21,6 +21,8 @@ import subprocess
 import sys
 from collections import deque
 
+from minidassl.own.jobs.claims import Held, claim
+from minidassl.own.jobs.flags import add_flags, check_flags, given
 from minidassl.own.processes import LAUNCHER
 from minidassl.own.text import words
 
@@ -33,8 +35,8 @@ from . import runs as at
 from .commands import add_data, add_shots, add_tag, exit_status, import_flags, make_parser
 from .methods import parse, path_as_recipe
 from .protocols import PROTOCOLS, listed, plan
-from .runner import check_plan, is_done
-from .runs import NEW_TAG, Request, check_data, check_models, check_passed_on, check_tag, parse_seeds
+from .runner import check_plan, is_done, report_failures, run_chains
+from .runs import NEW_TAG, Request, Run, check_data, check_models, check_passed_on, check_tag, parse_seeds
 from .tables import conclusions
 
 # Lines of a run that a table's reader wants to see passing by; everything is in the run's log.txt.
@@ -82,6 +84,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add_tag(parser)
     add("--force", action="store_true", help="train and test again what is done already")
     add("--verbose", action="store_true", help="print all that the runs print, such as the configuration")
+    add_flags(parser)
     args, rest = parser.parse_known_args(argv)
 
     def is_for_train_py(word: str) -> bool:
@@ -125,22 +128,40 @@ def launch(args: argparse.Namespace) -> int:
     """Exit status of the first run that fails, else 0; raises InputError for what cannot run."""
     request = request_of(args)
     check_passed_on(args.extra, args.flags)
+    check_flags(args)
+    if args.force and given(args):
+        raise InputError(f"--force repeats runs here, one after another; leave out it or {' '.join(given(args))}.")
     runs = plan(request)
     for run in runs if request.weights else ():
         if not os.path.isdir(run.model_dir):
             below = os.path.relpath(run.model_dir, request.weights)
             raise InputError(f"There is no folder {run.model_dir}; give --weights the folder that has {below}.")
     advice = f"Move them away, train in them again with --force, or {NEW_TAG}."
-    check_plan([runs], args.data, args.extra, advice, args.force)
+    missing = check_plan([runs], args.data, args.extra, advice, args.force)
     check_data({run.dataset for run in runs}, args.data, folders=not args.dry_run)
     if not args.dry_run:
         check_models(runs)
-    commands = [run.command(args.data, args.extra, args.force) for run in runs]
     if args.dry_run:
-        print("\n".join(map(shlex.join, commands)))
+        print("\n".join(shlex.join(run.command(args.data, args.extra, args.force)) for run in runs))
         return 0
     several = len(runs) > 1
-    for number, (run, command) in enumerate(zip(runs, commands), 1):
+    if given(args):
+        if failures := run_chains([runs], missing, args.data, args.extra, args):
+            return report_failures(failures)
+    elif status := run_in_order(runs, args):
+        return status
+    if several:
+        seeds = {run.seed for run in runs}
+        table = conclusions.seeds if len(seeds) > 1 else PROTOCOLS[request.protocol].conclusion
+        seed = "" if len(seeds) > 1 else f", seed {runs[0].seed}"
+        print(f"\n{request.dataset}, {request.shots} shots{seed}: accuracy in per cent\n{table(runs)}")
+    return 0
+
+
+def run_in_order(runs: list[Run], args: argparse.Namespace) -> int:
+    """One after another, with their most important lines; exit status of the first that fails, else 0."""
+    several = len(runs) > 1
+    for number, run in enumerate(runs, 1):
         done = not args.force and is_done(run, args.data, args.extra)
         state = f"already {'trained' if run.trains else 'tested'}"
         if several:
@@ -149,13 +170,15 @@ def launch(args: argparse.Namespace) -> int:
         elif done:
             print(f"{state.capitalize()}: {run.output}\n  (its result is in result.json; --force does it again)")
             print_outcome(run.folder)
-        if not done and (status := execute(command, several and not args.verbose, small=run.is_small)):
-            return status
-    if several:
-        seeds = {run.seed for run in runs}
-        table = conclusions.seeds if len(seeds) > 1 else PROTOCOLS[request.protocol].conclusion
-        seed = "" if len(seeds) > 1 else f", seed {runs[0].seed}"
-        print(f"\n{request.dataset}, {request.shots} shots{seed}: accuracy in per cent\n{table(runs)}")
+        if not done:
+            command = run.command(args.data, args.extra, args.force)
+            try:
+                with claim(run.folder):
+                    status = execute(command, several and not args.verbose, small=run.is_small)
+            except Held as held:
+                raise InputError(f"{run.output} is being done by {held}; wait for it, or stop it.") from held
+            if status:
+                return status
     return 0
 
 

@@ -14,6 +14,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from minidassl.own.jobs.flags import add_flags, check_flags
 from minidassl.own.text import words
 
 from trainers.prompting.errors import InputError, check_name
@@ -25,7 +26,6 @@ from .commands import (
     METHODS_HELP,
     add_data,
     add_tag,
-    check_jobs,
     exit_status,
     import_flags,
     make_parser,
@@ -33,24 +33,16 @@ from .commands import (
 from .data import BUILTIN
 from .methods import identify, parse
 from .protocols import PLANS, PROTOCOL_OF, chains
-from .runner import check_plan, report_failures, run_chains
+from .runner import check_plan, estimates, report_failures, run_chains
 from .runs import Request, Run, check_data, check_tag, parse_seeds
 from .store import Selection
 from .tables.command import print_tables
 from .tables.results import PAIRED
 
-# Hours on one GPU for a training run with sixteen shots: MaPLe's authors report one for ImageNet, and four for ten
-# data sets and three seeds, in five epochs of half the images. Tests are not counted.
-GPU_HOURS = {"imagenet": 1.0}
-OTHER_GPU_HOURS = 4 / 30
-# Of the small CLIP, measured, on one core: training by data set, and a test.
-CPU_SECONDS = {"icons": 23, "symbols": 50}
-OTHER_CPU_SECONDS, CPU_SECONDS_OF_TEST = 10, 2
 EMBEDDED = "embedded"
 PLAIN = ("BMIP", "")  # method and variant
 CHOICES = (*PLANS, "all", EMBEDDED)
 ADVICE = "Move them away to run them again, or leave them out by --methods, --datasets or --seeds."
-UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 def planned_chains(
@@ -73,26 +65,10 @@ def planned_chains(
     return chains(requests)
 
 
-def amount(seconds: float, of: str) -> str:
-    """A duration in words, such as "3 GPU hours", in a unit of which there are more than one."""
-    number, unit = next((seconds / size, unit) for size, unit in UNITS if seconds >= 1.5 * size or size == 1)
-    return f"{number:.0f} {of} {unit}"
-
-
-def cost(missing: Sequence[Run]) -> str:
-    """What runs take, with a comma before it, on the device that they are for; nothing if there are none."""
-    small = [run for run in missing if run.is_small]
-    on_cpu = [CPU_SECONDS.get(run.dataset, OTHER_CPU_SECONDS) if run.trains else CPU_SECONDS_OF_TEST for run in small]
-    hours = sum(GPU_HOURS.get(run.dataset, OTHER_GPU_HOURS) for run in missing if run.trains and not run.is_small)
-    parts = [f"{amount(3600 * hours, 'GPU')} of training (by MaPLe's reported times)"] if hours else []
-    parts += [f"{amount(sum(on_cpu), 'CPU')} on one core"] if small else []
-    return f", about {' and '.join(parts)}" if parts else ""
-
-
 def reproduce(args: argparse.Namespace) -> int:
     """Raises InputError for a method, seed, data set or recipe that there is not."""
     check_name("TABLE", args.table, CHOICES, "--help")
-    check_jobs(args.jobs)
+    check_flags(args)
     embedded = args.table == EMBEDDED
     tables = [*PLANS] if args.table in ("all", EMBEDDED) else [args.table]
     datasets = [*dict.fromkeys(map(data_set_file, args.datasets))]
@@ -113,10 +89,10 @@ def reproduce(args: argparse.Namespace) -> int:
         print(f"note: {error}", file=sys.stderr)
     for run in missing if args.dry_run else ():
         print(shlex.join(run.command(args.data, options)))
-    print(f"{len(missing)} of {len(all_runs)} runs are missing{cost(missing)}", flush=True)
+    print(f"{len(missing)} of {len(all_runs)} runs are missing{estimates().cost(missing)}", flush=True)
     if args.dry_run:
         return 0
-    failures = run_chains(planned, missing, args.data, options, args.jobs)
+    failures = run_chains(planned, missing, args.data, options, args)
     output = runs.ROOT / "output"
     shown = [*tables, *[PAIRED.name] * any(PLANS[name].paired for name in tables)]
     asked = Selection(tuple(args.methods), tuple(datasets), tuple(seeds))
@@ -143,8 +119,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--seeds", default="", help=f"seeds of everything random; default: 1 2 3, and five for {five}")
     add_data(parser)
     add_tag(parser)
-    add("--jobs", type=int, help="chains of runs at once; default: one per core with the small CLIP, else one")
     add("--dry-run", action="store_true", help="list the missing runs and their cost, run nothing")
     add("options", nargs="*", metavar="KEY VALUE", help="for train.py, with --tag")
+    add_flags(parser)
     # Intermixed: pairs may follow flags.
     return exit_status(reproduce, parser.parse_intermixed_args(argv))

@@ -1,6 +1,6 @@
-"""Run chains of train.py commands: several at once, nothing twice, and on with the others where one fails.
+"""Run train.py commands: several at once, on one host or many, nothing twice, and on with the others where one fails.
 
-A chain is run in its order: at most one run that trains, first, and tests of what it trained.
+A chain is at most one run that trains, first, and tests of what it trained, which can run at once.
 """
 
 from __future__ import annotations
@@ -10,19 +10,27 @@ import contextlib
 import functools
 import multiprocessing
 import os
+import platform
+import shlex
 import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from minidassl.own.jobs import plans
+from minidassl.own.jobs.attempt import Doing
+from minidassl.own.jobs.devices import THREADS, visible_gpus
+from minidassl.own.jobs.drive import Failure, drive
+from minidassl.own.jobs.flags import LOCAL, check_flags, engine_of
+from minidassl.own.jobs.progress import Progress
+from minidassl.own.jobs.schedule import Job
 
 import train
 import trainers
@@ -30,10 +38,11 @@ from trainers.prompting.errors import InputError
 from trainers.records import LOGITS, RESULT, changed_settings, other_settings, plain_values, read_result
 
 from . import ROOT, methods, runs
+from .estimates import Estimates
 from .runs import Run, check_folder
 
 LAST_LINES = 3
-OUTPUT = ".output"  # of a run while it runs
+OUTPUT = ".output"  # of a run while it runs, and after it has failed
 
 
 def check_plan(
@@ -157,7 +166,7 @@ def record_of(run: Run) -> dict[str, Any] | None:
         return None
 
 
-def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) -> None:
+def _run_command(command: Sequence[str], root: str, log: str, environment: Mapping[str, str]) -> None:
     """In a process of its own: call train.py's `main`, with everything that it prints in a file.
 
     It ends with its parent, however that ends: started again, the same run must not meet itself.
@@ -165,15 +174,16 @@ def _run_command(command: Sequence[str], root: str, log: str, one_thread: bool) 
     parent = multiprocessing.parent_process().sentinel
     threading.Thread(target=lambda: (wait([parent]), os._exit(1)), daemon=True).start()
     os.chdir(root)
+    os.environ.update(environment)  # before anything has asked for CUDA
     with open(log, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # see start_server
-    if one_thread:
+    if THREADS in environment:
         import torch
 
-        torch.set_num_threads(1)
+        torch.set_num_threads(int(environment[THREADS]))
     sys.exit(train.main(list(command)))
 
 
@@ -208,77 +218,118 @@ def start_server(context: Any) -> None:
 _processes = threading.Lock()
 
 
-def execute(run: Run, data: str | None, options: Sequence[str]) -> str:
-    """Run a command; gives its last lines if it failed, or nothing."""
-    # In the run's folder, where a later start finds and replaces what a killed one has left.
-    log = run.folder / OUTPUT
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        arguments = (run.command(data, options)[2:], str(runs.ROOT), str(log), run.is_small)
-        process = process_context().Process(target=_run_command, args=arguments)
+class RunProcess:
+    """A run in a process of its own, whose output is in its folder until it has succeeded."""
+
+    def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]):
+        # In the run's folder, where a later start finds and replaces what a killed one has left.
+        self.log = folder / OUTPUT
+        arguments = (command, str(runs.ROOT), str(self.log), environment)
+        self._process = process_context().Process(target=_run_command, args=arguments)
         with _processes:
-            process.start()
-        wait([process.sentinel])
+            self._process.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended, within so many seconds."""
+        return bool(wait([self._process.sentinel], seconds))
+
+    def kill(self) -> None:
+        """End it, if it has not ended; it goes on from its last epoch when it is started again."""
         with _processes:
-            process.join()
-        lines = log.read_text(errors="replace").splitlines()
-        log.unlink()
-    except OSError as error:
-        return f"{error}; make room or the folder writable, and start again"
-    if process.exitcode == 0:
-        return ""
-    return "\n".join(lines[-LAST_LINES:]) or f"exit status {process.exitcode}, and nothing was printed"
+            if self._process.is_alive():
+                self._process.kill()
+            self._process.join()
+
+    def failure(self) -> str:
+        """After its end: its last lines if it failed, or nothing."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        if self._process.exitcode == 0:
+            self.log.unlink()
+            return ""
+        return "\n".join(lines[-LAST_LINES:]) or f"exit status {self._process.exitcode}, and nothing was printed"
 
 
-def run_chain(
-    chain: Sequence[Run], data: str | None, options: Sequence[str], tell: Callable[[Run], None] = lambda run: None
-) -> str:
-    """Run all that is missing, and `tell` of each that is done; gives folder and last lines of a failed one."""
-    for run in chain:
-        try:
-            failure = "" if is_done(run, data, options) else execute(run, data, options)
-        except InputError as error:
-            failure = str(error)
-        if failure:
-            return f"{run.output} failed:\n{failure}"
-        tell(run)
-    return ""
+@dataclass(frozen=True)
+class Work:
+    """A run, for any host that has this project in the same folder."""
+
+    run: Run
+    data: str | None
+    options: tuple[str, ...]  # for train.py
+
+
+def work_is_done(work: Work) -> bool:
+    return is_done(work.run, work.data, work.options)
+
+
+def start_work(work: Work, environment: Mapping[str, str]) -> RunProcess:
+    # The matrix products of the small CLIP gain nothing from several threads.
+    environment = {**environment, THREADS: "1"} if work.run.is_small else environment
+    return RunProcess(work.run.command(work.data, work.options)[2:], work.run.folder, environment)
+
+
+def jobs_of(
+    chains: Iterable[Sequence[Run]], missing: Iterable[Run], data: str | None, options: Sequence[str], known: Estimates
+) -> list[Job]:
+    """A job for each run that is missing; tests need the training of their model, where that is missing."""
+    missing = set(missing)
+    jobs = []
+    for chain in chains:
+        trained = {run.output for run in chain if run.trains and run in missing}
+        for run in chain:
+            if run in missing:
+                needs = run.model_dir if run.model_dir in trained else None
+                work = Work(run, data, tuple(options))
+                jobs.append(Job(run.output, run.folder, work, known.seconds(run), needs))
+    return jobs
 
 
 def run_chains(
     chains: Sequence[Sequence[Run]],
-    missing: Iterable[Run],
+    missing: Sequence[Run],
     data: str | None,
     options: Sequence[str],
-    at_once: int | None,
+    flags: argparse.Namespace,
 ) -> list[str]:
-    """Run what is missing of chains in this order; gives what `run_chain` says of those that failed.
+    """Run what is missing of chains, longest first; gives for each failed run its folder, last lines, log and command.
 
-    `options` go to train.py for all runs; `at_once` is one per core with the small CLIP alone, else one, if None.
+    Args:
+        options: for train.py, for all runs.
+        flags: those of `minidassl.own.jobs.flags`.
+
+    Raises:
+        JobsError: the flags name devices that there are not, or a cluster.
     """
-    missing = set(missing)
+    check_flags(flags)
     if not missing:
         return []
-    chains = [left for chain in chains if (left := [run for run in chain if run in missing])]
-    small = all(run.is_small for run in missing)
-    failures = []
-    start_server(process_context())
-    progress = tqdm(total=len(missing), desc="runs", smoothing=0, disable=None)
+    small, known = all(run.is_small for run in missing), estimates()
+    jobs = jobs_of(chains, missing, data, options, known)
+    engine = engine_of(flags, runs.ROOT, small, known.bytes_needed(small, bool(visible_gpus())))
+    if flags.engine == LOCAL:
+        start_server(process_context())
+    plans.write(runs.ROOT / "output", jobs)
+    failures = drive(jobs, Doing(work_is_done, start_work), engine, flags.retries, Progress(engine.room))
+    return [text_of(failure) for failure in failures]
 
-    def tell(run: Run) -> None:
-        with progress.get_lock():
-            progress.set_postfix_str(run.output, refresh=False)
-            progress.update()
 
-    with progress, ThreadPoolExecutor(at_once or (os.cpu_count() if small else 1)) as pool:
-        waiting = [pool.submit(run_chain, chain, data, options, tell) for chain in chains]
-        try:
-            for future in as_completed(waiting):
-                failures += filter(None, [future.result()])
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return failures
+def estimates() -> Estimates:
+    """By the records of this host's kind of device."""
+    gpus = visible_gpus()
+    device = gpus[0].model if gpus else platform.processor() or platform.machine()
+    return Estimates(runs.ROOT / "output", device)
+
+
+def text_of(failure: Failure) -> str:
+    """What a user wants to know of a run that failed."""
+    work = failure.job.work
+    lines = [f"{failure.job.name} failed:", failure.text]
+    if (log := work.run.folder / OUTPUT).is_file():
+        lines.append(f"  its output: {log}")
+    lines.append(f"  its command: {shlex.join(work.run.command(work.data, work.options))}")
+    if failure.lost:
+        lines.append(f"  not run, since they need it: {', '.join(job.name for job in failure.lost)}")
+    return "\n".join(lines)
 
 
 def report_failures(failures: Sequence[str]) -> int:

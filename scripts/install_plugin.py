@@ -47,7 +47,7 @@ METHOD, MODULE = "BMIP", "bmip"
 # Whom a reader of the advice is likely to compare with, in this order.
 COMPARED = ("BMIP", "PromptSRC", "CoPrompt", "MaPLe", "CoOp")
 # Imported by the plugin; torch, torchvision and the like are Dassl's own needs.
-NEEDED = ("torch", "torchvision", "yacs", "tabulate", "psutil", "ftfy", "regex")
+NEEDED = ("torch", "torchvision", "yacs", "tabulate", "psutil", "tqdm", "ftfy", "regex")
 # What is copied of the code and of the recipes.
 KINDS = (".py", ".npz", ".yaml")
 # The names that a manifest may have: plain ones where the plugin's files are, outside ASIDE.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from minidassl.own.jobs.claims import claim
 from minidassl.own.text import words
 
 import pytest
@@ -14,6 +15,7 @@ from datasets import check as check_data
 from experiments import compare, evaluate_checkpoint, launch, models, pictures, report, reproduce, runner, runs
 from experiments.runs import parse_seeds
 from experiments.tables import command as tables
+from tests.helpers.runs import Finished
 from trainers import config
 from trainers.prompting import recipes
 from trainers.prompting.api import predict
@@ -26,7 +28,7 @@ COMPARED = ["digits", "1", "ZeroshotCLIP VPT"]
 def started(monkeypatch) -> list:
     """The runs that commands start; none is run."""
     found = []
-    monkeypatch.setattr(runner, "execute", lambda run, *_: found.append(run.output) or "")
+    monkeypatch.setattr(runner, "start_work", lambda work, _: found.append(work.run.output) or Finished())
     monkeypatch.setattr(launch, "execute", lambda command, *_, **__: found.append(command) or 1)
     return found
 
@@ -244,3 +246,21 @@ def test_a_file_of_a_data_set_that_cannot_be_read_hinders_no_other(tmp_path, mon
         (tmp_path / "datasets" / f"{name}.yaml").write_text(text)
     assert recipes.data_set_file("mine") == recipes.data_set_file("Digits") == "mine"
     assert recipes.data_sets() == {"deep": "", "empty": "", "mine": "Digits"}
+
+
+def test_a_run_that_somebody_else_is_doing_is_refused_by_a_single_launch(checkout, started, capsys):
+    words = ["base2new_train", "VPT", "digits", "1"]
+    (planned,) = launch.plan(launch.request_of(launch.parse_args(words)))
+    with claim(planned.folder):
+        assert re.search("is being done by process .*; wait for it", refused(capsys, launch, *words))
+    assert started == []
+
+
+def test_a_launch_with_flags_of_an_engine_runs_as_a_comparison_does(checkout, started, capsys):
+    assert launch.main(["base2new_train", "VPT", "digits", "1", "--jobs", "2"]) == 0
+    assert started == ["output/base2new/train_base/digits/shots_16/VPT/tiny/seed1"]
+    capsys.readouterr()
+    assert re.search(
+        "--force repeats runs here.*--jobs 2",
+        refused(capsys, launch, "base2new_train", "VPT", "digits", "--jobs", "2", "--force"),
+    )

@@ -13,12 +13,15 @@ import sys
 import time
 from pathlib import Path
 
+from minidassl.own.jobs import progress
+
 import psutil
 import pytest
 import torch
 
 from experiments import compare, runner, runs
 from experiments.tables.text import fitted
+from tests.helpers.runs import Finished
 from trainers.prompting.core.harmonic import harmonic_mean
 from trainers.records import read_result
 
@@ -164,18 +167,21 @@ def bars(monkeypatch) -> list[list]:
     """Total and number at the end of each progress bar."""
     found = []
 
-    class Bar(runner.tqdm):
+    class Bar(progress.tqdm):
+        def __init__(self, **settings):
+            super().__init__(**settings | {"disable": False, "file": io.StringIO()})
+
         def close(self):
             if not self.disable:  # again when it is deleted
                 found.append([self.total, self.n])
             self.disable = True
 
-    monkeypatch.setattr(runner, "tqdm", lambda **settings: Bar(**settings | {"disable": False, "file": io.StringIO()}))
+    monkeypatch.setattr(progress, "tqdm", Bar)
     return found
 
 
 def test_the_progress_is_that_of_the_missing_runs(checkout, data_root, monkeypatch, bars):
-    monkeypatch.setattr(runner, "execute", lambda *_: "")
+    monkeypatch.setattr(runner, "start_work", lambda *_: Finished())
     assert run(data_root) == 0
     assert bars == [[3, 3]]
     monkeypatch.setattr(runner, "is_done", lambda run, *_: run.trains)

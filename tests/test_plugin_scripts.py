@@ -34,7 +34,6 @@ else:
 @pytest.fixture
 def scripts(tmp_path, monkeypatch):
     """`run.py` as a module of a made-up checkout, where upstream Dassl seems to be installed."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
     target = tmp_path / "scripts" / "bmip" / "run.py"
     for folder in (target.parent, tmp_path / "configs" / "datasets", tmp_path / "data"):
         folder.mkdir(parents=True)
@@ -50,6 +49,7 @@ def scripts(tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("plugin_run", target)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "has_upstream", lambda: True)
     return module
 
 
@@ -211,7 +211,7 @@ def test_without_data_the_variable_is_named(scripts, capsys, monkeypatch):
 def test_help_shows_the_command_that_was_typed_and_what_it_takes(scripts, protocol):
     path = Path(scripts.__file__).with_name(f"{protocol}.sh")
     path.write_bytes((SOURCE.parent / path.name).read_bytes())
-    environment = {**os.environ, "PYTHON": sys.executable}
+    environment = {**os.environ, "PYTHON": sys.executable, "PYTHONPATH": str(Path(__file__).parents[1])}
 
     def call(*words: str) -> subprocess.CompletedProcess:
         command = ["bash", f"scripts/bmip/{path.name}", *words]
@@ -252,12 +252,12 @@ def test_where_upstream_would_fail_for_the_other_trainers_all_run_on_the_stand_i
     scripts, monkeypatch, torch, comparing, stand_in
 ):
     monkeypatch.setattr(scripts, "version", lambda _: torch)
-    monkeypatch.setattr(scripts.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(scripts, "has_upstream", lambda: True)
     assert ("minidassl" in scripts.interpreter("auto", comparing)) is stand_in
 
 
 def test_without_upstream_everything_runs_on_the_stand_in(scripts, monkeypatch):
-    monkeypatch.setattr(scripts.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(scripts, "has_upstream", lambda: False)
     assert scripts.interpreter("auto", False)[1:] == ["-m", "minidassl", "train.py"]
 
 
@@ -324,7 +324,7 @@ def test_a_model_whose_repetition_was_killed_comes_back(scripts, capfd):
 
 
 def test_upstream_dassl_that_is_not_installed_is_refused(scripts, capfd, monkeypatch):
-    monkeypatch.setattr(scripts.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(scripts, "has_upstream", lambda: False)
     assert call(scripts, "base2new", "BMIP", "eurosat") == 2
     assert "Upstream Dassl is not installed" in capfd.readouterr().err
 

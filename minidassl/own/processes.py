@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 
@@ -11,7 +12,10 @@ LAUNCHER = "BMIP_LAUNCHER"
 
 
 def end_with_launcher() -> bool:
-    """End this process soon after the launcher that started it, so that no run outlives it; False if none did."""
+    """End this process soon after the launcher that started it, so that no run outlives it; False if none did.
+
+    A process that leads a group ends it as a whole.
+    """
     launcher = os.environ.pop(LAUNCHER, None)
     if launcher is None:
         return False
@@ -19,6 +23,8 @@ def end_with_launcher() -> bool:
     def watch() -> None:
         while os.getppid() == int(launcher):
             time.sleep(1)
+        if hasattr(os, "killpg") and os.getpgid(0) == os.getpid():
+            os.killpg(0, signal.SIGKILL)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

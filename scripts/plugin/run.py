@@ -11,7 +11,6 @@ import argparse
 import ast
 import difflib
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -27,6 +26,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # of the checkout, where minidassl is
+
+from minidassl.own.files import check_writable, write_whole
+from minidassl.own.jobs.commands import COMMANDS, Command
+from minidassl.own.jobs.drive import drive
+from minidassl.own.jobs.errors import JobsError
+from minidassl.own.jobs.flags import add_flags, check_flags, engine_of, given
+from minidassl.own.jobs.progress import Progress
+from minidassl.own.jobs.schedule import Job
+from minidassl.own.processes import end_with_launcher
+from minidassl.own.run_folder import checkpoint_folders, newest_epoch
+from minidassl.own.text import words
 
 PROTOCOLS = {
     "base2new_train": "train on the base classes, and test them",
@@ -45,7 +57,6 @@ same command there is not run again; a test of a model that has changed since is
 KEY = re.compile(r"[A-Z]+\.[A-Z]")  # how KEYs of the configuration begin
 CHECKOUT = Path(__file__).resolve().parents[2]
 CONFIGS = CHECKOUT / "configs" / "trainers"
-sys.path.append(str(CHECKOUT))  # where minidassl is
 # The published base-to-new recipes by trainer; the first one that the checkout has is taken.
 BMIP = ("vit_b16_c2_ep10_batch4_2ctx", "BMIP_ctx2_dp9_lr2")
 RECIPES = {
@@ -59,6 +70,7 @@ RECIPES = {
     "PromptSRC": ("vit_b16_c2_ep20_batch4_4+4ctx",),
     "VPT": ("vit_b16_c2_ep5_batch4_4",),
 }
+BYTES_OF_RUN = 6 * 2**30  # of the largest model here with CUDA's context; it bounds the runs that share a GPU
 # By what command a folder's result came about; its data folder and its Dassl do not count, which change nothing of it.
 RECORD = "command.json"
 # From here on torch.load refuses what upstream Dassl saves, and soon after its warm-up cannot be built either.
@@ -98,6 +110,8 @@ def make_parser(script: str, protocol: str) -> argparse.ArgumentParser:
     parser.add_argument("--dassl", choices=("auto", "upstream", "stand-in"), default="auto", help=text)
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     parser.add_argument("--force", action="store_true", help="run all again; new models replace the trained ones")
+    if protocol in ("", "compare"):
+        add_flags(parser)
     parser.add_argument("--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs for train.py")
     return parser
 
@@ -111,10 +125,11 @@ def count(text: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
-    words = sys.argv[1:] if argv is None else argv
-    script, protocol = words[1:3] if words[:1] == ["--script"] else ("", "")
+    end_with_launcher()
+    given_words = sys.argv[1:] if argv is None else argv
+    script, protocol = given_words[1:3] if given_words[:1] == ["--script"] else ("", "")
     parser = make_parser(script, protocol)
-    args, unknown = parser.parse_known_args(words)
+    args, unknown = parser.parse_known_args(given_words)
     if bare := [*filter(KEY.match, (args.seeds, args.more, *unknown))]:
         parser.error(f"{bare[0]}: KEY VALUE pairs go after --opts")
     if unknown:
@@ -123,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"{flags[0]}: flags go before --opts")
     try:
         return run(args)
-    except UsageError as error:
+    except (UsageError, JobsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
@@ -148,10 +163,9 @@ def run(args: argparse.Namespace) -> int:
     """Run a protocol for each seed and trainer; gives the exit status."""
     args.data = str(data_folder(args.data))
     comparing = args.protocol == "compare"
+    if comparing:
+        check_flags(args)
     python = interpreter(args.dassl, comparing)
-    # From here on, because minidassl answers to the name of upstream, for which `interpreter` looks.
-    from minidassl.own.text import words
-
     args.dataset = data_set(args.dataset)
     if args.protocol == "xd_test":
         args.source = data_set(args.source)
@@ -172,7 +186,10 @@ def run(args: argparse.Namespace) -> int:
     planned = [(one, [plan_part(args, part, *one, seed) for part in parts]) for seed in seeds for one in recipes]
     if not args.dry_run:
         check(args, [part for _, of_seed in planned for part in of_seed])
-    results, failed = {one: [] for one in recipes}, {}
+    results = {one: [] for one in recipes}
+    # Several at once, which leaves only results to read below.
+    at_once = comparing and given(args) and not args.dry_run
+    failed = run_at_once(args, "minidassl" in python, seeds, recipes) if at_once else {}
     for one, of_seed in planned:
         try:
             if one not in failed:
@@ -185,6 +202,27 @@ def run(args: argparse.Namespace) -> int:
     if comparing and not args.dry_run:
         print_table(args, seeds, results, failed)
     return 1 if failed else 0
+
+
+def run_at_once(
+    args: argparse.Namespace, on_stand_in: bool, seeds: list[str], recipes: list[tuple[str, Path]]
+) -> dict[tuple[str, Path], str]:
+    """Train and test all trainers with all seeds where the flags say; gives why trainers failed."""
+    options = ["--data", args.data, "--shots", args.shots, "--dassl", "stand-in" if on_stand_in else "upstream"]
+    options += [*["--force"] * args.force, "--opts", *args.opts]
+    jobs, owners = [], {}
+    for seed in seeds:
+        for one in recipes:
+            trainer, cfg = one[0], one[1].stem
+            name = f"{trainer}-{cfg}-{args.dataset}-{args.shots}-seed{seed}"
+            folder = CHECKOUT / "output" / ".jobs" / name
+            command = (sys.executable, __file__, "base2new", trainer, args.dataset, seed, cfg, *options)
+            jobs.append(Job(name, folder, Command(command, str(CHECKOUT), str(folder / "log.txt"))))
+            owners[name] = one
+    engine = engine_of(args, CHECKOUT, False, BYTES_OF_RUN)
+    failures = drive(jobs, COMMANDS, engine, args.retries, Progress(engine.room))
+    args.force = False  # what is done now is not to be done again
+    return {owners[one.job.name]: f"{one.text}; see {one.job.work.log}, of {one.job.work}" for one in failures}
 
 
 def data_set(name: str) -> str:
@@ -231,9 +269,6 @@ def nearest(name: str, known: Iterable[str], where: str) -> str:
 
 def check(args: argparse.Namespace, parts: list[Part]) -> None:
     """Refuse before the first run what a later one would be refused for; raises UsageError."""
-    from minidassl.own.files import check_writable
-    from minidassl.own.run_folder import checkpoint_folders, newest_epoch
-
     for part in parts:
         settle(CHECKOUT / (part.model or part.output))
     trained = {part.output for part in parts if part.trains}
@@ -267,10 +302,15 @@ def data_folder(text: str | None) -> Path:
     return path
 
 
+def has_upstream() -> bool:
+    """Whether upstream Dassl is installed, to whose name minidassl answers, too."""
+    finders = (finder for finder in sys.meta_path if type(finder).__module__ != "minidassl._alias")
+    return any(finder.find_spec("dassl", None) for finder in finders)
+
+
 def interpreter(choice: str, comparing: bool) -> list[str]:
     """Python, on upstream Dassl where that is there and works for all trainers concerned, else on the stand-in."""
-    torch, reason = version("torch"), ""
-    absent = importlib.util.find_spec("dassl") is None
+    torch, reason, absent = version("torch"), "", not has_upstream()
     if choice == "upstream" and absent:
         raise UsageError(
             "Upstream Dassl is not installed; install it, name its folder in PYTHONPATH, or omit --dassl."
@@ -349,9 +389,6 @@ def plan_part(args: argparse.Namespace, part: str, trainer: str, config: Path, s
 
 def run_part(args: argparse.Namespace, python: list[str], part: Part) -> float | None:
     """Train or test one model; gives the accuracy in per cent."""
-    from minidassl.own.files import write_whole
-    from minidassl.own.run_folder import checkpoint_folders, newest_epoch
-
     output, model, trains, command = part.output, part.model, part.trains, part.command
     if model and not args.dry_run:
         epoch = newest_epoch(checkpoint_folders(CHECKOUT / model))
@@ -401,8 +438,6 @@ def aside(folder: Path) -> Path:
 
 def settle(folder: Path) -> None:
     """End a replacement, even one that was killed: the new model stays if there is one, else the old one returns."""
-    from minidassl.own.run_folder import checkpoint_folders
-
     old = aside(folder)
     if not old.exists():
         return

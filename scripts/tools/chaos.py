@@ -1,4 +1,4 @@
-"""Kill trainings, comparisons and installations at random moments, and count how many come through unharmed.
+"""Kill trainings, comparisons, clusters and installations at random moments, and count what comes through unharmed.
 
     python scripts/tools/chaos.py [--minutes 20] [--seed 0]
 
@@ -7,6 +7,8 @@ Everything happens in a copy of the repository, in a temporary folder, with `kil
 * a training is killed once or twice and started again; its weights must be those of an undisturbed run, to the bit;
 * a comparison of two methods is killed, and must leave no process behind; started again, it must print the
   undisturbed table, but for seconds and GiB;
+* a reproduction runs on Ray, on a head and two nodes of this host; a run, a worker, a node or the command itself is
+  killed; started again, it must have the undisturbed records, to the bit, and no run may be left;
 * an installation of the plugin into a checkout with files in its way, or its removal, is killed; after the promised
   removal, every byte of the checkout must be as before.
 """
@@ -14,6 +16,7 @@ Everything happens in a copy of the repository, in a temporary folder, with `kil
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import json
 import os
@@ -24,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,12 +35,15 @@ import psutil
 from tabulate import tabulate
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
 COPIED = ("train.py", "trainers", "minidassl", "datasets", "experiments", "configs", "scripts")
 OPTIONS = ["OPTIM.MAX_EPOCH", "6", "TRAIN.PRINT_FREQ", "1"]
 TRAINING = [
     *("train.py", "--seed", "1", "--trainer", "BMIP", "--dataset-config-file", "configs/datasets/digits.yaml"),
     *("--config-file", "configs/trainers/BMIP/tiny.yaml"),
 ]
+REPRODUCTION = ["scripts/reproduce.py", "base2new", "--datasets", "digits", "--methods", "BMIP MaPLe", "--seeds", "1"]
+REPRODUCTION += ["--tag", "short"]
 COMPARISON = ["scripts/compare.py", "digits", "1", "MaPLe BMIP", *OPTIONS]
 # Columns of a comparison that differ from run to run are after these.
 SAME_COLUMNS = 6
@@ -122,6 +129,66 @@ class Comparison:
         return not self.repository.kill(COMPARISON, self.seconds) and self.table() == self.expected
 
 
+class Reproduction:
+    """On a cluster of which parts are killed, records are those of an undisturbed one, and no run is left."""
+
+    FACTS = ("weights_hash", "accuracy", "per_class", "open_world")
+
+    def __init__(self, repository: Repository):
+        from experiments.tools.cluster import Cluster  # here, because only this needs Ray
+
+        self.repository, self.victims = repository, Counter()
+        self.output = repository.folder / "output"
+        self.cluster = Cluster()
+        atexit.register(self.cluster.close)
+        os.environ.update(self.cluster.environment)
+        self.nodes = [self.cluster.add_node(gpus=1) for _ in range(2)]
+        self.command = [*REPRODUCTION, "--engine", "ray", "--address", self.cluster.address, *OPTIONS]
+        start = time.monotonic()
+        self.expected = self.records()
+        self.seconds = time.monotonic() - start
+
+    def records(self) -> dict[str, tuple]:
+        """Of the command, from its start to its end."""
+        self.repository.finish(self.command)
+        found = {str(path): json.loads(path.read_text()) for path in self.output.rglob("result.json")}
+        return {name: tuple(record[fact] for fact in self.FACTS) for name, record in found.items()}
+
+    def runs(self) -> list[psutil.Process]:
+        """Processes of runs, whose output goes into their folder."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(OSError, psutil.Error):
+                if os.readlink(f"/proc/{process.pid}/fd/1").startswith(str(self.output)):
+                    found.append(process)
+        return found
+
+    def survives(self) -> bool:
+        shutil.rmtree(self.output, ignore_errors=True)
+        process = self.repository.start(self.command)
+        time.sleep(self.repository.rng.uniform(0, self.seconds))
+        kind = self.repository.rng.choice(["run", "worker", "node", "command"])
+        while kind == "run" and process.poll() is None and not self.runs():
+            time.sleep(0.1)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if kind == "command":
+                process.kill()
+            elif kind == "node":
+                node = self.nodes.pop(self.repository.rng.randrange(2))
+                self.cluster.kill_node(node)
+                self.nodes.append(self.cluster.add_node(gpus=1))
+            else:
+                workers = [one for one in psutil.process_iter() if one.name().startswith("ray::_attempt")]
+                chosen = self.runs() if kind == "run" else workers
+                if not chosen:
+                    kind = "nothing"
+                for one in chosen[:1]:
+                    one.kill()
+        self.victims[kind] += 1
+        process.communicate()
+        return self.records() == self.expected and not psutil.wait_procs(self.runs(), timeout=10)[1]
+
+
 class Installation:
     """After a killed installation or removal, and another removal, a checkout is as before."""
 
@@ -162,7 +229,12 @@ class Installation:
         return self.snapshot() == self.before
 
 
-KINDS: dict[str, Callable] = {"training": Training, "comparison": Comparison, "installation": Installation}
+KINDS: dict[str, Callable] = {
+    "training": Training,
+    "comparison": Comparison,
+    "reproduction": Reproduction,
+    "installation": Installation,
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -170,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=20, help="for all kinds together; default: 20")
     parser.add_argument("--seed", type=int, default=0, help="of the moments; default: 0")
-    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS), help="default: all")
     args = parser.parse_args(argv)
     counts = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -181,7 +253,8 @@ def main(argv: list[str] | None = None) -> int:
             while time.monotonic() < end:
                 tried += 1
                 survived += kind.survives()
-                print(f"{name}: {survived} of {tried} survived", flush=True)
+                victims = f" {dict(kind.victims)}" if hasattr(kind, "victims") else ""
+                print(f"{name}: {survived} of {tried} survived{victims}", flush=True)
             counts[name] = survived, tried
     print(tabulate([[name, *count] for name, count in counts.items()], ["", "survived", "tried"]))
     return 0 if all(survived == tried for survived, tried in counts.values()) else 1

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import os
 import sys
 from collections.abc import Sequence
+
+from minidassl.own.jobs.devices import SHARERS
 
 import psutil
 import torch
@@ -50,10 +53,10 @@ def return_unused_memory(device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can be allocated on a device."""
+    """Bytes that can be allocated on a device, by this one of the runs that share it."""
     if device.type == "cuda":
         reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + reusable
+        return torch.cuda.mem_get_info(device)[0] // int(os.environ.get(SHARERS, 1)) + reusable
     return psutil.virtual_memory().available
 
 
