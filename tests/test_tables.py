@@ -373,6 +373,33 @@ def test_the_best_of_a_column_is_marked_in_every_format(tmp_path, capsys, style,
         assert header.count("%") == header.count(r"\%") == 1
 
 
+FIGURES = {"auroc": 80.0, "auroc_msp": 70.0, "ece_base": 4.0, "ece_new": 6.0, "ece_all": 9.0}
+
+
+def test_calibration_is_shown_beside_openworld_auc_and_less_of_its_errors_is_better(tmp_path, capsys):
+    world = open_world(80.0, 60.0, 50.0)
+    write(tmp_path, "maple", classes="all", open_world={**world, **FIGURES})
+    write(
+        tmp_path, "vpt", trainer="VPT", classes="all", open_world={**world, **FIGURES, "ece_all": 8.0, "auroc": 81.0}
+    )
+    headers, found, _ = rows(tmp_path, capsys, "calibration")
+    assert headers[1:] == [f"Digits {name}" for name in ("OpenworldAUC", "AUROC", "ECE base", "ECE new", "ECE all")]
+    assert found["MaPLe"] == ["10.00", "80.00", "4.00", "6.00", "9.00"]
+    shown, _ = printed(capsys, tmp_path, "--table", "calibration")
+    assert "81.00*" in shown and "8.00*" in shown and "80.00*" not in shown
+
+
+def test_records_of_before_calibration_are_read_without_it(tmp_path, capsys):
+    write(tmp_path, "old", classes="all", open_world=open_world(80.0, 60.0, 50.0))
+    _, found, _ = rows(tmp_path, capsys, "open-world")
+    assert found["MaPLe"][0] == "80.00"
+    assert "older than these figures" in printed(capsys, tmp_path, "--table", "calibration", status=1)[1]
+    new = {**open_world(70.0, 60.0, 50.0), **FIGURES}
+    write(tmp_path, "new", trainer="VPT", classes="all", open_world=new)
+    assert list(rows(tmp_path, capsys, "calibration")[1]) == ["VPT"]
+    assert list(rows(tmp_path, capsys, "open-world")[1]) == ["VPT", "MaPLe"]
+
+
 def test_an_empty_folder_is_an_error(tmp_path, capsys):
     assert command.main([str(tmp_path)]) == 1
     assert str(tmp_path) in capsys.readouterr().err

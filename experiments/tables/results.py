@@ -6,6 +6,7 @@ import functools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..data import DOMAINS as DOMAINS_OF
@@ -99,6 +100,35 @@ OPEN_WORLD = Results(
     ),
     open_world_numbers,
     planned=FIFTEEN,
+)
+# Columns of the table of calibration, and the fields of a record's open world.
+CALIBRATION_FIELDS = {
+    "OpenworldAUC": "openworld_auc",
+    "AUROC": "auroc",
+    "ECE base": "ece_base",
+    "ECE new": "ece_new",
+    "ECE all": "ece_all",
+}
+
+
+def calibration_numbers(record: Record) -> dict[str, float]:
+    return {column: record.data["open_world"][name] for column, name in CALIBRATION_FIELDS.items()}
+
+
+CALIBRATION = replace(
+    OPEN_WORLD,
+    name="calibration",
+    help="AUROC of base against new images, and expected calibration errors, beside OpenworldAUC; of the runs of "
+    "open-world, without records that are older than these figures",
+    title="Base against new images and calibration, {shots}",
+    columns=(*CALIBRATION_FIELDS,),
+    chosen=lambda records: [
+        record
+        for record in OPEN_WORLD.chosen(records)
+        if record.data["open_world"].keys() >= {*CALIBRATION_FIELDS.values()}
+    ],
+    numbers=calibration_numbers,
+    costs=("ECE base", "ECE new", "ECE all"),
 )
 
 
@@ -367,5 +397,6 @@ STUDIES = (
         costs=("train s", "peak GiB"),
         planned=ELEVEN,
     ),
+    CALIBRATION,
     PAIRED,
 )
