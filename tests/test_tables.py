@@ -284,7 +284,7 @@ ROWS = {
             {**COPROMPT, "recipe": "coprompt_eurosat", "dataset": "EuroSAT"},
             {**COPROMPT, "recipe": "coprompt", "dataset": "OxfordPets"},
         ],
-        ["CoPrompt", "ProDA", "IVLP 4+4, depth 9"],
+        ["CoPrompt"],
     ),
     "recorded method": ([{"recipe": "mine", "method": "LanguagePrompting", "variant": ""}], ["LanguagePrompting"]),
     "recorded variant": ([{"method": "BMIP", "variant": "relative_gate"}], ["BMIP, relative gate"]),
@@ -311,7 +311,8 @@ def test_rows_are_methods_with_their_differences(tmp_path, capsys, case):
     for number, changes in enumerate(records):
         write(tmp_path, f"{number}/base", **{"accuracy": 80.0 - number, "trained": True, **changes})
         write(tmp_path, f"{number}/new", **{"classes": "new", **changes, "trained": False})
-    assert [*rows(tmp_path, capsys, "base2new")[1]] == names
+    found = rows(tmp_path, capsys, "base2new")[1]
+    assert [name for name, cells in found.items() if cells[0] != MISSING] == names
 
 
 def test_published_averages_stand_beside_those_of_the_published_data_sets_and_shots(tmp_path, capsys):
@@ -672,7 +673,9 @@ def test_a_table_that_is_wider_than_the_terminal_has_a_part_for_each_data_set(tm
     lines = [line for line in out.splitlines() if not line.startswith("    python ")]
     assert max(map(len, lines)) <= columns
     start, end = lines.index("EuroSAT"), lines.index("UCF101")
-    assert lines[start + 1].split() == ["method", "base", "new", "HM"] and lines[start + 3].startswith("ZeroshotCLIP")
+    assert lines[start + 1].split()[:4] == ["method", "base", "new", "HM"] and lines[start + 3].startswith(
+        "ZeroshotCLIP"
+    )
     assert start < end < lines.index("average of 3/11")
     width(1000)
     assert "EuroSAT base   EuroSAT new" in printed(capsys, tmp_path)[0]
