@@ -22,7 +22,7 @@ RATIOS = (0, 20, 50, 80, 100)
 SHOTS = (1, 2, 4, 8, 16)
 # Beginnings of the names of recipes, which zero-shot CLIP has too.
 BACKBONES = (TINY, "rn50", "rn101", "vit_b32", "vit_b16")
-# Flags that belong to some protocols of CoOp: key, its word in the folder's name, and default.
+# Flags of some protocols of methods whose recipes choose the context: key, its word in the folder's name, and default.
 COOPS_OWN = {
     "n_ctx": ("N_CTX", "nctx", 16),
     "csc": ("CSC", "csc", "False"),
@@ -85,7 +85,7 @@ def all_classes(request: Request, family: str, trains: bool = False, learned: st
         )
     method, recipe = METHODS[request.method], request.recipe_of(family, learned)
     folder, options = f"{method.trainer}/{methods.folder_name(recipe, request.tag)}_{request.shots}shots", ()
-    if family == "few_shot" and method.trainer == "CoOp":
+    if family == "few_shot" and method.recipes.chooses_context:
         # CoOp's few-shot scripts set keys that its configuration files leave out, with a folder for each choice.
         words = []
         for flag, (key, word, default) in COOPS_OWN.items():
@@ -275,11 +275,12 @@ def plan(request: Request) -> list[Run]:
         )
     for flag in ("source", *COOPS_OWN, "weights"):
         value, coops = getattr(request, flag), flag in COOPS_OWN
-        if value is not None and (flag not in protocol.flags or (coops and name != "CoOp")):
+        if value is not None and (flag not in protocol.flags or (coops and not METHODS[name].recipes.chooses_context)):
             owners = " and ".join(other.name for other in _ALL if flag in other.flags)
+            choosing = " and ".join(one for one in methods.names() if METHODS[one].recipes.chooses_context)
             raise InputError(
-                f"--{flag.replace('_', '-')} is {value}, but only {owners}{' of CoOp' if coops else ''} can use it; "
-                f"leave it out of {protocol.name} {name}."
+                f"--{flag.replace('_', '-')} is {value}, but only {owners}{f' of {choosing}' if coops else ''} can "
+                f"use it; leave it out of {protocol.name} {name}."
             )
     if "weights" in protocol.flags and request.weights is None:
         raise InputError(f"{protocol.name} needs the folder of the released weights; give --weights FOLDER.")

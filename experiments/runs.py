@@ -48,7 +48,7 @@ class Request:
     source: str | None = None  # that the tested model learned, where it is another; None for the protocol's own
     weights: str | None = None  # folder of released weights
     tag: str = ""  # name of an experiment with other settings, for folders and rows of its own
-    # Of few-shot CoOp.
+    # Of few-shot methods whose recipes choose the context.
     n_ctx: int | None = None
     csc: str | None = None
     position: str | None = None

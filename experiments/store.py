@@ -43,7 +43,11 @@ def _maybe(schema: dict[str, Any]) -> dict[str, Any]:
     return {"anyOf": [{"type": "null"}, schema]}
 
 
-_OPEN_WORLD = _object(**dict.fromkeys(("base", "new", "HM", "accuracy", "openworld_auc"), _PERCENT))
+_OPEN_WORLD = _object(
+    # Records of older versions lack these.
+    dict.fromkeys(("auroc", "auroc_msp", "ece_base", "ece_new", "ece_all"), _PERCENT),
+    **dict.fromkeys(("base", "new", "HM", "accuracy", "openworld_auc"), _PERCENT),
+)
 _TRAINED_ON = _object({"settings": {"type": "object"}}, dataset=_NAME, classes=_TEXT, shots=_COUNT, seed=_INTEGER)
 _GATE = _object(tower=_TEXT, layer=_COUNT, **dict.fromkeys(("mean", "std", "min", "max"), _NUMBER))
 # The fields that tables and pictures read; a record may hold more.

@@ -89,6 +89,25 @@ def divergence(student: list[list[Tensor]], teacher: list[list[Tensor]]) -> Tens
     return _mean(terms)
 
 
+def softened_cross_entropy(student: list[list[Tensor]], teacher: list[list[Tensor]], temperature: float) -> Tensor:
+    """T^2 times the mean over images of -sum q log p, with the softmaxes p and q of logits / T."""
+    rows = []
+    for row, teacher_row in zip(student, teacher):
+        log_p = _log_probabilities([value / temperature for value in row])
+        log_q = _log_probabilities([value / temperature for value in teacher_row])
+        rows.append(-sum(q.exp() * p for p, q in zip(log_p, log_q)))
+    return temperature**2 * _mean(rows)
+
+
+def projected(gradient: Tensor, general: Tensor, share: float) -> Tensor:
+    """G_d, or where <G_d, G_g> < 0, G_d - share <G_d, G_g> / |G_g|^2 G_g, entry by entry."""
+    pairs = list(zip(gradient.flatten().tolist(), general.flatten().tolist()))
+    product, square = sum(d * g for d, g in pairs), sum(g * g for _, g in pairs)
+    if product >= 0:
+        return gradient
+    return torch.tensor([d - share * product / square * g for d, g in pairs]).view_as(gradient)
+
+
 def _mean(terms: list[Tensor]) -> Tensor:
     return sum(terms) / len(terms)
 

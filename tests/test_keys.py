@@ -23,6 +23,8 @@ from trainers.prompting.recipes import value_at
 trainers.register_all()
 ALL = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
 TRAINED = [name for name, trainer in ALL.items() if trainer.method.learns]
+# With these, ProGrad's gradient is projected.
+LABELS = torch.tensor([2, 1, 1, 3])
 # Within the three layers of the small CLIP; any data set without descriptions will do.
 ON = dict.fromkeys(["TRAINER.MAPLE.PROMPT_DEPTH", "TRAINER.BMIP.PROMPT_DEPTH", "TRAINER.CoPrompt.PROMPT_DEPTH"], 3)
 ON |= {f"TRAINER.{node}.PROMPT_DEPTH_{tower}": 3 for node in ("IVLP", "PROMPTSRC") for tower in ("TEXT", "VISION")}
@@ -59,13 +61,14 @@ CHANGES = {
 
 
 def declared_keys() -> dict[str, str]:
-    """Each key with the trainer that it is tried with; PREC is below, and WEIGHT_THRESHOLD only ever refused."""
+    """Each key with the trainer that it is tried with; PREC is below, WEIGHT_THRESHOLD only ever refused, and
+    LOSS.NAME has one value."""
     keys = {}
     for name, trainer in ALL.items():
         method = trainer.method
         for key in [*method.keys, *objective_of(default_cfg(), method).Config().keyed()]:
             keys.setdefault(key, name)
-    return {key: name for key, name in keys.items() if not key.endswith((".PREC", ".WEIGHT_THRESHOLD"))}
+    return {key: name for key, name in keys.items() if not key.endswith((".PREC", ".WEIGHT_THRESHOLD", "LOSS.NAME"))}
 
 
 def configured(name: str, **changes):
@@ -84,8 +87,8 @@ def computed(name: str, **changes) -> dict[str, torch.Tensor]:
     model = PromptedCLIP(clip_model, learner, CLASSNAMES)
     objective.prepare(model, CLASSNAMES)
     objective.before_step()
-    loss = objective.loss(model, images.chunk(2)[: objective.views], torch.tensor([0, 1, 2, 3]))
-    loss.total.backward()
+    loss = objective.loss(model, images.chunk(2)[: objective.views], LABELS)
+    objective.backward(loss, list(learner.parameters()), lambda loss: loss)
     found = {"logits": loss.logits.detach(), "loss": loss.total.detach()}
     for key, parameter in learner.named_parameters():
         found |= {key: parameter.detach().clone(), f"gradient of {key}": parameter.grad}

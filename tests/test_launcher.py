@@ -319,13 +319,16 @@ def test_a_failing_run_stops_the_protocol_and_shows_why(capsys, monkeypatch):
     assert "no luck" in captured.err and "open-world" not in captured.out
 
 
-# The field's command lines, and the launcher's words for them.
+# The field's command lines, and the launcher's words for them, one line a call.
 WRAPPERS = {
     "coop/main caltech101 rn50 middle 16 4 True": "few_shot CoOp caltech101 --cfg rn50 --position middle --n-ctx 16 "
     "--shots 4 --csc True",
     "coop/eval imagenetv2 rn50_ep50": "few_shot_test CoOp imagenetv2 --cfg rn50_ep50",
     "coop/zeroshot dtd rn101": "zeroshot ZeroshotCLIP dtd --cfg rn101",
     "zsclip/zeroshot dtd rn101": "zeroshot ZeroshotCLIP dtd --cfg rn101",
+    "prograd/prograd dtd rn50 end 16 8 False": "few_shot ProGrad dtd --cfg rn50 --position end --n-ctx 16 "
+    "--shots 8 --csc False",
+    "prograd/eval imagenetv2 rn50_ep50": "few_shot_test ProGrad imagenetv2 --cfg rn50_ep50 --shots 4",
     "cocoop/xd_train 2": "xd_train CoCoOp imagenet 2",
     "maple/reproduce_maple_xd dtd 1 /w": "reproduce_xd MaPLe dtd 1 --weights /w",
     "promptsrc/few_shot dtd 4": "few_shot PromptSRC dtd --shots 4",
@@ -344,6 +347,10 @@ for folder, suffix, method in (
             WRAPPERS[f"{folder}/{protocol}{suffix} dtd 3"] = f"{protocol} {method} dtd 3"
     if suffix and folder != "coprompt":
         WRAPPERS[f"{folder}/reproduce{suffix} dtd 3 /w"] = f"reproduce {method} dtd 3 --weights /w"
+for protocol in ("base2new_train", "base2new_test"):
+    for dataset, recipe in (("dtd", "rn50_ep100"), ("imagenet", "rn50_ep50")):
+        calls = (f"{protocol} ProGrad {dataset} {seed} {recipe} --shots 4" for seed in (1, 2, 3))
+        WRAPPERS[f"prograd/{protocol}_prograd {dataset}"] = "\n".join(calls)
 
 
 @pytest.fixture
@@ -366,7 +373,8 @@ def test_the_fields_command_lines_are_the_launchers_and_pass_further_flags_on(li
     assert os.access(ROOT / f"scripts/{wrapper}.sh", os.X_OK)
     further = ["--resume", "/r", "OPTIM.MAX_EPOCH", "3", "--dry-run"]
     done = wrapper_call(wrapper, *arguments, *further)
-    assert done.stdout.split() == ["scripts/launch.py", *WRAPPERS[line].split(), *further]
+    calls = [["scripts/launch.py", *call.split(), *further] for call in WRAPPERS[line].splitlines()]
+    assert [call.split() for call in done.stdout.splitlines()] == calls
 
 
 def test_every_wrapper_is_in_the_table():
@@ -376,7 +384,10 @@ def test_every_wrapper_is_in_the_table():
     assert there == {line.split()[0] for line in WRAPPERS}
 
 
-@pytest.mark.parametrize("wrapper", ["coop/main", "coop/eval", "zsclip/zeroshot", "maple/reproduce_maple"])
+@pytest.mark.parametrize(
+    "wrapper",
+    ["coop/main", "coop/eval", "prograd/prograd", "prograd/eval", "zsclip/zeroshot", "maple/reproduce_maple"],
+)
 def test_wrappers_with_fixed_arguments_name_them(wrapper, wrapper_call):
     done = wrapper_call(wrapper, "dtd")
     assert done.returncode == 2 and "1 arguments; give DATASET" in done.stderr

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from helpers.runs import saved
 from sklearn.metrics import roc_auc_score
 
-from trainers.prompting.core.metrics import OpenWorld, openworld_auc
+from trainers.prompting.core.metrics import OpenWorld, auroc, expected_calibration_error, openworld_auc
 
 SYMBOLS, SKETCHES = (
     ("--dataset-config-file", f"configs/datasets/{name}.yaml") for name in ("symbols", "symbols_sketch")
@@ -52,6 +54,71 @@ def test_a_perfect_score_and_perfect_classifiers_give_all():
     everything = torch.ones(3, dtype=torch.bool)
     assert openworld_auc(torch.tensor([3.0, 4.0, 5.0]), everything, torch.tensor([0.0, 1.0, 2.0]), everything) == 100
     assert openworld_auc(torch.zeros(3), everything, torch.zeros(3), everything) == 50
+
+
+def test_auroc_is_the_area_of_an_ordinary_library():
+    generator = torch.Generator().manual_seed(0)
+    base, new = torch.rand(40, generator=generator) + 0.1, torch.rand(30, generator=generator)
+    base[:5] = new[:5]  # ties
+    expected = 100 * roc_auc_score([1] * 40 + [0] * 30, torch.cat([base, new]))
+    assert auroc(base, new) == pytest.approx(expected)
+    everything = torch.ones(40, dtype=torch.bool), torch.ones(30, dtype=torch.bool)
+    assert openworld_auc(base, everything[0], new, everything[1]) == pytest.approx(expected)
+
+
+def naive_calibration_error(confidences: list[float], correct: list[bool], bins: int) -> float:
+    """Image by image and bin by bin."""
+    error = 0.0
+    for number in range(bins):
+        low, high = number / bins, (number + 1) / bins
+        inside = [i for i, one in enumerate(confidences) if low < one <= high or (number == 0 and one == 0)]
+        if inside:
+            accuracy = sum(correct[i] for i in inside) / len(inside)
+            confidence = sum(confidences[i] for i in inside) / len(inside)
+            error += len(inside) / len(confidences) * abs(accuracy - confidence)
+    return 100 * error
+
+
+def test_the_calibration_error_is_the_mean_gap_of_accuracy_and_confidence_over_bins():
+    generator = torch.Generator().manual_seed(0)
+    confidences = torch.rand(500, generator=generator, dtype=torch.float64)
+    confidences[:4] = torch.tensor([0.0, 1.0, 0.5, 0.25])  # 0.5 and 0.25 are edges of 4 bins
+    correct = torch.rand(500, generator=generator) < confidences**2
+    for bins in (1, 4, 15):
+        expected = naive_calibration_error(confidences.tolist(), correct.tolist(), bins)
+        assert expected > 1 and expected_calibration_error(confidences, correct, bins) == pytest.approx(expected)
+    assert expected_calibration_error(confidences, correct) == pytest.approx(expected)  # 15 unless told otherwise
+
+
+def test_who_is_right_as_often_as_sure_is_calibrated():
+    correct = torch.tensor([True, True, True, False])
+    assert expected_calibration_error(torch.full((4,), 0.75), correct) == pytest.approx(0)
+    assert expected_calibration_error(torch.ones(4), correct) == pytest.approx(25)
+
+
+def test_each_figure_is_of_its_own_images_and_classes():
+    generator = torch.Generator().manual_seed(0)
+    is_base = torch.tensor([True, False, True, False, True])
+    logits, labels = 3 * torch.randn(200, 5, generator=generator), torch.randint(5, (200,), generator=generator)
+    found = OpenWorld(is_base)
+    for rows in torch.arange(200).split(64):
+        found.add(logits[rows], labels[rows])
+    results, image_is_base = found.results(), is_base[labels]
+    probabilities = logits.double().softmax(dim=1).tolist()
+    for name, score in (("auroc", lambda row: max(row[0], row[2], row[4])), ("auroc_msp", max)):
+        expected = 100 * roc_auc_score(image_is_base, [score(row) for row in probabilities])
+        assert results[name] == pytest.approx(expected)
+    assert results["openworld_auc"] < results["auroc"] != pytest.approx(results["auroc_msp"])
+    sides = {"ece_base": [0, 2, 4], "ece_new": [1, 3], "ece_all": [0, 1, 2, 3, 4]}
+    for name, classes in sides.items():
+        confidences, correct = [], []
+        for row, label in zip(logits.tolist(), labels.tolist()):
+            if label in classes:
+                total = sum(math.exp(row[one]) for one in classes)
+                best = max(classes, key=row.__getitem__)
+                confidences.append(math.exp(row[best]) / total)
+                correct.append(best == label)
+        assert results[name] == pytest.approx(naive_calibration_error(confidences, correct, 15)), name
 
 
 def test_without_new_images_there_is_no_result():

@@ -284,7 +284,7 @@ ROWS = {
             {**COPROMPT, "recipe": "coprompt_eurosat", "dataset": "EuroSAT"},
             {**COPROMPT, "recipe": "coprompt", "dataset": "OxfordPets"},
         ],
-        ["CoPrompt", "ProDA", "IVLP 4+4, depth 9"],
+        ["CoPrompt"],
     ),
     "recorded method": ([{"recipe": "mine", "method": "LanguagePrompting", "variant": ""}], ["LanguagePrompting"]),
     "recorded variant": ([{"method": "BMIP", "variant": "relative_gate"}], ["BMIP, relative gate"]),
@@ -311,7 +311,8 @@ def test_rows_are_methods_with_their_differences(tmp_path, capsys, case):
     for number, changes in enumerate(records):
         write(tmp_path, f"{number}/base", **{"accuracy": 80.0 - number, "trained": True, **changes})
         write(tmp_path, f"{number}/new", **{"classes": "new", **changes, "trained": False})
-    assert [*rows(tmp_path, capsys, "base2new")[1]] == names
+    found = rows(tmp_path, capsys, "base2new")[1]
+    assert [name for name, cells in found.items() if cells[0] != MISSING] == names
 
 
 def test_published_averages_stand_beside_those_of_the_published_data_sets_and_shots(tmp_path, capsys):
@@ -371,6 +372,33 @@ def test_the_best_of_a_column_is_marked_in_every_format(tmp_path, capsys, style,
     if style == "latex":  # no character that ends a line
         (header,) = [line for line in printed.splitlines() if line.strip().startswith("method")]
         assert header.count("%") == header.count(r"\%") == 1
+
+
+FIGURES = {"auroc": 80.0, "auroc_msp": 70.0, "ece_base": 4.0, "ece_new": 6.0, "ece_all": 9.0}
+
+
+def test_calibration_is_shown_beside_openworld_auc_and_less_of_its_errors_is_better(tmp_path, capsys):
+    world = open_world(80.0, 60.0, 50.0)
+    write(tmp_path, "maple", classes="all", open_world={**world, **FIGURES})
+    write(
+        tmp_path, "vpt", trainer="VPT", classes="all", open_world={**world, **FIGURES, "ece_all": 8.0, "auroc": 81.0}
+    )
+    headers, found, _ = rows(tmp_path, capsys, "calibration")
+    assert headers[1:] == [f"Digits {name}" for name in ("OpenworldAUC", "AUROC", "ECE base", "ECE new", "ECE all")]
+    assert found["MaPLe"] == ["10.00", "80.00", "4.00", "6.00", "9.00"]
+    shown, _ = printed(capsys, tmp_path, "--table", "calibration")
+    assert "81.00*" in shown and "8.00*" in shown and "80.00*" not in shown
+
+
+def test_records_of_before_calibration_are_read_without_it(tmp_path, capsys):
+    write(tmp_path, "old", classes="all", open_world=open_world(80.0, 60.0, 50.0))
+    _, found, _ = rows(tmp_path, capsys, "open-world")
+    assert found["MaPLe"][0] == "80.00"
+    assert "older than these figures" in printed(capsys, tmp_path, "--table", "calibration", status=1)[1]
+    new = {**open_world(70.0, 60.0, 50.0), **FIGURES}
+    write(tmp_path, "new", trainer="VPT", classes="all", open_world=new)
+    assert list(rows(tmp_path, capsys, "calibration")[1]) == ["VPT"]
+    assert list(rows(tmp_path, capsys, "open-world")[1]) == ["VPT", "MaPLe"]
 
 
 def test_an_empty_folder_is_an_error(tmp_path, capsys):
@@ -645,7 +673,9 @@ def test_a_table_that_is_wider_than_the_terminal_has_a_part_for_each_data_set(tm
     lines = [line for line in out.splitlines() if not line.startswith("    python ")]
     assert max(map(len, lines)) <= columns
     start, end = lines.index("EuroSAT"), lines.index("UCF101")
-    assert lines[start + 1].split() == ["method", "base", "new", "HM"] and lines[start + 3].startswith("ZeroshotCLIP")
+    assert lines[start + 1].split()[:4] == ["method", "base", "new", "HM"] and lines[start + 3].startswith(
+        "ZeroshotCLIP"
+    )
     assert start < end < lines.index("average of 3/11")
     width(1000)
     assert "EuroSAT base   EuroSAT new" in printed(capsys, tmp_path)[0]

@@ -6,12 +6,13 @@ import functools
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from .. import published
 from ..data import DOMAINS as DOMAINS_OF
 from ..data import ELEVEN, FIFTEEN, SOURCE_OF, TARGETS, config_name
 from ..methods import METHODS, row_name
-from ..published import ABLATION, AVERAGES
 from ..store import Record
 from .table import PLANNED_SHOTS, Cell, Part, Plan, Results, Table, blocks, common_seeds
 from .text import MISSING
@@ -30,11 +31,9 @@ OBJECTIVES = ("self_regulation", "consistency")
 STACKED = ("PromptSRC", "CoPrompt", "PromptSRC_BMIP", "CoPrompt_BMIP")
 # Methods of another name than those with which they are compared, seed by seed.
 REFERENCES = {CONTROL: "BMIP", "PromptSRC_BMIP": "PromptSRC", "CoPrompt_BMIP": "CoPrompt"}
-# Those that the small CLIP trains soon enough for a first look at many classes: CoCoOp encodes all for each image.
-SOON_TRAINED = (
-    *("ZeroshotCLIP", "CoOp", "KgCoOp", "VPT", "LanguagePrompting", "IVLP", CONTROL, "MaPLe", "BMIP"),
-    *STACKED,
-)
+# Left out of a first look at many classes with the small CLIP: CoCoOp encodes all for each image, and takes long; the
+# sentences of the other are for photographs.
+NOT_EMBEDDED = ("CoCoOp", "ZeroshotCLIP2")
 OPEN_WORLD_COLUMNS = ("base", "new", "accuracy", "OpenworldAUC")
 NO_P_BELOW = 0.0005
 
@@ -71,9 +70,11 @@ BASE2NEW = Results(
     "Base to new, {shots}",
     ("base", "new"),
     of_base_or_new,
-    Plan(embedded=("digits",), embedded_methods=SOON_TRAINED),  # the open world has base and new of the others, too
+    Plan(embedded=("digits",), not_embedded=NOT_EMBEDDED),  # the open world has base and new of the others, too
     numbers=lambda record: {record.data["classes"]: record.data["accuracy"]},
-    published=AVERAGES,
+    published=published.AVERAGES,
+    beyond=published.BEYOND,
+    published_at=published.base2new_at,
     planned=ELEVEN,
 )
 
@@ -95,10 +96,42 @@ OPEN_WORLD = Results(
     lambda records: [record for record in in_open_world(records) if record.method not in ELSEWHERE],
     Plan(
         FIFTEEN,
-        embedded_methods=SOON_TRAINED,
+        not_embedded=NOT_EMBEDDED,
     ),
     open_world_numbers,
     planned=FIFTEEN,
+)
+# Columns of the table of calibration, and the fields of a record's open world.
+CALIBRATION_FIELDS = {
+    "OpenworldAUC": "openworld_auc",
+    "AUROC": "auroc",
+    "ECE base": "ece_base",
+    "ECE new": "ece_new",
+    "ECE all": "ece_all",
+}
+
+
+def calibration_numbers(record: Record) -> dict[str, float]:
+    return {column: record.data["open_world"][name] for column, name in CALIBRATION_FIELDS.items()}
+
+
+CALIBRATION = replace(
+    OPEN_WORLD,
+    name="calibration",
+    help="AUROC of base against new images, and expected calibration errors, beside OpenworldAUC; of the runs of "
+    "open-world, without records that are older than these figures",
+    title="Base against new images and calibration, {shots}",
+    columns=(*CALIBRATION_FIELDS,),
+    chosen=lambda records: [
+        record
+        for record in OPEN_WORLD.chosen(records)
+        if record.data["open_world"].keys() >= {*CALIBRATION_FIELDS.values()}
+    ],
+    numbers=calibration_numbers,
+    costs=("ECE base", "ECE new", "ECE all"),
+    planned=ELEVEN,
+    published=published.CALIBRATION,
+    published_names=("ECE base", "ECE new"),
 )
 
 
@@ -188,6 +221,7 @@ FEW_SHOT = Results(
     ),
     group="{shots}",
     summary=few_shot_averages,
+    published_at=published.few_shot_at,
 )
 CLASS_RATIO = Results(
     "class-ratio",
@@ -335,7 +369,7 @@ STUDIES = (
         "BMIP's parts, {shots}",
         Plan(methods=("BMIP", CONTROL, *methods("BMIP", ABLATIONS)[1:]), paired=True),
         planned=ELEVEN,
-        published=ABLATION,
+        published=published.ABLATION,
         published_names=("HM",),
     ),
     study(
@@ -367,5 +401,6 @@ STUDIES = (
         costs=("train s", "peak GiB"),
         planned=ELEVEN,
     ),
+    CALIBRATION,
     PAIRED,
 )

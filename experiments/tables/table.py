@@ -15,7 +15,7 @@ from trainers.prompting.core.harmonic import harmonic_mean
 from ..commands import IMPORTED
 from ..data import BUILTIN, DOMAINS, ELEVEN, FIFTEEN, config_name, file_name
 from ..methods import METHODS, names, variants_of
-from ..published import REMARKS
+from ..published import AVERAGE, REMARKS
 from ..store import GIVEN, SMALL, Collection, Record, grouped
 from .text import MISSING
 
@@ -40,6 +40,7 @@ class Plan:
     small: tuple[str, ...] = ()  # of the small CLIP, where they are others, because it has fewer layers
     # Fewer, where the small CLIP would take too long for a first look.
     embedded_methods: tuple[str, ...] = ()
+    not_embedded: tuple[str, ...] = ()  # those left out for that reason, where none are named
     embedded_seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     paired: bool = False  # the table of paired differences shows the runs too, for which they have more seeds
 
@@ -49,7 +50,8 @@ class Plan:
 
     def methods_for(self, is_small: bool, embedded: bool) -> tuple[str, ...]:
         chosen = (self.small if is_small else ()) or self.methods or tuple(names())
-        return (self.embedded_methods if embedded else ()) or chosen
+        soon = self.embedded_methods or tuple(name for name in chosen if name not in self.not_embedded)
+        return soon if embedded else chosen
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,9 @@ class Results:
     planned: tuple[str, ...] = ()  # the data sets of the published table, as files in configs/datasets
     published: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # by row, over `planned`
     published_names: tuple[str, ...] = ("base", "new", "HM")
+    beyond: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # the same, from more than few-shot data
+    # Published numbers by column, of a row, a data set (a file in configs/datasets) and "16 shots".
+    published_at: Callable[[str, str, str], Mapping[str, float]] | None = None
     costs: tuple[str, ...] = ()  # columns of which less is better
 
     def tables(self, found: Collection) -> list[Table]:
@@ -233,7 +238,8 @@ class Table:
     @property
     def rows(self) -> list[str]:
         """Those of the records, and published ones."""
-        elsewhere = [row for row in self.results.published if row.partition(", ")[0] not in METHODS]
+        published = (*self.results.published, *self.results.beyond)
+        elsewhere = [row for row in published if row.partition(", ")[0] not in METHODS]
         return [*self._rows, *(elsewhere if self.compares and not self.is_chosen else ())]
 
     @property
@@ -269,8 +275,22 @@ class Table:
         ours = {config_name(group) for group in self.averaged} & set(self.results.planned)
         return bool(self.results.published and ours) and self.title.endswith(PLANNED_SHOTS)
 
-    def published_of(self, row: str) -> tuple[float, ...]:
-        return self.results.published.get(row.removesuffix(GIVEN), ()) if self.compares else ()
+    @property
+    def published_blocks(self) -> dict[str, Mapping[str, tuple[float, ...]]]:
+        """Published averages of rows, by the title of their columns."""
+        blocks = {"published": self.results.published, "published, from more than few-shot data": self.results.beyond}
+        return {title: rows for title, rows in blocks.items() if rows and self.compares}
+
+    def published_at(self, row: str, group: str) -> Mapping[str, float]:
+        """Published numbers of a row of ours by column, in a group of the usual backbone."""
+        if self.results.published_at is None or self.backbone == SMALL or row not in self._rows:
+            return {}
+        if self.results.group == "{dataset}":
+            dataset, shots = config_name(group), self.title.rpartition(", ")[2]
+        else:
+            datasets, shots = {record.dataset for record in self.records}, group
+            dataset = AVERAGE if datasets == {*ELEVEN} else datasets.pop() if len(datasets) == 1 else None
+        return self.results.published_at(row.removesuffix(GIVEN), dataset, shots) if dataset else {}
 
     def _there(self, row: str, group: str) -> dict[str, Cell]:
         """By column."""
@@ -351,7 +371,7 @@ class Table:
         return {row for row, mean in means.items() if mean == best} if len(means) > 1 else set()
 
     def parts(self, bold: Callable[[str], str], names_count: bool = False) -> list[Part]:
-        """Texts of the numbers by group, of the averages, and of published ones.
+        """Texts of the numbers by group, each with published ones, of the averages, and of published averages.
 
         Args:
             bold: marks the best means.
@@ -381,12 +401,17 @@ class Table:
                 of_all = counts.pop() if names_count and len(counts) == 1 else ""
                 cells = (text(row, one) + ("" if of_all else count(line[one])) for one in columns)
                 rows.append([row + of_all, *cells])
-            parts.append((group, [name for _, name in columns], rows))
-        if self.compares:
+            names = [name for _, name in columns]
+            published = {row: self.published_at(row, group) for row in self.numbers}
+            if shown := [name for name in names if any(name in cells for cells in published.values())]:
+                names += [f"published {name}" for name in shown]
+                for row, cells in zip(rows, published.values()):
+                    row += [f"{cells[name]:.2f}" if name in cells else "" for name in shown]
+            parts.append((group, names, rows))
+        for title, known in self.published_blocks.items():
             titles = [f"{name} ({len(self.results.planned)} sets)" for name in self.results.published_names]
-            lines = {row: [f"{number:.2f}" for number in self.published_of(row)] for row in self.rows}
-            rows = [[row, *(line or [""] * len(titles))] for row, line in lines.items()]
-            parts.append(("published", titles, rows))
+            lines = {row: [f"{number:.2f}" for number in known.get(row.removesuffix(GIVEN), ())] for row in self.rows}
+            parts.append((title, titles, [[row, *(line or [""] * len(titles))] for row, line in lines.items()]))
         return parts
 
     def grid(self, bold: Callable[[str], str]) -> tuple[list[str], list[list[str]]]:
@@ -403,9 +428,13 @@ class Table:
                 mean = f"{cell.mean:.4f}" if cell else ""
                 of_seeds = [f"{cell.spread:.4f}", str(len(cell.by_seed))] if cell and cell.by_seed else ["", ""]
                 lines.append([row, *header, mean, *of_seeds, ""])
-            for name, number in zip(self.results.published_names, self.published_of(row)):
-                sets = f"published, {len(self.results.planned)} sets"
-                lines.append([row, sets, name, f"{number:.2f}", "", "", ""])
+            for group in self.groups:
+                for name, number in self.published_at(row, group).items():
+                    lines.append([row, group, f"published {name}", f"{number:.2f}", "", "", ""])
+            for title, known in self.published_blocks.items():
+                for name, number in zip(self.results.published_names, known.get(row.removesuffix(GIVEN), ())):
+                    sets = f"{title}, {len(self.results.planned)} sets"
+                    lines.append([row, sets, name, f"{number:.2f}", "", "", ""])
         return lines
 
     def notes(self) -> list[str]:
@@ -426,6 +455,8 @@ class Table:
             if len(rows) > 1:
                 parts = "; ".join(f"{origin}: {', '.join(some)}" for origin, some in sorted(rows.items()))
                 notes.append(f"these records come from {len(rows)} {name} ({parts})")
+        if self.compares or any(self.published_at(row, group) for row in self._rows for group in self.groups):
+            notes.append("docs/PUBLISHED.md has the sources of published numbers")
         return notes + [REMARKS[row] for row in self.rows if self.compares and row in REMARKS]
 
     def _gaps(self) -> list[str]:

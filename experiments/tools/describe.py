@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from minidassl.own.files import write_whole
 
@@ -16,6 +16,8 @@ from trainers.prompting.declaration import Method, Settings
 from trainers.prompting.methods import METHODS, OBJECTIVES, in_order
 
 from .. import ROOT
+from .. import published as printed
+from ..data import ELEVEN
 
 PLACE = re.compile(r"(<!-- describe (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -101,7 +103,70 @@ def _values(one: object) -> str:
     return words if one.also is None else f"{words}, or {one.also}"
 
 
-TABLES = {make.__name__: make for make in (methods, objectives, folders, keys, bmip)}
+def published() -> str:
+    """Base, new and harmonic mean of methods that learn from few images of the base classes, as they were printed."""
+    return _base_to_new({name: row for name, row in printed.BASE2NEW.items() if not row.uses})
+
+
+def published_beyond() -> str:
+    """The same of methods that use more."""
+    return _base_to_new({name: row for name, row in printed.BASE2NEW.items() if row.uses})
+
+
+def _base_to_new(rows: Mapping[str, printed.BaseToNew]) -> str:
+    """A mark follows each number that does not follow from others."""
+    uses = any(row.uses for row in rows.values())
+    cells = []
+    for name, row in rows.items():
+        marks = {(place, column) for place, column, _, _ in row.marks()}
+
+        def text(place: str, numbers: Sequence[float | None], marks: set[tuple[str, str]] = marks) -> str:
+            columns = zip(("base", "new", "HM"), numbers)
+            shown = (f"{n:.2f}{'!' * ((place, column) in marks)}" for column, n in columns if n is not None)
+            return " / ".join(shown)
+
+        sets = [text(dataset, row.sets[dataset]) if row.sets else "" for dataset in ELEVEN]
+        cells.append([name, *[row.uses] * uses, text("average", row.average), row.source, *sets, row.differs])
+    return table(["method", *["also uses"] * uses, "average", "source", *ELEVEN, "other sources"], cells)
+
+
+def published_marks() -> str:
+    """The numbers that do not follow from others."""
+    rows = [
+        [name, place, column, f"{number:.2f}", f"{computed:.2f}"]
+        for name, row in printed.BASE2NEW.items()
+        for place, column, number, computed in row.marks()
+    ]
+    return table(["method", "of", "column", "printed", "computed"], rows)
+
+
+def published_few_shot() -> str:
+    """Accuracy of models of all classes, by data set and number of shots."""
+    places = (printed.AVERAGE, *ELEVEN)
+    rows = []
+    for name, sets in printed.FEW_SHOT.items():
+        about = printed.FEW_SHOT_ROWS[name]
+        for shots in printed.SHOTS:
+            cells = (f"{sets[place][shots]:.2f}" if place in sets else "" for place in places)
+            rows.append([name, f"{shots}", *cells, about["source"], about.get("uses", "")])
+    return table(["method", "shots", *places, "source", "also uses"], rows)
+
+
+def published_calibration() -> str:
+    """Averages of accuracies and expected calibration errors."""
+    rows = [
+        [name, *(f"{number:.2f}" for number in row["average"]), row["source"], row.get("differs", "")]
+        for name, row in printed.CALIBRATION_ROWS.items()
+    ]
+    return table(["method", "base", "ECE base", "new", "ECE new", "source", "remark"], rows)
+
+
+def sources() -> str:
+    return table(["code", "repository and file"], [*printed.SOURCES.items()])
+
+
+_PUBLISHED = (published, published_beyond, published_marks, published_few_shot, published_calibration, sources)
+TABLES = {make.__name__: make for make in (methods, objectives, folders, keys, bmip, *_PUBLISHED)}
 
 
 def rewritten(text: str) -> str:

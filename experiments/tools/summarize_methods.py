@@ -33,7 +33,7 @@ def step_flop(model: PromptedCLIP, objective: Objective, images: torch.Tensor) -
     with count_flop() as counter:
         loss = objective.loss(model, [images] * objective.views, torch.zeros(len(images), dtype=torch.long))
         if loss.total.requires_grad:
-            loss.total.backward()
+            objective.backward(loss, list(model.learner.parameters()), lambda loss: loss)
     return counter.get_total_flops()
 
 

@@ -16,6 +16,7 @@ from trainers.prompting.core.templates import SIXTY
 from trainers.prompting.objectives.consistency import Consistency, ConsistencyConfig
 from trainers.prompting.objectives.knowledge_guidance import KnowledgeGuidance, KnowledgeGuidanceConfig
 from trainers.prompting.objectives.objective import Objective, RunFacts
+from trainers.prompting.objectives.projected_gradient import ProjectedGradient, ProjectedGradientConfig
 from trainers.prompting.objectives.self_regulation import SelfRegulation, SelfRegulationConfig
 
 LABELS = torch.tensor([0, 3, 1, 4])
@@ -96,6 +97,13 @@ def guidance_terms(seen: Seen) -> dict[str, Tensor]:
     return {"loss_text": 5 * naive.mean_cosine_distance(naive.all_pairs(seen.classes, text))}
 
 
+def projection_terms(seen: Seen) -> dict[str, Tensor]:
+    template = "a type of pet, a photo of a {}."
+    text = [naive.averaged_sentences(seen.clip_model, name, [template]) for name in seen.classnames]
+    of_teacher = naive.logits(seen.clip_model.logit_scale.exp(), seen.of_frozen(0), text)
+    return {"loss_kl": naive.softened_cross_entropy(seen.logits, of_teacher, 2.0)}
+
+
 # Objective, and its terms beside the cross-entropy. Of two descriptions the second is drawn.
 EQUATIONS = {
     "self-regulation": (
@@ -110,6 +118,10 @@ EQUATIONS = {
     "knowledge guidance": (
         lambda: KnowledgeGuidance(KnowledgeGuidanceConfig(weight=5.0), RunFacts(dataset="EuroSAT")),
         guidance_terms,
+    ),
+    "projected gradient": (
+        lambda: ProjectedGradient(ProjectedGradientConfig(share=0.7, temperature=2.0), RunFacts(dataset="OxfordPets")),
+        projection_terms,
     ),
 }
 
@@ -130,3 +142,12 @@ def naive_terms(name: str, clip_model, learner, views: list[Tensor], classnames)
     logits = naive.logits(clip_model.logit_scale.exp(), images, classes)
     terms = EQUATIONS[name][1](Seen(clip_model, classnames, views, images, classes, logits))
     return {"loss_ce": naive.cross_entropy(logits, LABELS.tolist()), **terms}
+
+
+def naive_gradients(name: str, terms: dict[str, Tensor], inputs: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """The loss of the terms, and its gradients as the objective's step takes them."""
+    if name != "projected gradient":
+        loss = sum(terms.values())
+        return loss, torch.autograd.grad(loss, inputs, retain_graph=True)
+    own, general = (torch.autograd.grad(terms[key], inputs, retain_graph=True) for key in ("loss_ce", "loss_kl"))
+    return terms["loss_ce"], [naive.projected(*pair, 0.7) for pair in zip(own, general)]

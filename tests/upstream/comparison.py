@@ -79,6 +79,7 @@ class Case:
         faint: some gradients are near 0, where half precision says nothing.
         terms: names of ours for what their model returns beside logits, with the weights in the loss.
         names: values of names in their module.
+        engine: methods that they added to Dassl's trainer, and the file that has them, from the checkout.
         files: content of files in the folder that their code runs in, by path.
         patches: values of dotted names in our code, where it differs from theirs on purpose.
         limits: in place of LIMITS.
@@ -100,6 +101,7 @@ class Case:
     faint: bool = False
     terms: Mapping[str, float] = field(default_factory=dict)
     names: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     patches: Mapping[str, Any] = field(default_factory=dict)
     limits: tuple[float, float, float] | None = None
@@ -186,7 +188,7 @@ def _question(case: Case, folder: Path) -> dict[str, Any]:
         (folder / path).write_text(content)
     keys = {**_common(case), "OPTIM.LR": RATE, **case.keys, **case.theirs}
     question = dict(trainer=case.trainer, module=case.module, views=case.views, epochs=case.epochs)
-    return {**question, "clip": str(clip), "keys": keys, "names": dict(case.names)}
+    return {**question, "clip": str(clip), "keys": keys, "names": dict(case.names), "engine": dict(case.engine)}
 
 
 def _common(case: Case) -> dict[str, Any]:

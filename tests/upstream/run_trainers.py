@@ -2,7 +2,8 @@
 
 INPUT is a torch file with `views` (two of a batch), `labels`, `classnames`, `casts` (see `comparison.py`) and `cases`,
 each a dict of `trainer`, its `module`, the dotted `keys` of its configuration, `names` to set in the module, `clip`
-(path of a state dict), and the numbers of `views` and of `epochs`.
+(path of a state dict), the numbers of `views` and of `epochs`, and `engine`, methods of their Dassl's trainer and the
+file that has them, from the checkout.
 
 OUTPUT gets an answer to each case, in order. For trained methods it has the `name` that the model is registered under,
 the values that the trained tensors had at the `start`, and, with random ones instead, its `state_dict` as it would be
@@ -15,6 +16,7 @@ The trainers build, freeze and step themselves; what they take from Dassl is stu
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import random
@@ -28,6 +30,7 @@ from unittest import mock
 import torch
 from torch import nn
 
+LOSSES = ("loss", "xe_loss")  # names of the loss that a step returns
 SPREAD = 0.3  # of the random values; the initial 0.02 would leave prompts without an effect to compare
 DRAWN = 1
 
@@ -72,6 +75,16 @@ class Trainer:
 
     def register_model(self, name: str, model: nn.Module, optim: object, sched: object) -> None:
         self.registered = name, model
+        self._models, self._optims = {name: model}, {name: optim}
+
+    def get_model_names(self, names: None) -> list[str]:
+        return [*self._models]
+
+    def model_zero_grad(self, names: None) -> None:
+        self.optim.zero_grad()
+
+    def detect_anomaly(self, loss: torch.Tensor) -> None:
+        assert torch.isfinite(loss).all()
 
     def model_backward_and_update(self, loss: torch.Tensor) -> None:
         self.optim.zero_grad()
@@ -99,6 +112,16 @@ def stub_dassl() -> None:
         module = types.ModuleType(name)
         vars(module).update(members)
         sys.modules[name] = module
+
+
+def take_engine(methods: dict[str, str]) -> None:
+    """Give the trainers methods of the authors' own Dassl, which needs more than there is here to be imported."""
+    for name, file in methods.items():
+        tree = ast.parse(Path(sys.path[0], file).read_text())
+        (found,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name)
+        names = {"torch": torch}
+        exec(compile(ast.Module([found], []), file, "exec"), names)
+        setattr(Trainer, name, names[name])
 
 
 def configuration(keys: dict[str, object], casts: str, images: torch.Tensor) -> SimpleNamespace:
@@ -186,7 +209,8 @@ def answer(case: dict, given: dict) -> dict:
     with torch.no_grad():
         outputs = trainer.model(views[0])
     saved.train()
-    loss = step(slice(None))["loss"]
+    losses = step(slice(None))
+    loss = next(losses[name] for name in LOSSES if name in losses)
     gradients = {key: parameter.grad for key, parameter in trained.items() if parameter.grad is not None}
     return {
         **found,
@@ -214,6 +238,7 @@ def main(checkout: str, source: str, target: str) -> None:
         clip._download = lambda url, path=case["clip"]: path
         try:
             with contextlib.redirect_stdout(sys.stderr):
+                take_engine(case["engine"])
                 answers.append(answer(case, given))
         except Exception:
             answers.append({"error": traceback.format_exc()})

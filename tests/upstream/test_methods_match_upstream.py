@@ -78,8 +78,8 @@ def test_a_checkpoint_of_theirs_gives_the_logits_loss_and_gradients_of_their_tra
     learner.load_state_dict(case.translate(given["state_dict"], learner))
     objective.prepare(model, CLASSNAMES)
     objective.before_step()
-    loss, logits, terms = objective.loss(model, views(), LABELS)
-    loss.backward()
+    loss, logits, terms = found = objective.loss(model, views(), LABELS)
+    objective.backward(found, list(learner.parameters()), lambda loss: loss)
 
     of_values, of_gradients, of_means = case.limits or LIMITS[case.casts]
     expected_logits, *others = given["outputs"]
@@ -216,6 +216,21 @@ def test_kgcoops_sentence_of_textures_is_ours_alone():
     term = objective.loss(model, views(), LABELS).terms["loss_text"]
     expected = case.terms["loss_text"] * given["outputs"][1]
     assert abs(term - expected) > 1e-3 * expected
+
+
+def test_the_cases_of_prograd_have_gradients_that_are_projected_and_others_that_are_not():
+    kinds = set()
+    for case in (case for case in EXACT if case.trainer == "ProGrad"):
+        model, objective = build(case)
+        learner = model.learner
+        learner.load_state_dict(case.translate(theirs(case)["state_dict"], learner))
+        objective.prepare(model, CLASSNAMES)
+        found = objective.loss(model, views(), LABELS)
+        (plain,) = torch.autograd.grad(found.total, list(learner.parameters()), retain_graph=True)
+        objective.backward(found, list(learner.parameters()), lambda loss: loss)
+        (parameter,) = learner.parameters()
+        kinds.add(torch.equal(parameter.grad, plain))
+    assert kinds == {True, False}
 
 
 def test_every_published_file_of_descriptions_is_found_by_its_data_set_and_fits(capsys):

@@ -243,6 +243,8 @@ class Recipes:
         base2new_imagenet: base-to-new on ImageNet.
         cross_dataset: for transfer from ImageNet.
         few_shot: a function of the data set (a file in configs/datasets) and the number of shots.
+        chooses_context: its few-shot scripts choose number, place and sharing of the context tokens, and have a folder
+            for each choice.
         tiny: for the small CLIP.
         folder: of the files, in `configs/trainers`, if it is not named after the method's trainer.
     """
@@ -251,13 +253,14 @@ class Recipes:
     base2new_imagenet: str = ""
     cross_dataset: str = ""
     few_shot: Callable[[str, int], str] | None = None
+    chooses_context: bool = False
     tiny: str = "tiny"
     folder: str = ""
 
     @property
     def all(self) -> set[str]:
         """The names of all of them."""
-        cases = (("", 1), ("", 2), ("", 16), ("dtd", 1))
+        cases = (("", 1), ("", 2), ("", 16), ("dtd", 1), ("dtd", 16))
         few_shot = {self.few_shot(*case) for case in cases} if self.few_shot else set()
         return {self.default, self.base2new_imagenet, self.cross_dataset, self.tiny, *few_shot} - {""}
 

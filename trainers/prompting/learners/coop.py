@@ -57,6 +57,11 @@ class CoOpConfig(Settings):
         """Number of context tokens: that of the words if there are any, as in CoOp."""
         return len(self.words.split()) if self.words else self.length
 
+    @property
+    def padding(self) -> int:
+        """Number of context tokens in front of the words, which start as zeros."""
+        return self.slots - len(self.words.split()) if self.words else 0
+
 
 class CoOpLearner(PromptLearner):
     """Context tokens that enter the text tower.
@@ -75,7 +80,8 @@ class CoOpLearner(PromptLearner):
         self.class_specific = config.class_specific
         self.text_slots = config.slots
         # In CoOp all words of the context are prompts, whatever their number.
-        self.template, use_words = context_template(config.context, config.slots, max_words=config.slots)
+        text = " ".join(["X"] * config.padding + [config.words])
+        self.template, use_words = context_template(text, config.slots, max_words=config.slots)
         self.width = text_width(clip_model)
         self.text_prompts = nn.ParameterDict()
         if config.class_specific:
@@ -84,8 +90,9 @@ class CoOpLearner(PromptLearner):
             return
         self.text_prompts = random_prompts([0], config.slots, self.width)
         if use_words:
-            words = context_vectors(clip_model.token_embedding, config.words, config.slots)
-            self.text_prompts["0"].data.copy_(words)
+            words = context_vectors(clip_model.token_embedding, config.words, config.slots - config.padding)
+            self.text_prompts["0"].data[: config.padding].zero_()
+            self.text_prompts["0"].data[config.padding :].copy_(words)
 
     def set_class_count(self, number: int) -> None:
         """Draw class-specific contexts.
@@ -136,6 +143,7 @@ METHOD = declare(
             base2new_imagenet="vit_b16_ep50_ctxv1",
             cross_dataset="vit_b16_ep50_ctxv1",
             few_shot=few_shot_recipe,
+            chooses_context=True,
         ),
         layout=LAYOUT,
         needs_vit=False,

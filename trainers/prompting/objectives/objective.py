@@ -6,7 +6,7 @@ An objective asks the model for features, and depends neither on the learner nor
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -32,7 +32,7 @@ class Loss(NamedTuple):
     Attributes:
         total: the scalar to minimise.
         logits: `[batch, classes]` of the first view, for the accuracy.
-        terms: weighted summands of `total` by name, for the log.
+        terms: weighted summands of `total` by name, or other losses that `Objective.backward` reads; for the log.
     """
 
     total: Tensor
@@ -125,6 +125,17 @@ class Objective:
             labels: `[batch]`.
         """
         raise NotImplementedError
+
+    def backward(self, found: Loss, parameters: Sequence[Tensor], scale: Callable[[Tensor], Tensor]) -> None:
+        """Compute the gradients of a step, into `grad` of the parameters, where it is None; part of a recorded step.
+
+        Args:
+            found: the loss of the batch.
+            parameters: all that train.
+            scale: multiplies losses by the factor that the precision needs; the optimiser's step divides gradients by
+                it, so they may be any function of scaled gradients that is proportional to the factor.
+        """
+        scale(found.total).backward()
 
     def end_epoch(self, learner: PromptLearner, epoch: int) -> None:
         """Called after the last step of an epoch (1-based), before validation and saving; may change the learner."""

@@ -90,7 +90,7 @@ class TrainingStep:
                 "Loss(total, logits)."
             )
         self.optimizer.zero_grad()
-        self.scaler.scale(found.total).backward()
+        self.objective.backward(found, self.parameters, self.scaler.scale)
         self.terms = list(found.terms)
         accuracy = (found.logits.argmax(dim=1) == labels).float().mean() * 100
         values = [found.total, accuracy, *found.terms.values()]
