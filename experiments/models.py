@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +63,7 @@ def observe(learner: PromptLearner) -> dict[tuple[str, int], list[Tensor]]:
                 seen[tower, layer].append(readout(tokens, relative=True).cpu())
                 return tokens
 
-            return plain and TowerPrompts(plain.length, plain.depth, at)
+            return plain and dataclasses.replace(plain, at=at)
 
         return prompts
 

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 Linear = tuple[Tensor, Tensor]
+Adapters = dict[int, Callable[[Tensor], Tensor]]
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The methods: raw features, before adapters and norms, of images `[images][embed]` and of classes `[classes][embed]`,
@@ -118,6 +119,41 @@ def maple_features(
     return ivlp_features(clip_model, images, classnames, text_prompts, vision_prompts, words)
 
 
+def mma_features(
+    clip_model,
+    images: Tensor,
+    classnames: list[str],
+    text_adapters: dict[int, tuple[Linear, Linear, Linear]],
+    vision_adapters: dict[int, tuple[Linear, Linear, Linear]],
+    scale: float,
+    words: str = "a photo of a",
+):
+    """Adapters beside blocks, by layer: down, middle and up."""
+
+    def scaled(adapters):
+        return {
+            layer: lambda token, parts=parts: _mma_adapter(token, *parts, scale) for layer, parts in adapters.items()
+        }
+
+    classes = []
+    for classname in classnames:
+        ids = _tokens(f"{words} {classname.replace('_', ' ')}.")
+        classes.append(text_feature(clip_model, _embedded(clip_model, ids), ids, beside=scaled(text_adapters)))
+    return [image_feature(clip_model, image, beside=scaled(vision_adapters)) for image in images], classes
+
+
+def _mma_adapter(token: Tensor, down: Linear, middle: Linear, up: Linear, scale: float) -> Tensor:
+    """The scaled answer to one token, whose gradient to the token is scaled, but not that to the weights."""
+
+    def answer(token: Tensor, parts) -> Tensor:
+        down, middle, up = parts
+        return _apply(up, _apply(middle, _apply(down, token).clamp(min=0)).clamp(min=0))
+
+    learned, fixed = (down, middle, up), [(weight.detach(), bias.detach()) for weight, bias in (down, middle, up)]
+    of_weights = answer(token.detach(), learned)
+    return scale * answer(token, fixed) + (of_weights - of_weights.detach())
+
+
 def cosine_logits(clip_model, images: list[Tensor], classes: list) -> Tensor:
     """Logit scale times cosine; `classes` are `[classes][embed]`, or `[images][classes][embed]`."""
     rows = classes if isinstance(classes[0], list) else [classes] * len(images)
@@ -177,19 +213,27 @@ def _arranged(sentence: Tensor, context: Tensor, name: int, position: str) -> Te
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def text_feature(clip_model, sentence: Tensor, ids: Tensor, deep_prompts: dict[int, Tensor] | None = None) -> Tensor:
+def text_feature(
+    clip_model,
+    sentence: Tensor,
+    ids: Tensor,
+    deep_prompts: dict[int, Tensor] | None = None,
+    beside: Adapters | None = None,
+) -> Tensor:
     """Feature of one sentence `[77, width]` at the EOT of `ids`, `[embed]`; prompts of layer 0 are in it already."""
     sequence = sentence + clip_model.positional_embedding
     for layer, block in enumerate(clip_model.transformer.resblocks):
         if layer > 0 and deep_prompts and layer in deep_prompts:
             prompts = deep_prompts[layer]
             sequence = torch.cat([sequence[:1], prompts, sequence[1 + len(prompts) :]])
-        sequence = _through(block, sequence)
+        sequence = _through(block, sequence, (beside or {}).get(layer))
     end = int(ids.argmax())  # EOT has the largest id of the vocabulary
     return clip_model.ln_final(sequence[end]) @ clip_model.text_projection
 
 
-def image_feature(clip_model, image: Tensor, prompts: dict[int, Tensor] | None = None) -> Tensor:
+def image_feature(
+    clip_model, image: Tensor, prompts: dict[int, Tensor] | None = None, beside: Adapters | None = None
+) -> Tensor:
     """Feature of one image, `[embed]`. Prompts stand after the patches; those of layer 0 go through ln_pre."""
     visual = clip_model.visual
     sequence = torch.cat([visual.class_embedding[None], visual.conv1(image[None])[0].flatten(1).T])
@@ -201,13 +245,19 @@ def image_feature(clip_model, image: Tensor, prompts: dict[int, Tensor] | None =
     for layer, block in enumerate(visual.transformer.resblocks):
         if layer > 0 and prompts and layer in prompts:
             sequence = torch.cat([sequence[:patches], prompts[layer]])
-        sequence = _through(block, sequence)
+        sequence = _through(block, sequence, (beside or {}).get(layer))
     return visual.ln_post(sequence[0]) @ visual.proj
 
 
-def _through(block, sequence: Tensor) -> Tensor:
-    """A block of OpenAI's, which wants `[tokens, batch, width]`, and masks the text by itself."""
-    return block(sequence[:, None])[:, 0]
+def _through(block, sequence: Tensor, adapter: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """A block of OpenAI's, which wants `[tokens, batch, width]`, and masks the text by itself.
+
+    An adapter's answer to each token, as the block's first norm leaves it, is added to the block's output.
+    """
+    after = block(sequence[:, None])[:, 0]
+    if adapter is None:
+        return after
+    return torch.stack([row + adapter(token) for row, token in zip(after, block.ln_1(sequence))])
 
 
 # ---------------------------------------------------------------------------------------------------------------------

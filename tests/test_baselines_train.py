@@ -22,6 +22,7 @@ METHODS = [
     ("IVLP", ["TRAINER.IVLP.HEAD_WIDTH", "8"]),
     ("MaPLe", []),
     ("BMIP", []),
+    ("MMA", []),
 ]
 
 

@@ -207,6 +207,7 @@ def test_the_tensors_of_a_checkpoint_tell_the_settings(small_clip, name, setting
     declared = method.config.declared()
     sizes = {field: 2 for field in declared if field.endswith("depth")}
     sizes |= {field: 3 for field in declared if field.endswith("length")}
+    sizes |= {field: 2 for field in declared if field == "first"}
     config = method.config(**{**sizes, **settings})
     learner = method.learner(config, small_clip)
     learner.set_class_count(4)

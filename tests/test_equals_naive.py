@@ -41,6 +41,10 @@ def bmip(depth: int = 3, **settings) -> tuple[str, dict]:
     return "BMIP", dict(depth=depth, **settings)
 
 
+def mma(first: int, depth: int, hidden: int = 7, scale: float = 0.1, **settings) -> tuple[str, dict]:
+    return "MMA", dict(first=first, depth=depth, hidden=hidden, scale=scale, **settings)
+
+
 CASES = [
     *[
         bmip(depth, variant=variant, length=length, share_text=share, share_vision=share)
@@ -80,6 +84,8 @@ CASES = [
         ("MaPLe", dict(length=length, depth=depth, context=context))
         for length, depth, context in product((1, 2, 4, 5), DEPTHS, (WORDS, ""))
     ],
+    *[mma(first, depth) for first in DEPTHS for depth in range(first, 4)],
+    *[mma(1, 3, **settings) for settings in (dict(scale=1.0), dict(hidden=40), dict(context="art of the"))],
 ]
 
 
@@ -95,6 +101,7 @@ ON_OTHER_TOWERS = [
     ivlp((2, 3), (2, 4), head_width=3),
     ("MaPLe", dict(depth=3)),
     bmip(),
+    mma(2, 3),
 ]
 
 
@@ -165,6 +172,8 @@ CUT = [
     ],
     *[bmip(**settings) for settings in (dict(variant="released"), dict(detach=False), dict(relative=True))],
     *[bmip(aggregation=aggregation) for aggregation in AGGREGATIONS],
+    mma(1, 3),
+    mma(3, 3, scale=1.0),
 ]
 
 

@@ -67,53 +67,82 @@ def test_gates_of_classes_come_in_label_order_from_groups_too(small_clip, images
 
 
 class PromptsByLayer(PromptLearner):
-    """Text prompts that are given: `[b, width]` for all classes, `[classes, b, width]`, or None to keep the slots."""
+    """Text prompts that are given: `[b, width]` for all classes, `[classes, b, width]`, or None to keep the slots.
 
-    def __init__(self, layers: list[torch.Tensor | None]):
+    Args:
+        first: layer without slots before it.
+        mixed: layers where a quarter of a prompt is what the layer before left in the slots.
+    """
+
+    trains_text = True
+
+    def __init__(self, layers: list[torch.Tensor | None], first: int = 0, mixed: tuple[int, ...] = ()):
         super().__init__()
-        self.layers, self.template = layers, "X X of a {}."
-        self.text_slots = layers[0].shape[-2]
+        self.layers, self.template, self.first, self.mixed = layers, "X X of a {}.", first, mixed
+        self.length = layers[first].shape[-2]
+        self.text_slots = 0 if first else self.length
 
     def text(self) -> TowerPrompts:
         def at(layer, readout):
+            assert (readout.left is None) is (layer == self.first)
             given = self.layers[layer]
             by_class = given is not None and given.dim() == 3 and readout.samples is not None
-            return given[readout.samples] if by_class else given
+            given = given[readout.samples] if by_class else given
+            return 0.75 * given + 0.25 * readout.left() if layer in self.mixed else given
 
-        return TowerPrompts(self.text_slots, len(self.layers), at)
+        return TowerPrompts(self.length, len(self.layers), at, first=self.first)
 
 
 def features_of_whole_sentences(clip_model, learner, classnames) -> torch.Tensor:
     """OpenAI's own blocks over all tokens of every sentence."""
+    slots = 1 + learner.length
     tokens = tokenize_classes(classnames, learner.templates, clip_model.context_length)
     x = clip_model.token_embedding(tokens.ids) + clip_model.positional_embedding[: tokens.ids.shape[1]]
-    mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
+    end = tokens.eot
     for layer, block in enumerate(clip_model.transformer.resblocks):
         prompts = learner.layers[layer] if layer < len(learner.layers) else None
         if prompts is not None:
             prompts = prompts + clip_model.positional_embedding[1:3] if layer == 0 else prompts
-            x = torch.cat([x[:, :1], prompts.expand(len(x), -1, -1), x[:, 3:]], dim=1)
+            prompts = 0.75 * prompts + 0.25 * x[:, 1:slots] if layer in learner.mixed else prompts
+            inserted = 0 < layer == learner.first
+            x = torch.cat([x[:, :1], prompts.expand(len(x), -1, -1), x[:, 1 if inserted else slots :]], dim=1)
+            end = end + learner.length if inserted else end
+        mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
         normed = block.ln_1(x).transpose(0, 1)
         x = x + block.attn(normed, normed, normed, attn_mask=mask)[0].transpose(0, 1)
         x = x + block.mlp(block.ln_2(x))
-    return clip_model.ln_final(x[torch.arange(len(x)), tokens.eot]) @ clip_model.text_projection
+    return clip_model.ln_final(x[torch.arange(len(x)), end]) @ clip_model.text_projection
 
 
-ALL, EACH, KEPT = "the same for all", "one per class", "kept"
+ALL, EACH, KEPT, NOT_YET = "the same for all", "one per class", "kept", "no slots yet"
+MIXED = {f"{kind}, mixed": kind for kind in (ALL, EACH)}
+ALL_MIXED, EACH_MIXED = MIXED
 
 
 @both_ways
 @pytest.mark.parametrize("chunk", [0, 2])
 @pytest.mark.parametrize(
     "plan",
-    [(ALL,), (EACH,), (ALL, EACH, ALL), (EACH, ALL, EACH), (ALL, ALL, EACH), (ALL, KEPT, EACH), (EACH, KEPT)],
+    [
+        *[(ALL,), (EACH,), (ALL, EACH, ALL), (EACH, ALL, EACH), (ALL, ALL, EACH), (ALL, KEPT, EACH), (EACH, KEPT)],
+        *[
+            (NOT_YET, ALL),
+            (NOT_YET, EACH, ALL),
+            (NOT_YET, ALL, KEPT),
+            (NOT_YET, NOT_YET, ALL),
+            (NOT_YET, NOT_YET, EACH),
+        ],
+        *[(ALL, ALL_MIXED, EACH_MIXED), (EACH, EACH_MIXED), (NOT_YET, ALL, EACH_MIXED), (NOT_YET, EACH, ALL_MIXED)],
+    ],
     ids=lambda plan: ", ".join(plan),
 )
 def test_what_differs_by_class_is_computed_by_class(small_clip, classnames, plan, chunk):
     torch.manual_seed(0)
     shapes = {ALL: (2, 64), EACH: (len(classnames), 2, 64)}
-    layers = [None if kind == KEPT else torch.randn(shapes[kind], requires_grad=True) for kind in plan]
-    learner = PromptsByLayer(layers)
+    kinds = [MIXED.get(kind, kind) for kind in plan]
+    layers = [torch.randn(shapes[kind], requires_grad=True) if kind in shapes else None for kind in kinds]
+    mixed = tuple(layer for layer, kind in enumerate(plan) if kind in MIXED)
+    learner = PromptsByLayer(layers, plan.count(NOT_YET), mixed)
     fast = PromptedCLIP(small_clip, learner, classnames, class_chunk=chunk).encode_text()
     slow = features_of_whole_sentences(small_clip, learner, classnames)
     torch.testing.assert_close(fast, slow, **TOLERANCE)

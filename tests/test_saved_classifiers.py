@@ -132,7 +132,9 @@ def logits_of(run) -> np.ndarray:
 
 
 @pytest.mark.filterwarnings("error:The prompts were trained with")
-@pytest.mark.parametrize("trainer", ["BMIP", "MaPLe", "IVLP", "VPT", "CoOp", "CoCoOp", "PromptSRC", "PromptSRC_BMIP"])
+@pytest.mark.parametrize(
+    "trainer", ["BMIP", "MaPLe", "IVLP", "VPT", "CoOp", "CoCoOp", "MMA", "PromptSRC", "PromptSRC_BMIP"]
+)
 def test_a_run_is_loaded_from_its_folder_with_the_probabilities_of_its_test(trainer, run_train):
     options = ["TRAINER.PROMPTSRC.GPA_MEAN", "1.0"] if "PromptSRC" in trainer else []
     run = run_train(trainer=trainer, options=["TEST.SAVE_LOGITS", "True", *options])

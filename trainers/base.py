@@ -127,8 +127,7 @@ class PromptTrainer(Checkpointing, TrainerX):
         with worded(key_names(cfg, cls.method)):
             learner = cls.method.learner(cls.settings(cfg), clip_model)
             objective = build_objective(cfg, cls.method)
-            untrained = learner.text_slots == 0 and learner.vision() is None
-            if cfg.TRAINER.OBJECTIVE not in ("", CROSS_ENTROPY) and untrained:
+            if cfg.TRAINER.OBJECTIVE not in ("", CROSS_ENTROPY) and not cls.method.learns:
                 raise InputError(
                     f"TRAINER.OBJECTIVE is {cfg.TRAINER.OBJECTIVE!r}, but {cfg.TRAINER.NAME} (--trainer) has no "
                     "prompts to train by it; leave the key empty, or choose another trainer."

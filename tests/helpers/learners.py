@@ -16,6 +16,7 @@ from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.learners.bmip import BMIPLearner
 from trainers.prompting.learners.cocoop import CoCoOpLearner
 from trainers.prompting.learners.coop import CoOpLearner
+from trainers.prompting.learners.mma import MMALearner
 from trainers.prompting.methods import METHODS
 
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)
@@ -55,6 +56,7 @@ SETTINGS = {
     "IVLP": dict(text_depth=3, vision_depth=2),
     "MaPLe": dict(depth=3),
     "BMIP": dict(depth=3),
+    "MMA": dict(first=2, depth=3, hidden=5),
 }
 
 
@@ -82,6 +84,16 @@ def naive_features(
             return naive_methods.cocoop_features(*given, context, *layers, config.words, adapt)
         contexts = list(context) if config.class_specific else [context] * len(names)
         return naive_methods.coop_features(*given, contexts, config.words, config.position)
+    if isinstance(learner, MMALearner):
+        parts = learner.block_adapters
+        text, vision = (
+            {
+                layer: tuple(linear(part[str(layer)]) for part in (parts.down[tower], parts.shared, parts.up[tower]))
+                for layer in parts.layers
+            }
+            for tower in ("text", "image")
+        )
+        return naive_methods.mma_features(*given, text, vision, config.scale, config.context)
     text = by_layer(learner.text_prompts)
     vision = by_layer(learner.vision_prompts)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from naive_methods import cocoop_features, coop_features, cosine_logits, ivlp_features, maple_features
+from naive_methods import cocoop_features, coop_features, cosine_logits, ivlp_features, maple_features, mma_features
 from torch import Tensor
 
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, text_width, vision_width
@@ -110,6 +110,21 @@ def maple(clip_model, length: int = 2, depth: int = 3) -> State:
         state[f"prompt_learner.compound_prompts_text.{index}"] = random(length, width, half=False, seed=index + 1)
         state[f"{name}.weight"] = random(vision, width, half=False, seed=index + 1)
         state[f"{name}.bias"] = random(vision, half=False, seed=index + 1)
+    return state
+
+
+def mma(clip_model, layers: tuple[int, ...] = (2, 3, 4), hidden: int = 32) -> State:
+    """Layers count from 1."""
+    widths = {"text": text_width(clip_model), "visual": vision_width(clip_model)}
+    state = {"token_embedding": torch.randn(7, 77, widths["text"]), "tokenized_prompts": torch.zeros(7, 77).int()}
+    for layer in layers:
+        shapes = {f"shared_adapter.{layer}.0": (hidden, hidden)}
+        for tower, width in widths.items():
+            shapes[f"{tower}_adapter.{layer}.down.0"] = (hidden, width)
+            shapes[f"{tower}_adapter.{layer}.up"] = (width, hidden)
+        for name, shape in shapes.items():
+            state[f"{name}.weight"] = random(*shape, half=False, seed=layer)
+            state[f"{name}.bias"] = random(shape[0], half=False, seed=layer)
     return state
 
 
@@ -214,6 +229,19 @@ def expected_maple(clip_model, images, names, state):
     return cosine_logits(clip_model, *maple_features(clip_model, images, names, prompts, couplings, WORDS))
 
 
+def expected_mma(clip_model, images, names, state):
+    def adapters(tower: str):
+        parts = (f"{tower}_adapter.{{}}.down.0", "shared_adapter.{}.0", f"{tower}_adapter.{{}}.up")
+        named = {layer: [part.format(layer) for part in parts] for layer in (2, 3, 4)}
+        return {
+            layer - 1: tuple((state[f"{name}.weight"], state[f"{name}.bias"]) for name in names)
+            for layer, names in named.items()
+        }
+
+    given = clip_model, images, names, adapters("text"), adapters("visual")
+    return cosine_logits(clip_model, *mma_features(*given, 0.001, WORDS))
+
+
 LANGUAGE_ONLY = ["--config-file", "configs/trainers/IVLP/tiny_language_only.yaml"]
 RANDOM = ["TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", "4"]
 # Trainer, flags, options, published state, its logits, tensors of prompts and networks, of class names.
@@ -232,4 +260,5 @@ PUBLISHED = {
     "IVLP": ("IVLP", [], [], ivlp, expected_ivlp, 8, 2),
     "language only": ("IVLP", LANGUAGE_ONLY, [], language, expected_ivlp, 4, 2),
     "MaPLe": ("MaPLe", [], [], maple, expected_maple, 9, 2),
+    "MMA": ("MMA", [], [], mma, expected_mma, 30, 2),
 }

@@ -19,6 +19,7 @@ Their code rounds to half precision in ways that this project does not, so each 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import importlib
 import pkgutil
@@ -64,7 +65,7 @@ class Case:
     """Settings of a method, in which its authors' code and ours are compared.
 
     Attributes:
-        trainer: class of the authors' trainer, and name of ours.
+        trainer: name of our trainer, and class of the authors' unless `theirs_name` is that.
         module: its file in `trainers` of their repository.
         checkout: name of the repository; the environment variable <CHECKOUT>_ROOT names its folder.
         keys: dotted configuration keys of both; none for a method without training.
@@ -105,6 +106,7 @@ class Case:
     files: Mapping[str, str] = field(default_factory=dict)
     patches: Mapping[str, Any] = field(default_factory=dict)
     limits: tuple[float, float, float] | None = None
+    theirs_name: str = ""
 
     def __str__(self) -> str:
         settings = {**self.keys, **self.ours, **self.theirs}.items()
@@ -187,7 +189,7 @@ def _question(case: Case, folder: Path) -> dict[str, Any]:
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(content)
     keys = {**_common(case), "OPTIM.LR": RATE, **case.keys, **case.theirs}
-    question = dict(trainer=case.trainer, module=case.module, views=case.views, epochs=case.epochs)
+    question = dict(trainer=case.theirs_name or case.trainer, module=case.module, views=case.views, epochs=case.epochs)
     return {**question, "clip": str(clip), "keys": keys, "names": dict(case.names), "engine": dict(case.engine)}
 
 
@@ -231,7 +233,7 @@ def _round_as_upstream(learner: PromptLearner) -> None:
             rows = readout.total if readout.samples is None else len(readout.samples)
             return tokens.expand(rows, -1, -1).half().float()
 
-        return None if prompts is None else TowerPrompts(prompts.length, prompts.depth, at)
+        return None if prompts is None else dataclasses.replace(prompts, at=at)
 
     text, vision = learner.text, learner.vision
     learner.text = lambda image_features=None: rounded(

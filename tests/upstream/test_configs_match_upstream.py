@@ -4,8 +4,8 @@ CoPrompt's one file and its settings of data sets have ours for each; the files 
 of which many differ in the seed alone, have ours for each recipe.
 
 Needs checkouts of KaiyangZhou/CoOp, muzairkhattak/multimodal-prompt-learning, muzairkhattak/PromptSRC,
-ShuvenduRoy/CoPrompt, htyao89/KgCoOp and LAMDASZ-ML/BMIP, named by the environment variables COOP_ROOT, MAPLE_ROOT,
-PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT and BMIP_ROOT.
+ShuvenduRoy/CoPrompt, htyao89/KgCoOp, LAMDASZ-ML/BMIP and ZjjConan/VLM-MultiModalAdapter, named by the environment
+variables COOP_ROOT, MAPLE_ROOT, PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT, BMIP_ROOT and MMA_ROOT.
 """
 
 from __future__ import annotations
@@ -75,6 +75,12 @@ def test_kgcoops_file_has_ours_but_for_words_that_are_in_their_code(tmp_path):
     (tmp_path / f"{name}.yaml").write_text(text.replace("CTX_INIT: True", "CTX_INIT: a photo of a"))
     ours = load("KgCoOp", CONFIGS / f"trainers/KgCoOp/{name}.yaml")
     assert ours == load("KgCoOp", tmp_path / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("name", ["vit_b16_ep5", "vit_b16_ep5_imnet"])
+def test_mmas_files_have_ours(name):
+    theirs = root("MMA") / f"configs/trainers/MultiModalAdapter/{name}.yaml"
+    assert load("MMA", CONFIGS / f"trainers/MMA/{name}.yaml") == load("MMA", theirs)
 
 
 def test_promptsrcs_second_few_shot_setting_is_a_file_of_its_own():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError
+from .adapters import BlockAdapters
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,22 @@ class Readout:
         samples: `[batch]`, labels of the batch's classes; None for all classes, in order. Classes may come in several
             batches, and a batch comes again when activations are recomputed.
         total: number of all classes or images.
+        left: computes the previous layer's output in the slots, `[1 or batch, b, width]`, for tokens that are mixed
+            with it; None in the first layer that prompts enter.
     """
 
     measure: Callable[[Tensor | None, bool], Tensor]
     samples: Tensor | None
     total: int
+    left: Callable[[], Tensor] | None = None
 
     def __call__(self, tokens: Tensor | None = None, *, relative: bool = False) -> Tensor:
         """Read before the slots are replaced.
 
         Args:
-            tokens: content of the slots, `[b, width]` or `[batch, b, width]`; None: the previous layer's output. Layer
-                0 has none, so it needs tokens; the core adds the positional embedding (text) or applies `ln_pre`
-                (vision), as for prompts that enter there.
+            tokens: content of the slots, `[b, width]` or `[batch, b, width]`; None: the previous layer's output. The
+                first layer that prompts enter has none, so it needs tokens; in layer 0 the core adds the positional
+                embedding (text) or applies `ln_pre` (vision), as for prompts that enter there.
             relative: see `interaction.attention_readout`.
 
         Returns:
@@ -49,16 +53,25 @@ class TowerPrompts:
 
     Attributes:
         length: number of prompt slots.
-        depth: prompts enter layers 0 ... depth - 1; in later layers the slots are ordinary tokens.
+        depth: prompts enter layers first ... depth - 1; in later layers the slots are ordinary tokens.
         at: `at(layer, readout)` returns the tokens that enter that layer, `[length, width]` (the same for the whole
-            batch) or `[batch, length, width]`; None keeps the previous layer's output in the slots (never in layer 0).
+            batch) or `[batch, length, width]`; None keeps the previous layer's output in the slots (never in the first
+            of these layers).
         reads: whether layers call their readout; decides only how the tower cuts its work.
+        first: before this layer there are no slots. Prompts of layer 0 replace tokens of the sentence, and get a
+            positional embedding (text) or pass `ln_pre` (vision); those that come later are inserted as they are.
     """
 
     length: int
     depth: int
     at: Callable[[int, Readout], Tensor | None]
     reads: bool = False
+    first: int = 0
+
+
+# Computed beside a block, token by token: from its input after its `ln_1`, `[rows, tokens, width]`, to what is added
+# to its output.
+Beside = Callable[[Tensor], Tensor]
 
 
 class PromptLearner(nn.Module):
@@ -77,6 +90,7 @@ class PromptLearner(nn.Module):
             values of the host that change; a recorded step (`cuda_graph`) would repeat those of its recording. False
             unless the class itself says so.
         adapters: `FeatureAdapter` of the "text" and the "image" tower; None: no adapters.
+        block_adapters: modules beside the blocks; None: none.
     """
 
     template: str
@@ -95,11 +109,17 @@ class PromptLearner(nn.Module):
         super().__init__()
         # A class attribute would hide a module assigned under this name.
         self.adapters: nn.ModuleDict | None = None
+        self.block_adapters: BlockAdapters | None = None
 
     @property
     def templates(self) -> tuple[str, ...]:
         """All sentences of a class; the normalised features of several are averaged."""
         return (self.template,)
+
+    @property
+    def trains_text(self) -> bool:
+        """Whether features of classes depend on the learner's tensors."""
+        return self.text_slots > 0 or self.adapters is not None or self.block_adapters is not None
 
     def set_class_count(self, number: int) -> None:
         """Called with the number of classes before any of them is encoded."""
@@ -116,6 +136,10 @@ class PromptLearner(nn.Module):
     def vision(self) -> TowerPrompts | None:
         """Prompts of the vision tower; None runs it without."""
         return None
+
+    def beside(self, tower: str) -> Mapping[int, Beside]:
+        """Modules beside blocks of the "text" or the "image" tower, by layer; they may share parts."""
+        return {} if self.block_adapters is None else self.block_adapters.of(tower)
 
     def adapt(self, tower: str, features: Tensor) -> Tensor:
         """Adapt features `[..., embed]` of the "text" or the "image" tower, in fp32, before they are normalised."""

@@ -140,7 +140,8 @@ class PromptedCLIP(nn.Module):
             spans = [slice(start, min(start + most, images)) for start in range(0, max(1, images), most)]
             held = self.class_chunk
             if held == AUTOMATIC:
-                per_token = activation_bytes(self.clip_model.transformer.resblocks, self.precision.stream)
+                blocks, adapted = self.clip_model.transformer.resblocks, self.learner.beside("text")
+                per_token = activation_bytes(blocks, self.precision.stream, adapted)
                 held = automatic_held(self.lengths * images, per_token, device)
             # They outlive this call, which may be in inference mode, and training may need them.
             with torch.inference_mode(False):
@@ -207,7 +208,7 @@ class PromptedCLIP(nn.Module):
             samples=samples,
             readouts=readouts,
         )
-        at_eot = run_tower(model.transformer.resblocks, source, prompts)
+        at_eot = run_tower(model.transformer.resblocks, source, prompts, self.learner.beside("text"))
         return model.ln_final(at_eot).to(model.text_projection.dtype) @ model.text_projection
 
     def _written(self, content: Tensor, places: Tensor, prompts: TowerPrompts, samples: Tensor | None) -> Tensor:
@@ -236,7 +237,8 @@ class PromptedCLIP(nn.Module):
             read=0,
             total=len(images),
         )
-        cls = run_tower(visual.transformer.resblocks, source, self.learner.vision() if prompted else None)
+        parts = (self.learner.vision(), self.learner.beside("image")) if prompted else (None,)
+        cls = run_tower(visual.transformer.resblocks, source, *parts)
         return visual.ln_post(cls).to(visual.proj.dtype) @ visual.proj
 
     def class_features(self) -> Tensor:
@@ -247,11 +249,11 @@ class PromptedCLIP(nn.Module):
         optimiser raises no counter, but its forward pass with gradient clears the cache; a recorded pass does not, nor
         does a bare write to `.data`: call `forget_class_features`.
         """
-        fixed = self._has_fixed_text()
-        if torch.is_grad_enabled() and not fixed:
+        trained = self.learner.trains_text
+        if torch.is_grad_enabled() and trained:
             self._kept = None
             return self._normalised_text()
-        tensors = [] if fixed else [*self.learner.parameters(), *self.learner.buffers()]
+        tensors = [*self.learner.parameters(), *self.learner.buffers()] if trained else []
         state = self.ids.device, *((tensor.data_ptr(), tensor._version) for tensor in tensors)
         if self._kept is None or self._kept[0] != state:
             # This order matters: leaving inference mode turns gradients on again.
@@ -261,11 +263,8 @@ class PromptedCLIP(nn.Module):
 
     def forget_class_features(self) -> None:
         """Compute them again for the next test, unless they depend on no parameter."""
-        if not self._has_fixed_text():
+        if self.learner.trains_text:
             self._kept = None
-
-    def _has_fixed_text(self) -> bool:
-        return self.learner.text_slots == 0 and self.learner.adapters is None
 
     def _normalised_text(self, image_features: Tensor | None = None) -> Tensor:
         features = F.normalize(self.learner.adapt("text", self.encode_text(image_features).float()), dim=-1)

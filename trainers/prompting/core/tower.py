@@ -8,7 +8,8 @@ sequence is a list of segments,
 
 each `[1, tokens, width]` while it is the same for the whole batch, else `[batch, tokens, width]`. For a conditional
 learner, whose prompts depend on the image, the batch is image by image, and the prompts have one row per image.
-Nothing is approximated; repeated and unused work is skipped:
+Adapters beside blocks (`Beside`) see each token by itself, so they suit any cut of the sequence. Nothing is
+approximated; repeated and unused work is skipped:
 
 * a segment that is the same for all classes is computed once; it becomes one per class in the first layer in which it
   sees a difference between classes, by the sum of residual stream and attention;
@@ -25,8 +26,10 @@ All but the last one save arithmetic by more operations, each smaller. Where tho
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +38,7 @@ from torch.nn import functional as F
 from . import constants, memory
 from .attention import attend, to_one_batch
 from .interaction import attention_readout
-from .learner import Readout, TowerPrompts
+from .learner import Beside, Readout, TowerPrompts
 from .openai_clip import QuickGELU
 
 # Fixed overhead of running segments one by one, in token-equivalents, like `batching.GROUP_COST`.
@@ -74,22 +77,44 @@ class TowerInput:
     readouts: Readouts = field(default_factory=dict)
 
 
-def run_tower(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
-    """Run all residual blocks; returns the token to read, `[batch, width]`."""
+class _Block(NamedTuple):
+    """The modules of one of OpenAI's blocks, and the adapter beside it, if there is one."""
+
+    ln_1: nn.Module
+    attn: nn.Module
+    ln_2: nn.Module
+    mlp: nn.Module
+    beside: Beside | None
+
+
+def run_tower(
+    blocks: Sequence[nn.Module],
+    source: TowerInput,
+    prompts: TowerPrompts | None,
+    beside: Mapping[int, Beside] = MappingProxyType({}),
+) -> Tensor:
+    """Run all residual blocks, some with an adapter beside; returns the token to read, `[batch, width]`."""
     cost = SEGMENTS_COST[memory.kind_of(source.segments[-1].device)]
     run = _run_segments if _saved_by_segments(source, prompts) > cost else _run_as_one
-    return run(blocks, source, prompts)
+    adapted = [
+        _Block(block.ln_1, block.attn, block.ln_2, block.mlp, beside.get(layer)) for layer, block in enumerate(blocks)
+    ]
+    return run(adapted, source, prompts)
 
 
-def activation_bytes(blocks: Sequence[nn.Module], stream: torch.dtype) -> int:
+def activation_bytes(blocks: Sequence[nn.Module], stream: torch.dtype, adapted: Collection[int] = ()) -> int:
     """Bytes that a token of a training step holds for the gradient, summed over all blocks.
 
     Per block ten times the width: the inputs of both LayerNorms (2) in the type of the residual stream; query, key,
-    value, the attention's output and the hidden layer of the MLP (4 + 4) in that of the matrices.
+    value, the attention's output and the hidden layer of the MLP (4 + 4) in that of the matrices. In `adapted` layers
+    an adapter holds its input, too, and a narrow middle.
     """
     weights = (block.attn.in_proj_weight for block in blocks)
     stream_bytes = torch.finfo(stream).bits // 8
-    return sum((2 * stream_bytes + 8 * weight.element_size()) * weight.shape[1] for weight in weights)
+    return sum(
+        (2 * stream_bytes + (8 + (layer in adapted)) * weight.element_size()) * weight.shape[1]
+        for layer, weight in enumerate(weights)
+    )
 
 
 def _saved_by_segments(source: TowerInput, prompts: TowerPrompts | None) -> float:
@@ -102,16 +127,17 @@ def _saved_by_segments(source: TowerInput, prompts: TowerPrompts | None) -> floa
     return batch * (shared + slots + repeated)
 
 
-def _run_as_one(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
-    depth, length = (0, 0) if prompts is None else (prompts.depth, prompts.length)
+def _run_as_one(blocks: Sequence[_Block], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
+    entered, length = _entered(prompts), 0 if prompts is None else prompts.length
     before, after = list(source.segments[: source.slot]), list(source.segments[source.slot :])
     start = sum(segment.shape[1] for segment in before)
     slots = slice(start, start + length)
-    tokens = None  # of the previous layer, without the slots' in layer 0
+    tokens = None  # of the previous layer, without slots before prompts enter
     for number, block in enumerate(blocks):
-        if number < depth:
+        if number in entered:
             read = functools.partial(_read_one_sequence, block, source, slots, tokens, before, after)
-            new = _new_tokens(source, prompts, number, read)
+            left = functools.partial(_in_slots, tokens, slots)
+            new = _new_tokens(source, prompts, number, read, left)
             tokens = tokens if new is None else _in_a_row([*before, new, *after])
         elif number == 0:
             tokens = _in_a_row([*before, *after])
@@ -119,15 +145,16 @@ def _run_as_one(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerP
             break
         query, key, value = _heads(block, tokens, slice(0, 3))
         tokens = _finish(block, tokens, attend(query, key, value, source.causal))
-        if number + 1 < depth:
-            first, _, rest = tokens.split([start, length, tokens.shape[1] - slots.stop], dim=1)
+        if number + 1 in entered:
+            held = length if number in entered else 0
+            first, _, rest = tokens.split([start, held, tokens.shape[1] - start - held], dim=1)
             before, after = [first], [rest]
     read = _moved(source.read, tokens.shape[1] - source.segments[-1].shape[1])
     return _output_at(block, tokens, *_heads(block, tokens, slice(1, 3)), read, source.causal)
 
 
 def _read_one_sequence(
-    block: nn.Module,
+    block: _Block,
     source: TowerInput,
     slots: slice,
     tokens: Tensor | None,
@@ -143,12 +170,21 @@ def _read_one_sequence(
     )
 
 
-def _run_segments(blocks: Sequence[nn.Module], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
+def _entered(prompts: TowerPrompts | None) -> range:
+    """The layers that prompts enter."""
+    return range(0) if prompts is None else range(prompts.first, prompts.depth)
+
+
+def _in_slots(tokens: Tensor, slots: slice) -> Tensor:
+    return tokens[:, slots]
+
+
+def _run_segments(blocks: Sequence[_Block], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
     segments, slot, added = list(source.segments), source.slot, 0
-    depth = 0 if prompts is None else prompts.depth
+    entered = _entered(prompts)
     left: Callable[[], Tensor] | None = None  # computes the previous layer's output in the slots
     for number, block in enumerate(blocks):
-        if number == depth:
+        if number == entered.stop:
             # From here on the slots are ordinary tokens.
             if left is not None:
                 segments.insert(slot, left())
@@ -157,24 +193,31 @@ def _run_segments(blocks: Sequence[nn.Module], source: TowerInput, prompts: Towe
         segments = _merged(segments[:slot]) + _merged(segments[slot:])
         added += segments[-1].shape[1] - length
         last = number == len(blocks) - 1
-        layer = _Layer(block, segments, source.causal, with_queries=number < depth or not last)
-        if number < depth:
-            new = _new_tokens(source, prompts, number, functools.partial(layer.readout, slot, left, source.readers))
+        enter = number in entered
+        layer = _Layer(block, segments, source.causal, with_queries=enter or not last)
+        if enter:
+            read = functools.partial(layer.readout, slot, left, source.readers)
+            new = _new_tokens(source, prompts, number, read, left)
             layer.insert(slot, left() if new is None else new)
             left = functools.partial(layer.output, slot)
         if last:
             break
-        segments = [layer.output(index) for index in range(len(layer.tokens)) if number >= depth or index != slot]
+        segments = [layer.output(index) for index in range(len(layer.tokens)) if not enter or index != slot]
     return layer.output_at(_moved(source.read, added))
 
 
 def _new_tokens(
-    source: TowerInput, prompts: TowerPrompts, number: int, read: Callable[[Tensor | None, bool], Tensor]
+    source: TowerInput,
+    prompts: TowerPrompts,
+    number: int,
+    read: Callable[[Tensor | None, bool], Tensor],
+    left: Callable[[], Tensor] | None,
 ) -> Tensor | None:
     """The learner's tokens for the slots of a layer, `[1 or batch, b, width]`; None keeps what is in them.
 
     Args:
         read: the readout of given tokens, or of the previous layer's output, in the slots; with `relative`.
+        left: computes the previous layer's output in the slots.
     """
 
     def placed(tokens: Tensor) -> Tensor:
@@ -189,7 +232,8 @@ def _new_tokens(
             source.readouts[number, relative] = read(None, relative)
         return source.readouts[number, relative]
 
-    new = prompts.at(number, Readout(measure, source.samples, source.total))
+    left = None if number == prompts.first else left
+    new = prompts.at(number, Readout(measure, source.samples, source.total, left))
     if new is not None and new.shape[-2] != prompts.length:
         raise ValueError(f"The learner gave {new.shape[-2]} prompts for {prompts.length} slots in layer {number}")
     return None if new is None else placed(new)
@@ -201,7 +245,7 @@ class _Layer:
     Without queries only `output_at` works.
     """
 
-    def __init__(self, block: nn.Module, segments: Sequence[Tensor], causal: bool, with_queries: bool):
+    def __init__(self, block: _Block, segments: Sequence[Tensor], causal: bool, with_queries: bool):
         self.block, self.causal = block, causal
         self.tokens = list(segments)
         # Of each segment, query (if any), key and value.
@@ -254,7 +298,7 @@ class _Layer:
         return self.seen[seen]
 
 
-def _heads(block: nn.Module, tokens: Tensor, parts: slice) -> list[Tensor]:
+def _heads(block: _Block, tokens: Tensor, parts: slice) -> list[Tensor]:
     """The `parts` of (query, key, value), each `[rows, heads, tokens, head_width]`."""
     attention, width = block.attn, tokens.shape[-1]
     rows = slice(parts.start * width, parts.stop * width)
@@ -263,9 +307,7 @@ def _heads(block: nn.Module, tokens: Tensor, parts: slice) -> list[Tensor]:
     return [part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected.split(width, dim=-1)]
 
 
-def _output_at(
-    block: nn.Module, tokens: Tensor, key: Tensor, value: Tensor, read: Tensor | int, causal: bool
-) -> Tensor:
+def _output_at(block: _Block, tokens: Tensor, key: Tensor, value: Tensor, read: Tensor | int, causal: bool) -> Tensor:
     """One token per row of `tokens`, the last ones of the keys, after the block: `[rows, width]`."""
     mask = None
     if isinstance(read, int):
@@ -284,10 +326,11 @@ def _moved(position: Tensor | int, tokens: int) -> Tensor | int:
     return position + tokens if tokens else position
 
 
-def _finish(block: nn.Module, tokens: Tensor, attended: Tensor) -> Tensor:
+def _finish(block: _Block, tokens: Tensor, attended: Tensor) -> Tensor:
     """The block after its attention heads: output projection and MLP, each added to the residual stream."""
-    tokens = tokens + block.attn.out_proj(attended.transpose(1, 2).flatten(2))
-    return tokens + _mlp(block.mlp, block.ln_2(tokens).to(attended.dtype))
+    middle = tokens + block.attn.out_proj(attended.transpose(1, 2).flatten(2))
+    ended = middle + _mlp(block.mlp, block.ln_2(middle).to(attended.dtype))
+    return ended if block.beside is None else ended + block.beside(block.ln_1(tokens).to(attended.dtype))
 
 
 def _mlp(mlp: nn.Module, tokens: Tensor) -> Tensor:
