@@ -17,7 +17,6 @@ from trainers.bmip import BMIP
 from trainers.config import build_cfg
 from trainers.prompting import recipes
 from trainers.prompting.core.summary import clip_of_size
-from trainers.prompting.declaration import CROSS_ENTROPY
 from trainers.prompting.errors import InputError
 from trainers.prompting.methods import of_trainer
 
@@ -174,10 +173,7 @@ def test_a_file_is_read_again_after_a_change(tmp_path):
 
 # Of trainers that any objective may train.
 TRAINED = [
-    path
-    for path in METHODS
-    for method in [of_trainer(path.parent.name)]
-    if method.learns and method.objective == CROSS_ENTROPY
+    path for path in METHODS for method in [of_trainer(path.parent.name)] if method.learns and method.any_objective
 ]
 
 
@@ -240,12 +236,16 @@ def test_names_of_no_recipe_are_refused_with_those_that_there_are(name, words):
     assert [word for word in words if word not in str(error.value)] == []
 
 
+# As variants of any recipe.
+OBJECTIVES = ["anchoring", "consistency", "self_regulation"]
+
+
 def test_what_can_follow_a_recipes_name_are_its_variants_and_other_files():
-    assert recipes.variants_of(recipes.recipe_path("VPT", "tiny")) == ["consistency", "self_regulation"]
+    assert recipes.variants_of(recipes.recipe_path("VPT", "tiny")) == OBJECTIVES
     assert {"depth1", "depth12"} < set(recipes.variants_of(recipes.recipe_path("BMIP", "tiny")))
     found = recipes.suffixes_of(recipes.recipe_path("IVLP", "tiny"))
     own = ["bmip_size", "bmip_size_icons", "icons", "language_only", "language_only_icons"]
-    assert found == sorted([*own, "consistency", "self_regulation"])
+    assert found == sorted([*own, *OBJECTIVES])
 
 
 def test_a_recipe_of_the_users_own_has_variants_and_a_file_comes_before_them(tmp_path):

@@ -80,6 +80,14 @@ CASES = [
         ("MaPLe", dict(length=length, depth=depth, context=context))
         for length, depth, context in product((1, 2, 4, 5), DEPTHS, (WORDS, ""))
     ],
+    *[
+        ("HiCroPL", dict(variant=variant, length=length, depth=depth, cross=cross))
+        for variant, length, (depth, cross) in product(VARIANTS, (1, 2, 5), ((2, 1), (3, 1), (3, 2)))
+    ],
+    *[
+        ("UPT", dict(variant=variant, length=length, depth=depth, dropout=0.0))
+        for variant, length, depth in product(VARIANTS, (1, 2, 5), DEPTHS)
+    ],
 ]
 
 
@@ -94,6 +102,8 @@ ON_OTHER_TOWERS = [
     ("CoCoOp", dict(length=2)),
     ivlp((2, 3), (2, 4), head_width=3),
     ("MaPLe", dict(depth=3)),
+    ("HiCroPL", dict(depth=3, cross=1)),
+    ("UPT", dict(depth=2, dropout=0.0)),
     bmip(),
 ]
 
@@ -162,6 +172,8 @@ CUT = [
         ivlp((2, 3), (2, 3), head_width=3),
         ("VPT", dict(vision_depth=2)),
         ("MaPLe", dict(depth=3)),
+        ("HiCroPL", dict(depth=3, cross=2)),
+        ("UPT", dict(depth=3, dropout=0.0)),
     ],
     *[bmip(**settings) for settings in (dict(variant="released"), dict(detach=False), dict(relative=True))],
     *[bmip(aggregation=aggregation) for aggregation in AGGREGATIONS],

@@ -32,7 +32,8 @@ def test_every_term_and_its_gradient_are_the_equations(small_clip, views, classn
     slow = naive_terms(name, small_clip, learner, views, classnames)
     assert terms.keys() == slow.keys()
     for key, value in slow.items():
-        unprompted = name == "self-regulation" and key == "loss_image" and method in ("CoOp", "CoCoOp")
+        of_image = name in ("self-regulation", "anchoring") and key == "loss_image"
+        unprompted = of_image and method in ("CoOp", "CoCoOp")
         assert value > 1e-3 or unprompted, f"{key} is too small to be compared"
         value = torch.as_tensor(value)
         torch.testing.assert_close(terms[key], value, **TOLERANCE, msg=lambda m, key=key: f"{key}: {m}")
@@ -42,7 +43,9 @@ def test_every_term_and_its_gradient_are_the_equations(small_clip, views, classn
     assert any("adapters" in key for key in inputs) is name.startswith("consistency")
     gradients = [torch.autograd.grad(loss, list(inputs.values()), retain_graph=True) for loss in (total, expected)]
     for key, ours, reference in zip(inputs, *gradients):
-        assert reference.abs().max() > 1e-4, f"{key} matters too little to be compared"
+        # Attention to one proxy does not depend on its key, and features that are mixed hardly do on a gate.
+        may_not = "linear_k" in key or (name == "anchoring" and "gate" in key)
+        assert may_not or reference.abs().max() > 1e-4, f"{key} matters too little to be compared"
         torch.testing.assert_close(ours, reference, **TOLERANCE, msg=lambda m, key=key: f"{key}: {m}")
     assert torch.autograd.grad(total, views[1], allow_unused=True, retain_graph=True) == (None,)
     torch.testing.assert_close(logits, model(views[0]))

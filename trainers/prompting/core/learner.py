@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,9 @@ class PromptLearner(nn.Module):
             values of the host that change; a recorded step (`cuda_graph`) would repeat those of its recording. False
             unless the class itself says so.
         adapters: `FeatureAdapter` of the "text" and the "image" tower; None: no adapters.
+        anchors: gives the frozen CLIP's normalised features of some classes, `[classes, embed]` in fp32. They are
+            added to the classes' prompted features, and the frozen CLIP's features of an image to its prompted ones.
+            None: features are those of the prompts alone.
     """
 
     template: str
@@ -95,6 +98,7 @@ class PromptLearner(nn.Module):
         super().__init__()
         # A class attribute would hide a module assigned under this name.
         self.adapters: nn.ModuleDict | None = None
+        self.anchors: Callable[[nn.Module, Sequence[str]], Tensor] | None = None
 
     @property
     def templates(self) -> tuple[str, ...]:
