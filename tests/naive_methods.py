@@ -61,16 +61,16 @@ def cocoop_features(
     first: Linear,
     second: Linear,
     words: str = "",
-    adapt: Callable[[Tensor], Tensor] = lambda feature: feature,
+    adapt: Callable[[Tensor, Tensor], Tensor] = lambda feature, image: feature,
 ):
     """A context `[b, text width]` that a network shifts, alike in all its rows.
 
-    The network sees the image feature that is classified: adapted, and normalised.
+    The network sees the image feature that is classified: adapted or mixed, and normalised.
     """
     features, classes = [], []
     for image in images:
         feature = image_feature(clip_model, image)
-        shift = _apply(second, _apply(first, unit(adapt(feature))).clamp(min=0))
+        shift = _apply(second, _apply(first, unit(adapt(feature, image))).clamp(min=0))
         contexts = [context + shift] * len(classnames)
         features.append(feature)
         classes.append(coop_features(clip_model, [], classnames, contexts, words)[1])
@@ -152,6 +152,104 @@ def _mma_adapter(token: Tensor, down: Linear, middle: Linear, up: Linear, scale:
     learned, fixed = (down, middle, up), [(weight.detach(), bias.detach()) for weight, bias in (down, middle, up)]
     of_weights = answer(token.detach(), learned)
     return scale * answer(token, fixed) + (of_weights - of_weights.detach())
+
+
+def hicropl_prompts(
+    text_prompts: dict[int, Tensor],
+    vision_prompts: dict[int, Tensor],
+    text_proxies: list[dict[str, Tensor]],
+    vision_proxies: list[dict[str, Tensor]],
+    text_to_vision: dict[str, Tensor],
+    vision_to_text: dict[str, Tensor],
+):
+    """The prompts that enter the towers: text refines vision in as many first layers as it has proxies.
+
+    Args:
+        text_proxies, vision_proxies: of the layers whose prompts refine others; `token` `[1, width]` is the query.
+        text_to_vision, vision_to_text: the mappers.
+    """
+    cross = len(text_proxies)
+    early, late = range(cross), range(cross, len(text_prompts))
+    text, vision = dict(text_prompts), dict(vision_prompts)
+    known = [_proxy(text_proxies[layer], text_prompts[layer]) for layer in early]
+    for layer in early:
+        vision[layer] = _refined(text_to_vision, vision_prompts[layer], known)
+    known = [_proxy(vision_proxies[layer - cross], vision_prompts[layer]) for layer in late]
+    for layer in late:
+        text[layer] = _refined(vision_to_text, text_prompts[layer], known)
+    return text, vision
+
+
+def _proxy(net: dict[str, Tensor], prompts: Tensor) -> Tensor:
+    """LN2(q + attention of LN1 q to LN1 P)."""
+    seen = [_layer_norm(net, "ln_1", prompt) for prompt in prompts]
+    (query,) = net["token"]
+    return _layer_norm(net, "ln_2", query + _attention(net, _layer_norm(net, "ln_1", query), seen, seen))
+
+
+def _refined(net: dict[str, Tensor], prompts: Tensor, proxies: list[Tensor]) -> Tensor:
+    """Of each prompt: q = Wq x; q += attention of LN1 q to LN1 of the projected proxies; q += network of LN2 q."""
+    keys = [_layer_norm(net, "ln_1", _apply(_linear(net, "linear_k"), proxy)) for proxy in proxies]
+    values = [_layer_norm(net, "ln_1", _apply(_linear(net, "linear_v"), proxy)) for proxy in proxies]
+    refined = []
+    for prompt in prompts:
+        query = _apply(_linear(net, "linear_q"), prompt)
+        query = query + _attention(net, _layer_norm(net, "ln_1", query), keys, values)
+        hidden = _apply(_linear(net, "ffn.c_fc"), _layer_norm(net, "ln_2", query))
+        refined.append(query + _apply(_linear(net, "ffn.c_proj"), hidden * torch.sigmoid(1.702 * hidden)))
+    return torch.stack(refined)
+
+
+def _attention(net: dict[str, Tensor], query: Tensor, keys: list[Tensor], values: list[Tensor], name: str = "attn"):
+    """Of one query, `[width]`; each of eight heads has its own rows of the three projections."""
+    width, heads = len(query), 8
+    wide = width // heads
+    weights, biases = net[f"{name}.in_proj_weight"].split(width), net[f"{name}.in_proj_bias"].split(width)
+    found = []
+    for head in range(heads):
+        rows = slice(head * wide, (head + 1) * wide)
+        q, k, v = ((weight[rows], bias[rows]) for weight, bias in zip(weights, biases))
+        scores = torch.stack([_apply(q, query) @ _apply(k, key) / wide**0.5 for key in keys])
+        shares = scores.exp() / scores.exp().sum()
+        found.append(sum(share * _apply(v, value) for share, value in zip(shares, values)))
+    return _apply(_linear(net, f"{name}.out_proj"), torch.cat(found))
+
+
+def _linear(net: dict[str, Tensor], name: str) -> Linear:
+    return net[f"{name}.weight"], net[f"{name}.bias"]
+
+
+def _layer_norm(net: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    scaled = (x - x.mean()) / ((x - x.mean()).square().mean() + 1e-5).sqrt()
+    return net[f"{name}.weight"] * scaled + net[f"{name}.bias"]
+
+
+def unified_prompts(
+    unified: dict[int, Tensor],
+    layers: dict[int, dict[str, Tensor]],
+    text_width: int,
+    text_prompts: dict[int, Tensor],
+    vision_prompts: dict[int, Tensor],
+):
+    """UPT's prompts: the left part of unified ones after their transformer layer is for text, the right for vision.
+
+    Args:
+        layers: parameters of PyTorch's transformer layers, with the norms after the residual sums.
+        text_prompts, vision_prompts: of layers that have their own.
+    """
+    text, vision = dict(text_prompts), dict(vision_prompts)
+    for layer, prompts in unified.items():
+        net, rows = layers[layer], list(prompts)
+        rows = [
+            _layer_norm(net, "norm1", row + _attention(net, row, list(prompts), list(prompts), "self_attn"))
+            for row in rows
+        ]
+        hidden = [_apply(_linear(net, "linear1"), row).clamp(min=0) for row in rows]
+        made = torch.stack(
+            [_layer_norm(net, "norm2", r + _apply(_linear(net, "linear2"), h)) for r, h in zip(rows, hidden)]
+        )
+        text[layer], vision[layer] = made[:, :text_width], made[:, text_width:]
+    return text, vision
 
 
 def cosine_logits(clip_model, images: list[Tensor], classes: list) -> Tensor:

@@ -38,6 +38,16 @@ def averaged_sentences(clip_model, classname: str, templates: list[str]) -> Tens
     return unit(total / len(templates))
 
 
+def mixed(feature: Tensor, frozen: Tensor) -> Tensor:
+    """The normalised sum of a raw feature, normalised, and a frozen one, which is."""
+    return unit(unit(feature) + frozen)
+
+
+def normalised_then_averaged(clip_model, sentences: list[str]) -> Tensor:
+    """The normalised mean of the sentences' normalised features."""
+    return unit(sum(unit(frozen_sentence(clip_model, sentence)) for sentence in sentences) / len(sentences))
+
+
 def adapted(feature: Tensor, inner: Tensor, outer: Tensor, share: float) -> Tensor:
     """share * ReLU(outer ReLU(inner f)) + (1 - share) * f, of a raw feature."""
     answer = (outer @ (inner @ feature).clamp(min=0)).clamp(min=0)

@@ -52,6 +52,7 @@ LEARNERS = {
         if name != "LanguagePrompting"
     },
     "LanguagePrompting": ("LanguagePrompting", {"text_depth": 3}),
+    "HiCroPL": ("HiCroPL", {"depth": 3, "cross": 1}),
     "BMIP released": ("BMIP", {"depth": 3, "variant": "released"}),
     "BMIP with gradient through the readout": ("BMIP", {"depth": 3, "detach": False}),
     "CoOp in the middle": ("CoOp", {"position": "middle"}),

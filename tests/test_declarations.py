@@ -195,7 +195,7 @@ def test_the_authors_keys_with_another_meaning_are_refused(keys, message):
 
 
 LEARNING = [name for name, method in METHODS.items() if method.learns]
-TOLD = [(name, {}) for name in LEARNING]
+TOLD = [(name, {"cross": 1} if name == "HiCroPL" else {}) for name in LEARNING]
 TOLD += [("BMIP", settings) for settings in ({"share_text": False}, {"share_vision": False}, {"depth": 1})]
 TOLD += [("IVLP", {"head_width": 5}), ("IVLP", {"vision_length": 0, "vision_depth": 0})]
 TOLD += [("CoOp", {"class_specific": True})]

@@ -86,6 +86,14 @@ CASES = [
     ],
     *[mma(first, depth) for first in DEPTHS for depth in range(first, 4)],
     *[mma(1, 3, **settings) for settings in (dict(scale=1.0), dict(hidden=40), dict(context="art of the"))],
+    *[
+        ("HiCroPL", dict(variant=variant, length=length, depth=depth, cross=cross))
+        for variant, length, (depth, cross) in product(VARIANTS, (1, 2, 5), ((2, 1), (3, 1), (3, 2)))
+    ],
+    *[
+        ("UPT", dict(variant=variant, length=length, depth=depth, dropout=0.0))
+        for variant, length, depth in product(VARIANTS, (1, 2, 5), DEPTHS)
+    ],
 ]
 
 
@@ -100,6 +108,8 @@ ON_OTHER_TOWERS = [
     ("CoCoOp", dict(length=2)),
     ivlp((2, 3), (2, 4), head_width=3),
     ("MaPLe", dict(depth=3)),
+    ("HiCroPL", dict(depth=3, cross=1)),
+    ("UPT", dict(depth=2, dropout=0.0)),
     bmip(),
     mma(2, 3),
 ]
@@ -169,6 +179,8 @@ CUT = [
         ivlp((2, 3), (2, 3), head_width=3),
         ("VPT", dict(vision_depth=2)),
         ("MaPLe", dict(depth=3)),
+        ("HiCroPL", dict(depth=3, cross=2)),
+        ("UPT", dict(depth=3, dropout=0.0)),
     ],
     *[bmip(**settings) for settings in (dict(variant="released"), dict(detach=False), dict(relative=True))],
     *[bmip(aggregation=aggregation) for aggregation in AGGREGATIONS],

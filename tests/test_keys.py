@@ -28,6 +28,7 @@ LABELS = torch.tensor([2, 1, 1, 3])
 # Within the three layers of the small CLIP; any data set without descriptions will do.
 ON = dict.fromkeys(["TRAINER.MAPLE.PROMPT_DEPTH", "TRAINER.BMIP.PROMPT_DEPTH", "TRAINER.CoPrompt.PROMPT_DEPTH"], 3)
 ON |= {f"TRAINER.{node}.PROMPT_DEPTH_{tower}": 3 for node in ("IVLP", "PROMPTSRC") for tower in ("TEXT", "VISION")}
+ON |= {"TRAINER.UPT.PROMPT_DEPTH": 3, "TRAINER.HICROPL.PROMPT_DEPTH": 3, "TRAINER.HICROPL.CROSS_LAYER": 1}
 ON |= {"OPTIM.MAX_EPOCH": 3, "DATASET.NAME": "EuroSAT"}
 FEWER = {"N_CTX": 3, "PROMPT_DEPTH": 2, "CTX_INIT": "an image of the"}
 TOWERS = {"N_CTX_TEXT": 3, "PROMPT_DEPTH_TEXT": 2, "N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2}
@@ -38,6 +39,8 @@ CHANGES = {
     "TRAINER.BMIP.GATE": {"DETACH": False, "RELATIVE": True, "READOUT": "zero"},
     "SHARE": {"SHARE_PARAMETER_TEXT": False, "SHARE_PARAMETER_VISUAL": False},
     "TRAINER.MAPLE": FEWER,
+    "TRAINER.HICROPL": {**FEWER, "VARIANT": "released", "CROSS_LAYER": 2, "LAMBD": 1.0},
+    "TRAINER.UPT": {**FEWER, "VARIANT": "released", "DROPOUT": 0.5},
     "TRAINER.COOP": {"N_CTX": 3, "CTX_INIT": "a photo of a", "CSC": True, "CLASS_TOKEN_POSITION": "middle"},
     "TRAINER.COCOOP": {"N_CTX": 3, "CTX_INIT": "a photo of a"},
     "TRAINER.VPT": {"N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2, "CTX_INIT": "an image of the"},
@@ -61,14 +64,14 @@ CHANGES = {
 
 
 def declared_keys() -> dict[str, str]:
-    """Each key with the trainer that it is tried with; PREC is below, WEIGHT_THRESHOLD only ever refused, and
-    LOSS.NAME has one value."""
+    """Each key with the trainer that it is tried with; PREC is below; those without effect are refused."""
     keys = {}
     for name, trainer in ALL.items():
         method = trainer.method
         for key in [*method.keys, *objective_of(default_cfg(), method).Config().keyed()]:
             keys.setdefault(key, name)
-    return {key: name for key, name in keys.items() if not key.endswith((".PREC", ".WEIGHT_THRESHOLD", "LOSS.NAME"))}
+    untried = (".PREC", ".WEIGHT_THRESHOLD", ".TEACHER_NAME", "LOSS.NAME")
+    return {key: name for key, name in keys.items() if not key.endswith(untried)}
 
 
 def configured(name: str, **changes):
@@ -91,7 +94,9 @@ def computed(name: str, **changes) -> dict[str, torch.Tensor]:
     objective.backward(loss, list(learner.parameters()), lambda loss: loss)
     found = {"logits": loss.logits.detach(), "loss": loss.total.detach()}
     for key, parameter in learner.named_parameters():
-        found |= {key: parameter.detach().clone(), f"gradient of {key}": parameter.grad}
+        found[key] = parameter.detach().clone()
+        if parameter.grad is not None:
+            found[f"gradient of {key}"] = parameter.grad
     for epoch in (1, 2, 3):
         with torch.no_grad():
             for parameter in learner.parameters():

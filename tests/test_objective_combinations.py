@@ -16,10 +16,12 @@ from trainers.prompting.errors import InputError
 from trainers.prompting.methods import METHODS, OBJECTIVES
 from trainers.prompting.objectives.objective import Loss, Objective, register_objective
 
-LEARNERS = ["CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "BMIP"]
+LEARNERS = ["CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "BMIP", "HiCroPL", "UPT"]
 OTHERS = [name for name in OBJECTIVES if name != "cross_entropy"]
-# Trainers that are named after an objective, and of these, the ones with another trainer's prompts as they are.
-NAMED = {name: method.objective for name, method in METHODS.items() if method.objective in OTHERS}
+# Trainers with another objective than cross-entropy; of these, the ones that are named after it, as another's prompts
+# trained by it, and the ones whose prompts are that other's as they are.
+HAVE = {name: method.objective for name, method in METHODS.items() if method.objective in OTHERS}
+NAMED = {name: objective for name, objective in HAVE.items() if not METHODS[name].any_objective}
 SAME_PROMPTS = [name for name in NAMED if METHODS[name].config is METHODS[METHODS[name].prompts].config]
 SHORT = ["TRAINER.PROMPTSRC.GPA_MEAN", "1", "TEST.NO_TEST", "True"]
 
@@ -47,10 +49,10 @@ def test_every_learner_trains_by_every_objective(run_train, trainer, objective):
     assert all(value.isfinite().all() for value in state.values())
 
 
-@pytest.mark.parametrize("trainer", NAMED)
-def test_a_trainer_named_after_an_objective_has_it_and_may_be_told_so(run_train, tmp_path, trainer):
+@pytest.mark.parametrize("trainer", HAVE)
+def test_a_trainer_with_an_objective_may_be_told_so(run_train, tmp_path, trainer):
     own = run_train(trainer=trainer, folder=tmp_path / "own", options=SHORT)
-    told = run_train(trainer=trainer, folder=tmp_path / "told", options=by(NAMED[trainer]))
+    told = run_train(trainer=trainer, folder=tmp_path / "told", options=by(HAVE[trainer]))
     assert own.status == told.status == 0, told.errors
     assert own.losses() == told.losses() and "loss_text" in own.output
 
@@ -65,7 +67,7 @@ def test_a_trainer_named_after_an_objective_is_its_prompts_trained_by_it(run_tra
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize("trainer", NAMED)
+@pytest.mark.parametrize("trainer", HAVE)
 def test_a_run_whose_epochs_are_all_done_is_tested_without_its_teachers(run_train, monkeypatch, trainer):
     run = run_train(trainer=trainer, options=SHORT)
     (run.folder / "result.json").unlink()
@@ -73,7 +75,7 @@ def test_a_run_whose_epochs_are_all_done_is_tested_without_its_teachers(run_trai
     def prepare(*_):
         raise AssertionError("the teachers were asked")
 
-    monkeypatch.setattr(OBJECTIVES[NAMED[trainer]], "prepare", prepare)
+    monkeypatch.setattr(OBJECTIVES[HAVE[trainer]], "prepare", prepare)
     again = run_train(trainer=trainer, options=SHORT)
     assert again.status == 0 and again.result["trained"] and "epoch [" not in again.output
 

@@ -40,7 +40,8 @@ def test_every_term_and_its_gradient_are_the_equations(small_clip, views, classn
     slow = naive_terms(name, small_clip, learner, views, classnames)
     assert terms.keys() == slow.keys()
     for key, value in slow.items():
-        unprompted = name == "self-regulation" and key == "loss_image" and method in ("CoOp", "CoCoOp")
+        of_image = name in ("self-regulation", "anchoring") and key == "loss_image"
+        unprompted = of_image and method in ("CoOp", "CoCoOp")
         assert value > 1e-3 or unprompted, f"{key} is too small to be compared"
         value = torch.as_tensor(value)
         torch.testing.assert_close(terms[key], value, **TOLERANCE, msg=lambda m, key=key: f"{key}: {m}")
@@ -50,7 +51,9 @@ def test_every_term_and_its_gradient_are_the_equations(small_clip, views, classn
     torch.testing.assert_close(total, expected, **TOLERANCE)
     objective.backward(found, list(inputs.values()), lambda loss: loss)
     for (key, tensor), reference in zip(inputs.items(), gradients):
-        assert reference.abs().max() > 1e-4, f"{key} matters too little to be compared"
+        # Attention to one proxy does not depend on its key, and features that are mixed hardly do on a gate.
+        may_not = "linear_k" in key or (name == "anchoring" and "gate" in key)
+        assert may_not or reference.abs().max() > 1e-4, f"{key} matters too little to be compared"
         torch.testing.assert_close(tensor.grad, reference, **TOLERANCE, msg=lambda m, key=key: f"{key}: {m}")
     assert views[1].grad is None
     torch.testing.assert_close(logits, model(views[0]))

@@ -36,14 +36,16 @@ from .prompting.core.learner import PromptLearner
 from .prompting.core.prompted_clip import PromptedCLIP
 from .prompting.declaration import CROSS_ENTROPY, Method, Settings, declare
 from .prompting.errors import InputError, worded
-from .prompting.objectives.objective import Objective
+from .prompting.objectives.objective import OBJECTIVES, Objective
 from .prompting.objectives.training_step import TrainingStep
+from .prompting.recipes import value_at
 from .records import (
     OBJECTIVE_KEY,
     check_origin,
     check_resumed,
     check_tested,
     keep_settings,
+    kept_settings,
     learned_classnames,
     shaping_settings,
     trained_on,
@@ -127,7 +129,8 @@ class PromptTrainer(Checkpointing, TrainerX):
         with worded(key_names(cfg, cls.method)):
             learner = cls.method.learner(cls.settings(cfg), clip_model)
             objective = build_objective(cfg, cls.method)
-            if cfg.TRAINER.OBJECTIVE not in ("", CROSS_ENTROPY) and not cls.method.learns:
+            untrained = next(learner.parameters(), None) is None
+            if cfg.TRAINER.OBJECTIVE not in ("", CROSS_ENTROPY) and untrained:
                 raise InputError(
                     f"TRAINER.OBJECTIVE is {cfg.TRAINER.OBJECTIVE!r}, but {cfg.TRAINER.NAME} (--trainer) has no "
                     "prompts to train by it; leave the key empty, or choose another trainer."
@@ -216,7 +219,7 @@ class PromptTrainer(Checkpointing, TrainerX):
         )
         if self.device.type == "cpu" and self.precision.matmul == torch.float16:
             print(f"Note: half precision is slow on a CPU; TRAINER.{self.method.node}.PREC bf16 or fp32 is faster")
-        trained = sum(parameter.numel() for parameter in self.learner.parameters())
+        trained = sum(parameter.numel() for parameter in self.learner.parameters() if parameter.requires_grad)
         print(f"Trainable parameters: {trained:,}")
         if not trained:
             return
@@ -397,12 +400,18 @@ class PromptTrainer(Checkpointing, TrainerX):
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         if directory:
-            check_tested(self.objective.tested_settings(), directory)
+            check_tested(self._tested_settings(directory), directory)
         super().load_model(directory, epoch)
         if directory and not self.trained:  # else there is no model, or this is the run's own best one
             self.model_dir, self.trained_on = str(directory), trained_on(directory, self.cfg)
             self.learned = learned_classnames(directory)
             self.evaluator.mark_learned(self.dm.dataset.classnames, self.learned)
+
+    def _tested_settings(self, directory: str) -> dict[str, Any]:
+        """Dotted keys that a test needs as the training in a folder had them, with their values in this run."""
+        learned_by = OBJECTIVES.get(value_at(kept_settings(directory) or {}, OBJECTIVE_KEY) or self.method.objective)
+        differ = learned_by is not None and learned_by.mixes_features != self.objective.mixes_features
+        return {**self.objective.tested_settings(), **({OBJECTIVE_KEY: self.objective.name} if differ else {})}
 
     def method_results(self) -> dict[str, Any]:
         """The method's additions to the record of a test."""

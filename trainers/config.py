@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
+from minidassl.own.optim import OPTIM
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
@@ -24,7 +25,6 @@ from .early_stopping import NO_PATIENCE
 from .prompting.core.cuda_graph import AUTO, MODES, OFF, ON
 from .prompting.core.prompted_clip import AUTOMATIC
 from .prompting.declaration import (
-    CROSS_ENTROPY,
     LARGEST_SEED,
     RUN_KEYS,
     SUBSETS,
@@ -72,6 +72,8 @@ class Common(Settings):
         choices=MODES,
     )
     tf32: bool = _shared(False, "MODEL.TF32", "fp32 products on CUDA's tensor cores: faster, 10 bits of mantissa")
+    # Of the stand-in, and of forks of Dassl.
+    adam_eps: float = _shared(OPTIM["EPS"], "OPTIM.EPS", "smallest denominator of adam's steps", least=1e-30, most=1.0)
     # The stand-in's; upstream Dassl has no image cache.
     cache_gb: float = _shared(
         2.0, "DATALOADER.CACHE_GB", "GiB of decoded training images kept in memory; 0: none", least=0.0
@@ -152,7 +154,7 @@ def objective_of(cfg: CfgNode, method: Method) -> type[Objective]:
     """
     name = cfg.TRAINER.OBJECTIVE or method.objective
     check_name("TRAINER.OBJECTIVE", name, sorted(OBJECTIVES), "docs/METHODS.md")
-    if method.objective not in (CROSS_ENTROPY, name):
+    if not method.any_objective and name != method.objective:
         raise InputError(
             f"TRAINER.OBJECTIVE is {name!r}, but {cfg.TRAINER.NAME} (--trainer) stands for {method.objective}; leave "
             "the key empty, or choose the trainer of the prompts alone, like IVLP, MaPLe or BMIP."

@@ -13,6 +13,7 @@ from torch import Tensor
 from helpers.learners import naive_features
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.templates import SIXTY
+from trainers.prompting.objectives.anchoring import Anchoring, AnchoringConfig
 from trainers.prompting.objectives.consistency import Consistency, ConsistencyConfig
 from trainers.prompting.objectives.knowledge_guidance import KnowledgeGuidance, KnowledgeGuidanceConfig
 from trainers.prompting.objectives.objective import Objective, RunFacts
@@ -33,6 +34,13 @@ SENTENCES = [
 def consistency(sentences: list[list[str]] = SENTENCES, **settings) -> Consistency:
     """The objective with these sentences in the place of a file's."""
     objective = Consistency(ConsistencyConfig(**{**dict(weight=3.0, image_share=0.3, text_share=0.6), **settings}))
+    objective.describe = lambda names: sentences
+    return objective
+
+
+def anchoring(sentences: list[list[str]] = SENTENCES) -> Anchoring:
+    """The objective with these sentences in the place of a file's."""
+    objective = Anchoring(AnchoringConfig(weight=4.0))
     objective.describe = lambda names: sentences
     return objective
 
@@ -104,6 +112,14 @@ def projection_terms(seen: Seen) -> dict[str, Tensor]:
     return {"loss_kl": naive.softened_cross_entropy(seen.logits, of_teacher, 2.0)}
 
 
+def anchoring_terms(seen: Seen) -> dict[str, Tensor]:
+    described = [naive.normalised_then_averaged(seen.clip_model, sentences) for sentences in SENTENCES]
+    return {
+        "loss_text": 4 * naive.mean_cosine_distance(naive.all_pairs(seen.classes, described)),
+        "loss_image": 4 * naive.mean_cosine_distance(list(zip(seen.images, seen.of_frozen(0)))),
+    }
+
+
 # Objective, and its terms beside the cross-entropy. Of two descriptions the second is drawn.
 EQUATIONS = {
     "self-regulation": (
@@ -123,21 +139,26 @@ EQUATIONS = {
         lambda: ProjectedGradient(ProjectedGradientConfig(share=0.7, temperature=2.0), RunFacts(dataset="OxfordPets")),
         projection_terms,
     ),
+    "anchoring": (anchoring, anchoring_terms),
 }
 
 
 def naive_terms(name: str, clip_model, learner, views: list[Tensor], classnames) -> dict[str, Tensor]:
-    def adapter(tower: str, share: float) -> Callable:
+    def changed(tower: str, share: float, frozen: Callable) -> Callable:
+        """A raw feature as it is classified, but for its norm; `frozen` gives what an anchored one is mixed with."""
+        if learner.anchors is not None:
+            return lambda feature, source: naive.mixed(feature, frozen(source))
         if learner.adapters is None:
-            return lambda feature: feature
+            return lambda feature, source: feature
         inner, _, outer, *_ = getattr(learner.adapters, tower).layers
-        return lambda feature: naive.adapted(feature, inner.weight, outer.weight, share)
+        return lambda feature, source: naive.adapted(feature, inner.weight, outer.weight, share)
 
-    adapt_image, adapt_text = adapter("image", 0.3), adapter("text", 0.6)
-    raw_images, raw_classes = naive_features(clip_model, learner, views[0], classnames, adapt_image)
-    images = units([adapt_image(feature) for feature in raw_images])
+    of_image = changed("image", 0.3, lambda image: naive.frozen_image(clip_model, image))
+    of_class = changed("text", 0.6, lambda described: naive.normalised_then_averaged(clip_model, described))
+    raw_images, raw_classes = naive_features(clip_model, learner, views[0], classnames, of_image)
+    images = units([of_image(*pair) for pair in zip(raw_images, views[0])])
     nested = isinstance(raw_classes[0], list)
-    rows = [[adapt_text(feature) for feature in row] for row in (raw_classes if nested else [raw_classes])]
+    rows = [[of_class(*pair) for pair in zip(row, SENTENCES)] for row in (raw_classes if nested else [raw_classes])]
     classes = units(rows if nested else rows[0])
     logits = naive.logits(clip_model.logit_scale.exp(), images, classes)
     terms = EQUATIONS[name][1](Seen(clip_model, classnames, views, images, classes, logits))

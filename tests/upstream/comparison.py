@@ -77,6 +77,7 @@ class Case:
         epochs: whole epochs of two steps each, in place of a single step.
         from_words: the first text prompts start as words.
         regularised: the loss has more than cross-entropy.
+        changes_prompts: a forward pass changes them, so that the training step comes after that of the evaluation.
         faint: some gradients are near 0, where half precision says nothing.
         terms: names of ours for what their model returns beside logits, with the weights in the loss.
         names: values of names in their module.
@@ -99,6 +100,7 @@ class Case:
     epochs: int = 0
     from_words: bool = False
     regularised: bool = False
+    changes_prompts: bool = False
     faint: bool = False
     terms: Mapping[str, float] = field(default_factory=dict)
     names: Mapping[str, Any] = field(default_factory=dict)

@@ -31,6 +31,8 @@ import torch
 from torch import nn
 
 LOSSES = ("loss", "xe_loss")  # names of the loss that a step returns
+# Of layers that are as wide as a tower.
+WIDE = ("proj", "single_layer", "adapter", "linear_", "ffn")
 SPREAD = 0.3  # of the random values; the initial 0.02 would leave prompts without an effect to compare
 DRAWN = 1
 
@@ -60,6 +62,14 @@ def stay_on_the_cpu() -> None:
     nn.Module.to = to
     nn.Module.cuda = lambda module: module
     torch.Tensor.cuda = lambda tensor: tensor
+
+
+def without_dropout(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
 
 
 class Trainer:
@@ -152,8 +162,8 @@ def fill(trained: dict[str, nn.Parameter]) -> None:
             if "learnable_linear" in key:
                 parameter.uniform_(1, 3)
             else:
-                # Rows of a layer that is as wide as a tower sum up some 500 entries.
-                wide = parameter.dim() == 2 and any(word in key for word in ("proj", "single_layer", "adapter"))
+                # A row sums up some 500 entries.
+                wide = parameter.dim() == 2 and any(word in key for word in WIDE)
                 parameter.normal_(std=0.05 if wide else SPREAD)
 
 
@@ -189,6 +199,7 @@ def answer(case: dict, given: dict) -> dict:
     if given["casts"] == "fp32":
         # A layer of MaPLe's is in fp16 whatever the setting, so that PREC fp32 ends in an error without this.
         trainer.model.float()
+    without_dropout(saved)
     trained = {key: parameter for key, parameter in saved.named_parameters() if parameter.requires_grad}
     start = {key: parameter.detach().clone() for key, parameter in trained.items()}
     fill(trained)

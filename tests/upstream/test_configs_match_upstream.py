@@ -4,8 +4,9 @@ CoPrompt's one file and its settings of data sets have ours for each; the files 
 of which many differ in the seed alone, have ours for each recipe.
 
 Needs checkouts of KaiyangZhou/CoOp, muzairkhattak/multimodal-prompt-learning, muzairkhattak/PromptSRC,
-ShuvenduRoy/CoPrompt, htyao89/KgCoOp, LAMDASZ-ML/BMIP and ZjjConan/VLM-MultiModalAdapter, named by the environment
-variables COOP_ROOT, MAPLE_ROOT, PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT, BMIP_ROOT and MMA_ROOT.
+ShuvenduRoy/CoPrompt, htyao89/KgCoOp, zzeoZheng/HiCroPL, LAMDASZ-ML/BMIP and ZjjConan/VLM-MultiModalAdapter, named by
+the environment variables COOP_ROOT, MAPLE_ROOT, PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT, HICROPL_ROOT, BMIP_ROOT and
+MMA_ROOT.
 """
 
 from __future__ import annotations
@@ -81,6 +82,30 @@ def test_kgcoops_file_has_ours_but_for_words_that_are_in_their_code(tmp_path):
 def test_mmas_files_have_ours(name):
     theirs = root("MMA") / f"configs/trainers/MultiModalAdapter/{name}.yaml"
     assert load("MMA", CONFIGS / f"trainers/MMA/{name}.yaml") == load("MMA", theirs)
+
+
+# What HiCroPL's Dassl does by default, in its files for other protocols than transfer.
+BEST = ["TEST.NO_TEST_EARLY", "False", "TEST.FINAL_MODEL", "best_val", "TRAIN.EARLY_STOPPING", "False"]
+
+
+def test_hicropls_files_have_ours_with_the_defaults_of_its_dassl():
+    paths = sorted((root("HiCroPL") / "configs/trainers/HiCroPL").glob("*.yaml"))
+    assert len(paths) == 4
+    for path in paths:
+        theirs = load("HiCroPL", path, *([] if path.stem.endswith("cross_datasets") else BEST))
+        assert load("HiCroPL", CONFIGS / "trainers/HiCroPL" / path.name) == theirs, path.name
+
+
+# Without effect: nothing is validated, and no base classes are mixed into the new ones.
+UNSET = ["TRAIN.EARLY_STOPPING", "True", "TRAIN.PATIENT_COUNT", "3"]
+UNSET += ["DATASET.USE_RATIO", "False", "DATASET.SUBSAMPLE_RATIO", "100"]
+
+
+def test_upts_files_of_bmips_authors_have_ours_but_for_keys_without_effect():
+    paths = sorted((root("BMIP") / "configs/trainers/UPT").glob("*.yaml"))
+    assert len(paths) == 3
+    for path in paths:
+        assert load("UPT", CONFIGS / "trainers/UPT" / path.name) == load("UPT", path, *UNSET), path.name
 
 
 def test_promptsrcs_second_few_shot_setting_is_a_file_of_its_own():

@@ -78,6 +78,9 @@ def test_a_checkpoint_of_theirs_gives_the_logits_loss_and_gradients_of_their_tra
     learner.load_state_dict(case.translate(given["state_dict"], learner))
     objective.prepare(model, CLASSNAMES)
     objective.before_step()
+    if case.changes_prompts:
+        with torch.no_grad():
+            tested = model(views()[0])
     loss, logits, terms = found = objective.loss(model, views(), LABELS)
     objective.backward(found, list(learner.parameters()), lambda loss: loss)
 
@@ -85,9 +88,11 @@ def test_a_checkpoint_of_theirs_gives_the_logits_loss_and_gradients_of_their_tra
     expected_logits, *others = given["outputs"]
     # Cosines of random features spread by the square root of their width.
     spread = expected_logits.float().std(dim=1).min() * model.clip_model.text_projection.shape[1] ** 0.5
-    assert spread > 0.1 * 128**0.5, "too alike to tell a difference"
+    # Frozen features, which make up half of mixed ones, are alike.
+    least = 0.03 if objective.mixes_features else 0.1
+    assert spread > least * 128**0.5, "too alike to tell a difference"
     found = {
-        "logits": [difference(logits, expected_logits)],
+        "logits": [difference(tested if case.changes_prompts else logits, expected_logits)],
         "loss": [difference(loss, torch.tensor(given["loss"]))],
         "terms": [difference(terms[name], w * other) for (name, w), other in zip(case.terms.items(), others)],
     }
@@ -96,7 +101,7 @@ def test_a_checkpoint_of_theirs_gives_the_logits_loss_and_gradients_of_their_tra
     assert {what: pairs for what, pairs in found.items() if any(y > of_values for _, y in pairs)} == {}
 
     expected = case.translate(given["gradients"], learner)
-    ours = {name: parameter.grad for name, parameter in learner.named_parameters()}
+    ours = {name: parameter.grad for name, parameter in learner.named_parameters() if parameter.requires_grad}
     assert ours.keys() == expected.keys()
     # Gates of the text tower read nothing in BMIP's released code, so that their scales have no gradient at all.
     silent = {name for name, gradient in expected.items() if not gradient.abs().max()}

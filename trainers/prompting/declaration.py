@@ -276,8 +276,8 @@ class Method:
         config: the learner's settings class.
         learner: builds the learner from settings and CLIP.
         recipes: names of its recipes; or the name of a method, to train by the recipes of that one.
-        objective: name of its objective. A method with another objective than cross-entropy is named after it, and
-            TRAINER.OBJECTIVE cannot change it.
+        objective: name of its objective. TRAINER.OBJECTIVE changes it, unless the method is another one's prompts
+            trained by this objective, whose name it then has.
         layout: tensor names in the checkpoints that its authors published; None if there are none.
         folder: of its checkpoints, below the output folder: the registered name of its model.
         needs_vit: it prompts the vision tower, which therefore must be a ViT.
@@ -320,6 +320,11 @@ class Method:
                 )
             recipes = METHODS[recipes].recipes
         object.__setattr__(self, "recipes", dataclasses.replace(recipes, folder=recipes.folder or self.trainer))
+
+    @property
+    def any_objective(self) -> bool:
+        """The prompts are its own, so that TRAINER.OBJECTIVE may name another objective."""
+        return self.prompts == self.name
 
     def trained_by(self, objective: type[Objective], name: str, **changes: Any) -> Method:
         """Declare a method of the same prompts that another objective trains, with some fields replaced.

@@ -4,8 +4,8 @@ A file names its bases in `_BASE_`: a path, or a list of paths, relative to the 
 
 A *variant* (`configs/variants/<variant>.yaml`) changes a few keys of a method's recipe, on every backbone.
 `<recipe>_<variant>` names both together: if no file of that name exists, the variant is merged after the recipe. A
-variant that sets `TRAINER.<NODE>` is for recipes that set that node; one that sets none is for all. Its key `_SHARES_`
-scales numbers in proportion to another key:
+variant that sets `TRAINER.<NODE>` is for recipes that set that node, or one of several; one that sets none is for all.
+Its key `_SHARES_` scales numbers in proportion to another key:
 
     _SHARES_:
       TRAINER.PROMPTSRC.GPA_MEAN: [15, 20, OPTIM.MAX_EPOCH]      15 of 20 epochs, or the same share of another number
@@ -152,6 +152,9 @@ def _variant_for(name: str, path: Path, recipe: Mapping[str, Any]) -> dict[str, 
             f"The variant {name!r} ({_variant_path(name)}) is for {wanted}, but {path} has {theirs or 'no such keys'}"
             f"; leave it, or choose one of {', '.join(variants_of(path))}."
         )
+    if "TRAINER" in keys:
+        others = _nodes(keys) - nodes
+        keys["TRAINER"] = {key: value for key, value in keys["TRAINER"].items() if key not in others}
     shares = keys.pop("_SHARES_", {})
     try:
         for key, (number, whole, other) in shares.items():

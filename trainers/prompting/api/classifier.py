@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import reprlib
 import secrets
 from collections.abc import Mapping, Sequence, Set
@@ -29,7 +30,7 @@ from ..checkpoints.checks import adopt
 from ..checkpoints.saved import Saved, read_saved, write_saved
 from ..core.clip_weights import Precision, check_backbone, get_precision, image_resolution, is_named, load_clip
 from ..core.prompted_clip import PromptedCLIP
-from ..declaration import Method, Settings, prompt_sizes
+from ..declaration import Method, Settings
 from ..errors import InputError, worded
 from ..objectives.cross_entropy import CrossEntropy
 from ..objectives.training_step import TrainingStep
@@ -367,7 +368,7 @@ def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -
             state_dict, _ = method.layout.translate(state_dict)
         implied = method.layout.implies
     told = method.told(state_dict)
-    if method.learns and not any(prompt_sizes(state_dict).values()):
+    if method.learns and not any(re.match(r"\w+_prompts\.", key) for key in state_dict):
         raise InputError(f"{str(saved.source)!r} holds no prompts of {method.name}; give a checkpoint of that method.")
     return {**told, **implied, **given}
 

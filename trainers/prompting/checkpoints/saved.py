@@ -35,7 +35,7 @@ from torch import Tensor
 
 from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
-from ..methods import METHODS, of_trainer
+from ..methods import METHODS, OBJECTIVES, of_trainer
 from ..recipes import value_at
 
 DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
@@ -205,6 +205,12 @@ def _described(record: Mapping[str, Any]) -> tuple[dict[str, Any], list[str] | N
     if configuration is not None:  # older records have none
         _compare_preprocessing(configuration["INPUT"])
         nodes = configuration["TRAINER"]
+        objective = OBJECTIVES.get(nodes.get("OBJECTIVE", ""))
+        if objective is not None and objective.mixes_features:
+            raise InputError(
+                f"The prompts were trained by {objective.name}, which mixes features with the frozen CLIP's in tests, "
+                "too, and this classifier does not; test them with train.py --eval-only."
+            )
         method = dataclasses.replace(method, node=method.node if method.node in nodes else trainer.upper())
         parameters["settings"] = method.read(configuration)
         parameters["precision"] = nodes.get(method.node, {}).get(method.PRECISION_KEY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,9 @@ class PromptLearner(nn.Module):
             unless the class itself says so.
         adapters: `FeatureAdapter` of the "text" and the "image" tower; None: no adapters.
         block_adapters: modules beside the blocks; None: none.
+        anchors: gives the frozen CLIP's normalised features of some classes, `[classes, embed]` in fp32. They are
+            added to the classes' prompted features, and the frozen CLIP's features of an image to its prompted ones.
+            None: features are those of the prompts alone.
     """
 
     template: str
@@ -110,6 +113,7 @@ class PromptLearner(nn.Module):
         # A class attribute would hide a module assigned under this name.
         self.adapters: nn.ModuleDict | None = None
         self.block_adapters: BlockAdapters | None = None
+        self.anchors: Callable[[nn.Module, Sequence[str]], Tensor] | None = None
 
     @property
     def templates(self) -> tuple[str, ...]:

@@ -78,6 +78,7 @@ class PromptedCLIP(nn.Module):
     def set_classes(self, classnames: Sequence[str]) -> None:
         """Replace the classes."""
         self.learner.set_class_count(len(classnames))
+        self.classnames = list(classnames)
         slots, context_length = self.learner.text_slots, self.clip_model.context_length
         tokens = tokenize_classes(classnames, self.learner.templates, context_length)
         places = None
@@ -95,6 +96,7 @@ class PromptedCLIP(nn.Module):
         # By device and number of images. They stay, because a recorded step goes on reading them.
         self._plans: dict[tuple, tuple[list[TextBatch], int, Tensor | None]] = {}
         self._kept: tuple[tuple, Tensor] | None = None
+        self._anchors: Tensor | None = None
 
     def train(self, mode: bool = True) -> PromptedCLIP:
         """Set the learner's mode; CLIP stays in evaluation mode."""
@@ -271,25 +273,44 @@ class PromptedCLIP(nn.Module):
         if len(self.learner.templates) > 1:
             by_template = features.unflatten(-2, (len(self.learner.templates), -1))
             features = F.normalize(by_template.mean(dim=-3), dim=-1)
-        return features
+        return features if self.learner.anchors is None else F.normalize(features + self.class_anchors(), dim=-1)
 
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def class_anchors(self) -> Tensor:
+        """The features that a learner's `anchors` gives for the classes, `[classes, embed]`; computed once."""
+        if self._anchors is None or self._anchors.device != self.ids.device:
+            with torch.inference_mode(False), torch.no_grad():
+                self._anchors = self.learner.anchors(self.clip_model, self.classnames)
+        return self._anchors
+
+    def features(self, images: Tensor, frozen: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Normalised features in fp32 of `images` `[batch, 3, height, width]` and of the classes.
+
+        Args:
+            frozen: the images' `frozen_features`, where they are known, to save a learner with `anchors` their
+                computation.
 
         Returns:
             `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` for a conditional learner.
         """
         if self.learner.conditional:
-            image_features = self._normalised_images(images)
+            image_features = self._normalised_images(images, frozen)
             return image_features, self._normalised_text(image_features)
         branch = Branch(images.device)
-        image_features = self._normalised_images(images)
+        image_features = self._normalised_images(images, frozen)
         with branch:
             class_features = self.class_features()
         return image_features, class_features
 
-    def _normalised_images(self, images: Tensor) -> Tensor:
-        return F.normalize(self.learner.adapt("image", self.encode_image(images).float()), dim=-1)
+    def frozen_features(self, images: Tensor) -> Tensor:
+        """Normalised features of the CLIP without prompts, `[batch, embed]` in fp32, without gradient."""
+        with torch.no_grad():
+            return F.normalize(self.encode_image(images, prompted=False).float(), dim=-1)
+
+    def _normalised_images(self, images: Tensor, frozen: Tensor | None) -> Tensor:
+        features = F.normalize(self.learner.adapt("image", self.encode_image(images).float()), dim=-1)
+        if self.learner.anchors is None:
+            return features
+        return F.normalize(features + (self.frozen_features(images) if frozen is None else frozen), dim=-1)
 
     def logits(self, image_features: Tensor, class_features: Tensor) -> Tensor:
         """CLIP's scaled cosine similarity of the results of `features`: `[batch, classes]` in fp32."""

@@ -18,13 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.adapters import FeatureAdapter
-from ..core.class_tokens import tokenize_sentences
 from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP
 from ..declaration import MOST_WEIGHT, Recipes, Settings, setting
-from ..errors import worded
 from ..learners import bmip, maple
-from .descriptions import DESCRIPTIONS_KEY, describe, find_descriptions
+from .descriptions import check_lengths, describe, descriptions_setting, find_descriptions
 from .objective import (
     SENTENCES_TOGETHER,
     Loss,
@@ -58,13 +56,7 @@ class ConsistencyConfig(Settings):
     text_share: float = setting(
         0.2, "TRAINER.CoPrompt.TEXT_ADAPTER_SHARE", "share of the adapter's answer in the text features", **SHARE
     )
-    descriptions: str = setting(
-        "",
-        DESCRIPTIONS_KEY,
-        "JSON file, or folder of such files, that describes the classes; empty: the shipped ones",
-        root=True,
-        shapes_training=False,
-    )
+    descriptions: str = descriptions_setting()
 
 
 @register_objective
@@ -108,9 +100,7 @@ class Consistency(Objective):
         by_class = self.describe(classnames)
         sentences = [sentence for described in by_class for sentence in described]
         print(f"Encoding {len(sentences)} descriptions of {len(by_class)} classes")
-        for name, described in zip(classnames, by_class):
-            with worded(lambda field, owner: DESCRIPTIONS_KEY, before=f"A description of {name!r} does not fit. "):
-                tokenize_sentences(described, model.clip_model.context_length)
+        check_lengths(classnames, by_class, model.clip_model.context_length)
         encoded = list(encode_in_steps(model.clip_model, sentences, SENTENCES_TOGETHER, model.precision))
         self.described = F.normalize(torch.cat(encoded), dim=-1)
         self.counts = torch.tensor([len(described) for described in by_class], device=self.described.device)

@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.class_tokens import tokenize_sentences
 from ..core.templates import template_of
-from ..errors import InputError
+from ..declaration import setting
+from ..errors import InputError, worded
 
 DESCRIPTIONS_KEY = "TRAINER.CoPrompt.DESCRIPTIONS"
 SHOWN_NAMES = 5
@@ -32,6 +34,17 @@ PUBLISHED_NAMES = {
     "SUN397": "sun397",
     "UCF101": "ucf101",
 }
+
+
+def descriptions_setting() -> str:
+    """The field of a settings class that names their place."""
+    return setting(
+        "",
+        DESCRIPTIONS_KEY,
+        "JSON file, or folder of such files, that describes the classes; empty: the shipped ones",
+        root=True,
+        shapes_training=False,
+    )
 
 
 def read_descriptions(path: Path, classnames: Sequence[str]) -> list[list[str]]:
@@ -109,3 +122,10 @@ def describe(dataset: str, place: str, classnames: Sequence[str]) -> Sequence[Se
     template = template_of(dataset)
     print(f"There are no descriptions of {dataset}; each class is described by {template!r} alone")
     return [[template.format(name.replace("_", " "))] for name in classnames]
+
+
+def check_lengths(classnames: Sequence[str], by_class: Sequence[Sequence[str]], context_length: int) -> None:
+    """Raises InputError for a class whose sentences have more tokens than the backbone takes."""
+    for name, described in zip(classnames, by_class):
+        with worded(lambda field, owner: DESCRIPTIONS_KEY, before=f"A description of {name!r} does not fit. "):
+            tokenize_sentences(described, context_length)

@@ -5,6 +5,7 @@ An objective asks the model for features, and depends neither on the learner nor
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class Objective:
         recordable: each step runs the same operations and changes nothing but gradients; what changes from step to
             step is in tensors that `before_step` writes. A recorded step (`core.cuda_graph`) would repeat all else.
             False unless the class itself says so.
+        mixes_features: `extend` gives the learner `anchors`, so that tests need this objective, too.
         venue, arxiv: of its publication.
     """
 
@@ -74,6 +76,7 @@ class Objective:
     views: int = 1
     takes_all_epochs: bool = False
     recordable: bool = False
+    mixes_features: bool = False
     venue: str = ""
     arxiv: str = ""
 
@@ -187,8 +190,17 @@ def register_objective(objective: type[Objective]) -> type[Objective]:
 
 def frozen_image_features(model: PromptedCLIP, images: Tensor) -> Tensor:
     """Normalised features of the CLIP without prompts, `[batch, embed]` in fp32, without gradient."""
-    with torch.no_grad():
-        return F.normalize(model.encode_image(images, prompted=False).float(), dim=-1)
+    return model.frozen_features(images)
+
+
+def in_fp32(clip_model: nn.Module) -> nn.Module:
+    """A text teacher that computes in fp32 in every precision of the towers, as some authors' do.
+
+    Its weights are those that the towers store: OpenAI's fp16 weights are restored exactly, but not from bf16.
+    """
+    if all(parameter.dtype == torch.float32 for parameter in clip_model.parameters()):
+        return clip_model
+    return copy.deepcopy(clip_model).float()
 
 
 def encode_in_steps(

@@ -9,7 +9,6 @@ half precision, which rounds them; checkpoints hold the average, theirs lose it 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from .objective import (
     RunFacts,
     encode_in_steps,
     frozen_image_features,
+    in_fp32,
     register_objective,
 )
 
@@ -143,11 +143,7 @@ class SelfRegulation(Objective):
             )
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
-        frozen, names = model.clip_model, [name.replace("_", " ") for name in classnames]
-        if any(parameter.dtype != torch.float32 for parameter in frozen.parameters()):
-            # The authors' text teacher computes in fp32 in every precision of the towers. Its weights are those that
-            # the towers store: OpenAI's fp16 weights are restored exactly, but not from bf16.
-            frozen = copy.deepcopy(frozen).float()
+        frozen, names = in_fp32(model.clip_model), [name.replace("_", " ") for name in classnames]
         templates = TEACHER_SENTENCES[self.config.sentences]
         sentences = [template.format(name) for template in templates for name in names]
         total = torch.zeros(len(names), frozen.text_projection.shape[1], device=model.ids.device)
