@@ -5,8 +5,8 @@ of which many differ in the seed alone, have ours for each recipe.
 
 Needs checkouts of KaiyangZhou/CoOp, muzairkhattak/multimodal-prompt-learning, muzairkhattak/PromptSRC,
 ShuvenduRoy/CoPrompt, htyao89/KgCoOp, zzeoZheng/HiCroPL, LAMDASZ-ML/BMIP and ZjjConan/VLM-MultiModalAdapter, named by
-the environment variables COOP_ROOT, MAPLE_ROOT, PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT, HICROPL_ROOT, BMIP_ROOT and
-MMA_ROOT.
+the environment variables COOP_ROOT, MAPLE_ROOT, PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT, HICROPL_ROOT, BMIP_ROOT
+and MMA_ROOT.
 """
 
 from __future__ import annotations
