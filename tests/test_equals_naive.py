@@ -84,6 +84,8 @@ CASES = [
         ("MaPLe", dict(length=length, depth=depth, context=context))
         for length, depth, context in product((1, 2, 4, 5), DEPTHS, (WORDS, ""))
     ],
+    *[("TCP", dict(length=length, class_layer=layer)) for length, layer in product((1, 4, 5), (0, 2, 3))],
+    *[("TCP", settings) for settings in (dict(context=WORDS), dict(length=2, sentence="a {}.", ending="of {} sort"))],
     *[mma(first, depth) for first in DEPTHS for depth in range(first, 4)],
     *[mma(1, 3, **settings) for settings in (dict(scale=1.0), dict(hidden=40), dict(context="art of the"))],
 ]
@@ -102,6 +104,7 @@ ON_OTHER_TOWERS = [
     ("MaPLe", dict(depth=3)),
     bmip(),
     mma(2, 3),
+    ("TCP", dict(length=2)),
 ]
 
 
@@ -174,6 +177,7 @@ CUT = [
     *[bmip(aggregation=aggregation) for aggregation in AGGREGATIONS],
     mma(1, 3),
     mma(3, 3, scale=1.0),
+    ("TCP", dict(length=2)),
 ]
 
 

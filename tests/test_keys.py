@@ -26,6 +26,7 @@ TRAINED = [name for name, trainer in ALL.items() if trainer.method.learns]
 # Within the three layers of the small CLIP; any data set without descriptions will do.
 ON = dict.fromkeys(["TRAINER.MAPLE.PROMPT_DEPTH", "TRAINER.BMIP.PROMPT_DEPTH", "TRAINER.CoPrompt.PROMPT_DEPTH"], 3)
 ON |= {f"TRAINER.{node}.PROMPT_DEPTH_{tower}": 3 for node in ("IVLP", "PROMPTSRC") for tower in ("TEXT", "VISION")}
+ON |= {"TRAINER.MMADAPTER.ADAPTER_START": 2, "TRAINER.MMADAPTER.ADAPTER_END": 3}
 ON |= {"OPTIM.MAX_EPOCH": 3, "DATASET.NAME": "EuroSAT"}
 FEWER = {"N_CTX": 3, "PROMPT_DEPTH": 2, "CTX_INIT": "an image of the"}
 TOWERS = {"N_CTX_TEXT": 3, "PROMPT_DEPTH_TEXT": 2, "N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2}
@@ -36,7 +37,9 @@ CHANGES = {
     "TRAINER.BMIP.GATE": {"DETACH": False, "RELATIVE": True, "READOUT": "zero"},
     "SHARE": {"SHARE_PARAMETER_TEXT": False, "SHARE_PARAMETER_VISUAL": False},
     "TRAINER.MAPLE": FEWER,
-    "TRAINER.COOP": {"N_CTX": 3, "CTX_INIT": "a photo of a", "CSC": True, "CLASS_TOKEN_POSITION": "middle"},
+    "TRAINER.COOP": {"N_CTX": 3, "CTX_INIT": "a photo of a", "CSC": True, "CLASS_TOKEN_POSITION": "middle"}
+    | {"CLASS_LAYER": 2},
+    "TRAINER.MMADAPTER": {"ADAPTER_START": 3, "ADAPTER_END": 2, "TEXT_CTX_INIT": "an image of the"},
     "TRAINER.COCOOP": {"N_CTX": 3, "CTX_INIT": "a photo of a"},
     "TRAINER.VPT": {"N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2, "CTX_INIT": "an image of the"},
     "TRAINER.IVLP": {**TOWERS, "HEAD_WIDTH": 4},

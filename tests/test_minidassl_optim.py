@@ -31,15 +31,15 @@ class Net(nn.Module):
 
 
 COMMON = dict(lr=0.01, weight_decay=0.2)
-SETTINGS = dict(LR=0.01, WEIGHT_DECAY=0.2, MOMENTUM=0.8, ADAM_BETA1=0.7, ADAM_BETA2=0.95, RMSPROP_ALPHA=0.6)
+SETTINGS = dict(LR=0.01, WEIGHT_DECAY=0.2, MOMENTUM=0.8, ADAM_BETA1=0.7, ADAM_BETA2=0.95, EPS=1e-3, RMSPROP_ALPHA=0.6)
 
 
 @pytest.mark.parametrize(
     "name, kind, expected",
     [
-        ("adam", torch.optim.Adam, dict(betas=(0.7, 0.95), amsgrad=False)),
-        ("amsgrad", torch.optim.Adam, dict(betas=(0.7, 0.95), amsgrad=True)),
-        ("adamw", torch.optim.AdamW, dict(betas=(0.7, 0.95))),
+        ("adam", torch.optim.Adam, dict(betas=(0.7, 0.95), eps=1e-3, amsgrad=False)),
+        ("amsgrad", torch.optim.Adam, dict(betas=(0.7, 0.95), eps=1e-3, amsgrad=True)),
+        ("adamw", torch.optim.AdamW, dict(betas=(0.7, 0.95), eps=1e-3)),
         ("rmsprop", torch.optim.RMSprop, dict(momentum=0.8, alpha=0.6)),
         ("sgd", torch.optim.SGD, dict(momentum=0.8, dampening=0, nesterov=True)),
         ("sgd", torch.optim.SGD, dict(momentum=0.8, dampening=1, nesterov=False)),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
+from minidassl.own.optim import OPTIM
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
@@ -72,6 +73,8 @@ class Common(Settings):
         choices=MODES,
     )
     tf32: bool = _shared(False, "MODEL.TF32", "fp32 products on CUDA's tensor cores: faster, 10 bits of mantissa")
+    # Of the stand-in, and of forks of Dassl.
+    adam_eps: float = _shared(OPTIM["EPS"], "OPTIM.EPS", "smallest denominator of adam's steps", least=1e-30, most=1.0)
     # The stand-in's; upstream Dassl has no image cache.
     cache_gb: float = _shared(
         2.0, "DATALOADER.CACHE_GB", "GiB of decoded training images kept in memory; 0: none", least=0.0

@@ -33,6 +33,7 @@ OPTIM = {
     "RMSPROP_ALPHA": 0.99,
     "ADAM_BETA1": 0.9,
     "ADAM_BETA2": 0.999,
+    "EPS": 1e-08,  # of adam, amsgrad and adamw; upstream has no such key, and this value
     "STAGED_LR": False,
     "NEW_LAYERS": (),
     "BASE_LR_MULT": 0.1,
@@ -100,10 +101,10 @@ def _new_optimizer(name: str, params: list, optim_cfg: Any, more: dict[str, bool
         )
     if name == "rmsprop":
         return torch.optim.RMSprop(params, momentum=optim_cfg.MOMENTUM, alpha=optim_cfg.RMSPROP_ALPHA, **common)
-    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
+    common |= {"betas": (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2), "eps": optim_cfg.EPS}
     if name == "adamw":
-        return torch.optim.AdamW(params, betas=betas, **common)
-    return torch.optim.Adam(params, betas=betas, amsgrad=name == "amsgrad", **common)
+        return torch.optim.AdamW(params, **common)
+    return torch.optim.Adam(params, amsgrad=name == "amsgrad", **common)
 
 
 def _on_cuda(params: list) -> bool:

@@ -17,6 +17,7 @@ from trainers.prompting.learners.bmip import BMIPLearner
 from trainers.prompting.learners.cocoop import CoCoOpLearner
 from trainers.prompting.learners.coop import CoOpLearner
 from trainers.prompting.learners.mma import MMALearner
+from trainers.prompting.learners.tcp import TCPLearner
 from trainers.prompting.methods import METHODS
 
 TOLERANCE = dict(rtol=1e-5, atol=1e-5)
@@ -56,6 +57,7 @@ SETTINGS = {
     "IVLP": dict(text_depth=3, vision_depth=2),
     "MaPLe": dict(depth=3),
     "BMIP": dict(depth=3),
+    "TCP": dict(length=3),
     "MMA": dict(first=2, depth=3, hidden=5),
 }
 
@@ -82,6 +84,11 @@ def naive_features(
             net = learner.meta_net
             layers = linear(net.linear1), linear(net.linear2)
             return naive_methods.cocoop_features(*given, context, *layers, config.words, adapt)
+        if isinstance(learner, TCPLearner):
+            net = learner.meta_net
+            words = config.sentence, config.ending
+            layers = linear(net.linear1), linear(net.linear2)
+            return naive_methods.tcp_features(*given, context, *layers, learner.class_layer, *words)
         contexts = list(context) if config.class_specific else [context] * len(names)
         return naive_methods.coop_features(*given, contexts, config.words, config.position)
     if isinstance(learner, MMALearner):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import reprlib
 import secrets
 from collections.abc import Mapping, Sequence, Set
@@ -29,7 +30,7 @@ from ..checkpoints.checks import adopt
 from ..checkpoints.saved import Saved, read_saved, write_saved
 from ..core.clip_weights import Precision, check_backbone, get_precision, image_resolution, is_named, load_clip
 from ..core.prompted_clip import PromptedCLIP
-from ..declaration import Method, Settings, prompt_sizes
+from ..declaration import Method, Settings
 from ..errors import InputError, worded
 from ..objectives.cross_entropy import CrossEntropy
 from ..objectives.training_step import TrainingStep
@@ -228,6 +229,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             with worded(in_python):
                 clip_model = load_clip(plan.backbone, plan.precision, plan.method.needs_vit)
                 learner = plan.method.learner(plan.config, clip_model)
+                clip_model = clip_model.to(plan.device)
                 model = PromptedCLIP(clip_model, learner, classes, plan.precision).to(plan.device)
             self.history_ = self._train(model, images, labels, plan.recipe)
         self.model_, self.config_, self.classes_ = model.eval(), plan.config, np.array(classes)
@@ -367,7 +369,7 @@ def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -
             state_dict, _ = method.layout.translate(state_dict)
         implied = method.layout.implies
     told = method.told(state_dict)
-    if method.learns and not any(prompt_sizes(state_dict).values()):
+    if method.learns and not any(re.match(r"\w+_prompts\.|block_adapters\.", key) for key in state_dict):
         raise InputError(f"{str(saved.source)!r} holds no prompts of {method.name}; give a checkpoint of that method.")
     return {**told, **implied, **given}
 

@@ -40,9 +40,10 @@ def method_for(name: str) -> Method:
     if name not in METHODS:
         check_name("method", name, known, "docs/METHODS.md")
     method = METHODS[name]
+    same = f"set it to {method.prompts}, whose prompts are the same, or " if method.prompts in known else ""
     raise InputError(
         f"method is {name!r}, which is trained by {method.objective}, and this classifier trains by cross-entropy "
-        f"alone; set it to {method.prompts}, whose prompts are the same, or train with train.py."
+        f"alone; {same}train with train.py."
     )
 
 

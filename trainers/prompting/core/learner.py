@@ -91,6 +91,9 @@ class PromptLearner(nn.Module):
             unless the class itself says so.
         adapters: `FeatureAdapter` of the "text" and the "image" tower; None: no adapters.
         block_adapters: modules beside the blocks; None: none.
+        class_sentence: with `{}` for the name, a sentence whose features of the frozen CLIP the prompts depend on;
+            empty: they depend on none.
+        class_features: those of the current classes, normalised, `[classes, embed]` in fp32; the core sets them.
     """
 
     template: str
@@ -99,6 +102,8 @@ class PromptLearner(nn.Module):
     conditional: bool = False
     class_specific: bool = False
     recordable: bool = False
+    class_sentence: str = ""
+    class_features: Tensor
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
