@@ -119,6 +119,31 @@ def maple_features(
     return ivlp_features(clip_model, images, classnames, text_prompts, vision_prompts, words)
 
 
+def tcp_features(
+    clip_model,
+    images: Tensor,
+    classnames: list[str],
+    context: Tensor,
+    first: Linear,
+    second: Linear,
+    layer: int,
+    sentence: str,
+    ending: str,
+):
+    """A context `[b, text width]`, which tokens out of the class's own feature replace in one layer."""
+    classes = []
+    for classname in classnames:
+        name = classname.replace("_", " ")
+        ids = _tokens(sentence.replace("{}", name))
+        hidden = _apply(first, unit(text_feature(clip_model, _embedded(clip_model, ids), ids)))
+        tokens = _apply(second, hidden * torch.sigmoid(1.702 * hidden)).reshape(context.shape)
+        ids = _tokens(" ".join(["X"] * len(context)) + " " + ending.replace("{}", name))
+        embedded = _embedded(clip_model, ids)
+        prompted = torch.cat([embedded[:1], context, embedded[1 + len(context) :]])
+        classes.append(text_feature(clip_model, prompted, ids, {layer: tokens}))
+    return [image_feature(clip_model, image) for image in images], classes
+
+
 def mma_features(
     clip_model,
     images: Tensor,

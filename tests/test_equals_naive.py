@@ -84,6 +84,8 @@ CASES = [
         ("MaPLe", dict(length=length, depth=depth, context=context))
         for length, depth, context in product((1, 2, 4, 5), DEPTHS, (WORDS, ""))
     ],
+    *[("TCP", dict(length=length, class_layer=layer)) for length, layer in product((1, 4, 5), (0, 2, 3))],
+    *[("TCP", settings) for settings in (dict(context=WORDS), dict(length=2, sentence="a {}.", ending="of {} sort"))],
     *[mma(first, depth) for first in DEPTHS for depth in range(first, 4)],
     *[mma(1, 3, **settings) for settings in (dict(scale=1.0), dict(hidden=40), dict(context="art of the"))],
     *[
@@ -112,6 +114,7 @@ ON_OTHER_TOWERS = [
     ("UPT", dict(depth=2, dropout=0.0)),
     bmip(),
     mma(2, 3),
+    ("TCP", dict(length=2)),
 ]
 
 
@@ -186,6 +189,7 @@ CUT = [
     *[bmip(aggregation=aggregation) for aggregation in AGGREGATIONS],
     mma(1, 3),
     mma(3, 3, scale=1.0),
+    ("TCP", dict(length=2)),
 ]
 
 

@@ -330,6 +330,7 @@ WRAPPERS = {
     "--shots 8 --csc False",
     "prograd/eval imagenetv2 rn50_ep50": "few_shot_test ProGrad imagenetv2 --cfg rn50_ep50 --shots 4",
     "cocoop/xd_train 2": "xd_train CoCoOp imagenet 2",
+    "tcp/base2new_train dtd 3": "base2new TCP dtd 3",
     "mmadapter/base2new_train dtd 3 vit_b16_ep5": "base2new_train MMA dtd 3 vit_b16_ep5",
     "mmadapter/base2new_test dtd 3 vit_b16_ep5 5": "base2new_test MMA dtd 3 vit_b16_ep5 --load-epoch 5",
     "mmadapter/xd_train 3": "xd_train MMA imagenet 3",

@@ -170,6 +170,12 @@ def test_class_specific_contexts_are_drawn_for_each_class_alike_for_one_seed(wid
     assert not torch.equal(drawn[0][0], drawn[0][1])
 
 
+@pytest.mark.parametrize("layers, expected", [(12, 9), (4, 3), (3, 3), (2, 2)])
+def test_tcps_class_tokens_enter_after_two_thirds_of_the_tower(layers, expected):
+    clip_model = make_clip(transformer_layers=layers)
+    assert new_learner(clip_model, "TCP").class_layer + 1 == expected
+
+
 # ------------------------------------------------------------------------------------------------ what trains
 
 
@@ -187,6 +193,7 @@ COUNTS = [
     ("MaPLe", dict(length=2, depth=9, context=""), 3_555_072),
     ("MaPLe", dict(length=2, depth=3, context=""), 1_185_024),
     ("MMA", {}, 674_560),
+    ("TCP", dict(length=4), 331_904),
     ("CoCoOp", dict(length=4), 35_360),
     ("CoOp", dict(length=16), 8_192),
     ("CoOp", dict(length=16, class_specific=True), 100 * 8_192),

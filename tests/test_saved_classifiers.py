@@ -12,12 +12,13 @@ import pytest
 import torch
 from conftest import make_clip
 from helpers.learners import make_learner, naive_features
-from helpers.published import coop, released_layout
+from helpers.published import coop, expected_mma, mma, released_layout
 from naive_methods import cosine_logits
 from test_classifier import NAMES, TINY, data_of, digits
 
 from trainers.prompting.api.classifier import PromptClassifier
 from trainers.prompting.api.images import evaluation_transform, open_image
+from trainers.prompting.core.clip_weights import load_clip
 from trainers.prompting.declaration import CROSS_ENTROPY
 from trainers.prompting.errors import InputError
 from trainers.prompting.methods import METHODS
@@ -250,6 +251,15 @@ def test_a_checkpoint_of_bmips_authors_computes_the_released_method(share, tmp_p
     loaded = PromptClassifier.load(path, NAMES, method="BMIP", backbone=str(tmp_path / "clip.pt"), **QUIET)
     with torch.no_grad():
         slow = cosine_logits(small_clip, *naive_features(small_clip, learner, pixels(IMAGES), NAMES))
+    np.testing.assert_allclose(loaded.predict_proba(IMAGES), slow.softmax(dim=1), rtol=1e-3, atol=1e-5)
+
+
+def test_a_checkpoint_of_mmas_authors_tells_its_layers(tmp_path):
+    state = mma(load_clip("tiny"))
+    path = saved_alone(tmp_path, state)
+    loaded = PromptClassifier.load(path, NAMES, method="MMA", backbone="tiny", **QUIET)
+    with torch.no_grad():
+        slow = expected_mma(loaded.model_.clip_model, pixels(IMAGES), NAMES, state)
     np.testing.assert_allclose(loaded.predict_proba(IMAGES), slow.softmax(dim=1), rtol=1e-3, atol=1e-5)
 
 

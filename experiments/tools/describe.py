@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from minidassl.own.files import write_whole
 
@@ -12,7 +12,7 @@ from tabulate import tabulate
 from trainers.config import Common
 from trainers.dassl_keys import DasslKeys
 from trainers.prompting.core.clip_weights import PRECISIONS
-from trainers.prompting.declaration import Method, Settings
+from trainers.prompting.declaration import Method, Setting, Settings
 from trainers.prompting.methods import METHODS, OBJECTIVES, in_order
 
 from .. import ROOT
@@ -65,7 +65,7 @@ def keys() -> str:
     parts = ["### All methods", _keys(Common), "### Dassl's", _keys(DasslKeys)]
     for node in dict.fromkeys(method.node for method in in_order()):
         sharing = [method for method in in_order() if method.node == node]
-        parts += [f"### {', '.join(method.name for method in sharing)}", _method_keys(sharing[0])]
+        parts += [f"### {', '.join(method.name for method in sharing)}", _method_keys(*sharing)]
     for name, objective in sorted(OBJECTIVES.items()):
         if objective.Config.declared():
             parts += [f"### Objective {name}", _keys(objective.Config)]
@@ -76,20 +76,26 @@ def bmip() -> str:
     return _method_keys(METHODS["BMIP"])
 
 
-def _method_keys(method: Method) -> str:
+def _method_keys(method: Method, *sharing: Method) -> str:
+    """The keys of a method, and those that others have beside them in its node."""
     node, meaning = f"TRAINER.{method.node}", "type that the frozen towers compute in"
     rows = [[f"`{node}.{method.PRECISION_KEY}`", method.precision, ", ".join(PRECISIONS), meaning]]
     rows += [[f"`{node}.{k.key}`", str(k.default), ", ".join(k.meanings), k.help] for k in method.upstream_keys]
-    return _keys(method.config, method.node, rows)
+    own = method.config.declared()
+    further = [one for other in sharing for name, one in other.config.declared().items() if name not in own]
+    return _keys(method.config, method.node, [*_rows(further, method.node), *rows])
 
 
 def _keys(settings: type[Settings], node: str = "", more: Sequence[list[str]] = ()) -> str:
-    rows = [
+    return table(["key", "default", "values", "meaning"], [*_rows(settings.declared().values(), node), *more])
+
+
+def _rows(declared: Iterable[Setting], node: str) -> list[list[str]]:
+    return [
         [f"`{one.dotted(node)}`", "empty" if one.default == "" else str(one.default), _values(one), one.help]
-        for one in settings.declared().values()
+        for one in declared
         if one.key
     ]
-    return table(["key", "default", "values", "meaning"], [*rows, *more])
 
 
 def _values(one: object) -> str:

@@ -18,6 +18,7 @@ from trainers.prompting.learners.cocoop import CoCoOpLearner
 from trainers.prompting.learners.coop import CoOpLearner
 from trainers.prompting.learners.hicropl import HiCroPLLearner
 from trainers.prompting.learners.mma import MMALearner
+from trainers.prompting.learners.tcp import TCPLearner
 from trainers.prompting.learners.upt import UPTLearner
 from trainers.prompting.methods import METHODS
 
@@ -62,6 +63,7 @@ SETTINGS = {
     "IVLP": dict(text_depth=3, vision_depth=2),
     "MaPLe": dict(depth=3),
     "BMIP": dict(depth=3),
+    "TCP": dict(length=3),
     "MMA": dict(first=2, depth=3, hidden=5),
     "HiCroPL": dict(depth=3, cross=2),
     "UPT": dict(depth=3, dropout=0.0),
@@ -104,6 +106,11 @@ def naive_features(
             net = learner.meta_net
             layers = linear(net.linear1), linear(net.linear2)
             return naive_methods.cocoop_features(*given, context, *layers, config.words, adapt)
+        if isinstance(learner, TCPLearner):
+            net = learner.meta_net
+            words = config.sentence, config.ending
+            layers = linear(net.linear1), linear(net.linear2)
+            return naive_methods.tcp_features(*given, context, *layers, learner.class_layer, *words)
         contexts = list(context) if config.class_specific else [context] * len(names)
         return naive_methods.coop_features(*given, contexts, config.words, config.position)
     if isinstance(learner, MMALearner):

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from naive_methods import cocoop_features, coop_features, cosine_logits, ivlp_features, maple_features, mma_features
+from naive_methods import (
+    cocoop_features,
+    coop_features,
+    cosine_logits,
+    ivlp_features,
+    maple_features,
+    mma_features,
+    tcp_features,
+)
 from torch import Tensor
 
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, text_width, vision_width
@@ -111,6 +119,14 @@ def maple(clip_model, length: int = 2, depth: int = 3) -> State:
         state[f"{name}.weight"] = random(vision, width, half=False, seed=index + 1)
         state[f"{name}.bias"] = random(vision, half=False, seed=index + 1)
     return state
+
+
+def tcp(clip_model, length: int = 4) -> State:
+    width, embed = text_width(clip_model), clip_model.text_projection.shape[1]
+    shapes = {"linear1": (embed // 4, embed), "linear2": (length * width, embed // 4)}
+    net = {f"meta_net.{name}.weight": random(*shape) for name, shape in shapes.items()}
+    net |= {f"meta_net.{name}.bias": random(shape[0]) for name, shape in shapes.items()}
+    return {**coop(clip_model, length), **net}
 
 
 def mma(clip_model, layers: tuple[int, ...] = (2, 3, 4), hidden: int = 32) -> State:
@@ -229,6 +245,12 @@ def expected_maple(clip_model, images, names, state):
     return cosine_logits(clip_model, *maple_features(clip_model, images, names, prompts, couplings, WORDS))
 
 
+def expected_tcp(clip_model, images, names, state):
+    layers = ((state[f"meta_net.linear{n}.weight"], state[f"meta_net.linear{n}.bias"]) for n in (1, 2))
+    given = clip_model, images, names, state["ctx"], *layers
+    return cosine_logits(clip_model, *tcp_features(*given, 2, "a photo of a {}.", "{}."))
+
+
 def expected_mma(clip_model, images, names, state):
     def adapters(tower: str):
         parts = (f"{tower}_adapter.{{}}.down.0", "shared_adapter.{}.0", f"{tower}_adapter.{{}}.up")
@@ -260,5 +282,6 @@ PUBLISHED = {
     "IVLP": ("IVLP", [], [], ivlp, expected_ivlp, 8, 2),
     "language only": ("IVLP", LANGUAGE_ONLY, [], language, expected_ivlp, 4, 2),
     "MaPLe": ("MaPLe", [], [], maple, expected_maple, 9, 2),
+    "TCP": ("TCP", [], [], tcp, expected_tcp, 5, 2),
     "MMA": ("MMA", [], [], mma, expected_mma, 30, 2),
 }

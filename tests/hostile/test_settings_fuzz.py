@@ -24,7 +24,20 @@ from trainers.prompting.methods import METHODS, OBJECTIVES
 from trainers.records import flatten
 
 SEED, NUMBER, CARRIED_OUT = 15, 500, 40
-TRAINERS = ("BMIP", "CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "PromptSRC", "CoPrompt", "KgCoOp", "MMA", "ZeroshotCLIP")
+TRAINERS = (
+    "BMIP",
+    "CoOp",
+    "CoCoOp",
+    "VPT",
+    "IVLP",
+    "MaPLe",
+    "PromptSRC",
+    "CoPrompt",
+    "KgCoOp",
+    "MMA",
+    "TCP",
+    "ZeroshotCLIP",
+)
 TEXTS = ["", "foo", "None", "True", "-1", "0", "1", "2", "-1.5", "0.5", "1e-300", "1e300", "1e999", "-1e999", "nan"]
 TEXTS += ["9" * 30, "9" * 5000, "0x" + "f" * 5000, "x" * 5000, "-" * 5000 + "1", "(" * 300]
 TEXTS += ["é", "../x", "~x", "a\nb", "\x1b[2J", "\udce4"]

@@ -180,6 +180,8 @@ def state_of(saved: nn.Module, trained: dict[str, nn.Parameter]) -> dict[str, to
 def make_trainer(case: dict, given: dict) -> Trainer:
     cfg = configuration(case["keys"], given["casts"], given["views"][0])
     module = importlib.import_module(f"trainers.{case['module']}")
+    # TCP's has a package of its own in the place of the checkout's.
+    module.clip._download = lambda url: case["clip"]
     trainer_class = getattr(module, case["trainer"])
     # Zero-shot CLIP's appends to the list of its class, which would grow from case to case.
     templates = list(getattr(trainer_class, "templates", []))
@@ -246,7 +248,6 @@ def main(checkout: str, source: str, target: str) -> None:
     assert Path(clip.__file__).is_relative_to(Path(checkout)), "another package answers to the name clip"
     answers = []
     for case in given["cases"]:
-        clip._download = lambda url, path=case["clip"]: path
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 take_engine(case["engine"])

@@ -4,9 +4,9 @@ CoPrompt's one file and its settings of data sets have ours for each; the files 
 of which many differ in the seed alone, have ours for each recipe.
 
 Needs checkouts of KaiyangZhou/CoOp, muzairkhattak/multimodal-prompt-learning, muzairkhattak/PromptSRC,
-ShuvenduRoy/CoPrompt, htyao89/KgCoOp, zzeoZheng/HiCroPL, LAMDASZ-ML/BMIP and ZjjConan/VLM-MultiModalAdapter, named by
-the environment variables COOP_ROOT, MAPLE_ROOT, PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT, HICROPL_ROOT, BMIP_ROOT
-and MMA_ROOT.
+ShuvenduRoy/CoPrompt, htyao89/KgCoOp, zzeoZheng/HiCroPL, LAMDASZ-ML/BMIP, ZjjConan/VLM-MultiModalAdapter and
+htyao89/Textual-based_Class-aware_prompt_tuning, named by the environment variables COOP_ROOT, MAPLE_ROOT,
+PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT, HICROPL_ROOT, BMIP_ROOT, MMA_ROOT and TCP_ROOT.
 """
 
 from __future__ import annotations
@@ -76,6 +76,19 @@ def test_kgcoops_file_has_ours_but_for_words_that_are_in_their_code(tmp_path):
     (tmp_path / f"{name}.yaml").write_text(text.replace("CTX_INIT: True", "CTX_INIT: a photo of a"))
     ours = load("KgCoOp", CONFIGS / f"trainers/KgCoOp/{name}.yaml")
     assert ours == load("KgCoOp", tmp_path / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("dataset", ["eurosat", "imagenet", "sun397"])
+def test_tcps_file_has_ours_but_for_what_is_in_their_code_script_and_readme(tmp_path, dataset):
+    name = "vit_b16_ep100_ctxv1"
+    text = (root("TCP") / f"configs/trainers/TCP/{name}.yaml").read_text()
+    assert "CTX_INIT: False" in text
+    text = text.replace("CTX_INIT: False", "N_CTX: 4").replace("LR: 0.002", "LR: 0.002\n  EPS: 1e-3")
+    own = "" if dataset == "eurosat" else f"_{dataset}"
+    text = text if dataset == "eurosat" else text.replace("MAX_EPOCH: 50", "MAX_EPOCH: 25")
+    (tmp_path / f"{name}{own}.yaml").write_text(text)
+    ours = load("TCP", CONFIGS / f"trainers/TCP/{name}{own}.yaml")
+    assert ours == load("TCP", tmp_path / f"{name}{own}.yaml")
 
 
 @pytest.mark.parametrize("name", ["vit_b16_ep5", "vit_b16_ep5_imnet"])

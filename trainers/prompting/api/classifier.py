@@ -229,6 +229,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             with worded(in_python):
                 clip_model = load_clip(plan.backbone, plan.precision, plan.method.needs_vit)
                 learner = plan.method.learner(plan.config, clip_model)
+                clip_model = clip_model.to(plan.device)
                 model = PromptedCLIP(clip_model, learner, classes, plan.precision).to(plan.device)
             self.history_ = self._train(model, images, labels, plan.recipe)
         self.model_, self.config_, self.classes_ = model.eval(), plan.config, np.array(classes)
@@ -368,7 +369,7 @@ def _settings_for(method: Method, saved: Saved, parameters: Mapping[str, Any]) -
             state_dict, _ = method.layout.translate(state_dict)
         implied = method.layout.implies
     told = method.told(state_dict)
-    if method.learns and not any(re.match(r"\w+_prompts\.", key) for key in state_dict):
+    if method.learns and not any(re.match(r"\w+_prompts\.|block_adapters\.", key) for key in state_dict):
         raise InputError(f"{str(saved.source)!r} holds no prompts of {method.name}; give a checkpoint of that method.")
     return {**told, **implied, **given}
 

@@ -94,6 +94,9 @@ class PromptLearner(nn.Module):
         anchors: gives the frozen CLIP's normalised features of some classes, `[classes, embed]` in fp32. They are
             added to the classes' prompted features, and the frozen CLIP's features of an image to its prompted ones.
             None: features are those of the prompts alone.
+        class_sentence: with `{}` for the name, a sentence whose features of the frozen CLIP the prompts depend on;
+            empty: they depend on none.
+        class_features: those of the current classes, normalised, `[classes, embed]` in fp32; the core sets them.
     """
 
     template: str
@@ -102,6 +105,8 @@ class PromptLearner(nn.Module):
     conditional: bool = False
     class_specific: bool = False
     recordable: bool = False
+    class_sentence: str = ""
+    class_features: Tensor
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -79,6 +79,11 @@ class PromptedCLIP(nn.Module):
         """Replace the classes."""
         self.learner.set_class_count(len(classnames))
         self.classnames = list(classnames)
+        if self.learner.class_sentence:
+            names = [name.replace("_", " ") for name in classnames]
+            sentences = [self.learner.class_sentence.format(name) for name in names]
+            features = F.normalize(encode_sentences(self.clip_model, sentences, self.precision), dim=-1)
+            self.learner.register_buffer("class_features", features, persistent=False)
         slots, context_length = self.learner.text_slots, self.clip_model.context_length
         tokens = tokenize_classes(classnames, self.learner.templates, context_length)
         places = None
