@@ -99,6 +99,22 @@ def divergence(student: list[list[Tensor]], teacher: list[list[Tensor]]) -> Tens
     return _mean(terms)
 
 
+def linear_hsic(features: list[Tensor], teacher: list[Tensor]) -> Tensor:
+    """trace(H K H L), entry by entry; K and L are products of rows over the norms of all entries."""
+    number = len(features)
+
+    def kernel(rows: list[Tensor]) -> list[list[Tensor]]:
+        square = sum((value * value) for row in rows for value in row)
+        return [[(one * other).sum() / square for other in rows] for one in rows]
+
+    def product(one: list[list], other: list[list]) -> list[list]:
+        return [[sum(one[i][k] * other[k][j] for k in range(number)) for j in range(number)] for i in range(number)]
+
+    h = [[(i == j) - 1 / number for j in range(number)] for i in range(number)]
+    whole = product(product(h, kernel(features)), product(h, kernel(teacher)))
+    return sum(whole[i][i] for i in range(number))
+
+
 def softened_cross_entropy(student: list[list[Tensor]], teacher: list[list[Tensor]], temperature: float) -> Tensor:
     """T^2 times the mean over images of -sum q log p, with the softmaxes p and q of logits / T."""
     rows = []

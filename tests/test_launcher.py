@@ -319,7 +319,7 @@ def test_a_failing_run_stops_the_protocol_and_shows_why(capsys, monkeypatch):
     assert "no luck" in captured.err and "open-world" not in captured.out
 
 
-# The field's command lines, and the launcher's words for them, one line a call.
+# The field's command lines, and the launcher's words for them, one line a call; further ones come last, or at "...".
 WRAPPERS = {
     "coop/main caltech101 rn50 middle 16 4 True": "few_shot CoOp caltech101 --cfg rn50 --position middle --n-ctx 16 "
     "--shots 4 --csc True",
@@ -363,6 +363,11 @@ for protocol in ("base2new_train", "base2new_test"):
     for dataset, recipe in (("dtd", "rn50_ep100"), ("imagenet", "rn50_ep50")):
         calls = (f"{protocol} ProGrad {dataset} {seed} {recipe} --shots 4" for seed in (1, 2, 3))
         WRAPPERS[f"prograd/{protocol}_prograd {dataset}"] = "\n".join(calls)
+seeds, weights = (1, 2, 3), "... TRAINER.COOP.W 8.0 LOSS.WEIGHT 6.0"
+WRAPPERS["dekg/base2new_train dtd 8.0 6.0"] = "\n".join(f"base2new_train DeKg dtd {one} {weights}" for one in seeds)
+WRAPPERS["dekg/base2new_test dtd"] = "\n".join(f"base2new_test DeKg dtd {one}" for one in seeds)
+sets = "dtd eurosat fgvc_aircraft food101 oxford_flowers oxford_pets stanford_cars ucf101 caltech101 sun397 imagenet"
+WRAPPERS["dekg/xd_train 8.0 6.0"] = "\n".join(f"few_shot DeKg {one} --shots 4 {weights}" for one in sets.split())
 
 
 @pytest.fixture
@@ -385,7 +390,10 @@ def test_the_fields_command_lines_are_the_launchers_and_pass_further_flags_on(li
     assert os.access(ROOT / f"scripts/{wrapper}.sh", os.X_OK)
     further = ["--resume", "/r", "OPTIM.MAX_EPOCH", "3", "--dry-run"]
     done = wrapper_call(wrapper, *arguments, *further)
-    calls = [["scripts/launch.py", *call.split(), *further] for call in WRAPPERS[line].splitlines()]
+    calls = []
+    for call in WRAPPERS[line].splitlines():
+        before, _, after = call.partition("...")
+        calls.append(["scripts/launch.py", *before.split(), *further, *after.split()])
     assert [call.split() for call in done.stdout.splitlines()] == calls
 
 

@@ -16,6 +16,7 @@ from trainers.prompting.core.templates import SIXTY
 from trainers.prompting.objectives.anchoring import Anchoring, AnchoringConfig
 from trainers.prompting.objectives.consistency import Consistency, ConsistencyConfig
 from trainers.prompting.objectives.knowledge_guidance import KnowledgeGuidance, KnowledgeGuidanceConfig
+from trainers.prompting.objectives.knowledge_independence import KnowledgeIndependence, KnowledgeIndependenceConfig
 from trainers.prompting.objectives.objective import Objective, RunFacts
 from trainers.prompting.objectives.projected_gradient import ProjectedGradient, ProjectedGradientConfig
 from trainers.prompting.objectives.self_regulation import SelfRegulation, SelfRegulationConfig
@@ -105,6 +106,16 @@ def guidance_terms(seen: Seen) -> dict[str, Tensor]:
     return {"loss_text": 5 * naive.mean_cosine_distance(naive.all_pairs(seen.classes, text))}
 
 
+def independence_terms(seen: Seen) -> dict[str, Tensor]:
+    template = "a photo of a person doing {}."
+    text = [naive.averaged_sentences(seen.clip_model, name, [template]) for name in seen.classnames]
+    rows = seen.classes if isinstance(seen.classes[0], list) else [seen.classes]
+    return {
+        "loss_text": 5 * naive.mean_cosine_distance(naive.all_pairs(seen.classes, text)),
+        "loss_dependence": 30 * sum(naive.linear_hsic(row, text) for row in rows) / len(rows),
+    }
+
+
 def projection_terms(seen: Seen) -> dict[str, Tensor]:
     template = "a type of pet, a photo of a {}."
     text = [naive.averaged_sentences(seen.clip_model, name, [template]) for name in seen.classnames]
@@ -134,6 +145,12 @@ EQUATIONS = {
     "knowledge guidance": (
         lambda: KnowledgeGuidance(KnowledgeGuidanceConfig(weight=5.0), RunFacts(dataset="EuroSAT")),
         guidance_terms,
+    ),
+    "knowledge independence": (
+        lambda: KnowledgeIndependence(
+            KnowledgeIndependenceConfig(weight=5.0, independence=30.0), RunFacts(dataset="UCF101")
+        ),
+        independence_terms,
     ),
     "projected gradient": (
         lambda: ProjectedGradient(ProjectedGradientConfig(share=0.7, temperature=2.0), RunFacts(dataset="OxfordPets")),

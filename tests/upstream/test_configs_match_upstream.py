@@ -1,12 +1,13 @@
-"""Every file that CoOp, MaPLe and PromptSRC publish for our methods has ours of its name, to the same effect.
+"""Every file that CoOp, MaPLe, PromptSRC and ProGrad publish for our methods has ours of its name, to the same effect.
 
 CoPrompt's one file and its settings of data sets have ours for each; the files of BMIP's authors for PromptSRC_BMIP,
 of which many differ in the seed alone, have ours for each recipe.
 
 Needs checkouts of KaiyangZhou/CoOp, muzairkhattak/multimodal-prompt-learning, muzairkhattak/PromptSRC,
-ShuvenduRoy/CoPrompt, htyao89/KgCoOp, zzeoZheng/HiCroPL, LAMDASZ-ML/BMIP, ZjjConan/VLM-MultiModalAdapter and
-htyao89/Textual-based_Class-aware_prompt_tuning, named by the environment variables COOP_ROOT, MAPLE_ROOT,
-PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT, HICROPL_ROOT, BMIP_ROOT, MMA_ROOT and TCP_ROOT.
+ShuvenduRoy/CoPrompt, htyao89/KgCoOp, cnunlp/DeKg, BeierZhu/Prompt-align, zzeoZheng/HiCroPL, LAMDASZ-ML/BMIP,
+ZjjConan/VLM-MultiModalAdapter and htyao89/Textual-based_Class-aware_prompt_tuning, named by the environment variables
+COOP_ROOT, MAPLE_ROOT, PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT, DEKG_ROOT, PROGRAD_ROOT, HICROPL_ROOT, BMIP_ROOT,
+MMA_ROOT and TCP_ROOT.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ PUBLISHED = {
     "COOP_ROOT": ("CoOp", "CoCoOp"),
     "MAPLE_ROOT": ("CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe"),
     "PROMPTSRC_ROOT": ("CoOp", "CoCoOp", "IVLP", "PromptSRC"),
+    "PROGRAD_ROOT": ("ProGrad",),
 }
 FILES = [
     path
@@ -68,14 +70,15 @@ def test_zero_shot_clip_sees_and_tests_as_with_coops_file_which_its_script_takes
     assert (ours.INPUT, ours.MODEL, ours.DATALOADER.TEST) == (theirs.INPUT, theirs.MODEL, theirs.DATALOADER.TEST)
 
 
-def test_kgcoops_file_has_ours_but_for_words_that_are_in_their_code(tmp_path):
+@pytest.mark.parametrize("trainer", ["KgCoOp", "DeKg"])
+def test_their_file_has_ours_but_for_words_that_are_in_their_code(tmp_path, trainer):
     name = "vit_b16_ep100_ctxv1"
-    text = (root("KgCoOp") / f"configs/trainers/KgCoOp/{name}.yaml").read_text()
+    text = (root(trainer) / f"configs/trainers/{trainer}/{name}.yaml").read_text()
     # The words are those of their code wherever this is set.
     assert "CTX_INIT: True" in text
     (tmp_path / f"{name}.yaml").write_text(text.replace("CTX_INIT: True", "CTX_INIT: a photo of a"))
-    ours = load("KgCoOp", CONFIGS / f"trainers/KgCoOp/{name}.yaml")
-    assert ours == load("KgCoOp", tmp_path / f"{name}.yaml")
+    ours = load(trainer, CONFIGS / f"trainers/{trainer}/{name}.yaml")
+    assert ours == load(trainer, tmp_path / f"{name}.yaml")
 
 
 @pytest.mark.parametrize("dataset", ["eurosat", "imagenet", "sun397"])

@@ -70,11 +70,12 @@ class KnowledgeGuidance(Objective):
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         image_features, class_features = model.features(views[0])
         logits = model.logits(image_features, class_features)
-        terms = {
-            "loss_ce": F.cross_entropy(logits, labels),
-            "loss_text": self.config.weight * cosine_distance(class_features, self.teacher_text),
-        }
+        terms = {"loss_ce": F.cross_entropy(logits, labels), **self.guidance(class_features)}
         return Loss(sum(terms.values()), logits, terms)
+
+    def guidance(self, class_features: Tensor) -> dict[str, Tensor]:
+        """Weighted terms of normalised class features, `[..., classes, embed]`, by name."""
+        return {"loss_text": self.config.weight * cosine_distance(class_features, self.teacher_text)}
 
 
 # Tensors in the authors' file that their model never reads.

@@ -106,7 +106,10 @@ class ProjectedGradient(Objective):
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         image_features, class_features = model.features(views[0])
         logits = model.logits(image_features, class_features)
-        teacher_logits = model.logits(frozen_image_features(model, views[0]), self.teacher_text)
+        # Where nothing is learned in the image tower, its features are the frozen CLIP's.
+        is_frozen = model.learner.vision() is None and model.learner.adapters is None
+        teacher_image = image_features.detach() if is_frozen else frozen_image_features(model, views[0])
+        teacher_logits = model.logits(teacher_image, self.teacher_text)
         loss = F.cross_entropy(logits, labels)
         terms = {"loss_ce": loss, "loss_kl": divergence(logits, teacher_logits, self.config.temperature)}
         return Loss(loss, logits, terms)
