@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from comparison import WORDS, Case, under
 
 from trainers.prompting.core.templates import BY_DATASET
@@ -33,6 +31,5 @@ def tcp(dataset: str, words: str = "") -> Case:
 
 CASES = [
     *[tcp(dataset) for dataset in ("EuroSAT", "DescribableTextures", "StanfordCars", "UCF101")],
-    tcp("FGVCAircraft", WORDS),
-    dataclasses.replace(tcp("EuroSAT"), casts="fp16"),
+    tcp("EuroSAT", WORDS),
 ]
