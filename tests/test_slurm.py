@@ -47,8 +47,6 @@ def submit(slurm, clone):
     def submit(*words: str, **environment: str) -> str:
         output = f"--output={clone.folder}/job-%j"
         command = ["sbatch", "--parsable", f"--chdir={clone.folder}", "--gpus-per-node=1", output, *words]
-        # Seconds until the second node knows that the first has ended Ray.
-        environment |= {"RAY_gcs_rpc_server_reconnect_timeout_s": "5"}
         return slurm.call(*command, PYTHON=sys.executable, OMP_NUM_THREADS="1", **environment).strip()
 
     yield submit

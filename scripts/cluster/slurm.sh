@@ -6,9 +6,10 @@
 #SBATCH --job-name=bmip
 #SBATCH --ntasks-per-node=1
 #SBATCH --exclusive
+#SBATCH --mem=0
 #SBATCH --requeue
 #SBATCH --open-mode=append
-# Exclusive, because Ray does not start beside another Ray of the node, and stops all of the user's at its end.
+# Whole nodes, because Ray does not start beside another Ray of a node, and stops all of the user's there if it fails.
 set -euo pipefail
 if [[ " $* " == *" --help "* ]]; then
     sed -n '2,/^#SBATCH/{/^#SBATCH/d;s/^# \{0,1\}//p}' "$0"
@@ -29,17 +30,24 @@ RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 RAY_worker_niceness=0
 # Seconds: that many nodes read Ray's files at once from one file system.
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600 RAY_raylet_start_wait_time_s=600
-STARTED=$(mktemp -u)
-export STARTED
-trap 'rm -f "$STARTED"' EXIT
+STATUS=$(mktemp)
+export STATUS
+trap 'rm -f "$STATUS"' EXIT
 
 on_node() {
     # Tasks exchange no data, so that Ray needs little memory for it.
     exec ray symmetric-run --address "$ADDRESS" --min-nodes "$SLURM_NNODES" --object-store-memory=100000000 \
-        ${SLURM_GPUS_ON_NODE:+--num-gpus=$SLURM_GPUS_ON_NODE} -- bash -c 'touch "$STARTED"; exec "$@"' bash "$@"
+        ${SLURM_GPUS_ON_NODE:+--num-gpus=$SLURM_GPUS_ON_NODE} -- bash -c 'on_head "$@"' bash "$@"
 }
-export -f on_node
+on_head() {
+    local status=0
+    "$@" || status=$?
+    echo $status > "$STATUS"
+    # Ends Ray on all nodes at once, where its own end takes a minute, and may turn into a failure.
+    scancel --signal=KILL "$SLURM_JOB_ID.$SLURM_STEP_ID"
+}
+export -f on_node on_head
 srun --ntasks-per-node=1 --export=ALL --cpu-bind=none bash -c 'on_node "$@"' bash \
-    "$PYTHON" "$1" --engine ray --address "$ADDRESS" "${@:2}"
-# After a failure of its own, Ray's exit status is 0.
-[ -e "$STARTED" ] || fail "Ray has not started; its messages are above"
+    "$PYTHON" "$1" --engine ray --address "$ADDRESS" "${@:2}" || true
+[ -s "$STATUS" ] || fail "Ray has not started; its messages are above"
+exit "$(cat "$STATUS")"

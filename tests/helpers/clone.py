@@ -94,7 +94,7 @@ class Clone:
             time.sleep(0.1)
 
     def clear(self) -> None:
-        shutil.rmtree(self.folder / "output")
+        shutil.rmtree(self.folder / "output", ignore_errors=True)
         shutil.rmtree(self.notes)
         self.notes.mkdir()
 

@@ -55,7 +55,6 @@ PartitionName=all Nodes=ALL Default=YES
 CGROUPS = "CgroupPlugin=cgroup/v1\nCgroupMountpoint={folder}/cgroup\nCgroupAutomount=yes\n"
 # For all scripts: $NAME, $FOLDER and $NETWORK; of a node, $NODE is its number.
 CONTROLLER = """
-mount --make-rprivate /
 hostname $NAME
 ip link set lo up
 ip link add nodes type bridge
