@@ -36,6 +36,8 @@ FILES = {block.file for block in CODE if block.file}
 OTHER_DATA = {path.stem for path in (CONFIGS / "datasets").glob("*.yaml")} - {*BUILTIN}
 # Deprecations of libraries are no concern of a reader's; a warning of this project's would be.
 STRICT = ("-W", "error::UserWarning")
+# Programs whose flags are not this project's.
+OTHERS = ("sbatch", "ray", "kubectl")
 
 
 # In the copy.
@@ -219,9 +221,14 @@ def test_a_block_that_cannot_run_here_names_what_there_is(block, clone, checkout
     monkeypatch.setenv("DATA", str(checkout))
     monkeypatch.setattr("experiments.compare.run_chains", lambda *_: [])
     monkeypatch.setattr("experiments.compare.check_data", lambda *_, **__: None)
-    for _, script, *arguments in commands(block):
+    for program, script, *arguments in commands(block):
         named = [word for word in (script, *arguments) if word.startswith(("tests/", "scripts/", "docs/"))]
         assert [word for word in named if not (ROOT / word).exists()] == []
+        if program == "sbatch" and named:
+            # A batch script, around a command.
+            _, script, *arguments = [script, *arguments][[script, *arguments].index(named[0]) :]
+        elif program in OTHERS:
+            continue
         if script.endswith(".sh") and script.startswith("scripts/"):
             script, *arguments = called_by(script, arguments, clone)
         if script == "-m" or script.startswith(("~", "/")):
