@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,6 +130,16 @@ def test_the_flags_given_are_given_again():
     words = ["--engine", "ray", "--per-gpu", "2", "--jobs", "3", "--address", "host:1", "--retries", "4"]
     assert flags.given(parsed(*words)) == words
     assert flags.given(parsed()) == []
+
+
+def test_ray_that_is_not_installed_is_named_with_the_command_that_installs_it(host, monkeypatch):
+    host(status=1)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "minidassl.own.jobs.on_ray", raising=False)
+    with pytest.raises(
+        JobsError, match="--engine is ray, but Ray cannot be imported.*pip install -r requirements-ray.txt"
+    ):
+        slots("--engine", "ray")
 
 
 def test_a_node_without_this_project_or_with_another_version_of_it_says_so(tmp_path):

@@ -370,6 +370,25 @@ def test_a_failing_trainer_leaves_the_others_their_table(scripts, capfd):
     assert re.search(r"^MaPLe failed: .* status 3; see above and output/\S+/seed1/log.txt$", output, re.MULTILINE)
 
 
+def test_trainers_and_seeds_run_at_once_where_flags_say_so_and_end_in_the_same_table(scripts, capfd, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    words = ("compare", "BMIP", "eurosat", "1 2", "MaPLe", "--dassl", "stand-in")
+    assert call(scripts, *words, "--jobs", "2") == 0
+    output, error = capfd.readouterr()
+    lines = [line.split() for line in output.splitlines()]
+    assert ["BMIP", "83.0", "83.0", "83.0", "vit_b16_c2_ep10_batch4_2ctx"] in lines
+    assert ["MaPLe", "73.0", "73.0", "73.0", "vit_b16_c2_ep5_batch4_2ctx"] in lines
+    assert "[4/4] done" in error and "train.py" not in output  # here, all is done already
+    fails = TRAIN.replace("(output / ", 'if trainer == "MaPLe": raise SystemExit(3)\n(output / ', 1)
+    (scripts.CHECKOUT / "train.py").write_text(fails)
+    assert call(scripts, *words, "--jobs", "2", "--force") == 1
+    output, error = capfd.readouterr()
+    assert ["BMIP", "83.0", "83.0", "83.0", "vit_b16_c2_ep10_batch4_2ctx"] in map(str.split, output.splitlines())
+    assert re.search(
+        "^MaPLe failed: .*status 3.* see .*log.txt, of .*base2new MaPLe eurosat", output, re.MULTILINE | re.DOTALL
+    )
+
+
 @pytest.mark.parametrize(
     "words, told",
     [
