@@ -92,7 +92,8 @@ def snapshot(root: Path) -> dict[str, bytes | None]:
 
 def keys(node: str) -> str:
     """The line of the keys below TRAINER: BMIP's node, those of all objectives, and what every run has."""
-    of_objectives = {key.split(".")[1] for objective in OBJECTIVES.values() for key in objective.Config().keyed()}
+    keyed = [key.split(".") for objective in OBJECTIVES.values() for key in objective.Config().keyed()]
+    of_objectives = {key[1] for key in keyed if key[0] == "TRAINER"}
     return f"KEYS {' '.join(sorted({node, 'NAME', 'OBJECTIVE', 'RECIPE', 'TAG', *of_objectives}))}\n"
 
 

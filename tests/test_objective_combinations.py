@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -43,6 +44,8 @@ def test_every_learner_trains_by_every_objective(run_train, trainer, objective):
         names = [word for word in words if word.startswith("loss_")]
         assert names[:1] == (["loss_ce"] if objective in OTHERS else [])
         total, *terms = (float(words[words.index(name) + 1]) for name in ("loss", *names))
+        if objective == "projected_gradient":  # the other term gives a direction alone
+            terms = terms[:1]
         assert not terms or total == pytest.approx(sum(terms), abs=1e-3)
     state = saved(run, 2)["state_dict"]
     assert any(name.startswith("adapters.") for name in state) is (objective == "consistency")
@@ -54,7 +57,7 @@ def test_a_trainer_with_an_objective_may_be_told_so(run_train, tmp_path, trainer
     own = run_train(trainer=trainer, folder=tmp_path / "own", options=SHORT)
     told = run_train(trainer=trainer, folder=tmp_path / "told", options=by(HAVE[trainer]))
     assert own.status == told.status == 0, told.errors
-    assert own.losses() == told.losses() and "loss_text" in own.output
+    assert own.losses() == told.losses() and re.search("loss_(text|kl)", own.output)
 
 
 @pytest.mark.parametrize("trainer", SAME_PROMPTS)
@@ -101,9 +104,9 @@ def test_a_trainer_named_after_an_objective_refuses_another(run_train, trainer, 
 
 
 @pytest.mark.parametrize("trainer", ["BMIP", "PromptSRC", "ZeroshotCLIP"])
-def test_an_unknown_objective_is_refused_with_those_that_there_are(run_train, trainer):
+def test_an_unknown_objective_is_refused_with_the_nearest_one(run_train, trainer):
     run = run_train(trainer=trainer, options=by("self-regulation"))
-    assert_refused(run, ["TRAINER.OBJECTIVE", "'self-regulation'", ", ".join(sorted(OBJECTIVES))])
+    assert_refused(run, ["TRAINER.OBJECTIVE", "'self-regulation'", "Do you mean self_regulation?", "docs/METHODS.md"])
 
 
 # ------------------------------------------------------------------------------------------------ a user's own
