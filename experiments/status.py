@@ -30,14 +30,14 @@ STATES = DONE, RUNNING, WAITING, FAILED = "done", "running", "waiting", "failed"
 
 def state_of(job: Planned) -> tuple[str, claims.Owner | None]:
     """The state of a run, and who holds its folder."""
-    owner = claims.holder(job.folder)
-    if owner is not None and not owner.is_dead:
-        return RUNNING, owner
+    owner, is_done = claims.holder(job.folder), False
     with suppress(InputError):
         result = read_result(job.folder)
-        if result is not None and (result["trained"] or result["accuracy"] is not None):
-            return DONE, None
-    return (FAILED if (job.folder / OUTPUT).is_file() else WAITING), None
+        is_done = result is not None and (result["trained"] or result["accuracy"] is not None)
+    # One that was killed between its result and its end has left a claim that nobody renews.
+    if owner is not None and not owner.is_dead and not (is_done and heartbeat(owner, job.folder)):
+        return RUNNING, owner
+    return (DONE if is_done else FAILED if (job.folder / OUTPUT).is_file() else WAITING), None
 
 
 def heartbeat(owner: claims.Owner, folder: Path) -> str:

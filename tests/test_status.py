@@ -68,6 +68,16 @@ def test_a_run_of_another_host_that_gives_no_sign_is_marked(output, capsys):
         assert re.search(r"node7.*no sign for \d+ minutes, or the hosts' clocks differ", shown(capsys, output))
 
 
+def test_a_finished_run_whose_claim_nobody_renews_is_done(output, capsys):
+    with claim(output / "0"):
+        path = output / "0" / ".claim-1"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "machine": "elsewhere"}))
+        assert "0 done, 1 running" in shown(capsys, output)
+        before = time.time() - claims.SILENT - 600
+        os.utime(path, (before, before))
+        assert "1 done, 0 running" in shown(capsys, output)
+
+
 def test_the_same_command_replaces_its_plan(output, monkeypatch, capsys):
     plans.write(output, [Job("run 0", output / "0", None)])
     assert "1 done, 0 running, 0 waiting" in shown(capsys, output)
