@@ -22,6 +22,7 @@ import sys
 from collections import deque
 
 from minidassl.own.jobs.claims import Held, claim
+from minidassl.own.jobs.devices import THREADS
 from minidassl.own.jobs.flags import add_flags, check_flags, given
 from minidassl.own.processes import LAUNCHER
 from minidassl.own.text import words
@@ -46,7 +47,7 @@ SHOWN = ("epoch [", "* accuracy", "Already trained", "Found checkpoint")
 def execute(command: list[str], quiet: bool, small: bool) -> int:
     """Run a command from the repository's root; `quiet` shows the lines of `SHOWN`, and the last ones on failure."""
     # Several threads slow the small CLIP down where another process wants the cores.
-    threads = {"OMP_NUM_THREADS": "1"} if small else {}
+    threads = {THREADS: "1"} if small else {}
     environment = {**threads, **os.environ, LAUNCHER: str(os.getpid())}
     if not quiet:
         return subprocess.call(command, cwd=at.ROOT, env=environment)

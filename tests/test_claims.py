@@ -110,13 +110,29 @@ def test_an_owner_renews_its_claim_and_counts_its_seconds(tmp_path, monkeypatch)
         assert owner.beats >= 3 and owner.seconds > 0
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", "\0", '{"token": 1}'])
+OF_ANYBODY = dict(token="t", host="h", machine="m", process=1, started=1.0, where="w")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{}", "[1]", "\0", '{"token": 1}', json.dumps({**OF_ANYBODY, "seconds": "x"}), "[" * 100_000]
+    + [json.dumps({**OF_ANYBODY, "process": [1]})],
+    ids=range(8),
+)
 def test_a_file_that_is_no_claim_is_somebodys_until_it_has_been_silent(tmp_path, content):
     (tmp_path / ".claim-4").write_text(content)
     with pytest.raises(Held, match="unknown host") as refused:
         claim(tmp_path)
     with claim(tmp_path, void=refused.value.owner.token) as taken:
         assert taken.number == 5
+
+
+@pytest.mark.parametrize("process", [-5, 0, 2**80])
+def test_the_claim_of_a_process_that_cannot_be_is_that_of_a_dead_one(tmp_path, process):
+    facts = {**OF_ANYBODY, "machine": claims.machine(), "process": process}
+    (tmp_path / ".claim-1").write_text(json.dumps(facts))
+    with claim(tmp_path):
+        pass
 
 
 def test_of_many_that_take_a_dead_ones_folder_over_one_succeeds(tmp_path):

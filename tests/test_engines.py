@@ -108,6 +108,13 @@ def test_a_node_that_dies_costs_the_runs_on_it_and_no_more(clone, expected, clus
 
 
 @needs_ray
+def test_a_ray_of_this_host_uses_the_gpus_that_were_chosen(clone, expected):
+    clone.finish("--engine", "ray", "--gpus", "1", "--per-gpu", "1", environment=clone.with_gpus)
+    assert clone.records() == expected and each_once(clone)
+    assert {slot.split("/")[-1] for _, slot, *_ in clone.lives()} == {"1"}
+
+
+@needs_ray
 def test_an_address_without_a_cluster_is_an_error_of_one_line(clone):
     process = clone.start("--engine", "ray", "--address", "127.0.0.1:1")
     text, _ = process.communicate(timeout=120)

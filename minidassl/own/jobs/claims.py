@@ -74,7 +74,7 @@ def machine() -> str:
 
 
 def _start_of(process: int) -> float | None:
-    with suppress(psutil.Error):
+    with suppress(psutil.Error, ValueError, OverflowError):
         found = psutil.Process(process)
         if found.status() != psutil.STATUS_ZOMBIE:
             return found.create_time()
@@ -93,10 +93,16 @@ def _read(path: Path) -> Owner | None:
     with suppress(OSError):
         text = path.read_text(errors="replace")
         try:
-            return Owner(**json.loads(text))
-        except (ValueError, TypeError, RecursionError):
+            return _owner(**json.loads(text))
+        except (ValueError, TypeError, OverflowError, RecursionError):
             return Owner(f"unreadable {text[:80]}", "an unknown host", "", 0, 0.0, "")
     return None
+
+
+def _owner(**facts: object) -> Owner:
+    """Of a file that anybody may have written: each fact has its type."""
+    kinds = dict(process=int, beats=int, started=float, seconds=float)
+    return Owner(**{name: kinds.get(name, str)(value) for name, value in facts.items()})
 
 
 def _create(path: Path, owner: Owner) -> None:

@@ -20,7 +20,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--engine", choices=ENGINES, default=LOCAL, help="this host, or Ray (requirements-ray.txt) on one or many")
     add("--gpus", metavar="0,1", help="GPUs of this host; default: all that CUDA_VISIBLE_DEVICES shows")
-    add("--per-gpu", type=int, metavar="N", help="runs at once on each GPU; default: by its free memory, at most 4")
+    add(
+        "--per-gpu",
+        type=int,
+        metavar="N",
+        help=f"runs at once on each GPU; default: by free memory, at most {devices.MOST_PER_GPU}",
+    )
     add(
         "--jobs",
         type=int,
@@ -75,7 +80,9 @@ def engine_of(args: argparse.Namespace, root: Any, small: bool, need: int) -> En
     if args.engine == RAY:
         from .on_ray import OnRay
 
-        engine: Engine = OnRay(str(root), args.address, len(gpus), per_gpu, 1 if small else cores, args.jobs)
+        engine: Engine = OnRay(
+            str(root), args.address, [gpu.name for gpu in gpus], per_gpu, 1 if small else cores, args.jobs
+        )
     elif gpus:
         engine = Local(devices.slots_on(gpus, per_gpu)[: args.jobs])
     else:

@@ -7,10 +7,12 @@ import pickle
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
 from .attempt import FAILED, INTERRUPTED, Doing, Outcome
+from .devices import VISIBLE
 from .errors import JobsError
 from .schedule import Job
 from .version import project_version
@@ -64,7 +66,7 @@ class OnRay:
     Args:
         root: of the project, the same on all nodes.
         address: of a cluster, such as "auto"; None starts a Ray on this host.
-        gpus: for a Ray on this host.
+        gpus: names of GPUs, for a Ray on this host.
         per_gpu: runs at once on each GPU.
         cpus: cores of a run, where the cluster has no GPU.
         most: runs at once, where the cluster has no GPU; None for as many as there are cores.
@@ -73,7 +75,7 @@ class OnRay:
         JobsError: there is no cluster at the address, or one of other versions.
     """
 
-    def __init__(self, root: str, address: str | None, gpus: int, per_gpu: int, cpus: int, most: int | None):
+    def __init__(self, root: str, address: str | None, gpus: Sequence[str], per_gpu: int, cpus: int, most: int | None):
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         self._root, self._version, self._per_gpu, self._most = root, project_version(root), per_gpu, most
         quiet = {"logging_level": "ERROR", "log_to_driver": False}
@@ -86,7 +88,9 @@ class OnRay:
                 _check_somebody_answers(address)
                 ray.init(address=address, **quiet)
             else:
-                ray.init(address="local", num_gpus=gpus, include_dashboard=False, **quiet)
+                if gpus:  # else Ray would count from the first
+                    os.environ[VISIBLE] = ",".join(gpus)
+                ray.init(address="local", num_gpus=len(gpus), include_dashboard=False, **quiet)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             reason = str(error).strip().splitlines()[0]
             raise JobsError(
