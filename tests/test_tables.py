@@ -419,6 +419,26 @@ def test_variants_are_compared_with_bmip_seed_by_seed(tmp_path, capsys):
     assert cells["p (HM)"] == "0.035" and cells["p (accuracy)"] == MISSING
 
 
+def test_all_rows_are_compared_with_the_method_that_is_asked_for_zero_shot_clip_included(tmp_path, capsys):
+    for trainer, values in {"BMIP": (50.0, 60.0), "MaPLe": (48.0, 61.0), "ZeroshotCLIP": (40.0, 40.0)}.items():
+        for seed, value in enumerate(values, 1):
+            learned = {"trained_on": None} if trainer == "ZeroshotCLIP" else {}
+            named = {"trainer": trainer, "recipe": "tiny", "seed": seed, "classes": "all", **learned}
+            write(tmp_path, f"{trainer}-{seed}", **named, open_world=open_world(80.0, 70.0, 40.0, value))
+
+    def compared(method: str) -> dict[str, str]:
+        words = ["--table", "paired", "--against", method, "--format", "csv"]
+        assert command.main([str(tmp_path), *words]) == 0
+        lines = csv.DictReader(io.StringIO(capsys.readouterr().out))
+        return {line["method"]: (line["group"], line["mean"]) for line in lines if line["column"] == "HM"}
+
+    zeroshot = "against ZeroshotCLIP"
+    assert compared("ZeroshotCLIP") == {"BMIP": (zeroshot, "15.0000"), "MaPLe": (zeroshot, "14.5000")}
+    assert compared("MaPLe")["BMIP"] == ("against MaPLe", "0.5000")
+    assert command.main([str(tmp_path), "--table", "paired", "--against", "MaPle"]) == 2
+    assert "Do you mean MaPLe" in capsys.readouterr().err
+
+
 def test_each_objective_is_compared_with_the_same_prompts_and_costs_are_best_where_they_are_least(tmp_path, capsys):
     for recipe, value, seconds in (("tiny", 50.0, 8.0), ("tiny_consistency", 56.0, 12.0)):
         for seed in (1, 2):

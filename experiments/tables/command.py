@@ -24,6 +24,7 @@ import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from minidassl.own.text import csv_cell, printable, words
@@ -32,9 +33,11 @@ from trainers.prompting.errors import InputError
 
 from .. import ROOT
 from ..commands import IMPORTED, exit_status, make_parser
+from ..methods import parse, row_name
 from ..protocols import PROTOCOL_OF, TABLES, listed
 from ..store import EVERYTHING, Record, Selection, collect, grouped
 from .asked import add_selection, check_results, chosen_tables, emptiness, selected, without_records
+from .results import PAIRED, PairedTable
 from .table import PLANNED_SHOTS, Part, Table, beside, quoted
 from .text import MISSING, bold, escaped, fitted, is_within, lay_out, terminal_width
 
@@ -131,15 +134,22 @@ def commands(table: Table) -> list[str]:
 
 
 def print_tables(
-    results: Path, names: Sequence[str], style: str = "text", selection: Selection = EVERYTHING, explain: bool = False
+    results: Path,
+    names: Sequence[str],
+    style: str = "text",
+    selection: Selection = EVERYTHING,
+    explain: bool = False,
+    against: str = "",
 ) -> int:
     """Print tables of a results folder; gives the exit status, 1 where there is none.
 
     Args:
         explain: whether each empty table is explained.
+        against: a row that all others are compared with in the paired table; empty: each variant with its method.
     """
     found = collect(results, selection)
-    by_name = {name: TABLES[name].tables(found) for name in names}
+    compared = replace(PAIRED, kind=type(PairedTable.__name__, (PairedTable,), {"against": against}))
+    by_name = {name: (compared if name == PAIRED.name else TABLES[name]).tables(found) for name in names}
     tables = [table for made in by_name.values() for table in made]
     if style == "csv":
         print(",".join(CSV_COLUMNS))
@@ -162,6 +172,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("results", nargs="?", type=Path, default=ROOT / "output")
     parser.add_argument("--table", nargs="+", default=[], metavar="NAME")
     add_selection(parser)
+    text = "paired: METHOD or METHOD:VARIANT that all rows are compared with; default: each variant with its method"
+    parser.add_argument("--against", default="", metavar="METHOD", help=text)
     parser.add_argument("--format", choices=["text", "markdown", "latex", "csv"], default="text")
     return exit_status(tables_of, parser.parse_args(argv))
 
@@ -174,4 +186,5 @@ def tables_of(args: argparse.Namespace) -> int:
     names = [name for name in of_protocols if name in named]
     if not names:
         raise InputError("--table and --protocols name no table in common; leave one of them out.")
-    return print_tables(args.results, names, args.format, selection, explain=bool(args.table))
+    against = row_name(*parse(args.against)) if args.against else ""
+    return print_tables(args.results, names, args.format, selection, bool(args.table), against)

@@ -285,6 +285,11 @@ class PairedTable(Table):
     """Differences to a method over the seeds that both have."""
 
     first = "variant"
+    against = ""  # a row that all are compared with; empty: each variant with its method
+
+    def reference(self, row: str) -> str | None:
+        """The row that another is compared with; None for none."""
+        return reference(row) if not self.against else None if row == self.against else self.against
 
     @property
     def rows(self) -> list[str]:
@@ -297,7 +302,7 @@ class PairedTable(Table):
 
         found: dict[str, dict[str, Difference]] = {}
         for (row, group, column), cell in sorted(self.cells.items(), key=lambda item: item[0][0]):
-            against = self.cells.get((reference(row), group, column))
+            against = self.cells.get((self.reference(row), group, column))
             theirs = against.by_seed if against else {}
             seeds = tuple(sorted(cell.by_seed.keys() & theirs.keys()))
             values = [cell.by_seed[seed] - theirs[seed] for seed in seeds]
@@ -317,7 +322,7 @@ class PairedTable(Table):
 
     @property
     def filled_by(self) -> str:
-        return self.command(dict.fromkeys((*map(reference, self.rows), *self.rows)), self.groups, self.seeds)
+        return self.command(dict.fromkeys((*map(self.reference, self.rows), *self.rows)), self.groups, self.seeds)
 
     def parts(self, bold: Callable[[str], str], names_count: bool = False) -> list[Part]:
         headers, rows = self.grid(bold)
@@ -329,7 +334,7 @@ class PairedTable(Table):
         for variant, found in self.differences.items():
             cells = {name: f"{one.mean:+.2f} ± {one.spread:.2f}" for name, one in found.items()}
             cells |= {f"p ({name})": one.p_text() for name, one in found.items()}
-            texts.append([variant, reference(variant), str(len(found["HM"].seeds)), *map(cells.get, headers[3:])])
+            texts.append([variant, self.reference(variant), str(len(found["HM"].seeds)), *map(cells.get, headers[3:])])
         return headers, texts
 
     def lines(self) -> list[list[str]]:
@@ -337,7 +342,7 @@ class PairedTable(Table):
         for variant, found in self.differences.items():
             for name, one in found.items():
                 numbers = f"{one.mean:.4f}", f"{one.spread:.4f}", str(len(one.seeds)), f"{one.p:.4g}"
-                lines.append([variant, f"against {reference(variant)}", name, *numbers])
+                lines.append([variant, f"against {self.reference(variant)}", name, *numbers])
         return lines
 
     def notes(self) -> list[str]:
@@ -356,7 +361,7 @@ PAIRED = Results(
     "control of BMIP's size against BMIP, and stacks against their parts",
     "Paired differences in the open world, {dataset}, {shots}",
     ("base", "new", "HM", "accuracy"),
-    lambda records: [one for one in records if one.data["open_world"] and one.learned["classes"] == "base"],
+    in_open_world,
     plan=None,
     numbers=open_world_numbers,
     group="",
