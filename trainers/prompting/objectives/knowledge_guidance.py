@@ -17,7 +17,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,11 +25,10 @@ from ..core.templates import template_of
 from ..declaration import MOST_WEIGHT, Recipes, Settings, setting
 from ..learners import coop
 from .objective import (
-    SENTENCES_TOGETHER,
     Loss,
     Objective,
     cosine_distance,
-    encode_in_steps,
+    frozen_class_features,
     register_objective,
 )
 
@@ -62,10 +60,7 @@ class KnowledgeGuidance(Objective):
     teacher_text: Tensor  # normalised, [classes, embed] in fp32; `prepare` makes it
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
-        template = template_of(self.run.dataset)
-        sentences = [template.format(name.replace("_", " ")) for name in classnames]
-        encoded = list(encode_in_steps(model.clip_model, sentences, SENTENCES_TOGETHER, model.precision))
-        self.teacher_text = F.normalize(torch.cat(encoded), dim=-1)
+        self.teacher_text = frozen_class_features(model, template_of(self.run.dataset), classnames)
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         image_features, class_features = model.features(views[0])

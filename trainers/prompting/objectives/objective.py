@@ -188,6 +188,17 @@ def register_objective(objective: type[Objective]) -> type[Objective]:
     return objective
 
 
+def frozen_class_features(model: PromptedCLIP, template: str, classnames: Sequence[str]) -> Tensor:
+    """Normalised features, `[classes, embed]` in fp32, of the frozen CLIP for one sentence a class, in its precision.
+
+    Args:
+        template: a sentence with `{}` for the name, in which blanks stand for underscores.
+    """
+    sentences = [template.format(name.replace("_", " ")) for name in classnames]
+    encoded = encode_in_steps(model.clip_model, sentences, SENTENCES_TOGETHER, model.precision)
+    return F.normalize(torch.cat(list(encoded)), dim=-1)
+
+
 def frozen_image_features(model: PromptedCLIP, images: Tensor) -> Tensor:
     """Normalised features of the CLIP without prompts, `[batch, embed]` in fp32, without gradient."""
     return model.frozen_features(images)

@@ -23,10 +23,9 @@ from ..core.templates import template_with_name_last
 from ..declaration import MOST_WEIGHT, Recipes, Settings, changed, setting
 from ..learners import coop
 from .objective import (
-    SENTENCES_TOGETHER,
     Loss,
     Objective,
-    encode_in_steps,
+    frozen_class_features,
     frozen_image_features,
     register_objective,
 )
@@ -99,9 +98,7 @@ class ProjectedGradient(Objective):
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         template = template_with_name_last(self.run.dataset)
-        sentences = [template.format(name.replace("_", " ")) for name in classnames]
-        encoded = list(encode_in_steps(model.clip_model, sentences, SENTENCES_TOGETHER, model.precision))
-        self.teacher_text = F.normalize(torch.cat(encoded), dim=-1)
+        self.teacher_text = frozen_class_features(model, template, classnames)
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         image_features, class_features = model.features(views[0])
