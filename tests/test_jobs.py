@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from minidassl.own.jobs import attempt, drive
+from minidassl.own.jobs import attempt, drive, progress
 from minidassl.own.jobs.attempt import Doing
 from minidassl.own.jobs.claims import claim
 from minidassl.own.jobs.devices import Slot
@@ -193,8 +193,24 @@ def test_every_event_is_a_line_with_counts_and_the_time_left(tmp_path):
     jobs = [job(tmp_path, str(number), Run(0.02), seconds=60) for number in range(3)]
     _, text = do(jobs)
     lines = text.splitlines()
-    assert len(lines) == 3 and lines[-1].startswith("[3/3] done 2 (0 s on slot 0); 0 running")
-    assert re.match(r"\[1/3\] done 0 \(0 s on slot 0\); \d running, about \d+ seconds left", lines[0])
+    assert len(lines) == 3 and lines[-1].startswith("[3/3] done 2 (0 s on slot 0); 0 running, 0 waiting")
+    assert re.match(r"\[1/3\] done 0 \(0 s on slot 0\); \d running, \d waiting, about \d+ seconds left", lines[0])
+
+
+def test_a_terminal_shows_what_runs_where(tmp_path, monkeypatch):
+    shown = []
+
+    class Terminal(progress.tqdm):
+        def __init__(self, **settings):
+            super().__init__(**settings | {"disable": False})
+
+        def set_postfix_str(self, text: str) -> None:
+            shown.append(text)
+
+    monkeypatch.setattr(progress, "tqdm", Terminal)
+    do([job(tmp_path, str(number), Run(0.2)) for number in range(3)], slots=2)
+    assert any("slot 0: " in text and "slot 1: " in text for text in shown)
+    assert any(text.startswith("1 running, 1 waiting") for text in shown)
 
 
 def test_two_jobs_of_one_name_are_refused(tmp_path):

@@ -68,6 +68,7 @@ def drive(jobs: Iterable[Job], doing: Doing, engine: Engine, retries: int, progr
                 running[engine.submit(job, doing, voids.pop(job.name, ""))] = job
             if not running:  # others do the rest, or there is no room
                 time.sleep(POLL)
+            progress.look()
             for future in wait(running, POLL, FIRST_COMPLETED).done:
                 job, outcome = running.pop(future), future.result()
                 if outcome.kind == DONE:

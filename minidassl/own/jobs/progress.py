@@ -8,6 +8,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from .claims import holder
 from .schedule import Job, Schedule
 
 UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
@@ -25,10 +26,12 @@ class Progress:
     def __init__(self, room=lambda: 1, file: TextIO | None = None):
         self._room, self._file = room, file or sys.stderr
         self._since: dict[str, float] = {}
+        self._running: dict[str, Job] = {}
         self._elsewhere: set[str] = set()
         self._owners: set[str] = set()
         self._spent = self._estimated = 0.0
         self._done = self._failed = 0
+        self._counts = ""
 
     def start(self, schedule: Schedule) -> None:
         self._schedule, self._total = schedule, len(schedule.jobs)
@@ -48,19 +51,26 @@ class Progress:
         self._file.flush()
 
     def _event(self, kind: str, job: Job, text: str = "") -> None:
-        counts = [f"{len(self._since)} running"]
+        waiting = len(self._schedule.open) - len(self._since) - len(self._elsewhere)
+        counts = [f"{len(self._since)} running", f"{waiting} waiting"]
         counts += [f"{self._failed} failed"] * bool(self._failed)
         counts += [f"{len(self._elsewhere)} elsewhere"] * bool(self._elsewhere)
         counts += filter(None, [self._left()])
         if self._bar.disable:
             self._say(f"[{self._done}/{self._total}] {kind} {job.name}{text}; {', '.join(counts)}")
         else:
-            self._bar.set_postfix_str(f"{', '.join(counts)}; {kind} {job.name}", refresh=False)
-            self._bar.n = self._done
-            self._bar.refresh()
+            self._counts, self._bar.n = ", ".join(counts), self._done
+            self.look()
+
+    def look(self) -> None:
+        """Show in a terminal what runs where, by the claims; their owners may be on other hosts."""
+        if not self._bar.disable:
+            owners = ((name, holder(job.folder)) for name, job in self._running.items() if name in self._since)
+            running = [f"{owner.where}: {name}" for name, owner in owners if owner is not None]
+            self._bar.set_postfix_str("; ".join([self._counts, *running]))
 
     def submitted(self, job: Job) -> None:
-        self._since[job.name] = time.monotonic()
+        self._since[job.name], self._running[job.name] = time.monotonic(), job
         self._elsewhere.discard(job.name)
 
     def done(self, job: Job, where: str) -> None:
