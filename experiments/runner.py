@@ -26,6 +26,7 @@ from typing import Any
 
 from minidassl.own.jobs import plans
 from minidassl.own.jobs.attempt import Doing
+from minidassl.own.jobs.commands import why_failed
 from minidassl.own.jobs.devices import THREADS, visible_gpus
 from minidassl.own.jobs.drive import Failure, drive
 from minidassl.own.jobs.flags import LOCAL, check_flags, engine_of
@@ -41,7 +42,6 @@ from . import ROOT, methods, runs
 from .estimates import Estimates
 from .runs import Run, check_folder
 
-LAST_LINES = 3
 OUTPUT = ".output"  # of a run while it runs, and after it has failed
 
 
@@ -242,11 +242,10 @@ class RunProcess:
 
     def failure(self) -> str:
         """After its end: its last lines if it failed, or nothing."""
-        lines = self.log.read_text(errors="replace").splitlines()
-        if self._process.exitcode == 0:
+        failure = why_failed(self.log, self._process.exitcode)
+        if not failure:
             self.log.unlink()
-            return ""
-        return "\n".join(lines[-LAST_LINES:]) or f"exit status {self._process.exitcode}, and nothing was printed"
+        return failure
 
 
 @dataclass(frozen=True)

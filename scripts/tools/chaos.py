@@ -34,9 +34,11 @@ from pathlib import Path
 import psutil
 from tabulate import tabulate
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from minidassl.own.jobs.version import parts
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-COPIED = ("train.py", "trainers", "minidassl", "datasets", "experiments", "configs", "scripts")
 OPTIONS = ["OPTIM.MAX_EPOCH", "6", "TRAIN.PRINT_FREQ", "1"]
 TRAINING = [
     *("train.py", "--seed", "1", "--trainer", "BMIP", "--dataset-config-file", "configs/datasets/digits.yaml"),
@@ -55,7 +57,7 @@ class Repository:
 
     def __init__(self, folder: Path, rng: random.Random):
         self.folder, self.rng = folder, rng
-        for name in COPIED:
+        for name in parts(ROOT):
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
 

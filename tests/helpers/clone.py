@@ -12,11 +12,12 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+from minidassl.own.jobs.version import parts
+
 import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("train.py", "trainers", "minidassl", "datasets", "experiments", "configs", "scripts")
 TABLE = ["scripts/reproduce.py", "base2new", "--datasets", "digits", "--methods", "BMIP MaPLe", "--seeds", "1"]
 TABLE += ["--tag", "short", "OPTIM.MAX_EPOCH", "1"]
 RUNS = 6
@@ -48,7 +49,7 @@ class Clone:
         self.folder, self.notes = folder / "clone", folder / "notes"
         self.folder.mkdir()
         self.notes.mkdir()
-        for name in COPIED:
+        for name in parts(ROOT):
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, self.folder / name)
         (folder / "probe.py").write_text(PROBE.format(folder=str(self.notes)))

@@ -17,6 +17,14 @@ from .attempt import Doing
 LAST_LINES = 3
 
 
+def why_failed(log: Path, status: int | None) -> str:
+    """The last lines of a failed process, or its status where it has printed nothing; nothing if it succeeded."""
+    if status == 0:
+        return ""
+    lines = log.read_text(errors="replace").splitlines()
+    return "\n".join(lines[-LAST_LINES:]) or f"exit status {status}, and nothing was printed"
+
+
 @dataclass(frozen=True)
 class Command:
     """Words, the folder to start in, and the file of its output."""
@@ -53,10 +61,7 @@ class CommandProcess:
 
     def failure(self) -> str:
         """After its end: its last lines if it failed, or nothing."""
-        if self._process.returncode == 0:
-            return ""
-        lines = self._log.read_text(errors="replace").splitlines()
-        return "\n".join(lines[-LAST_LINES:]) or f"exit status {self._process.returncode}, and nothing was printed"
+        return why_failed(self._log, self._process.returncode)
 
 
 def _is_done(command: Command) -> bool:
