@@ -215,8 +215,8 @@ class PromptTrainer(Checkpointing, TrainerX):
         print(f"Building {type(self).__name__} on {len(classnames)} classes: {', '.join(self.learner.templates)!r}")
         use_tf32(cfg.MODEL.TF32)
         # On the device first, where some learners have their classes encoded.
-        clip_model, chunk = self.clip_model.to(self.device), cfg.MODEL.CLASS_CHUNK
-        self.model = PromptedCLIP(clip_model, self.learner, classnames, self.precision, chunk).to(self.device)
+        clip_model, how = self.clip_model.to(self.device), (cfg.MODEL.CLASS_CHUNK, cfg.MODEL.CUDA_GRAPH)
+        self.model = PromptedCLIP(clip_model, self.learner, classnames, self.precision, *how).to(self.device)
         if self.device.type == "cpu" and self.precision.matmul == torch.float16:
             print(f"Note: half precision is slow on a CPU; TRAINER.{self.method.node}.PREC bf16 or fp32 is faster")
         trained = sum(parameter.numel() for parameter in self.learner.parameters() if parameter.requires_grad)

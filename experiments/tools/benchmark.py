@@ -37,7 +37,7 @@ from tqdm import tqdm
 
 from trainers.prompting.api.recipe import configure
 from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights, use_tf32
-from trainers.prompting.core.cuda_graph import OFF, ON
+from trainers.prompting.core.cuda_graph import OFF, ON, RecordedTests
 from trainers.prompting.core.memory import peak_memory
 from trainers.prompting.core.prompted_clip import AUTOMATIC, PromptedCLIP
 from trainers.prompting.core.summary import SIZES, clip_of_size
@@ -76,7 +76,7 @@ class Task(NamedTuple):
 class Entry(NamedTuple):
     """Who does it: a model, in a precision; `chunk` classes hold their activations at once, 0 is automatic.
 
-    With `graph`, on CUDA, the step is recorded (MODEL.CUDA_GRAPH).
+    With `graph`, on CUDA, the step or the image tower of a test is recorded (MODEL.CUDA_GRAPH).
     """
 
     model: str
@@ -116,22 +116,27 @@ def cpu_cases(backbone: str) -> list[Case]:
 
 def gpu_cases(backbone: str) -> list[Case]:
     """The most important first: the minutes of a device may end before the list does."""
-    sizes, every = (5, 50, 200, 1000), [Entry(model, "fp16") for model in MODELS]
-    found = _cases(TRAIN, "paper", sizes, backbone, [Entry(OURS, "fp16", graph=True), *every])
+    sizes, every = (5, 50, 200, 1000), [Entry(OURS, "fp16", graph=True), *(Entry(model, "fp16") for model in MODELS)]
+    found = _cases(TRAIN, "paper", sizes, backbone, every)
     found += _cases(TEST, "paper", (50, 500), backbone, every, GPU_TEST_BATCH)
-    found += _cases(IMAGES, "paper", (50,), backbone, [every[0], every[2]], GPU_TEST_BATCH)
+    found += _cases(IMAGES, "paper", (50,), backbone, image_entries("fp16"), GPU_TEST_BATCH)
     for precision in ("amp", "bf16"):
         ours = [Entry(OURS, precision, graph=True), Entry(OURS, precision)]
         found += _cases(TRAIN, "paper", sizes, backbone, ours)
     found += _cases(TRAIN, "released", sizes, backbone, [Entry(OURS, "fp16", graph=True)])
     ours = [Entry(OURS, graph=True), Entry(OURS), Entry(STRAIGHTFORWARD)]
     found += _cases(TRAIN, "paper", (50, 1000), backbone, ours)
-    found += _cases(IMAGES, "paper", (50,), backbone, [Entry(OURS), Entry(PLAIN)], GPU_TEST_BATCH)
+    for precision in ("bf16", "amp", "fp32"):
+        found += _cases(IMAGES, "paper", (50,), backbone, image_entries(precision), GPU_TEST_BATCH)
     for precision in ("amp", "bf16"):
-        every = [Entry(model, precision) for model in MODELS]
+        every = [Entry(OURS, precision, graph=True), *(Entry(model, precision) for model in MODELS)]
         found += _cases(TEST, "paper", (50, 500), backbone, every, GPU_TEST_BATCH)
-        found += _cases(TRAIN, "paper", sizes, backbone, every[1:])
+        found += _cases(TRAIN, "paper", sizes, backbone, every[2:])
     return found
+
+
+def image_entries(precision: str) -> list[Entry]:
+    return [Entry(model, precision, graph=graph) for model in (OURS, PLAIN) for graph in (True, False)]
 
 
 def chosen_cases(args: argparse.Namespace) -> list[Case]:
@@ -173,7 +178,7 @@ def make_model(task: Task, entry: Entry, device: str) -> nn.Module:
     precision = PRECISIONS[entry.precision]
     cast_matmul_weights(clip_model, precision.matmul)
     if entry.model == OURS:
-        return PromptedCLIP(clip_model, learner, names, precision, entry.chunk).to(device)
+        return PromptedCLIP(clip_model, learner, names, precision, entry.chunk, ON if entry.graph else OFF).to(device)
     return StraightforwardBMIP(clip_model, learner, names).to(device)
 
 
@@ -197,6 +202,7 @@ def step_of(model: nn.Module, task: Task, entry: Entry, device: str) -> Callable
     labels = torch.randint(task.classes, (task.batch,), device=device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = build_optimizer(trained, optim_settings(NAME="sgd")) if trained else None
+    recorded = RecordedTests()
 
     def train(_: int) -> None:
         optimiser.zero_grad()
@@ -214,9 +220,13 @@ def step_of(model: nn.Module, task: Task, entry: Entry, device: str) -> Callable
 
     @torch.no_grad()
     def encode_images(batches: int) -> None:
-        encode = model.encode_image if entry.model == OURS else visual
         for _ in range(batches if task.work == TEST else 1):
-            encode(images.to(precision.stream if entry.model == OURS else precision.matmul))
+            if entry.model == OURS:
+                model.image_features(images)
+            elif entry.graph:
+                recorded(visual, images.to(precision.matmul), None, {})
+            else:
+                visual(images.to(precision.matmul))
 
     if entry.model == PLAIN or task.work == IMAGES:
         return encode_images
@@ -429,11 +439,12 @@ def measure(
         with contextlib.nullcontext(keep) if keep else Processes(device, not processes or processes.raises) as used:
             records += _measure_in_turns(task, some, device, repeats, used, end)
     first = records[0]["seconds"]
-    eager = {record["precision"]: record for record in records if record["model"] == OURS and not record["graph"]}
+    eager = {(record["model"], record["precision"]): record for record in records if not record["graph"]}
     for record in records:
-        if record["graph"] and record["precision"] in eager:
+        same = eager.get((record["model"], record["precision"]))
+        if record["graph"] and same:
             # A recording repeats the operations of the step, out of sight.
-            record |= {name: eager[record["precision"]][name] for name in COUNTED}
+            record |= {name: same[name] for name in COUNTED}
         record["ratio"] = record["seconds"] / first if record["seconds"] and first else None
     return records
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, MutableMapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 AUTO, ON, OFF = MODES = ("auto", "on", "off")
 WARM_UP = 3  # calls before the recording: the libraries' handles, their choices of kernels, constants of a shape
+IN_A_ROW = 4  # batches of one shape after which a test is recorded, which takes about as long as they
 
 
 @functools.cache
@@ -69,6 +71,8 @@ class Recording:
             tensor. It runs some times without being recorded first.
         parameters: frozen ones among them have no gradient.
         inputs: of the function, on the device.
+        observed: entries that the function leaves for readers, whose tensors a replay computes again; a call puts its
+            own back, in place of those of another pass.
 
     Raises:
         NotRecorded: some of the work cannot be recorded, such as reading a value on the host.
@@ -76,7 +80,13 @@ class Recording:
 
     is_under_way = False  # for `Branch`
 
-    def __init__(self, work: Callable[..., Tensor], parameters: Sequence[nn.Parameter], inputs: Sequence[Tensor]):
+    def __init__(
+        self,
+        work: Callable[..., Tensor],
+        parameters: Sequence[nn.Parameter],
+        inputs: Sequence[Tensor],
+        observed: MutableMapping[str, Any],
+    ):
         self.parameters = list(parameters)
         self.inputs = [given.clone() for given in inputs]
         device = self.inputs[0].device
@@ -90,6 +100,8 @@ class Recording:
                     work(*self.inputs)
             before.wait_stream(stream)
             self._clear()
+            others = dict(observed)
+            observed.clear()
             self.graph = torch.cuda.CUDAGraph()
             try:
                 self.result = self._recorded(work, stream)
@@ -101,6 +113,9 @@ class Recording:
                 while cause.__context__ is not None:
                     cause = cause.__context__
                 raise NotRecorded(str(cause).partition("\n")[0]) from error
+            finally:
+                self.shown, self.observed = observed, dict(observed)
+                observed.update({**others, **self.observed})
         self.gradients = [parameter.grad for parameter in self.parameters]
 
     def _recorded(self, work: Callable[..., Tensor], stream: torch.cuda.Stream) -> Tensor:
@@ -126,9 +141,57 @@ class Recording:
         self.graph.replay()
         for parameter, gradient in zip(self.parameters, self.gradients):
             parameter.grad = gradient
+        self.shown.update(self.observed)
         return self.result.clone()
 
     def _clear(self) -> None:
         """Let the backward pass allocate the gradients: those of the recording stay where it writes them."""
         for parameter in self.parameters:
             parameter.grad = None
+
+
+class RecordedTests:
+    """A function without gradients, recorded after some batches of the same shape; a copy of it has no recording."""
+
+    def __init__(self) -> None:
+        self.is_possible = True
+        self.forget()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RecordedTests, ()
+
+    def forget(self) -> None:
+        """Give the memory of the recording back."""
+        self.recording: Recording | None = None
+        self.recorded_for: Hashable = None
+        self.last: Hashable = None
+        self.in_a_row = 0
+
+    def __call__(
+        self,
+        work: Callable[[Tensor], Tensor],
+        images: Tensor,
+        place: Hashable,
+        observed: MutableMapping[str, Any],
+    ) -> Tensor:
+        """The function's result.
+
+        Args:
+            place: addresses of the tensors that it reads.
+            observed: as in `Recording`.
+        """
+        key = place, images.shape, images.dtype
+        if self.recording is not None and key == self.recorded_for:
+            return self.recording(images)
+        self.in_a_row = self.in_a_row + 1 if key == self.last else 1
+        self.last = key
+        if self.in_a_row > IN_A_ROW and self.is_possible:
+            try:
+                # A test may be in inference mode, whose tensors a later one could not write to.
+                with torch.inference_mode(False), torch.no_grad():
+                    self.recording, self.recorded_for = Recording(work, (), (images,), observed), key
+                return self.recording(images)
+            except NotRecorded as error:
+                self.is_possible = False
+                print(f"Tests are not recorded as a CUDA graph: {error}")
+        return work(images)

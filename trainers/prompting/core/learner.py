@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +130,11 @@ class PromptLearner(nn.Module):
         """Whether features of classes depend on the learner's tensors."""
         return self.text_slots > 0 or self.adapters is not None or self.block_adapters is not None
 
+    @property
+    def observed(self) -> MutableMapping[str, Any]:
+        """What the last forward pass left to be read, with tensors that a recorded pass computes again."""
+        return {}
+
     def set_class_count(self, number: int) -> None:
         """Called with the number of classes before any of them is encoded."""
 
@@ -157,6 +162,8 @@ class PromptLearner(nn.Module):
 
 class FixedSentence(PromptLearner):
     """Zero-shot CLIP: no prompts, one or more sentences per class."""
+
+    recordable = True
 
     def __init__(self, *templates: str):
         super().__init__()

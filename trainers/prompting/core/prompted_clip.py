@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from .batching import ClassGroup, group_classes, held_batches, images_together
 from .class_tokens import place_slots, tokenize_classes
 from .clip_weights import PRECISIONS, Precision, has_vision_transformer
-from .cuda_graph import Branch
+from .cuda_graph import AUTO, OFF, Branch, RecordedTests
 from .learner import FixedSentence, PromptLearner, Readout, TowerPrompts
 from .memory import automatic_held, return_unused_memory
 from .tower import Readouts, TowerInput, activation_bytes, run_tower
@@ -58,6 +58,7 @@ class PromptedCLIP(nn.Module):
         class_chunk: classes whose activations are held at once for the gradient; the others are recomputed. A chunk
             also limits the size of groups, so it changes results by rounding. AUTOMATIC decides by the free memory,
             and changes no bit.
+        graph: `off` records no tests on CUDA (`cuda_graph`).
     """
 
     def __init__(
@@ -67,12 +68,15 @@ class PromptedCLIP(nn.Module):
         classnames: Sequence[str],
         precision: Precision = PRECISIONS["fp32"],
         class_chunk: int = AUTOMATIC,
+        graph: str = AUTO,
     ):
         super().__init__()
         self.clip_model = clip_model.eval().requires_grad_(False)
         self.learner = learner
         self.precision = precision
         self.class_chunk = class_chunk
+        self.records_tests = graph != OFF and learner.recordable
+        self._recorded_tests = RecordedTests()
         self.set_classes(classnames)
 
     def set_classes(self, classnames: Sequence[str]) -> None:
@@ -106,6 +110,8 @@ class PromptedCLIP(nn.Module):
     def train(self, mode: bool = True) -> PromptedCLIP:
         """Set the learner's mode; CLIP stays in evaluation mode."""
         super().train(mode)
+        if mode:
+            self._recorded_tests.forget()
         self.clip_model.eval()
         return self
 
@@ -298,10 +304,10 @@ class PromptedCLIP(nn.Module):
             `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` for a conditional learner.
         """
         if self.learner.conditional:
-            image_features = self._normalised_images(images, frozen)
+            image_features = self.image_features(images, frozen)
             return image_features, self._normalised_text(image_features)
         branch = Branch(images.device)
-        image_features = self._normalised_images(images, frozen)
+        image_features = self.image_features(images, frozen)
         with branch:
             class_features = self.class_features()
         return image_features, class_features
@@ -311,7 +317,16 @@ class PromptedCLIP(nn.Module):
         with torch.no_grad():
             return F.normalize(self.encode_image(images, prompted=False).float(), dim=-1)
 
-    def _normalised_images(self, images: Tensor, frozen: Tensor | None) -> Tensor:
+    def image_features(self, images: Tensor, frozen: Tensor | None = None) -> Tensor:
+        """Those of `features`, `[batch, embed]`. On CUDA a test, without gradients, is recorded (`cuda_graph`)."""
+        recordable = self.records_tests and images.is_cuda and frozen is None
+        if not recordable or self.training or torch.is_grad_enabled():
+            return self._image_features(images, frozen)
+        parts = self.clip_model.visual, self.learner
+        place = tuple(tensor.data_ptr() for part in parts for tensor in (*part.parameters(), *part.buffers()))
+        return self._recorded_tests(self._image_features, images, place, self.learner.observed)
+
+    def _image_features(self, images: Tensor, frozen: Tensor | None = None) -> Tensor:
         features = F.normalize(self.learner.adapt("image", self.encode_image(images).float()), dim=-1)
         if self.learner.anchors is None:
             return features

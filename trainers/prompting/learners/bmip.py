@@ -204,6 +204,10 @@ class BMIPLearner(PromptLearner):
             {str(layer): nn.Linear(1, 1) for layer, rule in enumerate(self.plan[tower]) if rule == GATED}
         )
 
+    @property
+    def observed(self) -> dict[str, dict[int, Tensor]]:
+        return self.last_gates
+
     def text(self, image_features: Tensor | None = None) -> TowerPrompts:
         return self._tower(TEXT)
 

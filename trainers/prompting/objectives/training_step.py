@@ -74,7 +74,8 @@ class TrainingStep:
         if self.records and self.recorded_ids is not self.model.ids:
             self.recording, self.recorded_ids = None, self.model.ids
             try:
-                self.recording = Recording(self._gradients, self.parameters, inputs)
+                observed = self.model.learner.observed
+                self.recording = Recording(self._gradients, self.parameters, inputs, observed)
             except NotRecorded as error:
                 self._give_up(str(error))
         if self.recording is not None and self.recording.fits(inputs):
