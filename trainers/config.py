@@ -68,7 +68,7 @@ class Common(Settings):
     cuda_graph: str = _shared(
         AUTO,
         "MODEL.CUDA_GRAPH",
-        "record steps and tests on CUDA once, and launch them as one: auto (where that works), on (or fail to train), off",
+        "record steps and tests on CUDA once, and launch each as one: auto (where it can be), on (or fail), off",
         choices=MODES,
     )
     tf32: bool = _shared(False, "MODEL.TF32", "fp32 products on CUDA's tensor cores: faster, 10 bits of mantissa")
