@@ -106,8 +106,8 @@ class Recording:
             try:
                 self.result = self._recorded(work, stream)
             except RuntimeError as error:
-                # The end of a recording that failed raises another error, leaves its stream in place, and the generator
-                # in a state that refuses to draw.
+                # The end of a recording that failed raises another error, and leaves its stream in place, and a
+                # generator that refuses to draw.
                 torch.cuda.set_stream(before)
                 generator = torch.cuda.default_generators[torch.cuda.current_device()]
                 generator.graphsafe_set_state(generator.clone_state())
