@@ -157,7 +157,7 @@ def mma_features(
 
     def scaled(adapters):
         return {
-            layer: lambda token, parts=parts: _mma_adapter(token, *parts, scale) for layer, parts in adapters.items()
+            layer: lambda token, parts=parts: mma_adapter(token, *parts, scale) for layer, parts in adapters.items()
         }
 
     classes = []
@@ -167,7 +167,7 @@ def mma_features(
     return [image_feature(clip_model, image, beside=scaled(vision_adapters)) for image in images], classes
 
 
-def _mma_adapter(token: Tensor, down: Linear, middle: Linear, up: Linear, scale: float) -> Tensor:
+def mma_adapter(token: Tensor, down: Linear, middle: Linear, up: Linear, scale: float) -> Tensor:
     """The scaled answer to one token, whose gradient to the token is scaled, but not that to the weights."""
 
     def answer(token: Tensor, parts) -> Tensor:

@@ -23,6 +23,7 @@ METHODS = [
     ("MaPLe", []),
     ("BMIP", []),
     ("MMA", []),
+    ("MMA_BMIP", []),
     ("TCP", []),
 ]
 

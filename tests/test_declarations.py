@@ -205,9 +205,9 @@ TOLD += [("CoOp", {"class_specific": True})]
 def test_the_tensors_of_a_checkpoint_tell_the_settings(small_clip, name, settings):
     method = METHODS[name]
     declared = method.config.declared()
-    sizes = {field: 2 for field in declared if field.endswith("depth")}
+    sizes = {field: 2 for field in declared if field.endswith("depth") or field == "last_adapter"}
     sizes |= {field: 3 for field in declared if field.endswith("length")}
-    sizes |= {field: 2 for field in declared if field == "first"}
+    sizes |= {field: 2 for field in declared if field in ("first", "first_adapter")}
     config = method.config(**{**sizes, **settings})
     learner = method.learner(config, small_clip)
     learner.set_class_count(4)

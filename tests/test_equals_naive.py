@@ -89,6 +89,11 @@ CASES = [
     *[mma(first, depth) for first in DEPTHS for depth in range(first, 4)],
     *[mma(1, 3, **settings) for settings in (dict(scale=1.0), dict(hidden=40), dict(context="art of the"))],
     *[
+        ("MMA_BMIP", dict(first_adapter=first, last_adapter=last, hidden=5, scale=0.1, **settings))
+        for first, last in ((1, 1), (1, 3), (3, 3))
+        for settings in (dict(depth=2), dict(depth=3, detach=False), dict(depth=3, variant="released"))
+    ],
+    *[
         ("HiCroPL", dict(variant=variant, length=length, depth=depth, cross=cross))
         for variant, length, (depth, cross) in product(VARIANTS, (1, 2, 5), ((2, 1), (3, 1), (3, 2)))
     ],

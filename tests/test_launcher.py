@@ -353,6 +353,7 @@ for folder, suffix, method in (
     *(("independent-vlp", "_ivlp", "IVLP"), ("language-prompting", "_lp", "LanguagePrompting")),
     *(("promptsrc", "", "PromptSRC"), ("coprompt", "_coprompt", "CoPrompt")),
     *(("promptsrc_bmip", "", "PromptSRC_BMIP"), ("coprompt_bmip", "", "CoPrompt_BMIP")),
+    ("mma_bmip", "", "MMA_BMIP"),
 ):
     for protocol in ("base2new_train", "base2new_test", "xd_train", "xd_test"):
         if (folder, protocol) != ("cocoop", "xd_train"):  # above

@@ -193,6 +193,7 @@ COUNTS = [
     ("MaPLe", dict(length=2, depth=9, context=""), 3_555_072),
     ("MaPLe", dict(length=2, depth=3, context=""), 1_185_024),
     ("MMA", {}, 674_560),
+    ("MMA_BMIP", {}, 1_598_500 + 674_560),
     ("TCP", dict(length=4), 331_904),
     ("CoCoOp", dict(length=4), 35_360),
     ("CoOp", dict(length=16), 8_192),

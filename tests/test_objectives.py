@@ -52,8 +52,9 @@ def test_every_term_and_its_gradient_are_the_equations(small_clip, views, classn
     torch.testing.assert_close(total, expected, **TOLERANCE)
     objective.backward(found, list(inputs.values()), lambda loss: loss)
     for (key, tensor), reference in zip(inputs.items(), gradients):
-        # Attention to one proxy does not depend on its key, and features that are mixed hardly do on a gate.
-        may_not = "linear_k" in key or (name == "anchoring" and "gate" in key)
+        # Attention to one proxy does not depend on its key, and features of small prompts, or mixed ones, hardly do on
+        # a gate.
+        may_not = "linear_k" in key or ("gate" in key and (name == "anchoring" or method == "MMA_BMIP"))
         assert may_not or reference.abs().max() > 1e-4, f"{key} matters too little to be compared"
         torch.testing.assert_close(tensor.grad, reference, **TOLERANCE, msg=lambda m, key=key: f"{key}: {m}")
     assert views[1].grad is None

@@ -117,9 +117,12 @@ class StraightforwardBMIP(nn.Module):
                     readout = average(received.detach() if config.detach else received)
                 x = put_in(x, self._prompts(tower, layer, readout))
                 x = x if layer else enter(x)
-            x = x + _attention(block, x)[0]
-            x = x + block.mlp(block.ln_2(x))
+            x = self._through(tower, layer, block, x)
         return x
+
+    def _through(self, tower: str, layer: int, block: nn.Module, x: Tensor) -> Tensor:
+        x = x + _attention(block, x)[0]
+        return x + block.mlp(block.ln_2(x))
 
     def _prompts(self, tower: str, layer: int, readout: Tensor | None) -> Tensor:
         """Those that enter a layer, `[b, width]`, or `[batch, b, width]` for a readout `[batch, b]`."""

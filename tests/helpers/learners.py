@@ -18,6 +18,7 @@ from trainers.prompting.learners.cocoop import CoCoOpLearner
 from trainers.prompting.learners.coop import CoOpLearner
 from trainers.prompting.learners.hicropl import HiCroPLLearner
 from trainers.prompting.learners.mma import MMALearner
+from trainers.prompting.learners.mma_bmip import MMABMIPLearner
 from trainers.prompting.learners.tcp import TCPLearner
 from trainers.prompting.learners.upt import UPTLearner
 from trainers.prompting.methods import METHODS
@@ -44,7 +45,7 @@ def make(clip_model, name: str, classes: int = 5, **settings) -> PromptLearner:
                 # So that no layer of the networks drowns the prompts.
                 is_norm = parameter.dim() == 1
                 parameter.normal_(float(is_norm), 0.3 if is_norm else parameter.shape[1] ** -0.5)
-            elif name != "BMIP" or "prompts" in key:
+            elif name not in ("BMIP", "MMA_BMIP") or "prompts" in key or "adapters" in key:
                 parameter.normal_(std=0.3)
             elif "gate" in key:
                 parameter.uniform_(2, 4) if key.endswith("weight") else parameter.normal_(std=0.5)
@@ -65,6 +66,7 @@ SETTINGS = {
     "BMIP": dict(depth=3),
     "TCP": dict(length=3),
     "MMA": dict(first=2, depth=3, hidden=5),
+    "MMA_BMIP": dict(depth=3, first_adapter=2, last_adapter=3, hidden=5),
     "HiCroPL": dict(depth=3, cross=2),
     "UPT": dict(depth=3, dropout=0.0),
 }
@@ -76,6 +78,29 @@ def linear(module: nn.Linear) -> tuple[Tensor, Tensor]:
 
 def by_layer(group) -> dict[int, Tensor]:
     return {int(layer): prompts for layer, prompts in group.items()}
+
+
+def adapters_of(learner: PromptLearner, tower: str) -> dict[int, tuple]:
+    """Down, middle and up of a tower's adapters, by layer."""
+    parts = learner.block_adapters
+    return {
+        layer: tuple(linear(part[str(layer)]) for part in (parts.down[tower], parts.shared, parts.up[tower]))
+        for layer in parts.layers
+    }
+
+
+class StraightforwardStack(StraightforwardBMIP):
+    """BMIP step by step, and MMA's adapters beside its blocks, token by token."""
+
+    def _through(self, tower, layer, block, x):
+        adapter = adapters_of(self.learner, {"text": "text", "vision": "image"}[tower]).get(layer)
+        out = super()._through(tower, layer, block, x)
+        if adapter is None:
+            return out
+        answers = [
+            naive_methods.mma_adapter(token, *adapter, self.config.scale) for token in block.ln_1(x).flatten(0, 1)
+        ]
+        return out + torch.stack(answers).view_as(out)
 
 
 def refined(learner: HiCroPLLearner) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
@@ -98,7 +123,8 @@ def naive_features(
     """Raw features of images and classes by the equations; `adapt` changes image features that steer prompts."""
     config, given = learner.config, (clip_model, images, names)
     if isinstance(learner, BMIPLearner):
-        model = StraightforwardBMIP(clip_model, learner, names)
+        stacked = isinstance(learner, MMABMIPLearner)
+        model = (StraightforwardStack if stacked else StraightforwardBMIP)(clip_model, learner, names)
         return list(model.encode_image(images)), list(model.encode_text())
     if isinstance(learner, CoOpLearner):
         context = learner.text_prompts["0"]
@@ -114,14 +140,7 @@ def naive_features(
         contexts = list(context) if config.class_specific else [context] * len(names)
         return naive_methods.coop_features(*given, contexts, config.words, config.position)
     if isinstance(learner, MMALearner):
-        parts = learner.block_adapters
-        text, vision = (
-            {
-                layer: tuple(linear(part[str(layer)]) for part in (parts.down[tower], parts.shared, parts.up[tower]))
-                for layer in parts.layers
-            }
-            for tower in ("text", "image")
-        )
+        text, vision = adapters_of(learner, "text"), adapters_of(learner, "image")
         return naive_methods.mma_features(*given, text, vision, config.scale, config.context)
     text = by_layer(learner.text_prompts)
     vision = by_layer(learner.vision_prompts)

@@ -8,7 +8,7 @@ and which is refused here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ class MMAConfig(Settings):
     def check(self) -> None:
         if self.first > self.depth:
             raise self.error(
-                "{first} is {} and {depth} is {}; set {first} to {depth} or less.", *(self.first, self.depth)
+                "{first} is {} and {depth} is {}; set {first} to {depth} or less.", self.first, self.depth
             )
 
 
@@ -78,8 +78,14 @@ class MMALearner(PromptLearner):
         check_depth("depth", config.depth, min(text_depth(clip_model), vision_depth(clip_model)))
         self.config = config
         self.template, _ = context_template(config.context, 0)
-        widths = {"text": text_width(clip_model), "image": vision_width(clip_model)}
-        self.block_adapters = BlockAdapters(range(config.first - 1, config.depth), widths, config.hidden, config.scale)
+        layers = range(config.first - 1, config.depth)
+        self.block_adapters = adapters_in(clip_model, layers, config.hidden, config.scale)
+
+
+def adapters_in(clip_model: nn.Module, layers: Iterable[int], hidden: int, scale: float) -> BlockAdapters:
+    """Adapters beside some layers, from 0, of both towers of a CLIP."""
+    widths = {"text": text_width(clip_model), "image": vision_width(clip_model)}
+    return BlockAdapters(layers, widths, hidden, scale)
 
 
 TOWERS = {"text": "text", "visual": "image", "shared": "shared"}
