@@ -33,6 +33,15 @@ def class_folders(
     return _cut_all(_folder_items(images, names), rng)
 
 
+def scenes(folder: Path, images: Path, rng: random.Random, renames: Mapping[str, str] | None = None) -> Splits:
+    """`class_folders` of remote sensing, whose folders "BareLand" and "bare_land" are both called "bare land".
+
+    `renames` has the names that this rule does not give.
+    """
+    names = {name: re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).lower() for name in _folders(images)}
+    return class_folders(folder, images, rng, renames={**names, **(renames or {})})
+
+
 def oxford_pets(folder: Path, images: Path, rng: random.Random) -> Splits:
     """`annotations/{trainval,test}.txt`: "<image> <class 1-37> <species> <breed>"; image names give class names."""
 
