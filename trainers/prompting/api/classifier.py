@@ -14,6 +14,7 @@ import reprlib
 import secrets
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from minidassl.own.optim import build_lr_scheduler, build_optimizer
@@ -82,6 +83,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         classes_: class names in label order, sorted unless given.
         model_: the `PromptedCLIP`.
         config_: the complete settings.
+        notes_: facts of the run that trained loaded prompts, such as its data set; empty for others.
         history_: for each epoch of `fit` its mean "loss", "accuracy" in 0..1, and "learning_rate".
     """
 
@@ -237,6 +239,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
                 model = PromptedCLIP(clip_model, learner, classes, plan.precision).to(plan.device)
             self.history_ = self._train(model, images, labels, plan.recipe)
         self.model_, self.config_, self.classes_ = model.eval(), plan.config, np.array(classes)
+        self.notes_ = dict(saved.notes) if saved is not None else {}
         return self
 
     def _check_built(self) -> None:
@@ -285,8 +288,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         batches = tqdm(loader, desc="predict", disable=not self.progress or len(loader) == 1)
         return torch.cat([model(batch.to(model.ids.device)).cpu() for batch, _ in batches])
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write a safetensors file for `load`: the prompts, with classes, settings and parameters as its metadata.
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write a safetensors file for `load`, and return its path: prompts, with what they need as its metadata.
 
         It has the name of the CLIP and hashes of its weights, but not the weights.
 
@@ -302,7 +305,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         del parameters["device"]
         model = self.model_
         state = model.learner.state_dict()
-        write_saved(path, state, parameters, self.classes_.tolist(), model.clip_model, overwrite)
+        facts = parameters, self.classes_.tolist(), self.notes_
+        return write_saved(path, state, *facts, model.clip_model, overwrite)
 
     @classmethod
     def load(

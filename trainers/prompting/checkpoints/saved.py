@@ -44,7 +44,9 @@ PROMPTS, ENDING = "prompts.safetensors", ".safetensors"
 # The metadata of such a file, of which the first names its format; all but `_TEXTS` are JSON.
 VERSION, FORMAT = "prompt_classifier", "2"
 _TEXTS = ("method", "backbone", "clip", "text_embedding")
-_JSON = {"settings": dict, "parameters": dict, "classes": list}
+_JSON = {"settings": dict, "parameters": dict, "classes": list, "notes": dict}
+# Entries of a run's record that a saved classifier keeps, for its readers.
+_NOTED = ("method", "recipe", "variant", "dataset", "classes", "shots", "seed", "accuracy", "trained_on")
 # The files of earlier versions.
 DESCRIPTION, WEIGHTS, EARLIER_FORMAT = "classifier.json", "prompts.npz", 1
 _RESTORE = "restore it, or save the classifier again or repeat the run's test"
@@ -61,6 +63,7 @@ class Saved:
         classes: names, in label order; None without a record.
         clip: the `state_digest` of the CLIP that the prompts were trained in; None if it is not recorded.
         text_embedding: the `text_embedding_digest` of that CLIP; None if it is not recorded.
+        notes: facts of the run that trained the prompts, by `_NOTED`; empty without a record.
     """
 
     source: Path
@@ -69,6 +72,7 @@ class Saved:
     classes: Sequence[str] | None = None
     clip: str | None = None
     text_embedding: str | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def check_clip(self, clip_model: nn.Module, backbone: str) -> None:
         """Raise InputError if the prompts were trained in another CLIP than this one of `load_clip`."""
@@ -120,6 +124,7 @@ def write_saved(
     state_dict: Mapping[str, Tensor],
     parameters: Mapping[str, Any],
     classes: list[str],
+    notes: Mapping[str, Any],
     clip_model: nn.Module,
     overwrite: bool,
 ) -> Path:
@@ -131,6 +136,7 @@ def write_saved(
         parameters: of the classifier. Those that JSON does not have, such as a random generator, become None, hence
             the default.
         classes: names, in label order.
+        notes: of `Saved`.
         clip_model: the CLIP of the prompts, from `load_clip`.
         overwrite: replace a classifier that is there.
 
@@ -139,7 +145,7 @@ def write_saved(
     """
     target = target_of(path, overwrite)
     others = {name: value for name, value in parameters.items() if name not in (*_TEXTS, *_JSON)}
-    facts = {"settings": parameters["settings"], "parameters": others, "classes": classes}
+    facts = {"settings": parameters["settings"], "parameters": others, "classes": classes, "notes": notes}
     texts = {
         VERSION: FORMAT,
         "method": str(parameters["method"]),
@@ -236,7 +242,8 @@ def _read_prompts(path: Path) -> Saved:
             raise InputError(f"{path}: the metadata {name!r} is no {kind.__name__} in JSON; {again}.")
     parameters = {**facts["parameters"], **{name: texts[name] for name in ("method", "backbone")}}
     parameters["settings"] = facts["settings"]
-    return Saved(path, state_dict, parameters, facts["classes"], texts["clip"], texts["text_embedding"])
+    digests = texts["clip"], texts["text_embedding"]
+    return Saved(path, state_dict, parameters, facts["classes"], *digests, facts["notes"])
 
 
 def _read_earlier(folder: Path) -> Saved:
@@ -281,7 +288,8 @@ def _of_checkpoint(path: Path, record: Path) -> Saved:
     found = _read_json(record)
     try:
         clip = value_at(content, "trainer_state.origin.clip")
-        return Saved(path, state_dict, *_described(found), clip)
+        notes = {name: found[name] for name in _NOTED if found.get(name) not in (None, "")}
+        return Saved(path, state_dict, *_described(found), clip, notes=notes)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{record} is not the record of a run ({error!r}); restore it, or move it elsewhere."
