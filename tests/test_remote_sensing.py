@@ -6,14 +6,24 @@ import dataclasses
 import json
 from pathlib import Path
 
+from minidassl.own.safetensors_file import read_safetensors
+
+import numpy as np
 import pytest
+import torch
+from conftest import make_clip
 from dataset_trees import write_classes
 from test_datasets_registered import build, facts
 
+import train
 from datasets.check import main as check_data
 from datasets.table import ROWS
 from experiments.data import FIFTEEN, ROW_OF, collection_of
 from experiments.methods import recipe_for
+from trainers.prompting.api import export
+from trainers.prompting.api.classifier import PromptClassifier
+from trainers.prompting.core.clip_weights import load_clip
+from trainers.prompting.core.openai_clip import clip
 from trainers.prompting.core.templates import DEFAULT, template_of
 from trainers.prompting.recipes import read_recipe
 
@@ -141,3 +151,42 @@ def test_bmip_learns_them_by_the_authors_recipe_for_them():
     assert recipe_for("MaPLe", "base2new", "resisc45", 16) == "vit_b16_c2_ep5_batch4_2ctx"
     ours, authors = (read_recipe("BMIP", name) for name in ("vit_b16_c2_ep20_batch4_2ctx", "BMIP_rs_default"))
     assert ours["OPTIM"] == authors["OPTIM"] and ours["OPTIM"]["MAX_EPOCH"] == 20
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["an archive", "before PyTorch 1.6"])
+def test_a_state_dict_in_the_form_of_remoteclip_is_a_backbone_by_its_path(zipped, tmp_path):
+    open_clip = pytest.importorskip("open_clip")
+    torch.manual_seed(1)
+    # As RemoteCLIP's authors evaluate theirs: open_clip's modules, with OpenAI's activation.
+    theirs = open_clip.model.CLIP(
+        32,
+        dict(layers=2, width=64, head_width=64, patch_size=16, image_size=32),
+        dict(context_length=77, vocab_size=49408, layers=3, width=64, heads=1),
+        quick_gelu=True,
+    ).eval()
+    path = tmp_path / "RemoteCLIP-ViT-B-32.pt"
+    torch.save(theirs.state_dict(), path, _use_new_zipfile_serialization=zipped)
+    ours = load_clip(str(path), needs_vit=True)
+    images, words = torch.randn(2, 3, 32, 32), clip.tokenize(["an airport", "a golf course"])
+    with torch.no_grad():
+        torch.testing.assert_close(ours.encode_image(images), theirs.encode_image(images), rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours.encode_text(words), theirs.encode_text(words), rtol=0, atol=1e-5)
+
+
+def test_bmip_trains_on_a_data_set_with_a_backbone_by_path_and_its_export_asks_for_that_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[1])
+    write_classes(images_of(tmp_path, "AID"), *NAMES["AID"])
+    backbone, run = tmp_path / "remote.pt", tmp_path / "run"
+    torch.save(make_clip(vision_layers=3, transformer_layers=3).state_dict(), backbone)
+    command = ["--root", str(tmp_path), "--seed", "1", "--trainer", "BMIP", "--output-dir", str(run)]
+    command += ["--dataset-config-file", "configs/datasets/aid.yaml", "--backbone", str(backbone)]
+    command += ["--config-file", "configs/trainers/BMIP/tiny.yaml", "DATASET.NUM_SHOTS", "1", "OPTIM.MAX_EPOCH", "1"]
+    assert train.main(command) == 0
+    assert json.loads((run / "result.json").read_text())["dataset"] == "AID"
+    assert export.main([str(run)]) == 2  # the record's path alone is not followed
+    assert export.main([str(run), "--backbone", str(backbone)]) == 0
+    file, quiet = tmp_path / "run.safetensors", dict(device="cpu", progress=False)
+    assert json.loads(read_safetensors(file)[0]["classes"]) == list(NAMES["AID"].values())
+    loaded, expected = (PromptClassifier.load(path, backbone=str(backbone), **quiet) for path in (file, run))
+    images = [str(path) for path in sorted(images_of(tmp_path, "AID").rglob("*.png"))[:3]]
+    np.testing.assert_array_equal(loaded.predict_proba(images), expected.predict_proba(images))
