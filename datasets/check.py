@@ -2,6 +2,7 @@
 
     python scripts/check_data.py --root $DATA                       # all of CoOp's fifteen
     python scripts/check_data.py eurosat oxford_pets --root $DATA --deep
+    python scripts/check_data.py resisc45 aid --root $DATA          # of remote sensing
     python scripts/check_data.py ImageFolder --root FOLDER --write-split
 
 The check reads splits like a training run, and looks for every listed image; --deep also decodes each. A difference
