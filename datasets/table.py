@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from . import layouts
 from .builtin import digits, icons, symbols
@@ -50,18 +50,33 @@ _variant_of_imagenet = partial(_imagenet, derive=layouts.imagenet_variant, test_
 # Of remote sensing, BMIP's authors publish YAML files, and their loaders in compiled form alone. Folders, names of
 # split files and class names are those of the loaders, but for UCM, RSITMD and NaSCTG2, which have none.
 _AREAS = {
-    "Center": "center area",
-    "Commercial": "commercial area",
-    "DenseResidential": "dense residential area",
-    "Industrial": "industrial area",
-    "MediumResidential": "medium residential area",
-    "Residential": "residential area",
-    "SparseResidential": "sparse residential area",
+    "center": "center area",
+    "commercial": "commercial area",
+    "commerical": "commercial area",  # as the authors spell the folder
+    "dense residential": "dense residential area",
+    "industrial": "industrial area",
+    "medium residential": "medium residential area",
+    "residential": "residential area",
+    "sparse residential": "sparse residential area",
+}
+# As the names of their images have the classes of RSICD and RSITMD.
+_JOINED = {
+    "bareland": "bare land",
+    "baseballfield": "baseball field",
+    "basketballcourt": "basketball court",
+    "denseresidential": "dense residential area",
+    "mediumresidential": "medium residential area",
+    "railwaystation": "railway station",
+    "sparseresidential": "sparse residential area",
+    "storagetanks": "storage tanks",
+    "tenniscourt": "tennis court",
 }
 _BENCHMARK = {"parkinglot": "parking lot", "sandbeach": "sand beach"}
 
 
-def _scenes(name: str, *, renames: dict[str, str] | None = None, folder: str = "", images: str = "images", **facts):
+def _scenes(
+    name: str, *, folder: str = "", images: str = "images", renames: dict[str, str] | None = None, **facts: Any
+) -> Row:
     derive = partial(layouts.scenes, renames=renames) if renames else layouts.scenes
     return Row(name, folder or name, images, derive, remote_sensing=True, **facts)
 
@@ -142,13 +157,13 @@ ROWS = (
         "MLRSNet",
         images="Images",
         split="split_chen_mlrsnet.json",
-        renames={"harbor&port": "harbor and port", "swimmimg_pool": "swimming pool"},
+        renames={"harbor&port": "harbor and port", "swimmimg pool": "swimming pool"},
         total=(46, 109161),
     ),
     _scenes("OPTIMAL", images="Images", split="split_chen_optimal.json", total=(31, 1860)),
     # Of these two, whose images are in one folder, others have made class folders, and nobody publishes their sizes.
-    _scenes("RSICD", images="RSICD", split="split_chen_RSICD.json", renames=_AREAS),
-    _scenes("RSITMD", renames=_AREAS),
+    _scenes("RSICD", images="RSICD", split="split_chen_RSICD.json", renames={**_AREAS, **_JOINED}),
+    _scenes("RSITMD", renames={**_AREAS, **_JOINED}),
     _scenes("RSICB128", split="split_chen_RSICB128.json", renames=_BENCHMARK, total=(45, 36707)),
     _scenes("RSICB256", split="split_chen_RSICB256.json", renames=_BENCHMARK, total=(35, 24747)),
     _scenes(

@@ -48,6 +48,7 @@ NAMES = {
     "AID": {
         "BareLand": "bare land",
         "Center": "center area",
+        "Dense Residential": "dense residential area",
         "Industrial": "industrial area",
         "Park": "park",
         "StorageTanks": "storage tanks",
@@ -66,7 +67,7 @@ NAMES = {
     "RSICB128": {"fork_road": "fork road", "parkinglot": "parking lot", "sandbeach": "sand beach"},
     "RSICB256": {"dry_farm": "dry farm", "parkinglot": "parking lot", "town": "town"},
     "UCM": {"agricultural": "agricultural", "baseballdiamond": "baseball diamond", "tenniscourt": "tennis court"},
-    "RSITMD": {"Commercial": "commercial area", "Viaduct": "viaduct"},
+    "RSITMD": {"baseballfield": "baseball field", "commercial": "commercial area", "viaduct": "viaduct"},
     "NaSCTG2": {"circularfarmland": "circular farmland", "cloud": "cloud"},
 }
 
