@@ -2,6 +2,7 @@
 
     python scripts/check_data.py --root $DATA                       # all of CoOp's fifteen
     python scripts/check_data.py eurosat oxford_pets --root $DATA --deep
+    python scripts/check_data.py resisc45 aid --root $DATA          # of remote sensing
     python scripts/check_data.py ImageFolder --root FOLDER --write-split
 
 The check reads splits like a training run, and looks for every listed image; --deep also decodes each. A difference
@@ -54,9 +55,14 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
     classes = {(item.name, item.label) for item in splits.train}
     counts = [len(items) for items in splits]
     sizes = len(classes), *([0, 0, counts[2]] if row.test_only else counts)
-    agreement = "" if row.published is None else "as published" if sizes == row.published else "not as published"
+    here, published, text = sizes, row.published, "{} classes, {} training, {} validation and {} test images"
+    if published is None and row.total:
+        here, published, text = (len(classes), sum(counts)), row.total, "{} classes and {} images"
+    agreement = "" if published is None else "as published" if here == published else "not as published"
     if agreement.startswith("not"):
-        remarks.append(f"not the published sizes: {in_words(sizes)} are here, {in_words(row.published)} are published")
+        remarks.append(
+            f"not the published sizes: {text.format(*here)} are here, {text.format(*published)} are published"
+        )
     if len(classes) < 2:
         faults.append("it has one class, of which every prediction is right; add others.")
     elif len(classes) < 4:
@@ -91,11 +97,6 @@ def examine(row: Row, root: str, deep: bool, write: bool) -> tuple[Sequence[obje
 
 def counted(things: Sized, noun: str) -> str:
     return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
-
-
-def in_words(sizes: Sequence[int]) -> str:
-    """Numbers of classes, and of images of each split."""
-    return "{} classes, {} training, {} validation and {} test images".format(*sizes)
 
 
 def write_split(row: Row, folder: Path, splits: Splits) -> Path:

@@ -33,6 +33,16 @@ def class_folders(
     return _cut_all(_folder_items(images, names), rng)
 
 
+def scenes(folder: Path, images: Path, rng: random.Random, renames: Mapping[str, str] | None = None) -> Splits:
+    """`class_folders` of remote sensing, whose folders "BareLand" and "bare_land" are both called "bare land".
+
+    `renames` maps such names to those of classes, where these are others.
+    """
+    names = {name: re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", name).lower() for name in _folders(images)}
+    renames = renames or {}
+    return class_folders(folder, images, rng, renames={name: renames.get(text, text) for name, text in names.items()})
+
+
 def oxford_pets(folder: Path, images: Path, rng: random.Random) -> Splits:
     """`annotations/{trainval,test}.txt`: "<image> <class 1-37> <species> <breed>"; image names give class names."""
 

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 from . import layouts
 from .builtin import digits, icons, symbols
@@ -26,6 +26,7 @@ class Row:
     images: str = "images"  # folder of the images below `folder`; "." when it is `folder` itself
     derive: Callable[[Path, Path, random.Random], Splits] | None = None  # reads the splits without a split JSON
     has_split_file: bool = True  # a split JSON is used if it exists; CoOp publishes those of its data sets
+    split: str = ""  # the split JSON's name, where it is not CoOp's
     test_only: bool = False  # all images are test images, and the training list, where Dassl reads class names
     val_is_test: bool = False
     one_name_twice: bool = False  # CLIP's names of ImageNet have "missile" and "sunglasses" twice
@@ -33,16 +34,52 @@ class Row:
     # Classes, and images of train, val and test, by the CoOp paper and the data sets' own pages; given for the sets of
     # the field's tables.
     published: tuple[int, int, int, int] | None = None
+    # Classes, and images in all, by the data set's own page; given where nobody publishes splits.
+    total: tuple[int, int] | None = None
+    remote_sensing: bool = False  # aerial and satellite images, whose averages are their own
     domain_of: str = ""  # data set of the models that domain generalization tests here
 
     @property
     def split_file(self) -> str:
-        return f"split_zhou_{self.name}.json"
+        return self.split or f"split_zhou_{self.name}.json"
 
 
 _without_split_file = partial(Row, has_split_file=False)
 _imagenet = partial(_without_split_file, one_name_twice=True)
 _variant_of_imagenet = partial(_imagenet, derive=layouts.imagenet_variant, test_only=True, domain_of="ImageNet")
+# Of remote sensing, BMIP's authors publish YAML files, and their loaders in compiled form alone. Folders, names of
+# split files and class names are those of the loaders, but for UCM, RSITMD and NaSCTG2, which have none.
+_AREAS = {
+    "center": "center area",
+    "commercial": "commercial area",
+    "commerical": "commercial area",  # as the authors spell the folder
+    "dense residential": "dense residential area",
+    "industrial": "industrial area",
+    "medium residential": "medium residential area",
+    "residential": "residential area",
+    "sparse residential": "sparse residential area",
+}
+# As the names of their images have the classes of RSICD and RSITMD.
+_JOINED = {
+    "bareland": "bare land",
+    "baseballfield": "baseball field",
+    "basketballcourt": "basketball court",
+    "denseresidential": "dense residential area",
+    "mediumresidential": "medium residential area",
+    "railwaystation": "railway station",
+    "sparseresidential": "sparse residential area",
+    "storagetanks": "storage tanks",
+    "tenniscourt": "tennis court",
+}
+_BENCHMARK = {"parkinglot": "parking lot", "sandbeach": "sand beach"}
+
+
+def _scenes(
+    name: str, *, folder: str = "", images: str = "images", renames: dict[str, str] | None = None, **facts: Any
+) -> Row:
+    derive = partial(layouts.scenes, renames=renames) if renames else layouts.scenes
+    return Row(name, folder or name, images, derive, remote_sensing=True, **facts)
+
 
 ROWS = (
     _imagenet(
@@ -96,6 +133,45 @@ ROWS = (
     _variant_of_imagenet("ImageNetSketch", "imagenet-sketch", published=(1000, 0, 0, 50889)),
     _variant_of_imagenet("ImageNetA", "imagenet-adversarial", "imagenet-a", published=(200, 0, 0, 7500)),
     _variant_of_imagenet("ImageNetR", "imagenet-rendition", "imagenet-r", published=(200, 0, 0, 30000)),
+    _scenes("RESISC45", split="split_chen_RESISC45.json", total=(45, 31500)),
+    _scenes("AID", images="AID_dataset", split="split_chen_aid.json", renames=_AREAS, total=(30, 10000)),
+    _scenes(
+        "UCM",
+        images="Images",
+        renames={
+            "baseballdiamond": "baseball diamond",
+            "denseresidential": "dense residential",
+            "golfcourse": "golf course",
+            "mediumresidential": "medium residential",
+            "mobilehomepark": "mobile home park",
+            "parkinglot": "parking lot",
+            "sparseresidential": "sparse residential",
+            "storagetanks": "storage tanks",
+            "tenniscourt": "tennis court",
+        },
+        total=(21, 2100),
+    ),
+    _scenes("WHURS19", split="split_chen_WHURS19.json", renames=_AREAS, total=(19, 1005)),
+    _scenes("PatternNet", split="split_chen_patternnet.json", total=(38, 30400)),
+    _scenes(
+        "MLRSNet",
+        images="Images",
+        split="split_chen_mlrsnet.json",
+        renames={"harbor&port": "harbor and port", "swimmimg pool": "swimming pool"},
+        total=(46, 109161),
+    ),
+    _scenes("OPTIMAL", images="Images", split="split_chen_optimal.json", total=(31, 1860)),
+    # Of these two, whose images are in one folder, others have made class folders, and nobody publishes their sizes.
+    _scenes("RSICD", images="RSICD", split="split_chen_RSICD.json", renames={**_AREAS, **_JOINED}),
+    _scenes("RSITMD", renames={**_AREAS, **_JOINED}),
+    _scenes("RSICB128", split="split_chen_RSICB128.json", renames=_BENCHMARK, total=(45, 36707)),
+    _scenes("RSICB256", split="split_chen_RSICB256.json", renames=_BENCHMARK, total=(35, 24747)),
+    _scenes(
+        "NaSCTG2",
+        folder="NaSC-TG2",
+        renames={"circularfarmland": "circular farmland", "rectangularfarmland": "rectangular farmland"},
+        total=(10, 20000),
+    ),
     Row("ImageFolder", ".", ".", layouts.image_folder),
     Row("Digits", "digits", write=digits.write),
     # A new domain shift of Symbols is a style in `builtin/drawing.py` and a row here.

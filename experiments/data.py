@@ -17,6 +17,8 @@ DOMAINS = {source: tuple(one for one in SOURCE_OF if SOURCE_OF[one] == source) f
 FIFTEEN = tuple(name for name, row in ROW_OF.items() if row.published)
 ELEVEN = tuple(name for name in FIFTEEN if name not in SOURCE_OF)
 TARGETS = tuple(name for name in ELEVEN if name not in DOMAINS)
+# Those that the authors of BMIP have a recipe for, beside the fifteen.
+REMOTE_SENSING = tuple(name for name, row in ROW_OF.items() if row.remote_sensing)
 FILES = tuple(recipes.data_sets())
 # The file in configs/datasets of a registered name, without its ending; None if there is none.
 config_name = _FILES.get
@@ -29,4 +31,5 @@ def file_name(name: str) -> str:
 
 def collection_of(name: str) -> str:
     """Whose data set a file in configs/datasets is: averages are over those of one collection."""
-    return "built-in" if name in BUILTIN else "published" if name in FIFTEEN else "own"
+    collections = {"built-in": BUILTIN, "published": FIFTEEN, "remote sensing": REMOTE_SENSING}
+    return next((collection for collection, names in collections.items() if name in names), "own")

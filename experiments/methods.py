@@ -122,7 +122,8 @@ def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = 
     if _is_path(variant):
         return variant
     known, built_in = METHODS[name].recipes, dataset in data.BUILTIN
-    usual = known.tiny if built_in else known.default
+    remote = known.remote_sensing if dataset in data.REMOTE_SENSING else ""
+    usual = known.tiny if built_in else remote or known.default
     own = f"{usual}_{dataset}"
     has_own = recipes.is_readable(recipes.recipe_path(known.folder, own))
     if built_in:

@@ -19,9 +19,8 @@ PETS = next(row for row in ROWS if row.name == "OxfordPets")
 CONFIGS = Path(__file__).parent.parent / "configs" / "datasets"
 # Those whose split JSON is published; of the first kind, class folders are enough without it.
 JSON = [row for row in ROWS if row.write is None and row.has_split_file]
-FOLDERED = [
-    row for row in JSON if row.name in ("Caltech101", "Food101", "DescribableTextures", "EuroSAT", "ImageFolder")
-]
+OF_FOLDERS = ("Caltech101", "Food101", "DescribableTextures", "EuroSAT", "ImageFolder")
+FOLDERED = [row for row in JSON if row.name in OF_FOLDERS or row.remote_sensing]
 ANNOTATED = [row for row in JSON if row not in FOLDERED]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_clip
+from helpers.earlier import save_as_before
 from helpers.learners import make_learner, naive_features
 from helpers.published import coop, expected_mma, mma, released_layout
 from naive_methods import cosine_logits
@@ -54,19 +55,31 @@ def test_a_saved_classifier_is_replaced_only_when_that_is_asked_for(tmp_path):
     PromptClassifier(**TINY).build(NAMES[:3]).save(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     other = PromptClassifier(**TINY).build(NAMES[:5])
-    for left in ("prompts.npz", "classifier.json"):
-        with pytest.raises(InputError, match=f"'{tmp_path}' holds {left}.*overwrite=True.*another folder"):
-            other.save(tmp_path)
-        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
-        (tmp_path / left).unlink()
-        before.pop(tmp_path / left)
-    other.save(tmp_path)
+    with pytest.raises(InputError, match=f"'{tmp_path}' holds prompts.safetensors.*overwrite=True.*another folder"):
+        other.save(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
     other.save(tmp_path, overwrite=True)
-    assert sorted(os.listdir(tmp_path)) == ["classifier.json", "notes.txt", "prompts.npz"]
+    assert sorted(os.listdir(tmp_path)) == ["notes.txt", "prompts.safetensors"]
     assert len(PromptClassifier.load(tmp_path, **QUIET).classes_) == 5
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="is a file; give a folder"):
         PromptClassifier(**TINY).build(NAMES).save(tmp_path / "file")
+
+
+def test_a_folder_of_an_earlier_version_is_read_and_replaced_by_one_file(tmp_path):
+    saved = PromptClassifier(**TINY, settings={"depth": 2}).build(NAMES[:3])
+    save_as_before(saved, tmp_path)
+    loaded = PromptClassifier.load(tmp_path, **QUIET)
+    np.testing.assert_array_equal(loaded.predict_proba(IMAGES), saved.predict_proba(IMAGES))
+    assert loaded.config_ == saved.config_
+    for left in (["prompts.npz", "classifier.json"], ["classifier.json"]):
+        with pytest.raises(InputError, match=f"'{tmp_path}' holds {' and '.join(left)} of a saved.*overwrite=True"):
+            loaded.save(tmp_path)
+        (tmp_path / left[0]).unlink()
+    save_as_before(saved, tmp_path)
+    PromptClassifier(**TINY).build(NAMES[:5]).save(tmp_path, overwrite=True)
+    assert os.listdir(tmp_path) == ["prompts.safetensors"]
+    assert len(PromptClassifier.load(tmp_path, **QUIET).classes_) == 5
 
 
 class Payload:
@@ -80,7 +93,7 @@ class Payload:
 
 
 def test_pickled_weights_are_refused_and_not_executed(tmp_path):
-    PromptClassifier(**TINY).build(NAMES[:3]).save(tmp_path)
+    save_as_before(PromptClassifier(**TINY).build(NAMES[:3]), tmp_path)
     np.savez(tmp_path / "prompts.npz", text=np.array([Payload(tmp_path / "made")], dtype=object))
     with pytest.raises(InputError, match="prompts.npz is missing or damaged"):
         PromptClassifier.load(tmp_path, **QUIET)
@@ -117,8 +130,8 @@ def rewrite(folder: Path, **changes) -> None:
         (lambda folder: rewrite(folder, parameters={"wings": 2}), "parameters that this version does not have: wings"),
     ],
 )
-def test_a_damaged_folder_is_named(change, message, tmp_path):
-    PromptClassifier(**TINY).build(NAMES[:3]).save(tmp_path)
+def test_a_damaged_folder_of_an_earlier_version_is_named(change, message, tmp_path):
+    save_as_before(PromptClassifier(**TINY).build(NAMES[:3]), tmp_path)
     change(tmp_path)
     with pytest.raises(InputError, match=message):
         PromptClassifier.load(tmp_path, **QUIET)
@@ -286,7 +299,7 @@ def test_what_cannot_be_loaded_is_named_with_the_remedy(tmp_path):
     refused("method is 'Mapel'.*Do you mean MaPLe", path, NAMES, method="Mapel")
     given = dict(method="CoCoOp", backbone="tiny")
     refused("prompts.pth' cannot be loaded. .* 3 layers .* Set method, settings and", path, NAMES, **given)
-    refused("holds no checkpoint; give a folder with classifier.json", tmp_path, NAMES, **tiny)
+    refused("holds no checkpoint; give a folder with prompts.safetensors", tmp_path, NAMES, **tiny)
     other = make_clip(transformer_width=192, transformer_heads=3)
     torch.save(other.state_dict(), tmp_path / "clip.pt")
     refused("text_prompts has .* wide, expected", path, NAMES, method="MaPLe", backbone=str(tmp_path / "clip.pt"))

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.earlier import save_as_before
 
 from hostile.payloads import calls, memory_bombs, write_torchscript, write_zip
 from trainers.prompting.api import predict
@@ -21,7 +22,7 @@ QUIET = dict(device="cpu", progress=False)
 
 @pytest.fixture
 def saved(tmp_path) -> Path:
-    PromptClassifier("BMIP", "tiny", **QUIET).build(["a", "b"]).save(tmp_path / "saved")
+    save_as_before(PromptClassifier("BMIP", "tiny", **QUIET).build(["a", "b"]), tmp_path / "saved")
     return tmp_path / "saved"
 
 
@@ -75,7 +76,7 @@ def test_a_classifier_of_another_clip_is_noticed(saved):
 
 
 def test_weights_of_another_save_are_noticed(saved, tmp_path):
-    PromptClassifier("BMIP", "tiny", random_state=5, **QUIET).build(["c", "d"]).save(tmp_path / "other")
+    save_as_before(PromptClassifier("BMIP", "tiny", random_state=5, **QUIET).build(["c", "d"]), tmp_path / "other")
     shutil.copy(tmp_path / "other" / "prompts.npz", saved / "prompts.npz")
     with pytest.raises(InputError, match=r"prompts\.npz.*not the file that the description was written for"):
         PromptClassifier.load(saved, **QUIET)

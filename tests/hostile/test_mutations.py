@@ -7,6 +7,8 @@ import json
 import random
 from pathlib import Path
 
+from minidassl.own.safetensors_file import read_safetensors, safetensors_bytes
+
 import pytest
 from test_install_plugin import call, checkout, install_plugin  # noqa: F401  (a fixture)
 from test_tables import write
@@ -15,6 +17,7 @@ from experiments.store import collect
 from experiments.tables import command
 from hostile.faults import snapshot
 from hostile.test_installation import OWN, crowded, few_files  # noqa: F401  (fixtures)
+from trainers.prompting.api.classifier import PromptClassifier
 from trainers.prompting.errors import InputError
 from trainers.prompting.recipes import CONFIGS, read_merged
 
@@ -129,3 +132,22 @@ def test_a_hundred_mutated_configurations_run_nothing(tmp_path, recipe):
         except InputError as error:
             assert str(error).isprintable() or "\x00" in path.read_text(errors="replace")
         assert not bait.exists()
+
+
+def test_forty_mutated_prompt_files_are_loaded_or_refused(tmp_path):
+    path, quiet = tmp_path / "prompts.safetensors", dict(device="cpu", progress=False)
+    PromptClassifier("BMIP", "tiny", **quiet).build(["a", "b"]).save(path)
+    texts, tensors = read_safetensors(path)
+    sound = {name: json.loads(text) if text[0] in "[{" else text for name, text in texts.items()}
+    refused = 0
+    for seed in range(40):
+        changed = mutated(sound, random.Random(seed))
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in changed.items()}
+        texts = {name.encode("utf-8", "replace").decode(): text for name, text in texts.items()}
+        texts = {name: text.encode("utf-8", "replace").decode() for name, text in texts.items()}
+        path.write_bytes(safetensors_bytes(texts, tensors))
+        try:
+            PromptClassifier.load(path, **quiet)
+        except InputError:
+            refused += 1
+    assert 0 < refused < 40

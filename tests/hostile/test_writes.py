@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from minidassl.own.checkpoint import load_checkpoint, save_checkpoint
@@ -59,7 +58,6 @@ def test_setting_a_log_aside_loses_no_line(tmp_path):
 
 
 def test_a_saved_classifier_is_never_half_an_old_and_half_a_new_one(tmp_path):
-    """The description is written last, so that weights without it are no classifier."""
     from trainers.prompting.api.classifier import PromptClassifier
 
     def save(classes: list[str]) -> int:
@@ -67,7 +65,7 @@ def test_a_saved_classifier_is_never_half_an_old_and_half_a_new_one(tmp_path):
         return 0
 
     _, changes = run_with_fault(lambda: save(["a", "b"]), tmp_path, "none", 0)
-    assert json.loads((tmp_path / "classifier.json").read_text())["classes"] == ["a", "b"]
+    assert read_saved(tmp_path).classes == ["a", "b"]
     for at in range(1, changes + 1):
         run_with_fault(lambda: save(["c", "d"]), tmp_path, "kill", at)
         assert read_saved(tmp_path).classes in (["a", "b"], ["c", "d"])

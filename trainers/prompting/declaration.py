@@ -241,6 +241,7 @@ class Recipes:
         default: base-to-new, and all protocols without a recipe below. A file `<default>_<data set>` replaces it on
             that data set; likewise `tiny`.
         base2new_imagenet: base-to-new on ImageNet.
+        remote_sensing: instead of `default` on data sets of remote sensing.
         cross_dataset: for transfer from ImageNet.
         few_shot: a function of the data set (a file in configs/datasets) and the number of shots.
         chooses_context: its few-shot scripts choose number, place and sharing of the context tokens, and have a folder
@@ -251,6 +252,7 @@ class Recipes:
 
     default: str
     base2new_imagenet: str = ""
+    remote_sensing: str = ""
     cross_dataset: str = ""
     few_shot: Callable[[str, int], str] | None = None
     chooses_context: bool = False
@@ -262,7 +264,8 @@ class Recipes:
         """The names of all of them."""
         cases = (("", 1), ("", 2), ("", 16), ("dtd", 1), ("dtd", 16))
         few_shot = {self.few_shot(*case) for case in cases} if self.few_shot else set()
-        return {self.default, self.base2new_imagenet, self.cross_dataset, self.tiny, *few_shot} - {""}
+        others = self.base2new_imagenet, self.remote_sensing, self.cross_dataset, self.tiny
+        return {self.default, *others, *few_shot} - {""}
 
 
 @dataclass(frozen=True)

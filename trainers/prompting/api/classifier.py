@@ -14,6 +14,7 @@ import reprlib
 import secrets
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from minidassl.own.optim import build_lr_scheduler, build_optimizer
@@ -82,6 +83,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         classes_: class names in label order, sorted unless given.
         model_: the `PromptedCLIP`.
         config_: the complete settings.
+        notes_: facts of the run that trained loaded prompts, such as its data set; empty for others.
         history_: for each epoch of `fit` its mean "loss", "accuracy" in 0..1, and "learning_rate".
     """
 
@@ -221,18 +223,23 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
             config = configure(method, self.settings, backbone)
         return _Plan(method, config, backbone, precision, device, recipe, self._seed())
 
-    def _built(self, plan: _Plan, classes: list[str], images: list[Any], labels: list[int]) -> PromptClassifier:
-        """Build prompts for the classes, and train them if there are images."""
+    def _built(
+        self, plan: _Plan, classes: list[str], images: list[Any], labels: list[int], saved: Saved | None = None
+    ) -> PromptClassifier:
+        """Build prompts for the classes, in the CLIP of `saved` prompts alone, and train them if there are images."""
         with torch.random.fork_rng(devices=[]):
             # The only generator that is used.
             torch.random.default_generator.manual_seed(plan.seed)
             with worded(in_python):
                 clip_model = load_clip(plan.backbone, plan.precision, plan.method.needs_vit)
+                if saved is not None:
+                    saved.check_clip(clip_model, plan.backbone)
                 learner = plan.method.learner(plan.config, clip_model)
                 clip_model = clip_model.to(plan.device)
                 model = PromptedCLIP(clip_model, learner, classes, plan.precision).to(plan.device)
             self.history_ = self._train(model, images, labels, plan.recipe)
         self.model_, self.config_, self.classes_ = model.eval(), plan.config, np.array(classes)
+        self.notes_ = dict(saved.notes) if saved is not None else {}
         return self
 
     def _check_built(self) -> None:
@@ -281,13 +288,13 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         batches = tqdm(loader, desc="predict", disable=not self.progress or len(loader) == 1)
         return torch.cat([model(batch.to(model.ids.device)).cpu() for batch, _ in batches])
 
-    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write a folder of `classifier.json` and `prompts.npz` for `load`.
+    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+        """Write a safetensors file for `load`, and return its path: prompts, with what they need as its metadata.
 
-        It has the name of the CLIP, but not its weights.
+        It has the name of the CLIP and hashes of its weights, but not the weights.
 
         Args:
-            folder: is made where it is missing.
+            path: a file that ends in `.safetensors`, or a folder for `prompts.safetensors`, made where it is missing.
             overwrite: replace a classifier that was saved there before.
 
         Raises:
@@ -297,8 +304,9 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         parameters = {**self.get_params(deep=False), "settings": self.config_.plain()}
         del parameters["device"]
         model = self.model_
-        state, clip = model.learner.state_dict(), model.clip_model.digest
-        write_saved(folder, state, parameters, self.classes_.tolist(), clip, overwrite)
+        state = model.learner.state_dict()
+        facts = parameters, self.classes_.tolist(), self.notes_
+        return write_saved(path, state, *facts, model.clip_model, overwrite)
 
     @classmethod
     def load(
@@ -307,8 +315,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         """Build a classifier from trained prompts.
 
         Args:
-            path: a folder that `save` wrote, the output folder of a run of train.py, or a checkpoint, ours or of a
-                method's authors.
+            path: a file or folder that `save` or `scripts/export.py` wrote, the output folder of a run of train.py, or
+                a checkpoint, ours or of a method's authors.
             classes: class names, in label order; None: the recorded ones.
             parameters: of the class; they overrule recorded ones, `settings` one by one. A single checkpoint outside
                 its run's folder records nothing: it needs `method` and `classes`, and `backbone` if that is not
@@ -316,13 +324,14 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
                 be given, even if it is recorded.
 
         Raises:
-            InputError: the path has none of these, the prompts do not fit, or parameters are missing.
+            InputError: the path has none of these, the prompts do not fit or belong to another CLIP, or parameters
+                are missing.
         """
         saved = read_saved(path)
         unknown = sorted(saved.parameters.keys() - cls().get_params(deep=False).keys())
         if unknown:
             raise InputError(
-                f"{str(saved.source.parent)!r} was saved with parameters that this version does not have: "
+                f"{str(saved.source)!r} was saved with parameters that this version does not have: "
                 f"{', '.join(unknown)}. Load it with the version that saved it."
             )
         chosen = {**saved.parameters, **parameters}
@@ -342,15 +351,11 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         backbone = str(chosen.get("backbone", ""))
         if backbone and "backbone" not in parameters and not is_named(backbone):
             raise InputError(
-                f"{str(saved.source.parent)!r} names a file as its CLIP, {backbone!r}, and such a file is read only "
+                f"{str(saved.source)!r} names a file as its CLIP, {backbone!r}, and such a file is read only "
                 "where you name it yourself: give it as backbone."
             )
-        classifier = cls(**chosen).build(classes)
-        if saved.clip not in (None, classifier.model_.clip_model.digest):
-            raise InputError(
-                f"{str(saved.source)!r} was trained in a CLIP with other weights than those of backbone {backbone!r} "
-                "here; give the one that it was trained in."
-            )
+        classifier = cls(**chosen)
+        classifier._built(classifier._plan(), _check_classes(classes), [], [], saved)
         with worded(in_python, before=f"{str(saved.source)!r} cannot be loaded. "):
             _load_weights(classifier, method, saved.state_dict)
         return classifier

@@ -4,8 +4,9 @@
     python scripts/predict.py --checkpoint output/pets/seed1 --format csv holiday    trained prompts
 
 A checkpoint is the output folder of a training run, whose record has method, backbone, settings and class names; a
-folder that `PromptClassifier.save` wrote; or a checkpoint file, which needs --method and --classes outside its run's
-folder. Flags overrule recorded values. IMAGES are files, patterns, and folders, which are searched at any depth.
+file or folder that `PromptClassifier.save` or scripts/export.py wrote; or a checkpoint file, which needs --method and
+--classes outside its run's folder. Flags overrule recorded values. IMAGES are files, patterns, and folders, which are
+searched at any depth.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Trained prompts on disk: saved classifiers, runs of the trainers, and single checkpoints.
 
-A saved classifier is a folder of `classifier.json` and `prompts.npz`. Reading executes nothing from any file.
+A saved classifier is one safetensors file, `prompts.safetensors` in a folder or any name with this ending: prompts,
+and as metadata their method, settings, classes and CLIP. Earlier versions wrote a folder of `classifier.json` and
+`prompts.npz`, which is read as before. Reading executes nothing from any file.
 """
 
 from __future__ import annotations
@@ -8,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import sys
@@ -29,16 +30,25 @@ from minidassl.own.run_folder import (
     find_checkpoint,
     has_checkpoints,
 )
+from minidassl.own.safetensors_file import read_safetensors, safetensors_bytes
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
 from ..methods import METHODS, OBJECTIVES, of_trainer
 from ..recipes import value_at
 
-DESCRIPTION, WEIGHTS, FORMAT = "classifier.json", "prompts.npz", 1
+PROMPTS, ENDING = "prompts.safetensors", ".safetensors"
+# The metadata of such a file, of which the first names its format; all but `_TEXTS` are JSON.
+VERSION, FORMAT = "prompt_classifier", "2"
+_TEXTS = ("method", "backbone", "clip", "text_embedding")
+_JSON = {"settings": dict, "parameters": dict, "classes": list, "notes": dict}
+# Entries of a run's record that a saved classifier keeps, for its readers.
+_NOTED = ("method", "recipe", "variant", "dataset", "classes", "shots", "seed", "accuracy", "trained_on")
+# The files of earlier versions.
+DESCRIPTION, WEIGHTS, EARLIER_FORMAT = "classifier.json", "prompts.npz", 1
 _RESTORE = "restore it, or save the classifier again or repeat the run's test"
 
 
@@ -52,6 +62,8 @@ class Saved:
         parameters: of the classifier, such as `method` and `backbone`; empty without a record.
         classes: names, in label order; None without a record.
         clip: the `state_digest` of the CLIP that the prompts were trained in; None if it is not recorded.
+        text_embedding: the `text_embedding_digest` of that CLIP; None if it is not recorded.
+        notes: facts of the run that trained the prompts, by `_NOTED`; empty without a record.
     """
 
     source: Path
@@ -59,38 +71,94 @@ class Saved:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     classes: Sequence[str] | None = None
     clip: str | None = None
+    text_embedding: str | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def check_clip(self, clip_model: nn.Module, backbone: str) -> None:
+        """Raise InputError if the prompts were trained in another CLIP than this one of `load_clip`."""
+        theirs = f", as which {self.parameters['backbone']!r} is recorded" if "backbone" in self.parameters else ""
+        if self.text_embedding is not None and self.text_embedding != (ours := text_embedding_digest(clip_model)):
+            raise InputError(
+                f"{str(self.source)!r} belongs to a CLIP whose text embedding has the SHA-256 {self.text_embedding}, "
+                f"but that of backbone {backbone!r} has {ours}; give the one that it was trained in{theirs}."
+            )
+        if self.clip not in (None, clip_model.digest):
+            raise InputError(
+                f"{str(self.source)!r} was trained in a CLIP with other weights than those of backbone {backbone!r} "
+                f"here; give the one that it was trained in{theirs}."
+            )
+
+
+def text_embedding_digest(clip_model: nn.Module) -> str:
+    """The SHA-256 of a CLIP's `token_embedding.weight`, row by row in fp32, in hexadecimal."""
+    weight = clip_model.token_embedding.weight.detach().float().cpu().contiguous()
+    return hashlib.sha256(weight.numpy().tobytes()).hexdigest()
+
+
+def target_of(path: str | os.PathLike[str], overwrite: bool) -> Path:
+    """The file that `write_saved` will write for a path: the path itself, or a file in that folder.
+
+    Raises:
+        InputError: a file is in the place of the folder, or a saved classifier is there, without `overwrite`.
+    """
+    target = Path(path).expanduser()
+    if target.suffix == ENDING:
+        if target.is_dir():
+            raise InputError(f"{str(path)!r} is a folder; give a file, or a folder without {ENDING} in its name.")
+        if target.exists() and not overwrite:
+            raise InputError(f"{str(path)!r} is there already; give overwrite=True to replace it, or another file.")
+        return target
+    if target.exists() and not target.is_dir():
+        raise InputError(f"{str(path)!r} is a file; give a folder to save the classifier in, or a name with {ENDING}.")
+    there = [name for name in (PROMPTS, WEIGHTS, DESCRIPTION) if (target / name).exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"{str(path)!r} holds {' and '.join(there)} of a saved classifier already; give overwrite=True to "
+            "replace it, or another folder."
+        )
+    return target / PROMPTS
 
 
 def write_saved(
-    folder: str | os.PathLike[str],
+    path: str | os.PathLike[str],
     state_dict: Mapping[str, Tensor],
     parameters: Mapping[str, Any],
     classes: list[str],
-    clip: str,
+    notes: Mapping[str, Any],
+    clip_model: nn.Module,
     overwrite: bool,
-) -> None:
-    """Write a classifier, each file atomically, the description, which has a hash of the other file, last.
+) -> Path:
+    """Write a classifier atomically, and return the file.
 
-    Parameters that JSON does not have, such as a random generator, become None, hence the default.
+    Args:
+        path: a name that ends in `.safetensors`, or a folder, which is made where it is missing.
+        state_dict: the learner's tensors, written in fp32.
+        parameters: of the classifier. Those that JSON does not have, such as a random generator, become None, hence
+            the default.
+        classes: names, in label order.
+        notes: of `Saved`.
+        clip_model: the CLIP of the prompts, from `load_clip`.
+        overwrite: replace a classifier that is there.
+
+    Raises:
+        InputError: as `target_of`.
     """
-    root = Path(folder).expanduser()
-    if root.exists() and not root.is_dir():
-        raise InputError(f"{str(folder)!r} is a file; give a folder to save the classifier in.")
-    there = [name for name in (WEIGHTS, DESCRIPTION) if (root / name).exists()]
-    if there and not overwrite:
-        raise InputError(
-            f"{str(folder)!r} holds {' and '.join(there)} of a saved classifier already; give overwrite=True to "
-            "replace it, or another folder."
-        )
-    root.mkdir(parents=True, exist_ok=True)
-    arrays = {name: value.detach().float().cpu().numpy() for name, value in state_dict.items()}
-    weights = io.BytesIO()
-    np.savez(weights, **arrays)
-    write_whole(root / WEIGHTS, weights.getvalue())
-    facts = {"clip": clip, "weights": hashlib.sha256(weights.getvalue()).hexdigest()}
-    description = {"format": FORMAT, "classes": classes, "parameters": parameters, **facts}
-    text = json.dumps(description, indent=2, ensure_ascii=False, default=_plain) + "\n"
-    write_whole(root / DESCRIPTION, text)
+    target = target_of(path, overwrite)
+    others = {name: value for name, value in parameters.items() if name not in (*_TEXTS, *_JSON)}
+    facts = {"settings": parameters["settings"], "parameters": others, "classes": classes, "notes": notes}
+    texts = {
+        VERSION: FORMAT,
+        "method": str(parameters["method"]),
+        "backbone": str(parameters["backbone"]),
+        "clip": clip_model.digest,
+        "text_embedding": text_embedding_digest(clip_model),
+        **{name: json.dumps(value, ensure_ascii=False, default=_plain) for name, value in facts.items()},
+    }
+    write_whole(target, safetensors_bytes(texts, {name: value.float() for name, value in state_dict.items()}))
+    if target.name == PROMPTS:
+        for earlier in (DESCRIPTION, WEIGHTS):
+            (target.parent / earlier).unlink(missing_ok=True)
+    return target
 
 
 def _plain(value: Any) -> Any:
@@ -109,8 +177,12 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
         InputError: the path has none of these, or it cannot be read.
     """
     found = Path(path).expanduser()
+    if found.suffix == ENDING and found.is_file():
+        return _read_prompts(found)
+    if (found / PROMPTS).is_file():
+        return _read_prompts(found / PROMPTS)
     if (found / DESCRIPTION).is_file():
-        return _read_classifier(found)
+        return _read_earlier(found)
     if found.is_file():
         return _of_checkpoint(found, found.parent.parent / RECORD_FILE)
     if not found.is_dir():
@@ -126,7 +198,7 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
         weights = _newest_checkpoint(Path(trained))
     if weights is None:
         raise InputError(
-            f"{str(path)!r} holds no checkpoint; give a folder with {DESCRIPTION}, the output folder of a training "
+            f"{str(path)!r} holds no checkpoint; give a folder with {PROMPTS}, the output folder of a training "
             f"run, or a file such as {BEST_FILE}."
         )
     return _of_checkpoint(weights, (found if record else weights.parent.parent) / RECORD_FILE)
@@ -145,12 +217,41 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_classifier(folder: Path) -> Saved:
-    """Read the files of `write_saved`; raises InputError if they are damaged or of another version."""
-    description = _read_json(folder / DESCRIPTION)
-    if description.get("format") != FORMAT or not {"parameters", "classes"} <= description.keys():
+def _read_prompts(path: Path) -> Saved:
+    """Read a file of `write_saved`; raises InputError if it is damaged, another's, or of another version."""
+    again = "write it again, by PromptClassifier.save or scripts/export.py"
+    try:
+        texts, state_dict = read_safetensors(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as a safetensors file ({error}); copy or {again}.") from error
+    missing = [name for name in (VERSION, *_TEXTS, *_JSON) if name not in texts]
+    if missing:
         raise InputError(
-            f"{folder / DESCRIPTION} has format {description.get('format')!r}; this version reads {FORMAT}."
+            f"{path} has no metadata {', '.join(missing)}: it does not say how its prompts are used, and in which "
+            f"CLIP; {again}."
+        )
+    if texts[VERSION] != FORMAT:
+        raise InputError(f"{path} has format {texts[VERSION]!r}; this version reads {FORMAT!r}: {again}.")
+    facts = {}
+    for name, kind in _JSON.items():
+        try:
+            facts[name] = json.loads(texts[name])
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: the metadata {name!r} is no JSON ({error}); {again}.") from error
+        if not isinstance(facts[name], kind):
+            raise InputError(f"{path}: the metadata {name!r} is no {kind.__name__} in JSON; {again}.")
+    parameters = {**facts["parameters"], **{name: texts[name] for name in ("method", "backbone")}}
+    parameters["settings"] = facts["settings"]
+    digests = texts["clip"], texts["text_embedding"]
+    return Saved(path, state_dict, parameters, facts["classes"], *digests, facts["notes"])
+
+
+def _read_earlier(folder: Path) -> Saved:
+    """Read the two files of earlier versions; raises InputError if they are damaged or of another version."""
+    description = _read_json(folder / DESCRIPTION)
+    if description.get("format") != EARLIER_FORMAT or not {"parameters", "classes"} <= description.keys():
+        raise InputError(
+            f"{folder / DESCRIPTION} has format {description.get('format')!r}; this version reads {EARLIER_FORMAT}."
         )
     if not isinstance(description["parameters"], dict):
         raise InputError(f"{folder / DESCRIPTION} has no parameters by name; save the classifier again.")
@@ -187,7 +288,8 @@ def _of_checkpoint(path: Path, record: Path) -> Saved:
     found = _read_json(record)
     try:
         clip = value_at(content, "trainer_state.origin.clip")
-        return Saved(path, state_dict, *_described(found), clip)
+        notes = {name: found[name] for name in _NOTED if found.get(name) not in (None, "")}
+        return Saved(path, state_dict, *_described(found), clip, notes=notes)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{record} is not the record of a run ({error!r}); restore it, or move it elsewhere."

@@ -359,7 +359,7 @@ METHOD = declare(
         node="BMIP",
         config=BMIPConfig,
         learner=BMIPLearner,
-        recipes=Recipes("vit_b16_c2_ep10_batch4_2ctx"),
+        recipes=Recipes("vit_b16_c2_ep10_batch4_2ctx", remote_sensing="vit_b16_c2_ep20_batch4_2ctx"),
         layout=LAYOUT,
         folder="MultiModalPromptLearner",
         upstream_keys=(

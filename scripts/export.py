@@ -1,0 +1,11 @@
+"""Front end of trainers/prompting/api/export.py, which describes the command: --help prints it."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from trainers.prompting.api.export import main
+
+if __name__ == "__main__":
+    sys.exit(main())
