@@ -122,15 +122,18 @@ def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = 
     if _is_path(variant):
         return variant
     known, built_in = METHODS[name].recipes, dataset in data.BUILTIN
-    usual = known.tiny if built_in else known.default
-    own = f"{usual}_{dataset}"
-    has_own = recipes.is_readable(recipes.recipe_path(known.folder, own))
+
+    def own(recipe: str) -> str:
+        """The data set's own one in its place, if there is one."""
+        its = f"{recipe}_{dataset}"
+        return its if recipes.is_readable(recipes.recipe_path(known.folder, its)) else recipe
+
     if built_in:
-        return "_".join(filter(None, (own if has_own else usual, variant)))
+        return "_".join(filter(None, (own(known.tiny), variant)))
     if variant:
-        return f"{usual}_{variant}"
+        return f"{known.default}_{variant}"
     if family == "few_shot" and known.few_shot:
-        return known.few_shot(dataset, shots)
+        return own(known.few_shot(dataset, shots))
     imagenet = known.base2new_imagenet if dataset == "imagenet" else ""
     special = {"base2new": imagenet, "cross_dataset": known.cross_dataset}.get(family)
-    return special or (own if has_own else usual)
+    return own(special or known.default)

@@ -45,6 +45,10 @@ def mma(first: int, depth: int, hidden: int = 7, scale: float = 0.1, **settings)
     return "MMA", dict(first=first, depth=depth, hidden=hidden, scale=scale, **settings)
 
 
+def mmrl(layers: tuple[int, ...] = (2, 3), length: int = 3, width: int = 9, **settings) -> tuple[str, dict]:
+    return "MMRL", dict(layers=layers, length=length, width=width, **settings)
+
+
 CASES = [
     *[
         bmip(depth, variant=variant, length=length, share_text=share, share_vision=share)
@@ -96,6 +100,8 @@ CASES = [
         ("UPT", dict(variant=variant, length=length, depth=depth, dropout=0.0))
         for variant, length, depth in product(VARIANTS, (1, 2, 5), DEPTHS)
     ],
+    *[mmrl(layers, length) for layers in ((2, 3), (3,), (2,)) for length in (1, 4)],
+    *[mmrl(**settings) for settings in (dict(width=30), dict(share=0.2), dict(sentence="{} as a type of being."))],
 ]
 
 
@@ -115,6 +121,7 @@ ON_OTHER_TOWERS = [
     bmip(),
     mma(2, 3),
     ("TCP", dict(length=2)),
+    mmrl((2,)),
 ]
 
 
@@ -190,6 +197,8 @@ CUT = [
     mma(1, 3),
     mma(3, 3, scale=1.0),
     ("TCP", dict(length=2)),
+    mmrl(),
+    mmrl((2,)),
 ]
 
 

@@ -137,6 +137,19 @@ def plain_configuration(cfg: CfgNode) -> dict[str, Any]:
     return plain
 
 
+def tests_learned(trainer: Any) -> bool:
+    """Whether all classes of a test are those that its model was trained on, with images of the same data set.
+
+    Where the training is unknown, as of a published checkpoint, those of a test of the base classes are.
+    """
+    data, source, learned = trainer.cfg.DATASET, trainer.trained_on, trainer.learned
+    if source is None:
+        return data.SUBSAMPLE_CLASSES == "base"
+    if learned is None:
+        return source["dataset"] == data.NAME and source["classes"] in ("all", data.SUBSAMPLE_CLASSES)
+    return source["dataset"] == data.NAME and set(trainer.dm.dataset.classnames) <= set(learned)
+
+
 def open_world(trainer: Any) -> dict[str, float] | None:
     """Compute and print open-world metrics of a model of some classes on all classes; None for other tests."""
     if trainer.trained or trainer.cfg.DATASET.SUBSAMPLE_CLASSES != "all":

@@ -238,8 +238,8 @@ class Recipes:
     """Names of a method's recipes, files in `configs/trainers/<trainer>`, by protocol.
 
     Attributes:
-        default: base-to-new, and all protocols without a recipe below. A file `<default>_<data set>` replaces it on
-            that data set; likewise `tiny`.
+        default: base-to-new, and all protocols without a recipe below. A file `<recipe>_<data set>` replaces it, or
+            another one, on that data set.
         base2new_imagenet: base-to-new on ImageNet.
         cross_dataset: for transfer from ImageNet.
         few_shot: a function of the data set (a file in configs/datasets) and the number of shots.

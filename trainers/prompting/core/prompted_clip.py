@@ -58,7 +58,13 @@ class PromptedCLIP(nn.Module):
         class_chunk: classes whose activations are held at once for the gradient; the others are recomputed. A chunk
             also limits the size of groups, so it changes results by rounding. AUTOMATIC decides by the free memory,
             and changes no bit.
+
+    Attributes:
+        learned: whether all classes are those that the learner was trained on, for learners whose images have two
+            features.
     """
+
+    learned = True
 
     def __init__(
         self,
@@ -215,7 +221,7 @@ class PromptedCLIP(nn.Module):
             samples=samples,
             readouts=readouts,
         )
-        at_eot = run_tower(model.transformer.resblocks, source, prompts, self.learner.beside("text"))
+        at_eot = run_tower(model.transformer.resblocks, source, prompts, self.learner.beside("text")).read
         return model.ln_final(at_eot).to(model.text_projection.dtype) @ model.text_projection
 
     def _written(self, content: Tensor, places: Tensor, prompts: TowerPrompts, samples: Tensor | None) -> Tensor:
@@ -225,14 +231,17 @@ class PromptedCLIP(nn.Module):
         return content.scatter(1, places[..., None].expand_as(tokens), tokens)
 
     def encode_image(self, images: Tensor, prompted: bool = True) -> Tensor:
-        """Features of `images` `[batch, 3, height, width]`: `[batch, embed]`, not normalised.
+        """Features of `images` `[batch, 3, height, width]`: `[batch, embed]`, not normalised; the first of several.
 
         Args:
             prompted: with the learner's prompts; False gives the frozen CLIP's features.
         """
+        return self._encode_images(images, prompted)[0]
+
+    def _encode_images(self, images: Tensor, prompted: bool) -> list[Tensor]:
         visual, stream = self.clip_model.visual, self.precision.stream
         if not has_vision_transformer(self.clip_model):
-            return visual(images)
+            return [visual(images)]
         patches = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2).to(stream)
         cls = visual.class_embedding.to(stream).expand(len(patches), 1, -1)
         content = torch.cat([cls, patches], dim=1) + visual.positional_embedding.to(stream)
@@ -245,8 +254,12 @@ class PromptedCLIP(nn.Module):
             total=len(images),
         )
         parts = (self.learner.vision(), self.learner.beside("image")) if prompted else (None,)
-        cls = run_tower(visual.transformer.resblocks, source, *parts)
-        return visual.ln_post(cls).to(visual.proj.dtype) @ visual.proj
+        cls, slots = run_tower(visual.transformer.resblocks, source, *parts)
+        features = [visual.ln_post(cls).to(visual.proj.dtype) @ visual.proj]
+        second = self.learner.slot_projection(visual.proj) if prompted else None
+        if second is not None:
+            features.append(visual.ln_post(slots()).mean(dim=1).to(visual.proj.dtype) @ second.to(visual.proj.dtype))
+        return features
 
     def class_features(self) -> Tensor:
         """Normalised features of all classes, `[classes, embed]` in fp32; not for conditional learners.
@@ -295,27 +308,46 @@ class PromptedCLIP(nn.Module):
                 computation.
 
         Returns:
-            `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` for a conditional learner.
+            `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` for a conditional learner. Of two
+            features of an image, their `fused` one.
         """
+        several, class_features = self.all_features(images, frozen)
+        return self.fused(several), class_features
+
+    def all_features(self, images: Tensor, frozen: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """`features`, with a list of all features of the images, which are one or two."""
         if self.learner.conditional:
-            image_features = self._normalised_images(images, frozen)
-            return image_features, self._normalised_text(image_features)
+            several = self._normalised_images(images, frozen)
+            return several, self._normalised_text(self.fused(several))
         branch = Branch(images.device)
-        image_features = self._normalised_images(images, frozen)
+        several = self._normalised_images(images, frozen)
         with branch:
             class_features = self.class_features()
-        return image_features, class_features
+        return several, class_features
+
+    def fused(self, several: Sequence[Tensor]) -> Tensor:
+        """The feature that classifies, out of those of `all_features`: its logits are the weighted mean of theirs."""
+        shares = self.shares(len(several))
+        return several[0] if shares == [1.0] else sum(share * one for share, one in zip(shares, several))
+
+    def shares(self, number: int) -> list[float]:
+        """The weights of an image's features in its logits: of one, or of two where both take part."""
+        learner = self.learner
+        fuses = learner.training or learner.fuses == "always" or (learner.fuses == "learned" and self.learned)
+        return [learner.class_share, 1 - learner.class_share] if number > 1 and fuses else [1.0]
 
     def frozen_features(self, images: Tensor) -> Tensor:
         """Normalised features of the CLIP without prompts, `[batch, embed]` in fp32, without gradient."""
         with torch.no_grad():
             return F.normalize(self.encode_image(images, prompted=False).float(), dim=-1)
 
-    def _normalised_images(self, images: Tensor, frozen: Tensor | None) -> Tensor:
-        features = F.normalize(self.learner.adapt("image", self.encode_image(images).float()), dim=-1)
+    def _normalised_images(self, images: Tensor, frozen: Tensor | None) -> list[Tensor]:
+        several = self._encode_images(images, prompted=True)
+        several = [F.normalize(self.learner.adapt("image", features.float()), dim=-1) for features in several]
         if self.learner.anchors is None:
-            return features
-        return F.normalize(features + (self.frozen_features(images) if frozen is None else frozen), dim=-1)
+            return several
+        frozen = self.frozen_features(images) if frozen is None else frozen
+        return [F.normalize(features + frozen, dim=-1) for features in several]
 
     def logits(self, image_features: Tensor, class_features: Tensor) -> Tensor:
         """CLIP's scaled cosine similarity of the results of `features`: `[batch, classes]` in fp32."""
