@@ -106,7 +106,8 @@ def parse(text: str | None) -> tuple[str, str]:
 
 def row_name(name: str, variant: str = "", tag: str = "") -> str:
     """The row of a method, or of its variant or a tagged experiment, in tables."""
-    return ", ".join(filter(None, (name, recipe_name(variant).replace("_", " "), tag)))
+    shown = METHODS[name].shown if name in METHODS else ""
+    return ", ".join(filter(None, (shown or name, recipe_name(variant).replace("_", " "), tag)))
 
 
 def row_of(text: str) -> str:

@@ -25,6 +25,7 @@ METHODS = [
     ("MMA", []),
     ("TCP", []),
     ("MMRL", []),
+    ("MMRLpp", []),
 ]
 
 

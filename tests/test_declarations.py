@@ -195,9 +195,10 @@ def test_the_authors_keys_with_another_meaning_are_refused(keys, message):
 
 
 LEARNING = [name for name, method in METHODS.items() if method.learns]
-FITTING = {"HiCroPL": {"cross": 1}, "MMRL": {"width": 7, "layers": (2, 3)}}  # to the depth of the small CLIP
-# Of tensors that tell the number of layers, but not which.
-UNTOLD = {"MMRL": {"layers": (2, 3)}}
+# Tensors of these tell the number of layers, but not which.
+UNTOLD = dict.fromkeys(("MMRL", "MMRLpp"), {"layers": (2, 3)})
+FITTING = {name: {"width": 7, **layers} for name, layers in UNTOLD.items()} | {"HiCroPL": {"cross": 1}}
+FITTING["MMRLpp"] |= {"rank": 3, "projection_rank": 5}
 TOLD = [(name, FITTING.get(name, {})) for name in LEARNING]
 TOLD += [("BMIP", settings) for settings in ({"share_text": False}, {"share_vision": False}, {"depth": 1})]
 TOLD += [("IVLP", {"head_width": 5}), ("IVLP", {"vision_length": 0, "vision_depth": 0})]

@@ -30,7 +30,7 @@ ON = dict.fromkeys(["TRAINER.MAPLE.PROMPT_DEPTH", "TRAINER.BMIP.PROMPT_DEPTH", "
 ON |= {f"TRAINER.{node}.PROMPT_DEPTH_{tower}": 3 for node in ("IVLP", "PROMPTSRC") for tower in ("TEXT", "VISION")}
 ON |= {"TRAINER.UPT.PROMPT_DEPTH": 3, "TRAINER.HICROPL.PROMPT_DEPTH": 3, "TRAINER.HICROPL.CROSS_LAYER": 1}
 ON |= {"TRAINER.MMADAPTER.ADAPTER_START": 2, "TRAINER.MMADAPTER.ADAPTER_END": 3}
-ON |= {"TRAINER.MMRL.REP_LAYERS": [2, 3]}
+ON |= {"TRAINER.MMRL.REP_LAYERS": [2, 3], "TRAINER.MMRLpp.REP_LAYERS": [2, 3]}
 ON |= {"OPTIM.MAX_EPOCH": 3, "DATASET.NAME": "EuroSAT"}
 FEWER = {"N_CTX": 3, "PROMPT_DEPTH": 2, "CTX_INIT": "an image of the"}
 TOWERS = {"N_CTX_TEXT": 3, "PROMPT_DEPTH_TEXT": 2, "N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2}
@@ -46,7 +46,7 @@ CHANGES = {
     "TRAINER.COOP": {"N_CTX": 3, "CTX_INIT": "a photo of a", "CSC": True, "CLASS_TOKEN_POSITION": "middle"}
     | {"CLASS_LAYER": 2},
     "TRAINER.MMADAPTER": {"ADAPTER_START": 3, "ADAPTER_END": 2, "TEXT_CTX_INIT": "an image of the"},
-    "TRAINER.MMRL": {"REP_LAYERS": [3], "FUSES": "always"},
+    **{f"TRAINER.{node}": {"REP_LAYERS": [3], "FUSES": "always"} for node in ("MMRL", "MMRLpp")},
     "TRAINER.COCOOP": {"N_CTX": 3, "CTX_INIT": "a photo of a"},
     "TRAINER.VPT": {"N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2, "CTX_INIT": "an image of the"},
     "TRAINER.IVLP": {**TOWERS, "HEAD_WIDTH": 4},

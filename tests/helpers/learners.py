@@ -19,6 +19,7 @@ from trainers.prompting.learners.coop import CoOpLearner
 from trainers.prompting.learners.hicropl import HiCroPLLearner
 from trainers.prompting.learners.mma import MMALearner
 from trainers.prompting.learners.mmrl import MMRLLearner
+from trainers.prompting.learners.mmrlpp import MMRLppLearner
 from trainers.prompting.learners.tcp import TCPLearner
 from trainers.prompting.learners.upt import UPTLearner
 from trainers.prompting.methods import METHODS
@@ -69,6 +70,7 @@ SETTINGS = {
     "HiCroPL": dict(depth=3, cross=2),
     "UPT": dict(depth=3, dropout=0.0),
     "MMRL": dict(length=3, width=9, layers=(2, 3)),
+    "MMRLpp": dict(length=3, width=9, layers=(2, 3), new_share=0.6, rank=2, projection_rank=3),
 }
 
 
@@ -129,12 +131,18 @@ def naive_features(
         )
         return naive_methods.mma_features(*given, text, vision, config.scale, config.context)
     if isinstance(learner, MMRLLearner):
-        text, vision = (
-            {layer - 1: linear(maps[number]) for number, layer in enumerate(config.layers)}
-            for maps in (learner.text_maps, learner.vision_maps)
-        )
-        tokens = learner.shared_tokens
-        return naive_methods.mmrl_features(*given, tokens, text, vision, learner.projection, config.sentence)
+        if isinstance(learner, MMRLppLearner):
+            text, vision = (
+                [(maps.weight + one.down @ one.up, one.bias) for one in maps.layers]
+                for maps in (learner.text_maps, learner.vision_maps)
+            )
+            projection, kept = learner.projection_down @ learner.projection_up, 1 - config.new_share
+            projection = clip_model.visual.proj + projection
+        else:
+            text, vision = ([linear(one) for one in maps] for maps in (learner.text_maps, learner.vision_maps))
+            projection, kept = learner.projection, 0.0
+        by_layer = ({layer - 1: one for layer, one in zip(config.layers, maps)} for maps in (text, vision))
+        return naive_methods.mmrl_features(*given, learner.shared_tokens, *by_layer, projection, config.sentence, kept)
     text = by_layer(learner.text_prompts)
     vision = by_layer(learner.vision_prompts)
     if isinstance(learner, UPTLearner):

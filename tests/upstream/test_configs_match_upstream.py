@@ -101,7 +101,7 @@ def test_mmas_files_have_ours(name):
 
 
 @pytest.mark.parametrize("name", ["vit_b16", "vit_b16_cross_datasets", "vit_b16_few_shot", "vit_b16_imagenet"])
-@pytest.mark.parametrize("trainer", ["MMRL"])
+@pytest.mark.parametrize("trainer", ["MMRL", "MMRLpp"])
 def test_mmrls_files_have_ours_with_the_settings_of_every_data_set(trainer, name):
     theirs, ours = root("MMRL") / f"configs/trainers/{trainer}/{name}.yaml", CONFIGS / f"trainers/{trainer}"
     specified = runpy.run_path(str(root("MMRL") / "trainers/config.py"))["get_dataset_specified_config"]

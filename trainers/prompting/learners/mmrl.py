@@ -13,6 +13,7 @@ the features, and not a key TASK.
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -70,10 +71,8 @@ class MMRLConfig(Settings):
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
             raise self.error("{layers} is {}; set it to one or more layers in order.", list(self.layers))
 
-    @classmethod
-    def sentences(cls, dataset: str) -> dict[str, str]:
-        """The setting that depends on the data set, by its registered name."""
-        return {"sentence": template_of(dataset)}
+    def for_dataset(self, dataset: str) -> MMRLConfig:
+        return dataclasses.replace(self, sentence=template_of(dataset))
 
 
 class MMRLLearner(PromptLearner):
@@ -105,8 +104,8 @@ class MMRLLearner(PromptLearner):
         self.text_maps = self.maps(text_width(clip_model))
         self.add_projection(*clip_model.visual.proj.shape)
 
-    def maps(self, width: int) -> nn.Module:
-        """Maps to all layers of a tower of this width, which start as copies of one."""
+    def maps(self, width: int) -> nn.ModuleList:
+        """Maps to the layers of a tower of this width, which start as copies of one."""
         first = nn.Linear(self.config.width, width)
         return nn.ModuleList(copy.deepcopy(first) for _ in self.config.layers)
 
@@ -127,21 +126,31 @@ class MMRLLearner(PromptLearner):
     def vision(self) -> TowerPrompts:
         return self._tower(self.vision_maps, self.vision_depth)
 
-    def _tower(self, maps: nn.Module, depth: int) -> TowerPrompts:
+    def _tower(self, maps: nn.ModuleList, depth: int) -> TowerPrompts:
         """The tokens of a tower; layers between and after those of the settings keep what they find."""
         numbers = {layer - 1: number for number, layer in enumerate(self.config.layers)}
 
         def at(layer: int, readout: Readout) -> Tensor | None:
-            return self.entering(maps, numbers[layer], readout) if layer in numbers else None
+            return self.entering(maps[numbers[layer]](self.shared_tokens), readout) if layer in numbers else None
 
         return TowerPrompts(self.config.length, depth, at, first=min(numbers))
 
-    def entering(self, maps: nn.Module, number: int, readout: Readout) -> Tensor:
-        """The tokens that enter the layer of this number among those of the settings, `[b, width]`."""
-        return maps[number](self.shared_tokens)
+    def entering(self, tokens: Tensor, readout: Readout) -> Tensor:
+        """What enters a layer whose map gives these tokens, `[b, width]`."""
+        return tokens
 
 
 MODALITIES = {"t": "text", "v": "vision"}
+CLASS_TOKENS = {"prompt_embeddings": "tokens of the class names, which are rebuilt"}
+
+
+def few_shot_recipe(dataset: str, shots: int) -> str:
+    """That of base-to-new on ImageNet, and another one elsewhere."""
+    return "vit_b16_imagenet" if dataset == "imagenet" else "vit_b16_few_shot"
+
+
+RECIPES = Recipes("vit_b16", cross_dataset="vit_b16_cross_datasets", few_shot=few_shot_recipe)
+FOLDER = "MultiModalRepresentationLearner"
 
 METHOD = declare(
     Method(
@@ -150,11 +159,7 @@ METHOD = declare(
         node="MMRL",
         config=MMRLConfig,
         learner=MMRLLearner,
-        recipes=Recipes(
-            "vit_b16",
-            cross_dataset="vit_b16_cross_datasets",
-            few_shot=lambda dataset, shots: "vit_b16_imagenet" if dataset == "imagenet" else "vit_b16_few_shot",
-        ),
+        recipes=RECIPES,
         objective="alignment",
         layout=PublishedLayout(
             renames=(
@@ -166,9 +171,9 @@ METHOD = declare(
                 (r"image_encoder\.proj_rep", lambda: "projection"),
             ),
             marker=r"representation_learner\.compound_rep_tokens_r2vproj\..+",
-            unused={"prompt_embeddings": "tokens of the class names, which are rebuilt"},
+            unused=CLASS_TOKENS,
         ),
-        folder="MultiModalRepresentationLearner",
+        folder=FOLDER,
         venue="CVPR 2025",
         arxiv="2503.08497",
     )

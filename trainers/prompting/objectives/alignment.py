@@ -1,7 +1,8 @@
 """MMRL's objective: all features of an image classify; the first, and those of classes, stay near the frozen CLIP's.
 
 Guo and Gu, "MMRL: Multi-Modal Representation Learning for Vision-Language Models", CVPR 2025, arXiv 2503.08497. It
-trains any learner; images of most have one feature.
+trains any learner; images of most have one feature. MMRL++ (`learners/mmrlpp.py`) has the same, with a key in its own
+node.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from torch.nn import functional as F
 
 from ..core.prompted_clip import PromptedCLIP
 from ..core.templates import template_of
-from ..declaration import MOST_WEIGHT, Settings, setting
+from ..declaration import MOST_WEIGHT, Method, Settings, changed, declare, setting
+from ..learners.mmrl import FOLDER, RECIPES
+from ..learners.mmrlpp import LAYOUT, MMRLppConfig, MMRLppLearner
 from .objective import (
     Loss,
     Objective,
@@ -37,6 +40,13 @@ class AlignmentConfig(Settings):
         least=0.0,
         most=MOST_WEIGHT,
     )
+
+
+@dataclass(frozen=True)
+class MMRLppAlignmentConfig(AlignmentConfig):
+    """The same, as MMRL++ has them."""
+
+    weight: float = changed(AlignmentConfig, "weight", 1.0, key="TRAINER.MMRLpp.REG_WEIGHT")
 
 
 @register_objective
@@ -71,3 +81,22 @@ class Alignment(Objective):
             "loss_image": self.config.weight * cosine_distance(several[0], teacher_image),
         }
         return Loss(sum(terms.values()), model.logits(model.fused(several), class_features), terms)
+
+
+METHOD = declare(
+    Method(
+        "MMRLpp",
+        shown="MMRL++",
+        summary="MMRL's tokens, which go on from layer to layer, by maps that share a matrix, and its second feature",
+        node="MMRLpp",
+        config=MMRLppConfig,
+        learner=MMRLppLearner,
+        recipes=RECIPES,
+        objective=Alignment.name,
+        objective_config=MMRLppAlignmentConfig,
+        layout=LAYOUT,
+        folder=FOLDER,
+        venue="IJCV 2026",
+        arxiv="2505.10088",
+    )
+)
