@@ -102,7 +102,7 @@ def computed(name: str, **changes) -> dict[str, torch.Tensor]:
         found[key] = parameter.detach().clone()
         if parameter.grad is not None:
             found[f"gradient of {key}"] = parameter.grad
-    model.eval().learned = False
+    model.eval().learned = torch.zeros(len(CLASSNAMES), dtype=torch.bool)
     with torch.no_grad():
         found["logits of other classes"] = model(images[:1])
     for epoch in (1, 2, 3):

@@ -33,18 +33,29 @@ def logits(model: PromptedCLIP, images: torch.Tensor) -> list[torch.Tensor]:
     return [model(images), first, share * first + (1 - share) * second]
 
 
+SOME = [True, False, True, True, False]
+
+
 @pytest.mark.parametrize(
     "fuses, learned, both",
     [
-        *(("learned", True, True), ("learned", False, False)),
-        *(("always", False, True), ("never", True, False)),
+        *(("learned", None, [True] * 5), ("learned", SOME, SOME), ("learned", [False] * 5, [False] * 5)),
+        *(("always", SOME, [True] * 5), ("never", SOME, [False] * 5), ("never", None, [False] * 5)),
     ],
 )
 def test_both_features_classify_where_the_setting_says_so(small_clip, images, classnames, fuses, learned, both):
     model = model_of(small_clip, classnames, fuses=fuses).eval()
-    model.learned = learned
+    model.learned = None if learned is None else torch.tensor(learned)
     found, by_first, by_both = logits(model, images)
-    torch.testing.assert_close(found, by_both if both else by_first, **TOLERANCE)
+    torch.testing.assert_close(found, torch.where(torch.tensor(both), by_both, by_first), **TOLERANCE)
+
+
+def test_other_classes_are_taken_for_those_of_the_training_until_the_model_is_told(small_clip, images, classnames):
+    model = model_of(small_clip, classnames).eval()
+    model.learned = torch.tensor(SOME)
+    model.set_classes(classnames[:2])
+    found, _, by_both = logits(model, images)
+    torch.testing.assert_close(found, by_both, **TOLERANCE)
 
 
 def test_training_takes_both_features_whatever_a_test_takes(small_clip, images, classnames):
@@ -76,9 +87,9 @@ def test_the_maps_of_a_tower_start_as_copies_of_one(small_clip):
 
 def test_a_summary_says_that_images_have_two_features(capsys):
     flags = ["--dataset-config-file", str(ROOT / "configs/datasets/digits.yaml"), "--backbone", "ViT-B/16"]
-    assert train.main(["--trainer", "MMRL", *flags, "--summary"]) == 0
-    printed = capsys.readouterr().out
-    assert "an image has two features: classes of the training are tested by both" in printed
+    for trainer in ("MMRL", "MMRLpp"):
+        assert train.main(["--trainer", trainer, *flags, "--summary"]) == 0
+        assert "an image has two features: classes of the training are tested by both" in capsys.readouterr().out
     assert train.main(["--trainer", "BMIP", *flags, "--summary"]) == 0
     assert "features" not in capsys.readouterr().out
 
@@ -108,7 +119,7 @@ def kept(run) -> np.ndarray:
     return np.load(run.folder / "logits.npz")["logits"]
 
 
-def tested(run_train, folder: Path, model: Path, classes: str, *flags: str) -> dict[str, np.ndarray]:
+def by_setting(run_train, folder: Path, model: Path, classes: str, *flags: str) -> dict[str, np.ndarray]:
     """Logits of a test of a model on some classes by setting."""
     found = {}
     for fuses in ("learned", "always", "never"):
@@ -121,21 +132,27 @@ def tested(run_train, folder: Path, model: Path, classes: str, *flags: str) -> d
     return found
 
 
-def test_base_classes_are_tested_by_both_features_and_new_and_all_classes_by_the_first(run_train, tmp_path):
+def test_classes_of_the_training_are_tested_by_both_features_and_others_by_the_first(run_train, tmp_path):
     trained = run_train(trainer="MMRL", options=[*STRONG, *KEEP])
-    base, new, both = (tested(run_train, tmp_path, trained.folder, classes) for classes in ("base", "new", "all"))
+    base, new, both = (by_setting(run_train, tmp_path, trained.folder, classes) for classes in ("base", "new", "all"))
     np.testing.assert_array_equal(base["learned"], base["always"])
     np.testing.assert_array_equal(base["learned"], kept(trained))
     np.testing.assert_array_equal(new["learned"], new["never"])
-    np.testing.assert_array_equal(both["learned"], both["never"])
+    assert_by_class(both)
+
+
+def assert_by_class(found: dict[str, np.ndarray]) -> None:
+    """Of ten classes the first five are those of the training."""
+    np.testing.assert_array_equal(found["learned"][:, :5], found["always"][:, :5])
+    np.testing.assert_array_equal(found["learned"][:, 5:], found["never"][:, 5:])
 
 
 def test_other_images_of_the_same_classes_are_tested_by_the_first_feature(run_train, tmp_path):
     options = [*STRONG, *KEEP, "DATASET.SUBSAMPLE_CLASSES", "all"]
     trained = run_train(*SYMBOLS, trainer="MMRL", options=options)
-    same = tested(run_train, tmp_path / "same", trained.folder, "all", *SYMBOLS)
+    same = by_setting(run_train, tmp_path / "same", trained.folder, "all", *SYMBOLS)
     np.testing.assert_array_equal(same["learned"], same["always"])
-    other = tested(run_train, tmp_path / "other", trained.folder, "all", *SKETCHES)
+    other = by_setting(run_train, tmp_path / "other", trained.folder, "all", *SKETCHES)
     np.testing.assert_array_equal(other["learned"], other["never"])
 
 
@@ -143,9 +160,23 @@ def test_without_a_record_of_the_training_base_classes_are_those_of_the_training
     trained = run_train(trainer="MMRL", options=[*STRONG, *KEEP])
     for name in ("settings.yaml", "result.json"):
         (trained.folder / name).unlink()
-    base, new = (tested(run_train, tmp_path, trained.folder, classes) for classes in ("base", "new"))
+    base, new, both = (by_setting(run_train, tmp_path, trained.folder, classes) for classes in ("base", "new", "all"))
     np.testing.assert_array_equal(base["learned"], base["always"])
     np.testing.assert_array_equal(new["learned"], new["never"])
+    assert_by_class(both)
+
+
+def test_a_test_of_all_classes_tells_the_accuracies_of_those_of_base_and_of_new_classes(run_train, tmp_path):
+    trained = run_train(trainer="MMRLpp", options=STRONG)
+    accuracy = {}
+    for classes in ("base", "new", "all"):
+        options = ["DATASET.SUBSAMPLE_CLASSES", classes]
+        flags = ("--eval-only", "--model-dir", str(trained.folder))
+        run = run_train(*flags, trainer="MMRLpp", folder=tmp_path / classes, options=options)
+        accuracy[classes] = run.result["accuracy"]
+    assert accuracy["base"] == trained.result["accuracy"]
+    found = run.result["open_world"]
+    assert (found["base"], found["new"]) == pytest.approx((accuracy["base"], accuracy["new"]))
 
 
 def test_a_wrong_setting_is_refused_with_its_key(run_train):

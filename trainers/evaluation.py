@@ -137,17 +137,18 @@ def plain_configuration(cfg: CfgNode) -> dict[str, Any]:
     return plain
 
 
-def tests_learned(trainer: Any) -> bool:
-    """Whether all classes of a test are those that its model was trained on, with images of the same data set.
+def learned_classes(trainer: Any) -> Tensor:
+    """Whether the tested model was trained on each class with images of the test's data set, `[classes]` bool.
 
-    Where the training is unknown, as of a published checkpoint, those of a test of the base classes are.
+    Where the training is unknown, as of a published checkpoint, it was on the base classes.
     """
-    data, source, learned = trainer.cfg.DATASET, trainer.trained_on, trainer.learned
-    if source is None:
-        return data.SUBSAMPLE_CLASSES == "base"
-    if learned is None:
-        return source["dataset"] == data.NAME and source["classes"] in ("all", data.SUBSAMPLE_CLASSES)
-    return source["dataset"] == data.NAME and set(trainer.dm.dataset.classnames) <= set(learned)
+    data, source, is_base = trainer.cfg.DATASET, trainer.trained_on, trainer.evaluator.is_base
+    of_training, of_test = source["classes"] if source else "base", data.SUBSAMPLE_CLASSES
+    if source and source["dataset"] != data.NAME:
+        return torch.zeros_like(is_base)
+    if trainer.learned is not None or (of_test == "all" and of_training == "base"):
+        return is_base
+    return torch.full_like(is_base, of_training in ("all", of_test))
 
 
 def open_world(trainer: Any) -> dict[str, float] | None:

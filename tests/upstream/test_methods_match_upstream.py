@@ -231,7 +231,7 @@ def test_other_classes_than_the_trainings_are_tested_by_the_first_of_mmrls_logit
     given = theirs(case)
     model = build(case)[0].eval()
     model.learner.load_state_dict(case.translate(given["state_dict"], model.learner))
-    model.learned = False
+    model.learned = torch.zeros(len(CLASSNAMES), dtype=torch.bool)
     with torch.no_grad():
         found = difference(model(views()[0]), given["outputs"][0])
     assert found[1] < LIMITS["none"][0]

@@ -98,8 +98,8 @@ class PromptLearner(nn.Module):
             empty: they depend on none.
         class_features: those of the current classes, normalised, `[classes, embed]` in fp32; the core sets them.
         class_share: of the first feature's logits, where images have a second feature (`slot_projection`).
-        fuses: whether tests classify by both features: "learned" where all classes are those of the training, "always"
-            or "never"; else they classify by the first alone. Training takes both.
+        fuses: which logits of a test are of both features: those of the classes of the training ("learned"), "always"
+            or "never"; others are of the first alone. In training all are of both.
         inference: says how images are tested, in a line, where it is not by one feature; for `--summary`.
     """
 

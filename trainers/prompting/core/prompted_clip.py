@@ -60,11 +60,11 @@ class PromptedCLIP(nn.Module):
             and changes no bit.
 
     Attributes:
-        learned: whether all classes are those that the learner was trained on, for learners whose images have two
-            features.
+        learned: `[classes]` bool, whether the learner was trained on a class; None: on all. It matters to tests of
+            learners whose images have two features.
     """
 
-    learned = True
+    learned: Tensor | None
 
     def __init__(
         self,
@@ -98,6 +98,7 @@ class PromptedCLIP(nn.Module):
         device = self.clip_model.logit_scale.device
         self.register_buffer("ids", tokens.ids.to(device), persistent=False)
         self.register_buffer("eot", tokens.eot.to(device), persistent=False)
+        self.register_buffer("learned", None, persistent=False)
         self.register_buffer("places", None if places is None else places.to(device), persistent=False)
         self.lengths = (tokens.eot + 1).tolist()
         after = tokens.ids[:, 1 + slots :]
@@ -326,15 +327,14 @@ class PromptedCLIP(nn.Module):
         return several, class_features
 
     def fused(self, several: Sequence[Tensor]) -> Tensor:
-        """The feature that classifies, out of those of `all_features`: its logits are the weighted mean of theirs."""
-        shares = self.shares(len(several))
-        return several[0] if shares == [1.0] else sum(share * one for share, one in zip(shares, several))
+        """One feature for those of `all_features`, whose logits are the weighted mean of theirs."""
+        if len(several) == 1:
+            return several[0]
+        return sum(share * one for share, one in zip(self.shares(len(several)), several))
 
     def shares(self, number: int) -> list[float]:
-        """The weights of an image's features in its logits: of one, or of two where both take part."""
-        learner = self.learner
-        fuses = learner.training or learner.fuses == "always" or (learner.fuses == "learned" and self.learned)
-        return [learner.class_share, 1 - learner.class_share] if number > 1 and fuses else [1.0]
+        """The weights of an image's features in its logits."""
+        return [1.0] if number == 1 else [self.learner.class_share, 1 - self.learner.class_share]
 
     def frozen_features(self, images: Tensor) -> Tensor:
         """Normalised features of the CLIP without prompts, `[batch, embed]` in fp32, without gradient."""
@@ -358,7 +358,14 @@ class PromptedCLIP(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[batch, classes]` in fp32 of `images` `[batch, 3, height, width]`."""
-        return self.logits(*self.features(images))
+        several, class_features = self.all_features(images)
+        logits = self.logits(self.fused(several), class_features)
+        if len(several) == 1 or self.learner.training or self.learner.fuses == "always":
+            return logits
+        if self.learner.fuses == "learned" and self.learned is None:
+            return logits
+        by_first = self.logits(several[0], class_features)
+        return by_first if self.learner.fuses == "never" else torch.where(self.learned, logits, by_first)
 
 
 def _concatenated(parts: Sequence[Tensor], dim: int) -> Tensor:

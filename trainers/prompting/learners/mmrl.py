@@ -3,11 +3,12 @@
 Guo and Gu, "MMRL: Multi-Modal Representation Learning for Vision-Language Models", CVPR 2025, arXiv 2503.08497. A map
 for each layer and tower makes the layer's tokens out of the space's. The second feature of an image comes from what
 the last layer leaves in the slots. Classes of the training are tested by both features, others by the first alone, so
-the test has to know which they are.
+a test has to know which they are.
 
 Differences from the authors' code: logits are scaled by the checkpoint's own scale (theirs: 100, which is OpenAI's);
-the settings of each data set are recipes, and the command line overrules them; the data that a test is of decides on
-the features, and not a key TASK.
+the settings of each data set are recipes, and the command line overrules them; a test takes each class's features by
+the record of the training, not by a key TASK, and so does one of base and new classes together (theirs: the first
+feature for all).
 """
 
 from __future__ import annotations
@@ -88,10 +89,7 @@ class MMRLLearner(PromptLearner):
     """
 
     recordable = True
-    inference = (
-        "an image has two features: classes of the training are tested by both, others, and both together, by the "
-        "first alone"
-    )
+    inference = "an image has two features: classes of the training are tested by both, others by the first alone"
 
     def __init__(self, config: MMRLConfig, clip_model: nn.Module):
         super().__init__()
