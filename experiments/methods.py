@@ -106,7 +106,8 @@ def parse(text: str | None) -> tuple[str, str]:
 
 def row_name(name: str, variant: str = "", tag: str = "") -> str:
     """The row of a method, or of its variant or a tagged experiment, in tables."""
-    return ", ".join(filter(None, (name, recipe_name(variant).replace("_", " "), tag)))
+    shown = METHODS[name].shown if name in METHODS else ""
+    return ", ".join(filter(None, (shown or name, recipe_name(variant).replace("_", " "), tag)))
 
 
 def row_of(text: str) -> str:
@@ -122,16 +123,19 @@ def recipe_for(name: str, family: str, dataset: str, shots: int, variant: str = 
     if _is_path(variant):
         return variant
     known, built_in = METHODS[name].recipes, dataset in data.BUILTIN
-    remote = known.remote_sensing if dataset in data.REMOTE_SENSING else ""
-    usual = known.tiny if built_in else remote or known.default
-    own = f"{usual}_{dataset}"
-    has_own = recipes.is_readable(recipes.recipe_path(known.folder, own))
+    usual = (known.remote_sensing if dataset in data.REMOTE_SENSING else "") or known.default
+
+    def own(recipe: str) -> str:
+        """The data set's own one in its place, if there is one."""
+        its = f"{recipe}_{dataset}"
+        return its if recipes.is_readable(recipes.recipe_path(known.folder, its)) else recipe
+
     if built_in:
-        return "_".join(filter(None, (own if has_own else usual, variant)))
+        return "_".join(filter(None, (own(known.tiny), variant)))
     if variant:
         return f"{usual}_{variant}"
     if family == "few_shot" and known.few_shot:
-        return known.few_shot(dataset, shots)
+        return own(known.few_shot(dataset, shots))
     imagenet = known.base2new_imagenet if dataset == "imagenet" else ""
     special = {"base2new": imagenet, "cross_dataset": known.cross_dataset}.get(family)
-    return special or (own if has_own else usual)
+    return own(special or usual)

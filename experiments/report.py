@@ -40,7 +40,7 @@ from .runs import check_file, check_folder, check_trained
 from .store import EVERYTHING, Collection, Record, Selection, collect, grouped
 from .tables.asked import add_selection, check_results, selected, without_records
 from .tables.command import commands, in_parts
-from .tables.results import ELSEWHERE, FEW_SHOT, OPEN_WORLD, in_open_world
+from .tables.results import FEW_SHOT, OPEN_WORLD, elsewhere, in_open_world
 from .tables.table import Table, list_flags
 from .tables.text import with_marks
 
@@ -102,7 +102,7 @@ def over_seeds(what: str, *numbers: int) -> str:
 
 def is_bmip(record: Record) -> bool:
     """BMIP with any options, but without the recipes of its variants."""
-    return record.data["trainer"] == "BMIP" and record.method not in ELSEWHERE
+    return record.data["trainer"] == "BMIP" and record.method not in elsewhere()
 
 
 def accuracy_bars(found: Collection) -> Iterator[Picture]:

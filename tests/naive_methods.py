@@ -179,6 +179,60 @@ def mma_adapter(token: Tensor, down: Linear, middle: Linear, up: Linear, scale: 
     return scale * answer(token, fixed) + (of_weights - of_weights.detach())
 
 
+def mmrl_features(
+    clip_model,
+    images: Tensor,
+    classnames: list[str],
+    tokens: Tensor,
+    text_maps: dict[int, Linear],
+    vision_maps: dict[int, Linear],
+    projection: Tensor,
+    sentence: str,
+    kept: float = 0.0,
+):
+    """Tokens of a shared space, mapped by layer, which stand after the first token from the first of these layers on.
+
+    Args:
+        projection: of the second feature of images, the mean of the normed tokens after the last layer.
+        kept: share of what the layer before left in their places.
+
+    Returns:
+        Image features, which are pairs, and class features.
+    """
+    text, vision = (
+        {layer: torch.stack([_apply(linear, token) for token in tokens]) for layer, linear in maps.items()}
+        for maps in (text_maps, vision_maps)
+    )
+    classes = []
+    for classname in classnames:
+        ids = _tokens(sentence.replace("{}", classname.replace("_", " ")))
+        embedded = _embedded(clip_model, ids) + clip_model.positional_embedding
+        sequence = _with_tokens(clip_model.transformer.resblocks, embedded, text, kept)
+        end = len(tokens) + int(ids.argmax())
+        classes.append(clip_model.ln_final(sequence[end]) @ clip_model.text_projection)
+    visual, features = clip_model.visual, []
+    for image in images:
+        patches = visual.conv1(image[None])[0].flatten(1).T
+        sequence = torch.cat([visual.class_embedding[None], patches]) + visual.positional_embedding
+        sequence = _with_tokens(visual.transformer.resblocks, visual.ln_pre(sequence), vision, kept)
+        own = [visual.ln_post(token) for token in sequence[1 : 1 + len(tokens)]]
+        features.append((visual.ln_post(sequence[0]) @ visual.proj, sum(own) / len(own) @ projection))
+    return features, classes
+
+
+def _with_tokens(blocks, sequence: Tensor, entering: dict[int, Tensor], kept: float) -> Tensor:
+    """Through all blocks; from their first layer on the tokens make the sequence longer."""
+    first = min(entering)
+    for layer, block in enumerate(blocks):
+        if layer in entering:
+            new = entering[layer]
+            if layer > first:
+                new = (1 - kept) * new + kept * sequence[1 : 1 + len(new)]
+            sequence = torch.cat([sequence[:1], new, sequence[1 + (layer > first) * len(new) :]])
+        sequence = _through(block, sequence)
+    return sequence
+
+
 def hicropl_prompts(
     text_prompts: dict[int, Tensor],
     vision_prompts: dict[int, Tensor],
@@ -377,7 +431,12 @@ def _through(block, sequence: Tensor, adapter: Callable[[Tensor], Tensor] | None
 
     An adapter's answer to each token, as the block's first norm leaves it, is added to the block's output.
     """
+    mask = block.attn_mask
+    if mask is not None:
+        length = len(sequence)
+        block.attn_mask = torch.full((length, length), float("-inf")).triu(1)
     after = block(sequence[:, None])[:, 0]
+    block.attn_mask = mask
     if adapter is None:
         return after
     return torch.stack([row + adapter(token) for row, token in zip(after, block.ln_1(sequence))])

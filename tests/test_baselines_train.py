@@ -25,6 +25,8 @@ METHODS = [
     ("MMA", []),
     ("MMA_BMIP", []),
     ("TCP", []),
+    ("MMRL", []),
+    ("MMRLpp", []),
 ]
 
 

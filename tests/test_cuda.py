@@ -54,6 +54,7 @@ LEARNERS = {
     "LanguagePrompting": ("LanguagePrompting", {"text_depth": 3}),
     "HiCroPL": ("HiCroPL", {"depth": 3, "cross": 1}),
     "UPT": ("UPT", {"depth": 3, "dropout": 0.0}),
+    **{name: (name, {"layers": (2, 3)}) for name in ("MMRL", "MMRLpp")},
     "BMIP released": ("BMIP", {"depth": 3, "variant": "released"}),
     "BMIP with gradient through the readout": ("BMIP", {"depth": 3, "detach": False}),
     "CoOp in the middle": ("CoOp", {"position": "middle"}),

@@ -195,7 +195,11 @@ def test_the_authors_keys_with_another_meaning_are_refused(keys, message):
 
 
 LEARNING = [name for name, method in METHODS.items() if method.learns]
-TOLD = [(name, {"cross": 1} if name == "HiCroPL" else {}) for name in LEARNING]
+# Tensors of these tell the number of layers, but not which.
+UNTOLD = dict.fromkeys(("MMRL", "MMRLpp"), {"layers": (2, 3)})
+FITTING = {name: {"width": 7, **layers} for name, layers in UNTOLD.items()} | {"HiCroPL": {"cross": 1}}
+FITTING["MMRLpp"] |= {"rank": 3, "projection_rank": 5}
+TOLD = [(name, FITTING.get(name, {})) for name in LEARNING]
 TOLD += [("BMIP", settings) for settings in ({"share_text": False}, {"share_vision": False}, {"depth": 1})]
 TOLD += [("IVLP", {"head_width": 5}), ("IVLP", {"vision_length": 0, "vision_depth": 0})]
 TOLD += [("CoOp", {"class_specific": True})]
@@ -212,7 +216,7 @@ def test_the_tensors_of_a_checkpoint_tell_the_settings(small_clip, name, setting
     learner = method.learner(config, small_clip)
     learner.set_class_count(4)
     found = method.told(learner.state_dict())
-    assert found.keys() >= sizes.keys() and method.config(**found) == config
+    assert found.keys() >= sizes.keys() and method.config(**{**found, **UNTOLD.get(name, {})}) == config
 
 
 # ------------------------------------------------------------------------------------------------ methods

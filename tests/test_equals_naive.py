@@ -45,6 +45,14 @@ def mma(first: int, depth: int, hidden: int = 7, scale: float = 0.1, **settings)
     return "MMA", dict(first=first, depth=depth, hidden=hidden, scale=scale, **settings)
 
 
+def mmrl(layers: tuple[int, ...] = (2, 3), length: int = 3, width: int = 9, **settings) -> tuple[str, dict]:
+    return "MMRL", dict(layers=layers, length=length, width=width, **settings)
+
+
+def mmrlpp(**settings) -> tuple[str, dict]:
+    return "MMRLpp", {**mmrl()[1], **dict(new_share=0.6, rank=2, projection_rank=3), **settings}
+
+
 CASES = [
     *[
         bmip(depth, variant=variant, length=length, share_text=share, share_vision=share)
@@ -101,6 +109,10 @@ CASES = [
         ("UPT", dict(variant=variant, length=length, depth=depth, dropout=0.0))
         for variant, length, depth in product(VARIANTS, (1, 2, 5), DEPTHS)
     ],
+    *[mmrl(layers, length) for layers in ((2, 3), (3,), (2,)) for length in (1, 4)],
+    *[mmrlpp(layers=layers, length=length) for layers in ((2, 3), (3,), (2,)) for length in (1, 4)],
+    *[mmrlpp(new_share=share, rank=rank) for share in (0.1, 1.0) for rank in (1, 5)],
+    *[mmrl(**settings) for settings in (dict(width=30), dict(share=0.2), dict(sentence="{} as a type of being."))],
 ]
 
 
@@ -120,6 +132,8 @@ ON_OTHER_TOWERS = [
     bmip(),
     mma(2, 3),
     ("TCP", dict(length=2)),
+    mmrl((2,)),
+    mmrlpp(),
 ]
 
 
@@ -195,6 +209,10 @@ CUT = [
     mma(1, 3),
     mma(3, 3, scale=1.0),
     ("TCP", dict(length=2)),
+    mmrl(),
+    mmrl((2,)),
+    mmrlpp(),
+    mmrlpp(layers=(2,)),
 ]
 
 

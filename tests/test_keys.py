@@ -30,6 +30,7 @@ ON = dict.fromkeys(["TRAINER.MAPLE.PROMPT_DEPTH", "TRAINER.BMIP.PROMPT_DEPTH", "
 ON |= {f"TRAINER.{node}.PROMPT_DEPTH_{tower}": 3 for node in ("IVLP", "PROMPTSRC") for tower in ("TEXT", "VISION")}
 ON |= {"TRAINER.UPT.PROMPT_DEPTH": 3, "TRAINER.HICROPL.PROMPT_DEPTH": 3, "TRAINER.HICROPL.CROSS_LAYER": 1}
 ON |= {"TRAINER.MMADAPTER.ADAPTER_START": 2, "TRAINER.MMADAPTER.ADAPTER_END": 3}
+ON |= {"TRAINER.MMRL.REP_LAYERS": [2, 3], "TRAINER.MMRLpp.REP_LAYERS": [2, 3]}
 ON |= {"OPTIM.MAX_EPOCH": 3, "DATASET.NAME": "EuroSAT"}
 FEWER = {"N_CTX": 3, "PROMPT_DEPTH": 2, "CTX_INIT": "an image of the"}
 TOWERS = {"N_CTX_TEXT": 3, "PROMPT_DEPTH_TEXT": 2, "N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2}
@@ -45,6 +46,7 @@ CHANGES = {
     "TRAINER.COOP": {"N_CTX": 3, "CTX_INIT": "a photo of a", "CSC": True, "CLASS_TOKEN_POSITION": "middle"}
     | {"CLASS_LAYER": 2},
     "TRAINER.MMADAPTER": {"ADAPTER_START": 3, "ADAPTER_END": 2, "TEXT_CTX_INIT": "an image of the"},
+    **{f"TRAINER.{node}": {"REP_LAYERS": [3], "FUSES": "always"} for node in ("MMRL", "MMRLpp")},
     "TRAINER.COCOOP": {"N_CTX": 3, "CTX_INIT": "a photo of a"},
     "TRAINER.VPT": {"N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2, "CTX_INIT": "an image of the"},
     "TRAINER.IVLP": {**TOWERS, "HEAD_WIDTH": 4},
@@ -84,7 +86,7 @@ def configured(name: str, **changes):
 
 
 def computed(name: str, **changes) -> dict[str, torch.Tensor]:
-    """Logits, loss, trained tensors with their gradients, and what the epochs' ends make of them."""
+    """Logits, loss, trained tensors with their gradients, logits of a test, and what the epochs' ends make of them."""
     clip_model = make_clip()
     torch.manual_seed(0)
     random.seed(0)
@@ -100,6 +102,9 @@ def computed(name: str, **changes) -> dict[str, torch.Tensor]:
         found[key] = parameter.detach().clone()
         if parameter.grad is not None:
             found[f"gradient of {key}"] = parameter.grad
+    model.eval().learned = torch.zeros(len(CLASSNAMES), dtype=torch.bool)
+    with torch.no_grad():
+        found["logits of other classes"] = model(images[:1])
     for epoch in (1, 2, 3):
         with torch.no_grad():
             for parameter in learner.parameters():

@@ -367,6 +367,16 @@ for protocol in ("base2new_train", "base2new_test"):
 seeds, weights = (1, 2, 3), "... TRAINER.COOP.W 8.0 LOSS.WEIGHT 6.0"
 WRAPPERS["dekg/base2new_train dtd 8.0 6.0"] = "\n".join(f"base2new_train DeKg dtd {one} {weights}" for one in seeds)
 WRAPPERS["dekg/base2new_test dtd"] = "\n".join(f"base2new_test DeKg dtd {one}" for one in seeds)
+for wrapper, protocol, dataset in (
+    *(("base2new_train dtd", "base2new_train", "dtd"), ("base2new_test dtd", "base2new_test", "dtd")),
+    *(("cross_datasets_train", "xd_train", "imagenet"), ("cross_datasets_test dtd", "xd_test", "dtd")),
+):
+    for method in ("MMRL", "MMRLpp"):
+        calls = [f"{protocol} {method} {dataset} {one}" for one in seeds]
+        WRAPPERS[f"{method.lower()}/{wrapper}"] = "\n".join(calls)
+for method in ("MMRL", "MMRLpp"):
+    calls = [f"few_shot {method} dtd --shots {shots}" for shots in (1, 2, 4, 8, 16)]
+    WRAPPERS[f"{method.lower()}/few_shot dtd"] = "\n".join(calls)
 sets = "dtd eurosat fgvc_aircraft food101 oxford_flowers oxford_pets stanford_cars ucf101 caltech101 sun397 imagenet"
 WRAPPERS["dekg/xd_train 8.0 6.0"] = "\n".join(f"few_shot DeKg {one} --shots 4 {weights}" for one in sets.split())
 

@@ -59,7 +59,7 @@ def assert_random(prompts: torch.Tensor) -> None:
     assert prompts.std().item() == pytest.approx(0.02, rel=0.1) and abs(prompts.mean().item()) < 0.003
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS.keys() - {"MMA"}))
+@pytest.mark.parametrize("name", sorted(SETTINGS.keys() - {"MMA", "MMRL", "MMRLpp"}))
 def test_without_words_all_prompts_are_normal_and_differ(wide_clip, name):
     learner = start(wide_clip, name, **{**SETTINGS[name], "context": ""})
     prompts = [parameter for key, parameter in learner.named_parameters() if "prompts" in key]
@@ -195,6 +195,8 @@ COUNTS = [
     ("MMA", {}, 674_560),
     ("MMA_BMIP", {}, 1_598_500 + 674_560),
     ("TCP", dict(length=4), 331_904),
+    ("MMRL", {}, 4_992_256),
+    ("MMRLpp", {}, 813_312),
     ("CoCoOp", dict(length=4), 35_360),
     ("CoOp", dict(length=16), 8_192),
     ("CoOp", dict(length=16, class_specific=True), 100 * 8_192),
@@ -427,7 +429,7 @@ def test_a_resnet_in_bf16_is_near_fp32(images, classnames):
     assert torch.cosine_similarity(*features).min() > 0.99
 
 
-@pytest.mark.parametrize("name", ["IVLP", "VPT", "MaPLe", "BMIP", "MMA"])
+@pytest.mark.parametrize("name", ["IVLP", "VPT", "MaPLe", "BMIP", "MMA", "MMRL", "MMRLpp"])
 def test_vision_prompts_are_refused_on_a_resnet(resnet, name):
     with pytest.raises(InputError, match="backbone is .*a ResNet.*ViT-B/16"):
         start(resnet, name, **SETTINGS[name])

@@ -40,7 +40,7 @@ def test_every_term_and_its_gradient_are_the_equations(small_clip, views, classn
     slow = naive_terms(name, small_clip, learner, views, classnames)
     assert terms.keys() == slow.keys()
     for key, value in slow.items():
-        of_image = name in ("self-regulation", "anchoring") and key == "loss_image"
+        of_image = name in ("self-regulation", "anchoring", "alignment") and key == "loss_image"
         # MMA's adapters begin near zero.
         unprompted = of_image and method in ("CoOp", "CoCoOp", "TCP", "MMA")
         assert value > 1e-3 or unprompted, f"{key} is too small to be compared"

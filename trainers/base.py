@@ -29,7 +29,7 @@ from yacs.config import CfgNode
 
 from .config import build_objective, check_shared, key_names, objective_of, settings_of
 from .early_stopping import EarlyStopping, may_validate
-from .evaluation import Recorder, data_fingerprint, plain_configuration, record_of
+from .evaluation import Recorder, data_fingerprint, learned_classes, plain_configuration, record_of
 from .prompting.checkpoints.checks import adopt, check_adapters
 from .prompting.core.clip_weights import check_backbone, get_precision, image_resolution, load_clip, use_tf32
 from .prompting.core.learner import PromptLearner
@@ -406,6 +406,7 @@ class PromptTrainer(Checkpointing, TrainerX):
             self.model_dir, self.trained_on = str(directory), trained_on(directory, self.cfg)
             self.learned = learned_classnames(directory)
             self.evaluator.mark_learned(self.dm.dataset.classnames, self.learned)
+            self.model.learned = learned_classes(self).to(self.device)
 
     def _tested_settings(self, directory: str) -> dict[str, Any]:
         """Dotted keys that a test needs as the training in a folder had them, with their values in this run."""

@@ -165,14 +165,15 @@ def objective_of(cfg: CfgNode, method: Method) -> type[Objective]:
 def build_objective(cfg: CfgNode, method: Method) -> Objective:
     """The objective with its settings; raises InputError for a value that is not allowed."""
     objective = objective_of(cfg, method)
-    config = objective.Config(**read_settings(objective.Config, cfg))
+    settings = method.config_of(objective)
+    config = settings(**read_settings(settings, cfg))
     return objective(config, RunFacts(cfg.OPTIM.MAX_EPOCH, cfg.DATASET.NAME))
 
 
 def settings_of(cfg: CfgNode, method: Method) -> Settings:
     """The settings of a method's learner; raises InputError for a value that is not allowed."""
     with worded(key_names(cfg, method)):
-        return method.config(**method.read(cfg))
+        return method.config(**method.read(cfg)).for_dataset(cfg.DATASET.NAME)
 
 
 def key_names(cfg: CfgNode, method: Method) -> Callable[[str, type | None], str]:
@@ -180,7 +181,7 @@ def key_names(cfg: CfgNode, method: Method) -> Callable[[str, type | None], str]
 
     def name_of(field: str, owner: type | None) -> str:
         objective = OBJECTIVES.get(cfg.TRAINER.OBJECTIVE or method.objective, Objective)
-        for settings in (method.config, objective.Config, Common, DasslKeys):
+        for settings in (method.config, method.config_of(objective), Common, DasslKeys):
             one = settings.declared().get(field)
             if one is not None and owner in (None, settings):
                 return one.dotted(method.node)
@@ -304,7 +305,7 @@ def _check_prompt_keys(cfg: CfgNode, method: Method, objective: type[Objective],
     Args:
         given: dotted keys that files and options set; a key may be set to its default, so its value cannot show that.
     """
-    read = set(objective.Config().keyed())
+    read = set(method.config_of(objective)().keyed())
     # A method of the user's may train by another one's recipes, whose node then tells nothing of its prompts.
     source = METHODS.get(method.recipes.folder, method)
     nodes = {key.rpartition(".")[0] for key in read} - {"TRAINER", f"TRAINER.{method.node}", f"TRAINER.{source.node}"}

@@ -137,6 +137,20 @@ def plain_configuration(cfg: CfgNode) -> dict[str, Any]:
     return plain
 
 
+def learned_classes(trainer: Any) -> Tensor:
+    """Whether the tested model was trained on each class with images of the test's data set, `[classes]` bool.
+
+    Where the training is unknown, as of a published checkpoint, it was on the base classes.
+    """
+    data, source, is_base = trainer.cfg.DATASET, trainer.trained_on, trainer.evaluator.is_base
+    of_training, of_test = source["classes"] if source else "base", data.SUBSAMPLE_CLASSES
+    if source and source["dataset"] != data.NAME:
+        return torch.zeros_like(is_base)
+    if trainer.learned is not None or (of_test == "all" and of_training == "base"):
+        return is_base
+    return torch.full_like(is_base, of_training in ("all", of_test))
+
+
 def open_world(trainer: Any) -> dict[str, float] | None:
     """Compute and print open-world metrics of a model of some classes on all classes; None for other tests."""
     if trainer.trained or trainer.cfg.DATASET.SUBSAMPLE_CLASSES != "all":

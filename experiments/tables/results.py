@@ -49,18 +49,19 @@ def rows(names: Iterable[str]) -> list[str]:
 
 
 COMBINATIONS = (*(name for method in COMBINED for name in methods(method, OBJECTIVES)), *STACKED)
-# Rows that the table of open world leaves out.
-ELSEWHERE = {
-    row
-    for row in rows((*methods("BMIP", (*ABLATIONS, *DEPTHS, *SMALL_DEPTHS, *LENGTHS)), *COMBINATIONS))
-    if ", " in row
-}
+
+
+@functools.cache
+def elsewhere() -> set[str]:
+    """Rows that the table of open world leaves out."""
+    shown = rows((*methods("BMIP", (*ABLATIONS, *DEPTHS, *SMALL_DEPTHS, *LENGTHS)), *COMBINATIONS))
+    return {row for row in shown if ", " in row}
 
 
 def of_base_or_new(records: list[Record]) -> list[Record]:
     # Variants are tested on all classes alone, and would be half a row.
     plain = [one for one in records if one.base_share is None and one.from_base and one.data["classes"] != "all"]
-    shown = {record.method for record in plain if record.data["classes"] == "new"} | METHODS.keys()
+    shown = {record.method for record in plain if record.data["classes"] == "new"} | set(rows(METHODS))
     return [record for record in plain if record.method in shown]
 
 
@@ -93,7 +94,7 @@ OPEN_WORLD = Results(
     "the same images told apart among all classes, and OpenworldAUC",
     "Open world, {shots}",
     OPEN_WORLD_COLUMNS,
-    lambda records: [record for record in in_open_world(records) if record.method not in ELSEWHERE],
+    lambda records: [record for record in in_open_world(records) if record.method not in elsewhere()],
     Plan(
         FIFTEEN,
         not_embedded=NOT_EMBEDDED,
@@ -236,9 +237,9 @@ CLASS_RATIO = Results(
 
 def study(name: str, help: str, title: str, plan: Plan, **settings: Any) -> Results:
     """A table of BMIP beside its variants, of the data sets on which there are variants to compare."""
-    shown = rows((*plan.methods, *plan.small))
 
     def chosen(records: list[Record]) -> list[Record]:
+        shown = rows((*plan.methods, *plan.small))
         found = [record for record in in_open_world(records) if record.method in shown]
         varied = {(one.data["dataset"], one.shots) for one in found if one.method not in ("BMIP", CONTROL)}
         return [record for record in found if (record.data["dataset"], record.shots) in varied]

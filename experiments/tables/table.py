@@ -14,7 +14,7 @@ from trainers.prompting.core.harmonic import harmonic_mean
 
 from ..commands import IMPORTED
 from ..data import BUILTIN, DOMAINS, ELEVEN, FIFTEEN, config_name, file_name
-from ..methods import METHODS, names, variants_of
+from ..methods import METHODS, names, row_name, variants_of
 from ..published import AVERAGE, REMARKS
 from ..store import GIVEN, SMALL, Collection, Record, grouped
 from .text import MISSING
@@ -239,13 +239,14 @@ class Table:
     def rows(self) -> list[str]:
         """Those of the records, and published ones."""
         published = (*self.results.published, *self.results.beyond)
-        elsewhere = [row for row in published if row.partition(", ")[0] not in METHODS]
+        own = set(map(row_name, METHODS))
+        elsewhere = [row for row in published if row.partition(", ")[0] not in own]
         return [*self._rows, *(elsewhere if self.compares and not self.is_chosen else ())]
 
     @property
     def _rows(self) -> list[str]:
         present = {row for row, _, _ in self.cells}
-        known = [name for name in names() if name in present]
+        known = [row for row in map(row_name, names()) if row in present]
         return known + sorted(present - set(known))
 
     @property

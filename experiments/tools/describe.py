@@ -81,6 +81,8 @@ def _method_keys(method: Method, *sharing: Method) -> str:
     node, meaning = f"TRAINER.{method.node}", "type that the frozen towers compute in"
     rows = [[f"`{node}.{method.PRECISION_KEY}`", method.precision, ", ".join(PRECISIONS), meaning]]
     rows += [[f"`{node}.{k.key}`", str(k.default), ", ".join(k.meanings), k.help] for k in method.upstream_keys]
+    if method.objective_config is not None:
+        rows = [*_rows(method.objective_config.declared().values(), method.node), *rows]
     own = method.config.declared()
     further = [one for other in sharing for name, one in other.config.declared().items() if name not in own]
     return _keys(method.config, method.node, [*_rows(further, method.node), *rows])

@@ -19,6 +19,8 @@ from trainers.prompting.learners.coop import CoOpLearner
 from trainers.prompting.learners.hicropl import HiCroPLLearner
 from trainers.prompting.learners.mma import MMALearner
 from trainers.prompting.learners.mma_bmip import MMABMIPLearner
+from trainers.prompting.learners.mmrl import MMRLLearner
+from trainers.prompting.learners.mmrlpp import MMRLppLearner
 from trainers.prompting.learners.tcp import TCPLearner
 from trainers.prompting.learners.upt import UPTLearner
 from trainers.prompting.methods import METHODS
@@ -69,6 +71,8 @@ SETTINGS = {
     "MMA_BMIP": dict(depth=3, first_adapter=2, last_adapter=3, hidden=5),
     "HiCroPL": dict(depth=3, cross=2),
     "UPT": dict(depth=3, dropout=0.0),
+    "MMRL": dict(length=3, width=9, layers=(2, 3)),
+    "MMRLpp": dict(length=3, width=9, layers=(2, 3), new_share=0.6, rank=2, projection_rank=3),
 }
 
 
@@ -120,7 +124,10 @@ def naive_features(
     names: list[str],
     adapt: Callable = lambda feature, image: feature,
 ):
-    """Raw features of images and classes by the equations; `adapt` changes image features that steer prompts."""
+    """Raw features of images and classes by the equations; `adapt` changes image features that steer prompts.
+
+    Where an image has several features, they are a tuple.
+    """
     config, given = learner.config, (clip_model, images, names)
     if isinstance(learner, BMIPLearner):
         stacked = isinstance(learner, MMABMIPLearner)
@@ -142,6 +149,19 @@ def naive_features(
     if isinstance(learner, MMALearner):
         text, vision = adapters_of(learner, "text"), adapters_of(learner, "image")
         return naive_methods.mma_features(*given, text, vision, config.scale, config.context)
+    if isinstance(learner, MMRLLearner):
+        if isinstance(learner, MMRLppLearner):
+            text, vision = (
+                [(maps.weight + one.down @ one.up, one.bias) for one in maps.layers]
+                for maps in (learner.text_maps, learner.vision_maps)
+            )
+            projection, kept = learner.projection_down @ learner.projection_up, 1 - config.new_share
+            projection = clip_model.visual.proj + projection
+        else:
+            text, vision = ([linear(one) for one in maps] for maps in (learner.text_maps, learner.vision_maps))
+            projection, kept = learner.projection, 0.0
+        by_layer = ({layer - 1: one for layer, one in zip(config.layers, maps)} for maps in (text, vision))
+        return naive_methods.mmrl_features(*given, learner.shared_tokens, *by_layer, projection, config.sentence, kept)
     text = by_layer(learner.text_prompts)
     vision = by_layer(learner.vision_prompts)
     if isinstance(learner, UPTLearner):
@@ -166,6 +186,21 @@ def naive_features(
     return naive_methods.ivlp_features(*given, text, vision, config.context, text_heads, vision_heads)
 
 
+def in_kinds(features: list, share: float) -> list[tuple[float, list]]:
+    """The features of all images, the first of each and the second, with their shares in the logits."""
+    if not isinstance(features[0], tuple):
+        return [(1.0, features)]
+    first, second = zip(*features)
+    return [(share, list(first)), (1 - share, list(second))]
+
+
+def naive_logits(clip_model, learner: PromptLearner, images: Tensor, names: list[str]) -> Tensor:
+    """`[images, classes]`; of two features of an image, the weighted sum of theirs."""
+    features, classes = naive_features(clip_model, learner, images, names)
+    kinds = in_kinds(features, learner.class_share)
+    return sum(share * cosine_logits(clip_model, one, classes) for share, one in kinds)
+
+
 def assert_equal_to_naive(clip_model, learner: PromptLearner, images, classnames, chunk: int = 0) -> None:
     """Logits, cross-entropy and the gradient of every trained tensor."""
     model = PromptedCLIP(clip_model, learner, classnames, class_chunk=chunk).train()
@@ -173,7 +208,7 @@ def assert_equal_to_naive(clip_model, learner: PromptLearner, images, classnames
     trained = [(name, parameter) for name, parameter in learner.named_parameters() if parameter.requires_grad]
     names, parameters = zip(*trained)
     fast = model(images)
-    slow = cosine_logits(clip_model, *naive_features(clip_model, learner, images, classnames))
+    slow = naive_logits(clip_model, learner, images, classnames)
     torch.testing.assert_close(fast, slow, **TOLERANCE)
     fast_loss, slow_loss = F.cross_entropy(fast, labels), F.cross_entropy(slow, labels)
     torch.testing.assert_close(fast_loss, slow_loss, **TOLERANCE)

@@ -10,9 +10,10 @@ import naive_objectives as naive
 import torch
 from torch import Tensor
 
-from helpers.learners import naive_features
+from helpers.learners import in_kinds, naive_features
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.templates import SIXTY
+from trainers.prompting.objectives.alignment import Alignment, AlignmentConfig
 from trainers.prompting.objectives.anchoring import Anchoring, AnchoringConfig
 from trainers.prompting.objectives.consistency import Consistency, ConsistencyConfig
 from trainers.prompting.objectives.knowledge_guidance import KnowledgeGuidance, KnowledgeGuidanceConfig
@@ -69,7 +70,10 @@ def sixty_averaged(clip_model, classnames: tuple[str, ...]) -> list[Tensor]:
 
 @dataclass
 class Seen:
-    """What the terms are made of: normalised features, the student's logits, and the views of the images."""
+    """What the terms are made of: normalised features, the student's logits, and the views of the images.
+
+    Of images that have two features, `images` are their weighted sums, and `kinds` has both apart with their weights.
+    """
 
     clip_model: torch.nn.Module
     classnames: list[str]
@@ -77,6 +81,7 @@ class Seen:
     images: list[Tensor]
     classes: list
     logits: list
+    kinds: list[tuple[float, list[Tensor]]]
 
     def of_frozen(self, view: int) -> list[Tensor]:
         return [naive.frozen_image(self.clip_model, image) for image in self.views[view]]
@@ -131,6 +136,21 @@ def anchoring_terms(seen: Seen) -> dict[str, Tensor]:
     }
 
 
+def alignment_terms(seen: Seen) -> dict[str, Tensor]:
+    template, scale = "a photo of {}, a type of food.", seen.clip_model.logit_scale.exp()
+    text = [naive.averaged_sentences(seen.clip_model, name, [template]) for name in seen.classnames]
+    of_each = [
+        share * naive.cross_entropy(naive.logits(scale, images, seen.classes), LABELS.tolist())
+        for share, images in seen.kinds
+    ]
+    (_, first), *_ = seen.kinds
+    return {
+        "loss_ce": sum(of_each),
+        "loss_text": 4 * naive.mean_cosine_distance(naive.all_pairs(seen.classes, text)),
+        "loss_image": 4 * naive.mean_cosine_distance(list(zip(first, seen.of_frozen(0)))),
+    }
+
+
 # Objective, and its terms beside the cross-entropy. Of two descriptions the second is drawn.
 EQUATIONS = {
     "self-regulation": (
@@ -157,6 +177,7 @@ EQUATIONS = {
         projection_terms,
     ),
     "anchoring": (anchoring, anchoring_terms),
+    "alignment": (lambda: Alignment(AlignmentConfig(weight=4.0), RunFacts(dataset="Food101")), alignment_terms),
 }
 
 
@@ -173,12 +194,16 @@ def naive_terms(name: str, clip_model, learner, views: list[Tensor], classnames)
     of_image = changed("image", 0.3, lambda image: naive.frozen_image(clip_model, image))
     of_class = changed("text", 0.6, lambda described: naive.normalised_then_averaged(clip_model, described))
     raw_images, raw_classes = naive_features(clip_model, learner, views[0], classnames, of_image)
-    images = units([of_image(*pair) for pair in zip(raw_images, views[0])])
+    kinds = [
+        (share, units([of_image(*pair) for pair in zip(raw, views[0])]))
+        for share, raw in in_kinds(raw_images, learner.class_share)
+    ]
+    images = [sum(share * one for (share, _), one in zip(kinds, of_one)) for of_one in zip(*(one for _, one in kinds))]
     nested = isinstance(raw_classes[0], list)
     rows = [[of_class(*pair) for pair in zip(row, SENTENCES)] for row in (raw_classes if nested else [raw_classes])]
     classes = units(rows if nested else rows[0])
     logits = naive.logits(clip_model.logit_scale.exp(), images, classes)
-    terms = EQUATIONS[name][1](Seen(clip_model, classnames, views, images, classes, logits))
+    terms = EQUATIONS[name][1](Seen(clip_model, classnames, views, images, classes, logits, kinds))
     return {"loss_ce": naive.cross_entropy(logits, LABELS.tolist()), **terms}
 
 

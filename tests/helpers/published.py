@@ -18,6 +18,7 @@ from naive_methods import (
     ivlp_features,
     maple_features,
     mma_features,
+    mmrl_features,
     tcp_features,
 )
 from torch import Tensor
@@ -144,6 +145,34 @@ def mma(clip_model, layers: tuple[int, ...] = (2, 3, 4), hidden: int = 32) -> St
     return state
 
 
+def mmrl(clip_model, layers: int = 2, length: int = 5, width: int = 128) -> State:
+    """Of the last layers."""
+    name, embed = "representation_learner.compound_rep_tokens", clip_model.text_projection.shape[1]
+    state = {**whole_clip(clip_model, half=False), "prompt_embeddings": torch.randn(7, 77, text_width(clip_model))}
+    state[name] = random(length, width, half=False)
+    state["image_encoder.proj_rep"] = random(vision_width(clip_model), embed, half=False)
+    for tower, wide in {"v": vision_width(clip_model), "t": text_width(clip_model)}.items():
+        for layer in range(layers):
+            state[f"{name}_r2{tower}proj.{layer}.weight"] = random(wide, width, half=False, seed=layer)
+            state[f"{name}_r2{tower}proj.{layer}.bias"] = random(wide, half=False, seed=layer)
+    return state
+
+
+def mmrlpp(clip_model, layers: int = 2, length: int = 5, width: int = 128, ranks: tuple[int, int] = (4, 16)) -> State:
+    embed, vision = clip_model.text_projection.shape[1], vision_width(clip_model)
+    state = {key: value for key, value in mmrl(clip_model, 0, length, width).items() if "proj_rep" not in key}
+    state["image_encoder.A"] = random(vision, ranks[1], half=False)
+    state["image_encoder.B"] = random(ranks[1], embed, half=False)
+    for tower, wide in {"v": vision, "t": text_width(clip_model)}.items():
+        maps = f"representation_learner.srra_r2{tower}proj"
+        state[f"{maps}.weight"] = random(wide, width, half=False, seed=9)
+        for layer in range(layers):
+            state[f"{maps}.srra.{layer}.A"] = random(wide, ranks[0], half=False, seed=layer)
+            state[f"{maps}.srra.{layer}.B"] = random(ranks[0], width, half=False, seed=layer)
+            state[f"{maps}.srra.{layer}.bias"] = random(wide, half=False, seed=layer)
+    return state
+
+
 def released_layout(learner: BMIPLearner, clip_model) -> dict[str, torch.Tensor]:
     """What the authors' trainer saves for these tensors, with those that take no part, in their types."""
     depth, share = learner.config.depth, learner.config.share_text
@@ -264,6 +293,35 @@ def expected_mma(clip_model, images, names, state):
     return cosine_logits(clip_model, *mma_features(*given, 0.001, WORDS))
 
 
+def expected_mmrl(clip_model, images, names, state):
+    """Of new classes, hence of the first feature of an image alone."""
+
+    def maps(tower: str):
+        name = f"representation_learner.compound_rep_tokens_r2{tower}proj"
+        return {layer: (state[f"{name}.{layer - 2}.weight"], state[f"{name}.{layer - 2}.bias"]) for layer in (2, 3)}
+
+    return _by_first(clip_model, images, names, state, maps("t"), maps("v"), state["image_encoder.proj_rep"])
+
+
+def expected_mmrlpp(clip_model, images, names, state):
+    def maps(tower: str):
+        found, name = {}, f"representation_learner.srra_r2{tower}proj"
+        for layer in (2, 3):
+            down, up, bias = (state[f"{name}.srra.{layer - 2}.{part}"] for part in ("A", "B", "bias"))
+            found[layer] = state[f"{name}.weight"] + down @ up, bias
+        return found
+
+    projection = clip_model.visual.proj + state["image_encoder.A"] @ state["image_encoder.B"]
+    return _by_first(clip_model, images, names, state, maps("t"), maps("v"), projection, 0.1)
+
+
+def _by_first(clip_model, images, names, state, *parts):
+    parts, kept = parts[:3], parts[3:]
+    tokens = state["representation_learner.compound_rep_tokens"]
+    features, classes = mmrl_features(clip_model, images, names, tokens, *parts, "a photo of a {}.", *kept)
+    return cosine_logits(clip_model, [first for first, _ in features], classes)
+
+
 LANGUAGE_ONLY = ["--config-file", "configs/trainers/IVLP/tiny_language_only.yaml"]
 RANDOM = ["TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", "4"]
 # Trainer, flags, options, published state, its logits, tensors of prompts and networks, of class names.
@@ -284,4 +342,6 @@ PUBLISHED = {
     "MaPLe": ("MaPLe", [], [], maple, expected_maple, 9, 2),
     "TCP": ("TCP", [], [], tcp, expected_tcp, 5, 2),
     "MMA": ("MMA", [], [], mma, expected_mma, 30, 2),
+    "MMRL": ("MMRL", [], [], mmrl, expected_mmrl, 10, 1),
+    "MMRLpp": ("MMRLpp", [], [], mmrlpp, expected_mmrlpp, 17, 1),
 }

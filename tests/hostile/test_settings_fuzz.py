@@ -36,6 +36,8 @@ TRAINERS = (
     "KgCoOp",
     "MMA",
     "TCP",
+    "MMRL",
+    "MMRLpp",
     "ZeroshotCLIP",
 )
 TEXTS = ["", "foo", "None", "True", "-1", "0", "1", "2", "-1.5", "0.5", "1e-300", "1e300", "1e999", "-1e999", "nan"]

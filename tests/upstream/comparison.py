@@ -22,6 +22,7 @@ import copy
 import dataclasses
 import functools
 import importlib
+import math
 import pkgutil
 import subprocess
 import sys
@@ -79,6 +80,8 @@ class Case:
         regularised: the loss has more than cross-entropy.
         changes_prompts: a forward pass changes them, so that the training step comes after that of the evaluation.
         faint: some gradients are near 0, where half precision says nothing.
+        logits: place of the logits that ours has in training among what their model returns.
+        scale: of their logits, where it is a number in their code; CLIP has it then.
         terms: names of ours for what their model returns beside logits, with the weights in the loss.
         names: values of names in their module.
         engine: methods that they added to Dassl's trainer, and the file that has them, from the checkout.
@@ -102,6 +105,8 @@ class Case:
     regularised: bool = False
     changes_prompts: bool = False
     faint: bool = False
+    logits: int = 0
+    scale: float | None = None
     terms: Mapping[str, float] = field(default_factory=dict)
     names: Mapping[str, Any] = field(default_factory=dict)
     engine: Mapping[str, str] = field(default_factory=dict)
@@ -117,7 +122,7 @@ class Case:
 
     @property
     def clip_model(self) -> nn.Module:
-        return _clip_of(**self.sizes)
+        return _clip_of(self.scale, **self.sizes)
 
     @property
     def method(self) -> Method:
@@ -140,10 +145,12 @@ def all_cases() -> list[Case]:
 
 
 @functools.cache
-def _clip_of(**sizes: int) -> nn.Module:
+def _clip_of(scale: float | None, **sizes: int) -> nn.Module:
     """Its weights are such that fp16 represents: upstream rounds them on loading, as OpenAI's files are rounded."""
     model = make_clip(**{**SIZES, **sizes})
     model.load_state_dict({name: tensor.half().float() for name, tensor in model.state_dict().items()})
+    if scale is not None:
+        model.logit_scale.fill_(math.log(scale))
     return model
 
 
@@ -185,7 +192,7 @@ def _answers(checkout: str, casts: str) -> list[dict[str, Any]]:
 
 
 def _question(case: Case, folder: Path) -> dict[str, Any]:
-    clip = folder / f"clip {dict(case.sizes)}"
+    clip = folder / f"clip {case.scale} {dict(case.sizes)}"
     torch.save(case.clip_model.state_dict(), clip)
     for path, content in case.files.items():
         (folder / path).parent.mkdir(exist_ok=True)

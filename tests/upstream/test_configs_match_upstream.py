@@ -5,9 +5,9 @@ of which many differ in the seed alone, have ours for each recipe.
 
 Needs checkouts of KaiyangZhou/CoOp, muzairkhattak/multimodal-prompt-learning, muzairkhattak/PromptSRC,
 ShuvenduRoy/CoPrompt, htyao89/KgCoOp, cnunlp/DeKg, BeierZhu/Prompt-align, zzeoZheng/HiCroPL, LAMDASZ-ML/BMIP,
-ZjjConan/VLM-MultiModalAdapter and htyao89/Textual-based_Class-aware_prompt_tuning, named by the environment variables
-COOP_ROOT, MAPLE_ROOT, PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT, DEKG_ROOT, PROGRAD_ROOT, HICROPL_ROOT, BMIP_ROOT,
-MMA_ROOT and TCP_ROOT.
+ZjjConan/VLM-MultiModalAdapter, yunncheng/MMRL and htyao89/Textual-based_Class-aware_prompt_tuning, named by the
+environment variables COOP_ROOT, MAPLE_ROOT, PROMPTSRC_ROOT, COPROMPT_ROOT, KGCOOP_ROOT, DEKG_ROOT, PROGRAD_ROOT,
+HICROPL_ROOT, BMIP_ROOT, MMA_ROOT, MMRL_ROOT and TCP_ROOT.
 """
 
 from __future__ import annotations
@@ -98,6 +98,29 @@ def test_tcps_file_has_ours_but_for_what_is_in_their_code_script_and_readme(tmp_
 def test_mmas_files_have_ours(name):
     theirs = root("MMA") / f"configs/trainers/MultiModalAdapter/{name}.yaml"
     assert load("MMA", CONFIGS / f"trainers/MMA/{name}.yaml") == load("MMA", theirs)
+
+
+@pytest.mark.parametrize("name", ["vit_b16", "vit_b16_cross_datasets", "vit_b16_few_shot", "vit_b16_imagenet"])
+@pytest.mark.parametrize("trainer", ["MMRL", "MMRLpp"])
+def test_mmrls_files_have_ours_with_the_settings_of_every_data_set(trainer, name):
+    theirs, ours = root("MMRL") / f"configs/trainers/{trainer}/{name}.yaml", CONFIGS / f"trainers/{trainer}"
+    specified = runpy.run_path(str(root("MMRL") / "trainers/config.py"))["get_dataset_specified_config"]
+    task = {"vit_b16_cross_datasets": "CD", "vit_b16_few_shot": "FS"}.get(name, "B2N")
+    for_imagenet = name in ("vit_b16_cross_datasets", "vit_b16_imagenet")
+    compared = []
+    for path in DATASETS:
+        options = [str(word) for word in specified(load_name(path), trainer, task)]
+        if not options or (path.stem == "imagenet") is not for_imagenet:
+            continue
+        if trainer == "MMRL" and task == "CD":
+            options += ["TRAINER.MMRL.REG_WEIGHT", "0.2"]  # of their script
+        file = ours / (f"{name}.yaml" if for_imagenet else f"{name}_{path.stem}.yaml")
+        found = load(trainer, file, dataset=path)
+        assert without_names(found) == without_names(load(trainer, theirs, *options, dataset=path)), path.stem
+        compared.append(file)
+    if not for_imagenet:
+        assert len(compared) == 10
+        assert load(trainer, ours / f"{name}.yaml") == load(trainer, theirs)
 
 
 # What HiCroPL's Dassl does by default, in its files for other protocols than transfer.

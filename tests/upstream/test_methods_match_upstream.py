@@ -28,6 +28,8 @@ from trainers.prompting.objectives.descriptions import PUBLISHED_NAMES, describe
 GATES = {"none": 2e-4, "fp16": 1e-1}
 FAINT = 1e-4  # of gradients
 DRAWN = 0.5
+# Of linear layers that start as copies of one, the first.
+COPIES = {"text_to_vision": 1, "text_maps": 0, "vision_maps": 0}
 
 ZERO_SHOT = [case for case in all_cases() if not case.keys]
 RUNS = [case for case in all_cases() if case.epochs]
@@ -85,7 +87,8 @@ def test_a_checkpoint_of_theirs_gives_the_logits_loss_and_gradients_of_their_tra
     objective.backward(found, list(learner.parameters()), lambda loss: loss)
 
     of_values, of_gradients, of_means = case.limits or LIMITS[case.casts]
-    expected_logits, *others = given["outputs"]
+    others = list(given["outputs"])
+    expected_logits = others.pop(case.logits)
     # Cosines of random features spread by the square root of their width.
     spread = expected_logits.float().std(dim=1).min() * model.clip_model.text_projection.shape[1] ** 0.5
     # Frozen features, which make up half of mixed ones, are alike.
@@ -159,9 +162,9 @@ def test_training_starts_from_the_same_words_or_the_same_distribution(case):
             assert tensor.std().item() == pytest.approx(given[name].std().item(), rel=scatter), name
             assert tensor.abs().max().item() == pytest.approx(given[name].abs().max().item(), rel=0.4), name
     for name in ours:
-        head, layer, *kind = name.split(".")
-        if head == "text_to_vision" and layer.isdigit() and layer != "0":
-            copied = ".".join([head, "1", *kind])
+        head, *rest = name.split(".")
+        if head in COPIES and rest[0].isdigit() and int(rest[0]) >= COPIES[head]:
+            copied = ".".join([head, str(COPIES[head]), *rest[1:]])
             assert torch.equal(ours[name], ours[copied]) and torch.equal(given[name], given[copied])
 
 
@@ -221,6 +224,18 @@ def test_kgcoops_sentence_of_textures_is_ours_alone():
     term = objective.loss(model, views(), LABELS).terms["loss_text"]
     expected = case.terms["loss_text"] * given["outputs"][1]
     assert abs(term - expected) > 1e-3 * expected
+
+
+@pytest.mark.parametrize("case", [case for case in EXACT if case.checkout == "MMRL"], ids=str)
+def test_other_classes_than_the_trainings_are_tested_by_the_first_of_mmrls_logits(case):
+    given = theirs(case)
+    model = build(case)[0].eval()
+    model.learner.load_state_dict(case.translate(given["state_dict"], model.learner))
+    model.learned = torch.zeros(len(CLASSNAMES), dtype=torch.bool)
+    with torch.no_grad():
+        found = difference(model(views()[0]), given["outputs"][0])
+    assert found[1] < LIMITS["none"][0]
+    assert difference(given["outputs"][0], given["outputs"][case.logits])[1] > 0.01
 
 
 def test_the_cases_of_prograd_have_gradients_that_are_projected_and_others_that_are_not():

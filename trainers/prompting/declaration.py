@@ -156,6 +156,10 @@ class Settings:
     def check(self) -> None:
         """Hook: raises SettingError for values that are allowed one by one, but not together."""
 
+    def for_dataset(self, dataset: str) -> Settings:
+        """Hook: the settings of a run on a data set, by its registered name, whose sentence may be its own."""
+        return self
+
     def error(self, text: str, *values: object) -> SettingError:
         """An error about these settings; see `SettingError`."""
         return SettingError(text, *values, owner=type(self))
@@ -238,8 +242,8 @@ class Recipes:
     """Names of a method's recipes, files in `configs/trainers/<trainer>`, by protocol.
 
     Attributes:
-        default: base-to-new, and all protocols without a recipe below. A file `<default>_<data set>` replaces it on
-            that data set; likewise `tiny`.
+        default: base-to-new, and all protocols without a recipe below. A file `<recipe>_<data set>` replaces it, or
+            another one, on that data set.
         base2new_imagenet: base-to-new on ImageNet.
         remote_sensing: instead of `default` on data sets of remote sensing.
         cross_dataset: for transfer from ImageNet.
@@ -288,6 +292,8 @@ class Method:
         prompts: name of the method that trains the same prompts by cross-entropy; empty: this one.
         upstream_keys: keys of the authors' configuration without a setting here.
         trainer: registered name of the trainer, if another method's trainer trains it with its own recipe.
+        shown: its name in tables, if that has characters that no trainer's name can have.
+        objective_config: settings class of its objective in place of the objective's own, with keys in this node.
         learns: it has trainable tensors.
         venue, arxiv: of its publication.
     """
@@ -306,6 +312,8 @@ class Method:
     prompts: str = ""
     upstream_keys: tuple[UpstreamKey, ...] = ()
     trainer: str = ""
+    shown: str = ""
+    objective_config: type[Settings] | None = None
     learns: bool = True
     venue: str = ""
     arxiv: str = ""
@@ -334,13 +342,21 @@ class Method:
 
         Its recipes are those of this method, unless `changes` has others.
         """
-        return declare(dataclasses.replace(self, name=name, trainer=name, objective=objective.name, **changes))
+        own = dict(name=name, trainer=name, shown="", objective=objective.name, objective_config=None)
+        return declare(dataclasses.replace(self, **{**own, **changes}))
 
     @property
     def keys(self) -> dict[str, Any]:
         """The configuration keys that it declares, dotted, with their defaults."""
         own = {self.PRECISION_KEY: self.precision, **{one.key: one.default for one in self.upstream_keys}}
-        return {**self.config().keyed(self.node), **{f"TRAINER.{self.node}.{key}": own[key] for key in own}}
+        of_objective = self.objective_config().keyed() if self.objective_config else {}
+        own = {f"TRAINER.{self.node}.{key}": value for key, value in own.items()}
+        return {**self.config().keyed(self.node), **of_objective, **own}
+
+    def config_of(self, objective: type[Objective]) -> type[Settings]:
+        """The settings class of an objective that trains it."""
+        own = self.objective_config if objective.name == self.objective else None
+        return own or objective.Config
 
     def read(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """The settings that a configuration sets, by field name.

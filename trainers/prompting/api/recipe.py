@@ -51,7 +51,7 @@ def method_for(name: str) -> Method:
 class Recipe(Settings):
     """The training of a method; its settings are parameters of `PromptClassifier`, which describes them."""
 
-    optimizer: str = _parameter(OPTIM["NAME"], "OPTIM.NAME", choices=("sgd", "adam"))
+    optimizer: str = _parameter(OPTIM["NAME"], "OPTIM.NAME", choices=("sgd", "adam", "adamw"))
     learning_rate: float = _parameter(OPTIM["LR"], "OPTIM.LR", least=0.0)
     epochs: int = _parameter(OPTIM["MAX_EPOCH"], "OPTIM.MAX_EPOCH", least=0)
     batch_size: int = _parameter(32, "DATALOADER.TRAIN_X.BATCH_SIZE", least=1)

@@ -97,6 +97,10 @@ class PromptLearner(nn.Module):
         class_sentence: with `{}` for the name, a sentence whose features of the frozen CLIP the prompts depend on;
             empty: they depend on none.
         class_features: those of the current classes, normalised, `[classes, embed]` in fp32; the core sets them.
+        class_share: of the first feature's logits, where images have a second feature (`slot_projection`).
+        fuses: which logits of a test are of both features: those of the classes of the training ("learned"), "always"
+            or "never"; others are of the first alone. In training all are of both.
+        inference: says how images are tested, in a line, where it is not by one feature; for `--summary`.
     """
 
     template: str
@@ -107,6 +111,9 @@ class PromptLearner(nn.Module):
     recordable: bool = False
     class_sentence: str = ""
     class_features: Tensor
+    class_share: float = 1.0
+    fuses: str = "learned"
+    inference: str = ""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -149,6 +156,17 @@ class PromptLearner(nn.Module):
 
     def vision(self) -> TowerPrompts | None:
         """Prompts of the vision tower; None runs it without."""
+        return None
+
+    def slot_projection(self, projection: Tensor) -> Tensor | None:
+        """Maps what the last layer leaves in the slots of images, after `ln_post` and averaged, to a second feature.
+
+        Args:
+            projection: CLIP's own, `[d_v, embed]`.
+
+        Returns:
+            `[d_v, embed]`; prompts may then enter the last layer of the tower. None: images have one feature.
+        """
         return None
 
     def beside(self, tower: str) -> Mapping[int, Beside]:

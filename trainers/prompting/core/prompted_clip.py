@@ -59,7 +59,13 @@ class PromptedCLIP(nn.Module):
             also limits the size of groups, so it changes results by rounding. AUTOMATIC decides by the free memory,
             and changes no bit.
         graph: `off` records no tests on CUDA (`cuda_graph`).
+
+    Attributes:
+        learned: `[classes]` bool, whether the learner was trained on a class; None: on all. It matters to tests of
+            learners whose images have two features.
     """
+
+    learned: Tensor | None
 
     def __init__(
         self,
@@ -96,6 +102,7 @@ class PromptedCLIP(nn.Module):
         device = self.clip_model.logit_scale.device
         self.register_buffer("ids", tokens.ids.to(device), persistent=False)
         self.register_buffer("eot", tokens.eot.to(device), persistent=False)
+        self.register_buffer("learned", None, persistent=False)
         self.register_buffer("places", None if places is None else places.to(device), persistent=False)
         self.lengths = (tokens.eot + 1).tolist()
         after = tokens.ids[:, 1 + slots :]
@@ -221,7 +228,7 @@ class PromptedCLIP(nn.Module):
             samples=samples,
             readouts=readouts,
         )
-        at_eot = run_tower(model.transformer.resblocks, source, prompts, self.learner.beside("text"))
+        at_eot = run_tower(model.transformer.resblocks, source, prompts, self.learner.beside("text")).read
         return model.ln_final(at_eot).to(model.text_projection.dtype) @ model.text_projection
 
     def _written(self, content: Tensor, places: Tensor, prompts: TowerPrompts, samples: Tensor | None) -> Tensor:
@@ -231,14 +238,17 @@ class PromptedCLIP(nn.Module):
         return content.scatter(1, places[..., None].expand_as(tokens), tokens)
 
     def encode_image(self, images: Tensor, prompted: bool = True) -> Tensor:
-        """Features of `images` `[batch, 3, height, width]`: `[batch, embed]`, not normalised.
+        """Features of `images` `[batch, 3, height, width]`: `[batch, embed]`, not normalised; the first of several.
 
         Args:
             prompted: with the learner's prompts; False gives the frozen CLIP's features.
         """
+        return self._encode_images(images, prompted)[0]
+
+    def _encode_images(self, images: Tensor, prompted: bool) -> list[Tensor]:
         visual, stream = self.clip_model.visual, self.precision.stream
         if not has_vision_transformer(self.clip_model):
-            return visual(images)
+            return [visual(images)]
         patches = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2).to(stream)
         cls = visual.class_embedding.to(stream).expand(len(patches), 1, -1)
         content = torch.cat([cls, patches], dim=1) + visual.positional_embedding.to(stream)
@@ -251,8 +261,12 @@ class PromptedCLIP(nn.Module):
             total=len(images),
         )
         parts = (self.learner.vision(), self.learner.beside("image")) if prompted else (None,)
-        cls = run_tower(visual.transformer.resblocks, source, *parts)
-        return visual.ln_post(cls).to(visual.proj.dtype) @ visual.proj
+        cls, slots = run_tower(visual.transformer.resblocks, source, *parts)
+        features = [visual.ln_post(cls).to(visual.proj.dtype) @ visual.proj]
+        second = self.learner.slot_projection(visual.proj) if prompted else None
+        if second is not None:
+            features.append(visual.ln_post(slots()).mean(dim=1).to(visual.proj.dtype) @ second.to(visual.proj.dtype))
+        return features
 
     def class_features(self) -> Tensor:
         """Normalised features of all classes, `[classes, embed]` in fp32; not for conditional learners.
@@ -301,36 +315,57 @@ class PromptedCLIP(nn.Module):
                 computation.
 
         Returns:
-            `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` for a conditional learner.
+            `[batch, embed]`, and `[classes, embed]`, or `[batch, classes, embed]` for a conditional learner. Of two
+            features of an image, their `fused` one.
         """
+        several, class_features = self.all_features(images, frozen)
+        return self.fused(several), class_features
+
+    def all_features(self, images: Tensor, frozen: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """`features`, with a list of all features of the images, which are one or two."""
         if self.learner.conditional:
-            image_features = self.image_features(images, frozen)
-            return image_features, self._normalised_text(image_features)
+            several = self.image_features(images, frozen)
+            return several, self._normalised_text(self.fused(several))
         branch = Branch(images.device)
-        image_features = self.image_features(images, frozen)
+        several = self.image_features(images, frozen)
         with branch:
             class_features = self.class_features()
-        return image_features, class_features
+        return several, class_features
+
+    def fused(self, several: Sequence[Tensor]) -> Tensor:
+        """One feature for those of `all_features`, whose logits are the weighted mean of theirs."""
+        if len(several) == 1:
+            return several[0]
+        return sum(share * one for share, one in zip(self.shares(len(several)), several))
+
+    def shares(self, number: int) -> list[float]:
+        """The weights of an image's features in its logits."""
+        return [1.0] if number == 1 else [self.learner.class_share, 1 - self.learner.class_share]
 
     def frozen_features(self, images: Tensor) -> Tensor:
         """Normalised features of the CLIP without prompts, `[batch, embed]` in fp32, without gradient."""
         with torch.no_grad():
             return F.normalize(self.encode_image(images, prompted=False).float(), dim=-1)
 
-    def image_features(self, images: Tensor, frozen: Tensor | None = None) -> Tensor:
-        """Those of `features`, `[batch, embed]`. On CUDA a test, without gradients, is recorded (`cuda_graph`)."""
+    def image_features(self, images: Tensor, frozen: Tensor | None = None) -> list[Tensor]:
+        """Those of `all_features`. On CUDA a test, without gradients, is recorded (`cuda_graph`)."""
         recordable = self.records_tests and images.is_cuda and frozen is None
         if not recordable or self.training or torch.is_grad_enabled():
             return self._image_features(images, frozen)
         parts = self.clip_model.visual, self.learner
         place = tuple(tensor.data_ptr() for part in parts for tensor in (*part.parameters(), *part.buffers()))
-        return self._recorded_tests(self._image_features, images, place, self.learner.observed)
+        together = self._recorded_tests(
+            lambda images: torch.stack(self._image_features(images)), images, place, self.learner.observed
+        )
+        return list(together)
 
-    def _image_features(self, images: Tensor, frozen: Tensor | None = None) -> Tensor:
-        features = F.normalize(self.learner.adapt("image", self.encode_image(images).float()), dim=-1)
+    def _image_features(self, images: Tensor, frozen: Tensor | None = None) -> list[Tensor]:
+        several = self._encode_images(images, prompted=True)
+        several = [F.normalize(self.learner.adapt("image", features.float()), dim=-1) for features in several]
         if self.learner.anchors is None:
-            return features
-        return F.normalize(features + (self.frozen_features(images) if frozen is None else frozen), dim=-1)
+            return several
+        frozen = self.frozen_features(images) if frozen is None else frozen
+        return [F.normalize(features + frozen, dim=-1) for features in several]
 
     def logits(self, image_features: Tensor, class_features: Tensor) -> Tensor:
         """CLIP's scaled cosine similarity of the results of `features`: `[batch, classes]` in fp32."""
@@ -341,7 +376,14 @@ class PromptedCLIP(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[batch, classes]` in fp32 of `images` `[batch, 3, height, width]`."""
-        return self.logits(*self.features(images))
+        several, class_features = self.all_features(images)
+        logits = self.logits(self.fused(several), class_features)
+        if len(several) == 1 or self.learner.training or self.learner.fuses == "always":
+            return logits
+        if self.learner.fuses == "learned" and self.learned is None:
+            return logits
+        by_first = self.logits(several[0], class_features)
+        return by_first if self.learner.fuses == "never" else torch.where(self.learned, logits, by_first)
 
 
 def _concatenated(parts: Sequence[Tensor], dim: int) -> Tensor:

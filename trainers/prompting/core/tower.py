@@ -77,6 +77,18 @@ class TowerInput:
     readouts: Readouts = field(default_factory=dict)
 
 
+class TowerOutput(NamedTuple):
+    """Output of a tower after its last layer.
+
+    Attributes:
+        read: the token to read, `[batch, width]`.
+        left: computes what is in the slots, `[1 or batch, b, width]`; None unless prompts may enter the last layer.
+    """
+
+    read: Tensor
+    left: Callable[[], Tensor] | None
+
+
 class _Block(NamedTuple):
     """The modules of one of OpenAI's blocks, and the adapter beside it, if there is one."""
 
@@ -92,8 +104,8 @@ def run_tower(
     source: TowerInput,
     prompts: TowerPrompts | None,
     beside: Mapping[int, Beside] = MappingProxyType({}),
-) -> Tensor:
-    """Run all residual blocks, some with an adapter beside; returns the token to read, `[batch, width]`."""
+) -> TowerOutput:
+    """Run all residual blocks, some with an adapter beside."""
     cost = SEGMENTS_COST[memory.kind_of(source.segments[-1].device)]
     run = _run_segments if _saved_by_segments(source, prompts) > cost else _run_as_one
     adapted = [
@@ -127,7 +139,7 @@ def _saved_by_segments(source: TowerInput, prompts: TowerPrompts | None) -> floa
     return batch * (shared + slots + repeated)
 
 
-def _run_as_one(blocks: Sequence[_Block], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
+def _run_as_one(blocks: Sequence[_Block], source: TowerInput, prompts: TowerPrompts | None) -> TowerOutput:
     entered, length = _entered(prompts), 0 if prompts is None else prompts.length
     before, after = list(source.segments[: source.slot]), list(source.segments[source.slot :])
     start = sum(segment.shape[1] for segment in before)
@@ -150,7 +162,11 @@ def _run_as_one(blocks: Sequence[_Block], source: TowerInput, prompts: TowerProm
             first, _, rest = tokens.split([start, held, tokens.shape[1] - start - held], dim=1)
             before, after = [first], [rest]
     read = _moved(source.read, tokens.shape[1] - source.segments[-1].shape[1])
-    return _output_at(block, tokens, *_heads(block, tokens, slice(1, 3)), read, source.causal)
+    key, value = _heads(block, tokens, slice(1, 3))
+    left = (
+        functools.partial(_output_in, block, tokens, key, value, slots, source.causal) if number in entered else None
+    )
+    return TowerOutput(_output_at(block, tokens, key, value, read, source.causal), left)
 
 
 def _read_one_sequence(
@@ -179,7 +195,7 @@ def _in_slots(tokens: Tensor, slots: slice) -> Tensor:
     return tokens[:, slots]
 
 
-def _run_segments(blocks: Sequence[_Block], source: TowerInput, prompts: TowerPrompts | None) -> Tensor:
+def _run_segments(blocks: Sequence[_Block], source: TowerInput, prompts: TowerPrompts | None) -> TowerOutput:
     segments, slot, added = list(source.segments), source.slot, 0
     entered = _entered(prompts)
     left: Callable[[], Tensor] | None = None  # computes the previous layer's output in the slots
@@ -203,7 +219,7 @@ def _run_segments(blocks: Sequence[_Block], source: TowerInput, prompts: TowerPr
         if last:
             break
         segments = [layer.output(index) for index in range(len(layer.tokens)) if not enter or index != slot]
-    return layer.output_at(_moved(source.read, added))
+    return TowerOutput(layer.output_at(_moved(source.read, added)), left if enter else None)
 
 
 def _new_tokens(
@@ -320,6 +336,14 @@ def _output_at(block: _Block, tokens: Tensor, key: Tensor, value: Tensor, read: 
         mask = constants.causal_mask(keys, keys, key.dtype, key.device)[end][:, None, None]
     (query,) = _heads(block, token, slice(0, 1))
     return _finish(block, token, attend(query, key, value, mask=mask))[:, 0]
+
+
+def _output_in(block: _Block, tokens: Tensor, key: Tensor, value: Tensor, slots: slice, causal: bool) -> Tensor:
+    """The slots' tokens, of a sequence, after the block: `[rows, b, width]`."""
+    own = tokens[:, slots]
+    (query,) = _heads(block, own, slice(0, 1))
+    seen = slice(slots.stop if causal else None)
+    return _finish(block, own, attend(query, key[:, :, seen], value[:, :, seen], causal))
 
 
 def _moved(position: Tensor | int, tokens: int) -> Tensor | int:

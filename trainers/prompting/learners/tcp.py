@@ -10,6 +10,7 @@ DescribableTextures); the number of tokens and the layer are settings (theirs: 4
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from dataclasses import dataclass
 
@@ -56,10 +57,8 @@ class TCPConfig(CoOpConfig):
         if self.class_layer == 1:
             raise self.error("{class_layer} is 1, which the context enters; set it to 0, or to 2 or more.")
 
-    @classmethod
-    def sentences(cls, dataset: str) -> dict[str, str]:
-        """The settings that depend on the data set, by its registered name."""
-        return {"sentence": template_of(dataset), "ending": ENDINGS.get(dataset, "{}.")}
+    def for_dataset(self, dataset: str) -> TCPConfig:
+        return dataclasses.replace(self, sentence=template_of(dataset), ending=ENDINGS.get(dataset, "{}."))
 
 
 class TCPLearner(CoOpLearner):

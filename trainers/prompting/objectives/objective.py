@@ -108,7 +108,7 @@ class Objective:
         return self._keyed("tested")
 
     def _keyed(self, flag: str) -> dict[str, Any]:
-        declared = self.Config.declared().items()
+        declared = self.config.declared().items()
         return {one.key: getattr(self.config, name) for name, one in declared if getattr(one, flag)}
 
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:

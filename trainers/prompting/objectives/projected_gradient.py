@@ -10,6 +10,7 @@ context, and an error).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -139,6 +140,9 @@ class ProGradConfig(coop.CoOpConfig):
         told_by=None,  # tokens of the words beyond one each are not in a checkpoint
     )
     dataset: str = ""
+
+    def for_dataset(self, dataset: str) -> ProGradConfig:
+        return dataclasses.replace(self, dataset=dataset)
 
     def check(self) -> None:
         super().check()
