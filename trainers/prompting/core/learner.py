@@ -97,6 +97,7 @@ class PromptLearner(nn.Module):
         class_sentence: with `{}` for the name, a sentence whose features of the frozen CLIP the prompts depend on;
             empty: they depend on none.
         class_features: those of the current classes, normalised, `[classes, embed]` in fp32; the core sets them.
+        test_cost: of a test, in words, where it takes more than a pass of each tower for each image and class.
     """
 
     template: str
@@ -107,6 +108,7 @@ class PromptLearner(nn.Module):
     recordable: bool = False
     class_sentence: str = ""
     class_features: Tensor
+    test_cost: str = ""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -144,6 +146,18 @@ class PromptLearner(nn.Module):
 
     def vision(self) -> TowerPrompts | None:
         """Prompts of the vision tower; None runs it without."""
+        return None
+
+    def router(self, prompted: Callable[..., nn.Module], classnames: Sequence[str]) -> nn.Module | None:
+        """A module that classifies by more than one feature a class; None: cosines with the class features do.
+
+        It has `class_features()`, all features of classes that it needs, `[rows, embed]`; `logits(image_features,
+        class_features, scale)`, `[batch, classes]`; and `forget_class_features()`.
+
+        Args:
+            prompted: makes a `PromptedCLIP` of a learner and some classes within the same CLIP.
+            classnames: of the classes to tell apart.
+        """
         return None
 
     def beside(self, tower: str) -> Mapping[int, Beside]:

@@ -48,4 +48,5 @@ def summarize(learner: PromptLearner, clip_model: nn.Module) -> str:
     columns = dict(headers=["tensor", "shape", "numbers"], colalign=["left", "left", "right"])
     table = tabulate(rows, disable_numparse=True, **columns)
     note = " for one class" if learner.class_specific else ""
-    return f"{table}\n{number:,} trainable numbers{note}, {share:.4f} % of CLIP's"
+    cost = f"\n{learner.test_cost}" if learner.test_cost else ""
+    return f"{table}\n{number:,} trainable numbers{note}, {share:.4f} % of CLIP's{cost}"
