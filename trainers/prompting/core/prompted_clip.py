@@ -332,7 +332,7 @@ class PromptedCLIP(nn.Module):
         return self.logits_of(image_features, class_features)
 
     def logits_of(self, image_features: Tensor, class_features: Tensor) -> Tensor:
-        """CLIP's scaled cosine similarity, in fp32, of any images `[batch, embed]` and sentences `[sentences, embed]`."""
+        """CLIP's scaled cosine similarity of any normalised features, in fp32."""
         scaled = self.clip_model.logit_scale.exp().float() * image_features
         if class_features.dim() == 3:
             return (class_features @ scaled[:, :, None])[..., 0]

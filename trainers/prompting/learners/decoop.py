@@ -1,10 +1,13 @@
 """DeCoOp: detectors of new classes decide for each image which contexts classify it, or the frozen CLIP.
 
-Zhou et al., "DeCoOp: Robust Prompt Tuning with Out-of-Distribution Detection", ICML 2024, arXiv 2406.00345. K detectors
-and K sub-classifiers each have a context of their own, as CoOp's. Detector i learns that the classes j of the base
-classes with j mod K = i are none of its own, so that its probability of its own classes tells base from new images. A
+Zhou et al., "DeCoOp: Robust Prompt Tuning with Out-of-Distribution Detection", ICML 2024, arXiv 2406.00345. K
+detectors and K sub-classifiers each have a context of their own, as CoOp's. Detector i learns that the base classes j
+with j mod K = i are none of its own, so that its probability of its own classes tells base from new images. A
 sub-classifier counts where its detector accepts the image; where none does, the frozen CLIP classifies. No context
 enters the image tower, so all of it is a function of one image feature.
+
+The authors test a model among all classes, and take the accuracy of new images among new classes from the same
+predictions. A test of the new classes alone gives the same here: detectors know the base classes in every test.
 """
 
 from __future__ import annotations
@@ -28,8 +31,8 @@ _CONTEXT = "detectors.{}.text_prompts.0"
 def divisions(number: int, parts: int) -> list[list[int]]:
     """The own classes of each detector, of `number` base classes: those j with j mod `parts` other than its place i.
 
-    All have as many, ceil(number (parts - 1) / parts): where one is missing, class i is added. Its images stay those of
-    a foreign class.
+    All have as many, ceil(number (parts - 1) / parts): where one is missing, class i is added, whose images stay those
+    of a foreign class.
     """
     size = -(-number * (parts - 1) // parts)
     own = [[j for j in range(number) if j % parts != i] for i in range(parts)]
@@ -102,9 +105,9 @@ class DeCoOpLearner(PromptLearner):
     def test_cost(self) -> str:
         number = self.config.number
         return (
-            f"A test runs the image tower once. It encodes each base and each tested class {number} times for the "
-            f"detectors, and each tested class {number} times for the sub-classifiers and {len(SELECTED)} times for the "
-            f"frozen CLIP; {number} decisions route each image."
+            f"a test encodes each image once, each base and each tested class {number} times for the detectors, and "
+            f"each tested class {number} times for the sub-classifiers and {len(SELECTED)} times for the frozen CLIP; "
+            f"{number} decisions route each image"
         )
 
     def set_base(self, names: Sequence[str]) -> None:

@@ -2,9 +2,10 @@
 
 Zhou et al., "DeCoOp: Robust Prompt Tuning with Out-of-Distribution Detection", ICML 2024, arXiv 2406.00345.
 
-Differences from the authors' code: a batch without images of own or of foreign classes leaves the term out that compares
-them (theirs becomes NaN); an incomplete last batch of an epoch is dropped, as everywhere here; what they compute once for
-each training image is computed in each step, out of the same features.
+Differences from the authors' code: a batch without images of own or of foreign classes leaves out the term that
+compares them (theirs becomes NaN); an incomplete last batch of an epoch is dropped, as everywhere here; what they
+compute once for each training image is computed in each step, out of the same features; `ood_margin` is a number
+(theirs may be "auto", which their recipes do not use).
 """
 
 from __future__ import annotations
@@ -107,8 +108,8 @@ class DecompositionConfig(Settings):
     cosine: str = setting(
         BY_STEP,
         f"{NODE}.COSINE",
-        "what the sub-classifiers' cosine schedule counts: steps, so that the rate swings up and down every as many as "
-        "they have epochs, as in the authors' code; or epochs",
+        "what the sub-classifiers' cosine schedule counts: step (as released: the rate falls to 0 and rises again, "
+        "each in as many steps as they have epochs) or epoch",
         root=True,
         choices=(BY_STEP, BY_EPOCH),
     )
@@ -128,9 +129,9 @@ class Decomposition(Objective):
 
     name = "decomposition"
     summary = (
-        "(DeCoOp's alone) first, for each detector: of own classes alone, + a margin between the entropies for own and "
-        "for foreign classes; then, for each sub-classifier: of images that its detector accepts, + divergence of the "
-        "others from the frozen CLIP's logits"
+        "(DeCoOp's alone) of detectors: for images of own classes, + a margin between the entropies for own and other "
+        "ones; then of sub-classifiers: for images that the detector accepts, + divergence of the others from the "
+        "frozen CLIP's logits"
     )
     Config = DecompositionConfig
     takes_all_epochs = True
@@ -153,8 +154,8 @@ class Decomposition(Objective):
     def check_training(self) -> None:
         if self.detector_epochs >= self.run.epochs:
             raise self.config.error(
-                "{detector_epochs} is {}, which leaves none of the {} epochs ({epochs}) to the sub-classifiers; set it "
-                "to less, or to 0, a third of all.",
+                "{detector_epochs} is {}, which leaves none of the {} epochs ({epochs}) to the sub-classifiers; set "
+                "it to less, or to 0, a third of all.",
                 *(self.detector_epochs, self.run.epochs),
             )
 
