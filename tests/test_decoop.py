@@ -281,7 +281,15 @@ def test_detectors_that_take_all_epochs_are_refused(run_train):
 @pytest.mark.parametrize("trainer", ["BMIP", "CoOp"])
 def test_other_prompts_are_not_trained_as_decoops(run_train, trainer):
     run = run_train(trainer=trainer, options=["TRAINER.OBJECTIVE", "decomposition"])
-    assert_refused(run, ["TRAINER.OBJECTIVE is decomposition", "detectors", "choose the trainer DeCoOp"])
+    assert_refused(run, ["TRAINER.OBJECTIVE is 'decomposition'", "than those of DeCoOp", "choose that trainer"])
+
+
+@pytest.mark.parametrize("objective", ["cross_entropy", "self_regulation"])
+def test_its_prompts_are_not_trained_by_another_objective(run_train, objective):
+    run = run_train(trainer="DeCoOp", options=["TRAINER.OBJECTIVE", objective])
+    assert_refused(
+        run, ["TRAINER.OBJECTIVE", objective, "DeCoOp (--trainer) stands for decomposition", "leave the key"]
+    )
 
 
 def test_a_single_feature_of_a_class_is_refused(small_clip, learner):

@@ -176,12 +176,12 @@ class PromptTrainer(Checkpointing, TrainerX):
             if objective.takes_all_epochs and may_validate(cfg) and cfg.TEST.FINAL_MODEL == "best_val":
                 raise InputError(
                     "TEST.FINAL_MODEL is best_val and TEST.NO_TEST_EARLY is False, but the objective's result, such "
-                    "as an average over all epochs, is that of the last one; set TEST.FINAL_MODEL to last_step."
+                    "as an average over all epochs, comes with the last one; set TEST.FINAL_MODEL to last_step."
                 )
             if objective.takes_all_epochs and EarlyStopping(cfg).active:
                 raise InputError(
-                    "TRAIN.EARLY_STOPPING is True and TEST.NO_TEST_EARLY is False, but the objective needs all epochs, as "
-                    "for an average over them, which training that stops early would not have; set "
+                    "TRAIN.EARLY_STOPPING is True and TEST.NO_TEST_EARLY is False, but the objective needs all "
+                    "epochs, as for an average over them, and training that stops early would lack some; set "
                     "TRAIN.EARLY_STOPPING to False."
                 )
             objective.check_training()

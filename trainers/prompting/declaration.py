@@ -278,7 +278,7 @@ class Method:
         recipes: names of its recipes; or the name of a method, to train by the recipes of that one.
         objective: name of its objective. TRAINER.OBJECTIVE changes it, unless the method is another one's prompts
             trained by this objective, whose name it then has.
-        own_objective: no other objective trains its prompts.
+        own_objective: its objective and its prompts suit no others.
         layout: tensor names in the checkpoints that its authors published; None if there are none.
         folder: of its checkpoints, below the output folder: the registered name of its model.
         needs_vit: it prompts the vision tower, which therefore must be a ViT.
@@ -325,7 +325,7 @@ class Method:
 
     @property
     def any_objective(self) -> bool:
-        """The prompts are its own, so that TRAINER.OBJECTIVE may name another objective that trains them."""
+        """The prompts are its own, so that TRAINER.OBJECTIVE may name another objective."""
         return self.prompts == self.name and not self.own_objective
 
     def trained_by(self, objective: type[Objective], name: str, **changes: Any) -> Method:

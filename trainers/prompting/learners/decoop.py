@@ -209,7 +209,7 @@ class Router(nn.Module):
 METHOD = declare(
     Method(
         "DeCoOp",
-        summary="contexts of detectors, which tell images of new classes, and of the sub-classifiers that they choose",
+        summary="contexts of detectors, which tell new from base classes, and of sub-classifiers that they choose",
         node="DECOOP",
         config=DeCoOpConfig,
         learner=DeCoOpLearner,

@@ -16,14 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP
 from ..declaration import MOST_WEIGHT, RUN_KEYS, Settings, setting
-from ..errors import InputError
-from ..learners.decoop import DeCoOpLearner, Router, membership
+from ..learners.decoop import Router, membership
 from .objective import Loss, Objective, RunFacts, register_objective
 
 NODE = "TRAINER.DECOOP"
@@ -129,7 +128,7 @@ class Decomposition(Objective):
 
     name = "decomposition"
     summary = (
-        "(DeCoOp's alone) of detectors: for images of own classes, + a margin between the entropies for own and other "
+        "of detectors: for images of own classes, + a margin between the entropies for own and other "
         "ones; then of sub-classifiers: for images that the detector accepts, + divergence of the others from the "
         "frozen CLIP's logits"
     )
@@ -157,13 +156,6 @@ class Decomposition(Objective):
                 "{detector_epochs} is {}, which leaves none of the {} epochs ({epochs}) to the sub-classifiers; set "
                 "it to less, or to 0, a third of all.",
                 *(self.detector_epochs, self.run.epochs),
-            )
-
-    def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
-        if not isinstance(learner, DeCoOpLearner):
-            raise InputError(
-                "TRAINER.OBJECTIVE is decomposition, which trains the detectors and sub-classifiers of DeCoOp, and no "
-                "other prompts; choose the trainer DeCoOp (--trainer), or another objective."
             )
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
