@@ -147,7 +147,7 @@ def test_both_stages_the_threshold_and_the_routing_are_theirs(base, number):
         "their contexts": close(case.detectors, theirs["detectors"]),
         "scores": close(case.scores, theirs["scores"], AFTER_STEPS),
         # Of 256 bins, so that scores at the edge of one may move it.
-        "threshold": close(case.learner.threshold, theirs["threshold"]),
+        "threshold": close(case.learner.threshold.item(), theirs["threshold"]),
         "sub-classifiers' loss": close([x["loss"] for x in classifying], theirs["classifier_losses"]),
         "gradients": close(case.gradients[first:], theirs["classifier_gradients"], AFTER_STEPS),
         "contexts": close(case.classifiers, theirs["classifiers"]),

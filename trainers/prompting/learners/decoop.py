@@ -83,7 +83,7 @@ class DeCoOpLearner(PromptLearner):
 
     Attributes:
         detectors, classifiers: K CoOp learners each.
-        threshold: scalar, from which score on a detector accepts an image; 0 before training.
+        threshold: `[1]`, the score from which on a detector accepts an image; 0 before training.
         base_names: UTF-8 of the base classes' names, a line each, so that checkpoints have them.
         base: these names; empty before training, when the classes that are classified stand for them.
     """
@@ -98,7 +98,7 @@ class DeCoOpLearner(PromptLearner):
             nn.ModuleList(CoOpLearner(of_each, clip_model) for _ in range(config.number)) for _ in range(2)
         )
         self.template, self.text_slots = self.detectors[0].template, config.length
-        self.register_buffer("threshold", torch.zeros(()))
+        self.register_buffer("threshold", torch.zeros(1))
         self.set_base([])
 
     @property
