@@ -52,7 +52,7 @@ def routed(accepted: Tensor, classified: Tensor, zero_shot: Tensor) -> Tensor:
         classified: `[batch, K, classes]`, logits of the sub-classifiers. Those that do not count are 0 in their mean.
         zero_shot: `[batch, classes]`, for images that no detector accepts.
     """
-    mean = torch.where(accepted[..., None], classified, 0).mean(dim=1)
+    mean = classified.masked_fill(~accepted[..., None], 0).mean(dim=1)
     return torch.where(accepted.any(dim=1, keepdim=True), mean, zero_shot)
 
 
@@ -105,9 +105,9 @@ class DeCoOpLearner(PromptLearner):
     def test_cost(self) -> str:
         number = self.config.number
         return (
-            f"a test encodes each image once, each base and each tested class {number} times for the detectors, and "
-            f"each tested class {number} times for the sub-classifiers and {len(SELECTED)} times for the frozen CLIP; "
-            f"{number} decisions route each image"
+            f"A test encodes each image once, each base or tested class {number} times for the detectors, and each "
+            f"tested class {number} times for the sub-classifiers and {len(SELECTED)} times for the frozen CLIP; "
+            f"{number} decisions route each image."
         )
 
     def set_base(self, names: Sequence[str]) -> None:

@@ -34,7 +34,7 @@ BINS = 256  # of Otsu's method
 
 def mean_where(chosen: Tensor, values: Tensor) -> Tensor:
     """The mean of the chosen entries of `values` `[batch]`, a scalar; 0 if none is chosen."""
-    return torch.where(chosen, values, 0).sum() / chosen.sum().clamp(min=1)
+    return values.masked_fill(~chosen, 0).sum() / chosen.sum().clamp(min=1)
 
 
 def detector_loss(logits: Tensor, labels: Tensor, margin: float) -> tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ def detector_loss(logits: Tensor, labels: Tensor, margin: float) -> tuple[Tensor
     correct = log_p.gather(1, labels.clamp(min=0)[:, None])[:, 0]
     entropy = -(log_p.exp() * log_p).sum(dim=1)
     gap = (margin + mean_where(own, entropy) - mean_where(~own, entropy)).clamp(min=0)
-    return mean_where(own, -correct), torch.where(own.any() & ~own.all(), gap, 0)
+    return mean_where(own, -correct), gap.masked_fill(own.all() | ~own.any(), 0)
 
 
 def classifier_loss(logits: Tensor, teacher: Tensor, accepted: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
