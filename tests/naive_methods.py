@@ -53,6 +53,56 @@ def coop_features(
     return [image_feature(clip_model, image) for image in images], classes
 
 
+def decoop_parts(
+    clip_model,
+    images: Tensor,
+    classnames: list[str],
+    base: list[str],
+    detectors: list[Tensor],
+    classifiers: list[Tensor],
+    templates: list[str],
+):
+    """For each image its scores by the detectors, and logits `[classes]` by each sub-classifier and by the plain CLIP.
+
+    A detector's softmax is over its own base classes and all others that there are. It has ceil(n (K - 1) / K) own
+    ones: those whose number modulo K is not its own, and, where these are fewer, the class of its number.
+    """
+    scale, parts = clip_model.logit_scale.exp(), []
+
+    def features(context: Tensor, names: list[str]) -> list[Tensor]:
+        return [unit(feature) for feature in coop_features(clip_model, [], names, [context] * len(names))[1]]
+
+    others = [name for name in classnames if name not in base]
+    of_detectors = []
+    for i, context in enumerate(detectors):
+        own = [j for j in range(len(base)) if j % len(detectors) != i]
+        if len(own) * len(detectors) < len(base) * (len(detectors) - 1):
+            own.append(i)
+        order = [base[j] for j in own] + [base[j] for j in range(len(base)) if j not in own] + others
+        of_detectors.append((len(own), features(context, order)))
+    of_classifiers = [features(context, classnames) for context in classifiers]
+    sentences = [zero_shot_features(clip_model, [], classnames, [template])[1] for template in templates]
+    for image in images:
+        feature = unit(image_feature(clip_model, image))
+        scores = []
+        for own, classes in of_detectors:
+            exponents = [(scale * (feature * one).sum()).exp() for one in classes]
+            scores.append(max(exponents[:own]) / sum(exponents))
+        classified = [torch.stack([scale * (feature * one).sum() for one in classes]) for classes in of_classifiers]
+        plain = [torch.stack([scale * (feature * unit(one)).sum() for one in classes]) for classes in sentences]
+        parts.append((scores, classified, sum(plain) / len(plain)))
+    return parts
+
+
+def decoop_logits(parts, threshold: float) -> Tensor:
+    """Logits `[images, classes]`: the plain CLIP's where no detector accepts, else a mean with zeros."""
+    rows = []
+    for scores, classified, plain in parts:
+        taken = [logits for score, logits in zip(scores, classified) if score >= threshold]
+        rows.append(sum(taken) / len(scores) if taken else plain)
+    return torch.stack(rows)
+
+
 def cocoop_features(
     clip_model,
     images: Tensor,

@@ -162,3 +162,54 @@ def weighted_sum(states: list[dict[str, Tensor]], mean: float, std: float) -> di
             density / sum(densities) * state[name].double() for density, state in zip(densities, states)
         )
     return averaged
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# DeCoOp: logits [B][classes] of one detector or sub-classifier
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def detector_terms(rows: list[list[Tensor]], places: list[int | None], margin: float) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of images of own classes, and margin; `places` of the labels among the own classes, or None."""
+    inside = [(row, place) for row, place in zip(rows, places) if place is not None]
+    outside = [row for row, place in zip(rows, places) if place is None]
+    gap = torch.zeros(())
+    if inside and outside:
+        gap = margin + _mean([entropy(row) for row, _ in inside]) - _mean([entropy(row) for row in outside])
+    losses = [-_log_probabilities(row)[place] for row, place in inside]
+    return _mean(losses) if losses else torch.zeros(()), gap.clamp(min=0)
+
+
+def classifier_terms(rows, teacher, accepted: list[bool], labels: list[int]) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of accepted images, and the divergence of the others from a teacher, in sum over the classes."""
+    losses, divergences = [], []
+    for row, teacher_row, takes, label in zip(rows, teacher, accepted, labels):
+        log_p, log_q = _log_probabilities(row), _log_probabilities(teacher_row)
+        if takes:
+            losses.append(-log_p[label])
+        else:
+            divergences.append(sum(q.exp() * (q - p) for p, q in zip(log_p, log_q)))
+    return tuple(_mean(values) if values else torch.zeros(()) for values in (losses, divergences))
+
+
+def entropy(row: list[Tensor]) -> Tensor:
+    return -sum(log_p.exp() * log_p for log_p in _log_probabilities(row))
+
+
+def otsu(scores: list[float], bins: int = 256) -> float:
+    """The middle of the bin after which a cut leaves the largest variance between the groups."""
+    low, high = min(scores), max(scores)
+    if low == high:
+        return low
+    width = (high - low) / bins
+    middles = [low + (number + 0.5) * width for number in range(bins)]
+    of_bin = [min(int((score - low) / width), bins - 1) for score in scores]
+    best, threshold = -1.0, low
+    for cut in range(bins - 1):
+        below = [middles[number] for number in of_bin if number <= cut]
+        above = [middles[number] for number in of_bin if number > cut]
+        distance = sum(below) / len(below) - sum(above) / len(above)
+        variance = len(below) * len(above) * distance**2
+        if variance > best * (1 + 1e-12):
+            best, threshold = variance, middles[cut]
+    return threshold

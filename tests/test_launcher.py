@@ -380,6 +380,11 @@ for method in ("MMRL", "MMRLpp"):
 sets = "dtd eurosat fgvc_aircraft food101 oxford_flowers oxford_pets stanford_cars ucf101 caltech101 sun397 imagenet"
 WRAPPERS["dekg/xd_train 8.0 6.0"] = "\n".join(f"few_shot DeKg {one} --shots 4 {weights}" for one in sets.split())
 
+sets = "eurosat food101 dtd fgvc_aircraft oxford_flowers oxford_pets stanford_cars ucf101 caltech101 sun397 imagenet"
+for architecture, recipe in (("Vit-B16", "vit_b16"), ("Vit-B32", "vit_b32")):
+    calls = (f"open_world DeCoOp {one} {seed} {recipe}" for one in sets.split() for seed in range(1, 6))
+    WRAPPERS[f"decoop/eval_decoop 0 {architecture}"] = "\n".join(calls)
+
 
 @pytest.fixture
 def wrapper_call(tmp_path):
@@ -417,11 +422,19 @@ def test_every_wrapper_is_in_the_table():
 
 @pytest.mark.parametrize(
     "wrapper",
-    ["coop/main", "coop/eval", "prograd/prograd", "prograd/eval", "zsclip/zeroshot", "maple/reproduce_maple"],
+    [
+        "coop/main",
+        "coop/eval",
+        "prograd/prograd",
+        "prograd/eval",
+        "zsclip/zeroshot",
+        "maple/reproduce_maple",
+        "decoop/eval_decoop",
+    ],
 )
 def test_wrappers_with_fixed_arguments_name_them(wrapper, wrapper_call):
     done = wrapper_call(wrapper, "dtd")
-    assert done.returncode == 2 and "1 arguments; give DATASET" in done.stderr
+    assert done.returncode == 2 and "1 arguments; give " in done.stderr
 
 
 def test_a_wrapper_launches_a_run_and_without_data_names_the_remedy(tmp_path):

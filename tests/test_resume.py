@@ -19,6 +19,7 @@ RUNS = [
     ("CoCoOp", ["OPTIM.LR", "0.01"], 1),
     ("CoOp", ["TRAINER.COOP.CSC", "True", "TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", "4"], 1),
     ("KgCoOp", ["TRAINER.COOP.CTX_INIT", ""], 1),
+    *[("DeCoOp", ["TRAINER.DECOOP.DETECTOR_EPOCHS", "2"], epoch) for epoch in (1, 2, 3)],
     ("CoPrompt", [], 1),
     ("CoPrompt_BMIP", [], 1),
     ("IVLP", ["TRAINER.OBJECTIVE", "consistency"], 1),

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from experiments.tools.launches import fake_gpu
 from trainers.prompting.core.clip_weights import PRECISIONS
+from trainers.prompting.objectives.decomposition import Decomposition
 
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
 # As deep as the CLIP here.
@@ -71,7 +72,9 @@ def run_without_data(step: Step) -> None:
         step.plan()
         with AsOnADevice("cpu"):
             step.train()
-    for parameter in step.parameters:
+    trained = [parameter for parameter in step.parameters if parameter.grad is not None]
+    assert len(trained) == len(step.parameters) * (0.5 if isinstance(step.objective, Decomposition) else 1)
+    for parameter in trained:
         assert parameter.grad.shape == parameter.shape and parameter.grad.dtype == torch.float32
 
 
@@ -99,6 +102,12 @@ def test_a_method_needs_nothing_of_the_host(small, name, precision, chunk):
 @pytest.mark.parametrize("name", OF_EACH_KIND)
 def test_an_objective_needs_nothing_of_the_host(small, name, objective, precision):
     run_without_data(make_step(small, *LEARNERS[name], objective=objective, precision=precision, batch=2))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_second_stage_of_decoop_needs_nothing_of_the_host(small, precision):
+    objective = "decomposition of sub-classifiers"
+    run_without_data(make_step(small, "DeCoOp", {}, objective=objective, precision=precision, batch=2))
 
 
 def test_faults_are_found():

@@ -175,14 +175,14 @@ class PromptTrainer(Checkpointing, TrainerX):
             objective = build_objective(cfg, cls.method)
             if objective.takes_all_epochs and may_validate(cfg) and cfg.TEST.FINAL_MODEL == "best_val":
                 raise InputError(
-                    "TEST.FINAL_MODEL is best_val and TEST.NO_TEST_EARLY is False, but the objective averages over "
-                    "all epochs, and the best of them is not averaged; set TEST.FINAL_MODEL to last_step."
+                    "TEST.FINAL_MODEL is best_val and TEST.NO_TEST_EARLY is False, but the objective's result, such "
+                    "as an average over all epochs, comes with the last one; set TEST.FINAL_MODEL to last_step."
                 )
             if objective.takes_all_epochs and EarlyStopping(cfg).active:
                 raise InputError(
-                    "TRAIN.EARLY_STOPPING is True and TEST.NO_TEST_EARLY is False, but the objective averages over "
-                    "all epochs, and training that stops early would lose the average; set TRAIN.EARLY_STOPPING to "
-                    "False."
+                    "TRAIN.EARLY_STOPPING is True and TEST.NO_TEST_EARLY is False, but the objective needs all "
+                    "epochs, as for an average over them, and training that stops early would lack some; set "
+                    "TRAIN.EARLY_STOPPING to False."
                 )
             objective.check_training()
 

@@ -154,6 +154,12 @@ def objective_of(cfg: CfgNode, method: Method) -> type[Objective]:
     """
     name = cfg.TRAINER.OBJECTIVE or method.objective
     check_name("TRAINER.OBJECTIVE", name, sorted(OBJECTIVES), "docs/METHODS.md")
+    owner = next((one.name for one in METHODS.values() if one.own_objective and one.objective == name), None)
+    if owner is not None and name != method.objective:
+        raise InputError(
+            f"TRAINER.OBJECTIVE is {name!r}, which trains no other prompts than those of {owner}; choose that "
+            "trainer (--trainer), or another objective."
+        )
     if not method.any_objective and name != method.objective:
         raise InputError(
             f"TRAINER.OBJECTIVE is {name!r}, but {cfg.TRAINER.NAME} (--trainer) stands for {method.objective}; leave "

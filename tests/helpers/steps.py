@@ -19,12 +19,18 @@ from trainers.prompting.core.clip_weights import PRECISIONS, cast_matmul_weights
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.methods import METHODS
 from trainers.prompting.objectives.cross_entropy import CrossEntropy
-from trainers.prompting.objectives.objective import Objective
+from trainers.prompting.objectives.decomposition import Decomposition
+from trainers.prompting.objectives.objective import Objective, RunFacts
 from trainers.prompting.objectives.training_step import TrainingStep
 
 OBJECTIVES = {
     "cross_entropy": CrossEntropy,
     **{name.replace("-", "_").replace(" ", "_"): make for name, (make, _) in EQUATIONS.items() if "by" not in name},
+}
+# Those of one method's prompts alone: its two stages.
+OF_ONE = {
+    "decomposition": lambda: Decomposition(run=RunFacts(epochs=3)),
+    "decomposition of sub-classifiers": lambda: Decomposition(run=RunFacts(epochs=1)),
 }
 
 
@@ -49,9 +55,10 @@ class Step:
 
     def plan(self) -> None:
         """Make what is made once, before the first step."""
-        self.model._plans.clear()
-        self.model._kept = None
-        self.model._batches(self.batch if self.model.learner.conditional else 1)
+        for model in (part for part in self.model.modules() if isinstance(part, PromptedCLIP)):
+            model._plans.clear()
+            model._kept = None
+            model._batches(self.batch if model.learner.conditional else 1)
 
     def loss(self) -> Tensor:
         self.objective.before_step()
@@ -84,7 +91,7 @@ def make_step(
     """A step of a method with the settings of a recipe but for `settings`, by its own objective if none is named."""
     clip_model = copy.deepcopy(clip_model)
     learner = METHODS[method].learner(configure(METHODS[method], settings, recipe), clip_model)
-    trained_by = OBJECTIVES[objective or METHODS[method].objective]()
+    trained_by = {**OBJECTIVES, **OF_ONE}[objective or METHODS[method].objective]()
     trained_by.extend(learner, clip_model)
     cast_matmul_weights(clip_model, PRECISIONS[precision].matmul)
     # What is left on the CPU from here on is left there on a GPU, too.

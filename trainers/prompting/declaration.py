@@ -285,6 +285,7 @@ class Method:
         recipes: names of its recipes; or the name of a method, to train by the recipes of that one.
         objective: name of its objective. TRAINER.OBJECTIVE changes it, unless the method is another one's prompts
             trained by this objective, whose name it then has.
+        own_objective: its objective and its prompts suit no others.
         layout: tensor names in the checkpoints that its authors published; None if there are none.
         folder: of its checkpoints, below the output folder: the registered name of its model.
         needs_vit: it prompts the vision tower, which therefore must be a ViT.
@@ -305,6 +306,7 @@ class Method:
     recipes: Recipes | str
     summary: str = ""
     objective: str = CROSS_ENTROPY
+    own_objective: bool = False
     layout: PublishedLayout | None = None
     folder: str = "prompt_learner"
     needs_vit: bool = True
@@ -335,7 +337,7 @@ class Method:
     @property
     def any_objective(self) -> bool:
         """The prompts are its own, so that TRAINER.OBJECTIVE may name another objective."""
-        return self.prompts == self.name
+        return self.prompts == self.name and not self.own_objective
 
     def trained_by(self, objective: type[Objective], name: str, **changes: Any) -> Method:
         """Declare a method of the same prompts that another objective trains, with some fields replaced.

@@ -100,7 +100,8 @@ class PromptLearner(nn.Module):
         class_share: of the first feature's logits, where images have a second feature (`slot_projection`).
         fuses: which logits of a test are of both features: those of the classes of the training ("learned"), "always"
             or "never"; others are of the first alone. In training all are of both.
-        inference: says how images are tested, in a line, where it is not by one feature; for `--summary`.
+        inference: says how images are tested, in a line, where it takes more than a pass of each tower and a cosine; for
+            `--summary`.
     """
 
     template: str
@@ -166,6 +167,18 @@ class PromptLearner(nn.Module):
 
         Returns:
             `[d_v, embed]`; prompts may then enter the last layer of the tower. None: images have one feature.
+        """
+        return None
+
+    def router(self, prompted: Callable[..., nn.Module], classnames: Sequence[str]) -> nn.Module | None:
+        """A module that classifies by more than one feature a class; None: cosines with the class features do.
+
+        It has `class_features()`, all features of classes that it needs, `[rows, embed]`; `logits(image_features,
+        class_features, scale)`, `[batch, classes]`; and `forget_class_features()`.
+
+        Args:
+            prompted: makes a `PromptedCLIP` of a learner and some classes within the same CLIP.
+            classnames: of the classes to tell apart.
         """
         return None
 

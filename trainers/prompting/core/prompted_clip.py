@@ -113,6 +113,8 @@ class PromptedCLIP(nn.Module):
         self._plans: dict[tuple, tuple[list[TextBatch], int, Tensor | None]] = {}
         self._kept: tuple[tuple, Tensor] | None = None
         self._anchors: Tensor | None = None
+        shared = dict(precision=self.precision, class_chunk=self.class_chunk)
+        self.router = self.learner.router(functools.partial(PromptedCLIP, self.clip_model, **shared), self.classnames)
 
     def train(self, mode: bool = True) -> PromptedCLIP:
         """Set the learner's mode; CLIP stays in evaluation mode."""
@@ -292,8 +294,12 @@ class PromptedCLIP(nn.Module):
         """Compute them again for the next test, unless they depend on no parameter."""
         if self.learner.trains_text:
             self._kept = None
+        if self.router is not None:
+            self.router.forget_class_features()
 
     def _normalised_text(self, image_features: Tensor | None = None) -> Tensor:
+        if self.router is not None:
+            return self.router.class_features()
         features = F.normalize(self.learner.adapt("text", self.encode_text(image_features).float()), dim=-1)
         if len(self.learner.templates) > 1:
             by_template = features.unflatten(-2, (len(self.learner.templates), -1))
@@ -368,7 +374,15 @@ class PromptedCLIP(nn.Module):
         return [F.normalize(features + frozen, dim=-1) for features in several]
 
     def logits(self, image_features: Tensor, class_features: Tensor) -> Tensor:
-        """CLIP's scaled cosine similarity of the results of `features`: `[batch, classes]` in fp32."""
+        """CLIP's scaled cosine similarity of the results of `features`, or what a learner's router makes of them:
+        `[batch, classes]` in fp32.
+        """
+        if self.router is not None:
+            return self.router.logits(image_features, class_features, self.clip_model.logit_scale.exp().float())
+        return self.logits_of(image_features, class_features)
+
+    def logits_of(self, image_features: Tensor, class_features: Tensor) -> Tensor:
+        """CLIP's scaled cosine similarity of any normalised features, in fp32."""
         scaled = self.clip_model.logit_scale.exp().float() * image_features
         if class_features.dim() == 3:
             return (class_features @ scaled[:, :, None])[..., 0]

@@ -66,6 +66,7 @@ class Objective:
         recordable: each step runs the same operations and changes nothing but gradients; what changes from step to
             step is in tensors that `before_step` writes. A recorded step (`core.cuda_graph`) would repeat all else.
             False unless the class itself says so.
+        stage: of training; a recorded step is recorded again in another stage.
         mixes_features: `extend` gives the learner `anchors`, so that tests need this objective, too.
         venue, arxiv: of its publication.
     """
@@ -76,6 +77,7 @@ class Objective:
     views: int = 1
     takes_all_epochs: bool = False
     recordable: bool = False
+    stage: int = 0
     mixes_features: bool = False
     venue: str = ""
     arxiv: str = ""

@@ -45,6 +45,7 @@ class TrainingStep:
         self.terms: list[str] = []
         self.recording: Recording | None = None
         self.recorded_ids: Tensor | None = None  # tokens of the classes that it was recorded for
+        self.recorded_stage = 0  # and the objective's stage
         self.records = graph != OFF and device.type == "cuda"
         if graph == ON and not self.records:
             raise SettingError("{cuda_graph} is on, but the model is not on a CUDA device; set it to auto or off.")
@@ -71,8 +72,9 @@ class TrainingStep:
         return dict(zip(("loss", "acc", *self.terms), values))
 
     def _computed(self, *inputs: Tensor) -> Tensor:
-        if self.records and self.recorded_ids is not self.model.ids:
-            self.recording, self.recorded_ids = None, self.model.ids
+        stage = self.objective.stage
+        if self.records and (self.recorded_ids is not self.model.ids or self.recorded_stage != stage):
+            self.recording, self.recorded_ids, self.recorded_stage = None, self.model.ids, stage
             try:
                 observed = self.model.learner.observed
                 self.recording = Recording(self._gradients, self.parameters, inputs, observed)
