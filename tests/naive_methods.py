@@ -119,6 +119,25 @@ def maple_features(
     return ivlp_features(clip_model, images, classnames, text_prompts, vision_prompts, words)
 
 
+def proda_samples(clip_model, classnames: list[str], contexts: list[Tensor], numbers: list[int]) -> list[list[Tensor]]:
+    """Normalised features of the sentences of some of the contexts, `[numbers][classes][embed]`.
+
+    The first quarter of all sentences begins with the class name, the second has it in the middle.
+    """
+    quarter, samples = len(contexts) // 4, []
+    for number in numbers:
+        position = "front" if number < quarter else "middle" if number < 2 * quarter else "end"
+        alike = [contexts[number]] * len(classnames)
+        samples.append([unit(raw) for raw in coop_features(clip_model, [], classnames, alike, position=position)[1]])
+    return samples
+
+
+def proda_features(clip_model, images: Tensor, classnames: list[str], contexts: list[Tensor]):
+    """The means of the normalised features of all sentences, which are used as they are."""
+    samples = proda_samples(clip_model, classnames, contexts, list(range(len(contexts))))
+    return [image_feature(clip_model, image) for image in images], [sum(rows) / len(rows) for rows in zip(*samples)]
+
+
 def tcp_features(
     clip_model,
     images: Tensor,
@@ -277,12 +296,19 @@ def unified_prompts(
     return text, vision
 
 
-def cosine_logits(clip_model, images: list[Tensor], classes: list) -> Tensor:
-    """Logit scale times cosine; `classes` are `[classes][embed]`, or `[images][classes][embed]`."""
+def cosine_logits(clip_model, images: list[Tensor], classes: list, means: bool = False) -> Tensor:
+    """Logit scale times cosine; `classes` are `[classes][embed]`, or `[images][classes][embed]`.
+
+    Args:
+        means: the classes are means of normalised features, used as they are.
+    """
     rows = classes if isinstance(classes[0], list) else [classes] * len(images)
     scale = clip_model.logit_scale.exp()
     return torch.stack(
-        [torch.stack([scale * unit(image) @ unit(feature) for feature in row]) for image, row in zip(images, rows)]
+        [
+            torch.stack([scale * unit(image) @ (feature if means else unit(feature)) for feature in row])
+            for image, row in zip(images, rows)
+        ]
     )
 
 

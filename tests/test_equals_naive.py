@@ -86,6 +86,7 @@ CASES = [
     ],
     *[("TCP", dict(length=length, class_layer=layer)) for length, layer in product((1, 4, 5), (0, 2, 3))],
     *[("TCP", settings) for settings in (dict(context=WORDS), dict(length=2, sentence="a {}.", ending="of {} sort"))],
+    *[("ProDA", dict(number=number, length=length)) for number, length in product((2, 3, 4, 9), (1, 2, 5))],
     *[mma(first, depth) for first in DEPTHS for depth in range(first, 4)],
     *[mma(1, 3, **settings) for settings in (dict(scale=1.0), dict(hidden=40), dict(context="art of the"))],
     *[
@@ -115,6 +116,7 @@ ON_OTHER_TOWERS = [
     bmip(),
     mma(2, 3),
     ("TCP", dict(length=2)),
+    ("ProDA", dict(number=4, length=3)),
 ]
 
 
@@ -133,6 +135,7 @@ NAMES = {
 FOR_NAMES = [
     *[("CoOp", dict(length=3, position=position, class_specific=True), 4) for position in POSITIONS],
     *[("CoCoOp", dict(length=2), number) for number in (1, 4)],
+    ("ProDA", dict(number=4, length=3), 4),
 ]
 
 
@@ -190,6 +193,7 @@ CUT = [
     mma(1, 3),
     mma(3, 3, scale=1.0),
     ("TCP", dict(length=2)),
+    *[("ProDA", dict(number=number, length=3)) for number in (2, 5)],
 ]
 
 

@@ -45,6 +45,7 @@ CHANGES = {
     "TRAINER.COOP": {"N_CTX": 3, "CTX_INIT": "a photo of a", "CSC": True, "CLASS_TOKEN_POSITION": "middle"}
     | {"CLASS_LAYER": 2},
     "TRAINER.MMADAPTER": {"ADAPTER_START": 3, "ADAPTER_END": 2, "TEXT_CTX_INIT": "an image of the"},
+    "TRAINER.ProDA": {"VARIANT": "released"},
     "TRAINER.COCOOP": {"N_CTX": 3, "CTX_INIT": "a photo of a"},
     "TRAINER.VPT": {"N_CTX_VISION": 3, "PROMPT_DEPTH_VISION": 2, "CTX_INIT": "an image of the"},
     "TRAINER.IVLP": {**TOWERS, "HEAD_WIDTH": 4},

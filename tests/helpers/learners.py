@@ -18,6 +18,7 @@ from trainers.prompting.learners.cocoop import CoCoOpLearner
 from trainers.prompting.learners.coop import CoOpLearner
 from trainers.prompting.learners.hicropl import HiCroPLLearner
 from trainers.prompting.learners.mma import MMALearner
+from trainers.prompting.learners.proda import ProDALearner
 from trainers.prompting.learners.tcp import TCPLearner
 from trainers.prompting.learners.upt import UPTLearner
 from trainers.prompting.methods import METHODS
@@ -113,6 +114,8 @@ def naive_features(
             return naive_methods.tcp_features(*given, context, *layers, learner.class_layer, *words)
         contexts = list(context) if config.class_specific else [context] * len(names)
         return naive_methods.coop_features(*given, contexts, config.words, config.position)
+    if isinstance(learner, ProDALearner):
+        return naive_methods.proda_features(*given, list(learner.text_prompts["0"]))
     if isinstance(learner, MMALearner):
         parts = learner.block_adapters
         text, vision = (
@@ -154,7 +157,8 @@ def assert_equal_to_naive(clip_model, learner: PromptLearner, images, classnames
     trained = [(name, parameter) for name, parameter in learner.named_parameters() if parameter.requires_grad]
     names, parameters = zip(*trained)
     fast = model(images)
-    slow = cosine_logits(clip_model, *naive_features(clip_model, learner, images, classnames))
+    features = naive_features(clip_model, learner, images, classnames)
+    slow = cosine_logits(clip_model, *features, means=isinstance(learner, ProDALearner))
     torch.testing.assert_close(fast, slow, **TOLERANCE)
     fast_loss, slow_loss = F.cross_entropy(fast, labels), F.cross_entropy(slow, labels)
     torch.testing.assert_close(fast_loss, slow_loss, **TOLERANCE)
