@@ -20,10 +20,12 @@ from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.methods import METHODS
 from trainers.prompting.objectives.cross_entropy import CrossEntropy
 from trainers.prompting.objectives.objective import Objective
+from trainers.prompting.objectives.prompt_distribution import PromptDistribution
 from trainers.prompting.objectives.training_step import TrainingStep
 
 OBJECTIVES = {
     "cross_entropy": CrossEntropy,
+    "prompt_distribution": PromptDistribution,
     **{name.replace("-", "_").replace(" ", "_"): make for name, (make, _) in EQUATIONS.items() if "by" not in name},
 }
 

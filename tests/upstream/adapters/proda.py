@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from comparison import Case, under
 
 from trainers.prompting.core.class_tokens import place_slots, tokenize_classes
@@ -31,7 +30,7 @@ def proda(number: int, length: int, together: int) -> Case:
         tests_apart=True,
         before_test="set_classifier",
         patches={
-            "torch.randperm": lambda number: torch.arange(number).flip(0),
+            "random.sample": lambda templates, number: list(reversed(templates)),
             "trainers.prompting.core.prompted_clip.tokenize_classes": lambda names, *others: tokenize_classes(
                 as_they_are(names), *others
             ),

@@ -12,6 +12,7 @@ is a setting, which need not divide their number.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +107,7 @@ class PromptDistribution(Objective):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.left = torch.empty(0, dtype=torch.long)  # templates whose turn comes in the next steps
+        self.left: list[int] = []  # templates whose turn comes in the next steps
 
     def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
         if len(learner.templates) == 1:
@@ -121,12 +122,12 @@ class PromptDistribution(Objective):
         self.nameless = PromptedCLIP(model.clip_model, model.learner, [""], model.precision, model.class_chunk)
 
     def before_step(self) -> None:
-        """Draw a permutation of the templates when too few are left; no template is twice in a step."""
-        if len(self.left) < len(self.drawn):
-            more = torch.randperm(self.number)
-            self.left = torch.cat([self.left, more[~torch.isin(more, self.left)]])
-        turn, self.left = self.left.tensor_split([len(self.drawn)])
-        self.drawn.copy_(turn)
+        """Draw an order of the templates when too few are left, from Python's generator; none is twice in a step."""
+        together = len(self.drawn)
+        if len(self.left) < together:
+            self.left += [one for one in random.sample(range(self.number), self.number) if one not in self.left]
+        self.drawn.copy_(torch.tensor(self.left[:together]))
+        self.left = self.left[together:]
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
         # All at once are in order, as tests have them.
@@ -143,7 +144,7 @@ class PromptDistribution(Objective):
         return Loss(sum(terms.values()), logits, terms)
 
     def training_state(self) -> dict[str, Any]:
-        return {"left": self.left.clone()}
+        return {"left": list(self.left)}
 
     def load_training_state(self, state: Mapping[str, Any]) -> None:
-        self.left = state["left"]
+        self.left = list(state["left"])
