@@ -17,6 +17,7 @@ from naive_methods import cosine_logits, zero_shot_features
 from trainers.prompting.core import batching, tower
 from trainers.prompting.core.learner import FixedSentence
 from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.bitp import FIRST
 from trainers.prompting.learners.bmip import AGGREGATIONS
 
 WORDS = "a photo of a"
@@ -43,6 +44,10 @@ def bmip(depth: int = 3, **settings) -> tuple[str, dict]:
 
 def mma(first: int, depth: int, hidden: int = 7, scale: float = 0.1, **settings) -> tuple[str, dict]:
     return "MMA", dict(first=first, depth=depth, hidden=hidden, scale=scale, **settings)
+
+
+def bitp(connect: str, depth: int = 3, **settings) -> tuple[str, dict]:
+    return "BITP", dict(connect=connect, depth=depth, **settings)
 
 
 CASES = [
@@ -97,6 +102,11 @@ CASES = [
         ("UPT", dict(variant=variant, length=length, depth=depth, dropout=0.0))
         for variant, length, depth in product(VARIANTS, (1, 2, 5), DEPTHS)
     ],
+    *[
+        bitp(connect, depth, length=length, share_text=share, share_vision=share)
+        for connect, share, depth, length in product(FIRST, (True, False), DEPTHS, (1, 2, 5))
+    ],
+    *[bitp(connect, share_text=True, share_vision=False, context="") for connect in FIRST],
 ]
 
 
@@ -117,6 +127,7 @@ ON_OTHER_TOWERS = [
     mma(2, 3),
     ("TCP", dict(length=2)),
     ("ProDA", dict(number=4, length=3)),
+    *[bitp(connect, 2) for connect in FIRST],
 ]
 
 
@@ -194,6 +205,7 @@ CUT = [
     mma(3, 3, scale=1.0),
     ("TCP", dict(length=2)),
     *[("ProDA", dict(number=number, length=3)) for number in (2, 5)],
+    *[bitp(connect) for connect in FIRST],
 ]
 
 

@@ -17,7 +17,7 @@ from trainers.prompting.errors import InputError
 from trainers.prompting.methods import METHODS, OBJECTIVES
 from trainers.prompting.objectives.objective import Loss, Objective, register_objective
 
-LEARNERS = ["CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "BMIP", "HiCroPL", "UPT", "ProDA"]
+LEARNERS = ["CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "BMIP", "HiCroPL", "UPT", "BITP", "ProDA"]
 OTHERS = [name for name in OBJECTIVES if name != "cross_entropy"]
 # Trainers with another objective than cross-entropy; of these, the ones that are named after it, as another's prompts
 # trained by it, and the ones whose prompts are that other's as they are.

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from experiments.tools.straightforward_bmip import StraightforwardBMIP
 from trainers.prompting.core.learner import PromptLearner
 from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.bitp import BITPLearner
 from trainers.prompting.learners.bmip import BMIPLearner
 from trainers.prompting.learners.cocoop import CoCoOpLearner
 from trainers.prompting.learners.coop import CoOpLearner
@@ -45,6 +46,8 @@ def make(clip_model, name: str, classes: int = 5, **settings) -> PromptLearner:
                 # So that no layer of the networks drowns the prompts.
                 is_norm = parameter.dim() == 1
                 parameter.normal_(float(is_norm), 0.3 if is_norm else parameter.shape[1] ** -0.5)
+            elif name == "BITP" and key.endswith("weight"):
+                parameter.normal_(std=0.5 * parameter.shape[1] ** -0.5)
             elif name != "BMIP" or "prompts" in key:
                 parameter.normal_(std=0.3)
             elif "gate" in key:
@@ -68,6 +71,7 @@ SETTINGS = {
     "MMA": dict(first=2, depth=3, hidden=5),
     "HiCroPL": dict(depth=3, cross=2),
     "UPT": dict(depth=3, dropout=0.0),
+    "BITP": dict(depth=3, connect="exchange"),
 }
 
 
@@ -134,6 +138,13 @@ def naive_features(
         text, vision = naive_methods.unified_prompts(by_layer(learner.unified_prompts), layers, width, text, vision)
         if config.variant == "released" and config.depth > 1:
             del text[config.depth - 1]
+        return naive_methods.ivlp_features(*given, text, vision, config.context)
+    if isinstance(learner, BITPLearner):
+        groups = ("text_to_vision", "vision_to_text", "text_exchange", "vision_exchange")
+        heads = [{key: linear(head) for key, head in getattr(learner, group).items()} for group in groups]
+        layers = len(clip_model.transformer.resblocks), len(clip_model.visual.transformer.resblocks)
+        words = naive_methods.context_words(clip_model, config.context, config.slots)[config.length :]
+        text, vision = naive_methods.bitp_prompts(config.connect, text, vision, *heads, words, min(layers))
         return naive_methods.ivlp_features(*given, text, vision, config.context)
     if isinstance(learner, HiCroPLLearner):
         if config.variant == "paper":  # in the other, they are refined in place

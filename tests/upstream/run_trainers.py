@@ -32,7 +32,7 @@ from torch import nn
 
 LOSSES = ("loss", "xe_loss")  # names of the loss that a step returns
 # Of layers that are as wide as a tower.
-WIDE = ("proj", "single_layer", "adapter", "linear_", "ffn")
+WIDE = ("proj", "single_layer", "exchange", "adapter", "linear_", "ffn")
 SPREAD = 0.3  # of the random values; the initial 0.02 would leave prompts without an effect to compare
 DRAWN = 1
 

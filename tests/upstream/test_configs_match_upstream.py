@@ -124,8 +124,17 @@ def test_upts_files_of_bmips_authors_have_ours_but_for_keys_without_effect():
         assert load("UPT", CONFIGS / "trainers/UPT" / path.name) == load("UPT", path, *UNSET), path.name
 
 
-# Their code computes in fp32 whatever its key says, and validates whenever the best model is asked for.
-EFFECTIVE = [*UNSET, "TRAINER.ProDA.PREC", "fp32", "TEST.NO_TEST_EARLY", "False", "TRAIN.EARLY_STOPPING", "False"]
+# They validate whenever the best model is asked for, and ProDA's code computes in fp32 whatever its key says.
+VALIDATED = [*UNSET, "TEST.NO_TEST_EARLY", "False", "TRAIN.EARLY_STOPPING", "False"]
+EFFECTIVE = [*VALIDATED, "TRAINER.ProDA.PREC", "fp32"]
+
+
+def test_bitps_files_of_bmips_authors_have_ours_but_for_keys_without_effect():
+    paths = sorted((root("BMIP") / "configs/trainers/BITP").glob("*.yaml"))
+    assert len(paths) == 2
+    for path in paths:
+        theirs = load("BITP", path, *VALIDATED)
+        assert load("BITP", CONFIGS / "trainers/BITP" / path.name) == theirs, path.name
 
 
 def test_prodas_file_of_bmips_authors_has_ours_but_for_keys_without_effect(tmp_path):
