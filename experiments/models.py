@@ -76,7 +76,7 @@ def features(trainer: PromptTrainer) -> tuple[dict[str, Tensor], Tensor, dict[tu
     """Normalised image features `[images, embed]` by model, labels, and the attention that prompts receive."""
     learner, names = trainer.learner, trainer.dm.dataset.classnames
     # Prompts that depend on the image, or do not stand right after SOS, have no readout.
-    readable = not learner.conditional and learner.position == "end"
+    readable = not learner.conditional and set(learner.positions) == {"end"}
     seen = observe(learner) if readable else {}
     plain = PromptedCLIP(trainer.clip_model, FixedSentence("{}"), names, trainer.precision)
     # Without the text features that the trainer's model may have kept.

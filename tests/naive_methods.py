@@ -169,6 +169,25 @@ def maple_features(
     return ivlp_features(clip_model, images, classnames, text_prompts, vision_prompts, words)
 
 
+def proda_samples(clip_model, classnames: list[str], contexts: list[Tensor], numbers: list[int]) -> list[list[Tensor]]:
+    """Normalised features of the sentences of some of the contexts, `[numbers][classes][embed]`.
+
+    The first quarter of all sentences begins with the class name, the second has it in the middle.
+    """
+    quarter, samples = len(contexts) // 4, []
+    for number in numbers:
+        position = "front" if number < quarter else "middle" if number < 2 * quarter else "end"
+        alike = [contexts[number]] * len(classnames)
+        samples.append([unit(raw) for raw in coop_features(clip_model, [], classnames, alike, position=position)[1]])
+    return samples
+
+
+def proda_features(clip_model, images: Tensor, classnames: list[str], contexts: list[Tensor]):
+    """The means of the normalised features of all sentences, which are used as they are."""
+    samples = proda_samples(clip_model, classnames, contexts, list(range(len(contexts))))
+    return [image_feature(clip_model, image) for image in images], [sum(rows) / len(rows) for rows in zip(*samples)]
+
+
 def tcp_features(
     clip_model,
     images: Tensor,
@@ -381,12 +400,95 @@ def unified_prompts(
     return text, vision
 
 
-def cosine_logits(clip_model, images: list[Tensor], classes: list) -> Tensor:
-    """Logit scale times cosine; `classes` are `[classes][embed]`, or `[images][classes][embed]`."""
+def context_words(clip_model, words: str, length: int) -> Tensor:
+    """Embeddings of the tokens in the slots before training: words, or a placeholder for each of more than four."""
+    ids = _context_tokens("name", length, words if length <= 4 else "")
+    return _embedded(clip_model, ids)[1 : 1 + length]
+
+
+def bitp_prompts(
+    connect: str,
+    text_prompts: dict[int, Tensor],
+    vision_prompts: dict[int, Tensor],
+    text_to_vision: dict[str, Linear],
+    vision_to_text: dict[str, Linear],
+    text_exchange: dict[str, Linear],
+    vision_exchange: dict[str, Linear],
+    words: Tensor,
+    layers: int,
+):
+    """BITP's prompts of each layer of both towers; heads and maps are by layer, or "deep" for all from 1 on.
+
+    Args:
+        words: what is in the text slots of layer 0 that have no prompts.
+        layers: of the towers.
+    """
+
+    def through(heads: dict[str, Linear], layer: int, rows) -> Tensor:
+        return torch.stack([_apply(heads.get(str(layer)) or heads["deep"], row) for row in rows])
+
+    depth = len(text_prompts)
+    text = {0: torch.cat([text_prompts[0], words])}
+    projected = through(text_to_vision, 0, text_prompts[0])
+    vision = {0: projected}
+    if connect == "add":
+        vision[0] = projected + vision_prompts[0]
+        for layer in range(1, depth):
+            text[layer], vision[layer] = text_prompts[layer], vision_prompts[layer]
+        for layer in range(1, depth):
+            if depth - 1 + layer < layers:
+                text[depth - 1 + layer] = through(vision_to_text, layer, vision_prompts[layer])
+                vision[depth - 1 + layer] = through(text_to_vision, layer, text_prompts[layer])
+        return text, vision
+    if connect == "joint":
+        vision[0] = torch.cat([projected, vision_prompts[0]])
+    if connect == "atten":
+        vision[0] = _attended(projected, vision_prompts[0]) + vision_prompts[0]
+    for layer in range(1, depth):
+        own = text_prompts[layer], vision_prompts[layer]
+        if layer < depth - 1:
+            text[layer] = _connected(connect, own[0], through(vision_to_text, layer, own[1]), 0)
+        vision[layer] = _connected(connect, own[1], through(text_to_vision, layer, own[0]), 1)
+        if connect == "exchange":
+            vision[layer] = through(vision_exchange, layer, vision[layer])
+            if layer < depth - 1:
+                text[layer] = through(text_exchange, layer, text[layer])
+    return text, vision
+
+
+def _connected(connect: str, own: Tensor, projected: Tensor, tower: int) -> Tensor:
+    """Of the text (0) or the vision tower (1); for "exchange", two prompts in each row."""
+    if connect == "atten":
+        return _attended(projected, own) + own
+    rows = [*projected, *own] if tower == 0 else [*own, *projected]
+    if connect == "joint":
+        return torch.stack(rows)
+    return torch.stack([torch.cat([first, second]) for first, second in zip(rows[::2], rows[1::2])])
+
+
+def _attended(values: Tensor, queries: Tensor) -> Tensor:
+    """softmax over the columns of (values queries^T), times values, row by row."""
+    rows = []
+    for value in values:
+        scores = torch.stack([value @ query for query in queries])
+        shares = scores.exp() / scores.exp().sum()
+        rows.append(sum(share * one for share, one in zip(shares, values)))
+    return torch.stack(rows)
+
+
+def cosine_logits(clip_model, images: list[Tensor], classes: list, means: bool = False) -> Tensor:
+    """Logit scale times cosine; `classes` are `[classes][embed]`, or `[images][classes][embed]`.
+
+    Args:
+        means: the classes are means of normalised features, used as they are.
+    """
     rows = classes if isinstance(classes[0], list) else [classes] * len(images)
     scale = clip_model.logit_scale.exp()
     return torch.stack(
-        [torch.stack([scale * unit(image) @ unit(feature) for feature in row]) for image, row in zip(images, rows)]
+        [
+            torch.stack([scale * unit(image) @ (feature if means else unit(feature)) for feature in row])
+            for image, row in zip(images, rows)
+        ]
     )
 
 

@@ -115,6 +115,37 @@ def linear_hsic(features: list[Tensor], teacher: list[Tensor]) -> Tensor:
     return sum(whole[i][i] for i in range(number))
 
 
+def upper_bound(
+    scale: Tensor, images: list[Tensor], samples: list[list[Tensor]], labels: list[int]
+) -> list[list[Tensor]]:
+    """Mean logits plus half the scaled variance of their difference from that of the label.
+
+    Args:
+        samples: features of the classes, `[samples][classes][embed]`.
+    """
+    means = [sum(of_class) / len(of_class) for of_class in zip(*samples)]
+
+    def covariance(one: int, other: int) -> Tensor:
+        """Of two classes, feature by feature, `[embed]`."""
+        products = [(sample[one] - means[one]) * (sample[other] - means[other]) for sample in samples]
+        return sum(products) / (len(samples) + 1)
+
+    rows = []
+    for image, y in zip(images, labels):
+        row = []
+        for c, mean in enumerate(means):
+            difference = covariance(y, y) + covariance(c, c) - covariance(y, c) - covariance(c, y)
+            row.append(scale * image @ mean + scale**2 / 2 * (image * difference * image).sum())
+        rows.append(row)
+    return rows
+
+
+def mean_absolute_cosine(features: list[Tensor]) -> Tensor:
+    """Of each two of the features."""
+    pairs = [(one, other) for one in features for other in features if one is not other]
+    return _mean([(unit(one) @ unit(other)).abs() for one, other in pairs])
+
+
 def softened_cross_entropy(student: list[list[Tensor]], teacher: list[list[Tensor]], temperature: float) -> Tensor:
     """T^2 times the mean over images of -sum q log p, with the softmaxes p and q of logits / T."""
     rows = []

@@ -47,7 +47,7 @@ def test_it_trains_all_its_tensors_and_serves_new_classes(run_train, tmp_path, t
 
     assert test("base").result["accuracy"] == run.result["accuracy"]
     if options == CSC:  # contexts belong to the classes that they are trained for
-        words = ("model.pth.tar-2", "5 classes, each 4 tokens", "expected 1 layer of 10 classes", "TRAINER.COOP")
+        words = ("model.pth.tar-2", "5 contexts, each 4 tokens", "expected 1 layer of 10 contexts", "TRAINER.COOP")
         return assert_refused(test("all"), words)
     new = test("new")
     assert new.status == 0 and new.result["classes"] == "new" and "authors' code" not in new.output

@@ -17,6 +17,7 @@ from naive_methods import cosine_logits, zero_shot_features
 from trainers.prompting.core import batching, tower
 from trainers.prompting.core.learner import FixedSentence
 from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.bitp import FIRST
 from trainers.prompting.learners.bmip import AGGREGATIONS
 
 WORDS = "a photo of a"
@@ -51,6 +52,10 @@ def mmrl(layers: tuple[int, ...] = (2, 3), length: int = 3, width: int = 9, **se
 
 def mmrlpp(**settings) -> tuple[str, dict]:
     return "MMRLpp", {**mmrl()[1], **dict(new_share=0.6, rank=2, projection_rank=3), **settings}
+
+
+def bitp(connect: str, depth: int = 3, **settings) -> tuple[str, dict]:
+    return "BITP", dict(connect=connect, depth=depth, **settings)
 
 
 CASES = [
@@ -94,6 +99,7 @@ CASES = [
     ],
     *[("TCP", dict(length=length, class_layer=layer)) for length, layer in product((1, 4, 5), (0, 2, 3))],
     *[("TCP", settings) for settings in (dict(context=WORDS), dict(length=2, sentence="a {}.", ending="of {} sort"))],
+    *[("ProDA", dict(number=number, length=length)) for number, length in product((2, 3, 4, 9), (1, 2, 5))],
     *[mma(first, depth) for first in DEPTHS for depth in range(first, 4)],
     *[mma(1, 3, **settings) for settings in (dict(scale=1.0), dict(hidden=40), dict(context="art of the"))],
     *[
@@ -113,6 +119,11 @@ CASES = [
     *[mmrlpp(layers=layers, length=length) for layers in ((2, 3), (3,), (2,)) for length in (1, 4)],
     *[mmrlpp(new_share=share, rank=rank) for share in (0.1, 1.0) for rank in (1, 5)],
     *[mmrl(**settings) for settings in (dict(width=30), dict(share=0.2), dict(sentence="{} as a type of being."))],
+    *[
+        bitp(connect, depth, length=length, share_text=share, share_vision=share)
+        for connect, share, depth, length in product(FIRST, (True, False), DEPTHS, (1, 2, 5))
+    ],
+    *[bitp(connect, share_text=True, share_vision=False, context="") for connect in FIRST],
 ]
 
 
@@ -134,6 +145,8 @@ ON_OTHER_TOWERS = [
     ("TCP", dict(length=2)),
     mmrl((2,)),
     mmrlpp(),
+    ("ProDA", dict(number=4, length=3)),
+    *[bitp(connect, 2) for connect in FIRST],
 ]
 
 
@@ -152,6 +165,7 @@ NAMES = {
 FOR_NAMES = [
     *[("CoOp", dict(length=3, position=position, class_specific=True), 4) for position in POSITIONS],
     *[("CoCoOp", dict(length=2), number) for number in (1, 4)],
+    ("ProDA", dict(number=4, length=3), 4),
 ]
 
 
@@ -213,6 +227,8 @@ CUT = [
     mmrl((2,)),
     mmrlpp(),
     mmrlpp(layers=(2,)),
+    *[("ProDA", dict(number=number, length=3)) for number in (2, 5)],
+    *[bitp(connect) for connect in FIRST],
 ]
 
 

@@ -339,6 +339,11 @@ WRAPPERS = {
     "promptsrc/few_shot dtd 4": "few_shot PromptSRC dtd --shots 4",
     "upt/base2new_train_upt dtd 3": "base2new_train UPT dtd 3",
     "upt/base2new_test_upt dtd 3": "base2new_test UPT dtd 3",
+    "bitp/xd_train imagenet 3 vit_bitp_ctx1_ep4TT_ex_cross_dataset": "xd_train BITP imagenet 3 "
+    "vit_bitp_ctx1_ep4TT_ex_cross_dataset",
+    "bitp/xd_test dtd 3": "xd_test BITP dtd 3",
+    "proda/base2new_train_proda dtd 3": "base2new_train ProDA dtd 3",
+    "proda/base2new_test_proda dtd 3": "base2new_test ProDA dtd 3",
     "hicropl/few_shot dtd 4": "few_shot HiCroPL dtd --shots 4",
     "hicropl/base2new_train_hicropl dtd 3": "base2new_train HiCroPL dtd 3",
     "hicropl/base2new_test_hicropl dtd 3": "base2new_test HiCroPL dtd 3",

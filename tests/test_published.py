@@ -87,7 +87,7 @@ MISFITS = {
     "length": ("MaPLe", ["TRAINER.MAPLE.N_CTX", "3"], maple, ["layers of 2 tokens", "layers of 3 tokens"]),
     "classes": (
         *("CoOp", CSC, lambda model: coop(model, classes=10)),
-        ["1 layer of 10 classes, each 4 tokens", "expected 1 layer of 5 classes, each 4 tokens"],
+        ["1 layer of 10 contexts, each 4 tokens", "expected 1 layer of 5 contexts, each 4 tokens"],
     ),
     "backbone of CoOp": ("CoOp", [], lambda _: coop(other_clip()), ["4 tokens 192 wide", BACKBONE]),
     "backbone of IVLP": ("IVLP", [], lambda _: ivlp(other_clip()), [f"{BACKBONE} is 'tiny'", "(256, 3, "]),

@@ -212,7 +212,8 @@ class PromptTrainer(Checkpointing, TrainerX):
                 f"{cfg.DATASET.NAME} has labels up to {self.num_classes - 1}, but {len(classnames)} class names: some "
                 "labels have no training image. Check the data set's folder and its split file."
             )
-        print(f"Building {type(self).__name__} on {len(classnames)} classes: {', '.join(self.learner.templates)!r}")
+        sentences = ", ".join(dict.fromkeys(self.learner.templates))
+        print(f"Building {type(self).__name__} on {len(classnames)} classes: {sentences!r}")
         use_tf32(cfg.MODEL.TF32)
         # On the device first, where some learners have their classes encoded.
         clip_model, how = self.clip_model.to(self.device), (cfg.MODEL.CLASS_CHUNK, cfg.MODEL.CUDA_GRAPH)

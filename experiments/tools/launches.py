@@ -71,7 +71,7 @@ def fake_gpu() -> Iterator[FakeTensorMode]:
 
 
 def without_data(owner: Any, mode: FakeTensorMode, device: str = "cpu") -> Any:
-    """A module, or another object with tensors, whose tensors now have no data.
+    """A module, or another object with tensors and modules, whose tensors now have no data.
 
     Those that were not on the CPU, such as on `meta`, are on `device`, which need not exist.
     """
@@ -86,7 +86,8 @@ def without_data(owner: Any, mode: FakeTensorMode, device: str = "cpu") -> Any:
                 made[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if is_parameter else empty
         return made[id(tensor)]
 
-    for part in owner.modules() if isinstance(owner, nn.Module) else [owner]:
+    modules = [value for value in (owner, *vars(owner).values()) if isinstance(value, nn.Module)]
+    for part in dict.fromkeys([owner, *(part for module in modules for part in module.modules())]):
         for members in (vars(part), vars(part).get("_parameters", {}), vars(part).get("_buffers", {})):
             for name, value in list(members.items()):
                 if isinstance(value, torch.Tensor):

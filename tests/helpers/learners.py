@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from experiments.tools.straightforward_bmip import StraightforwardBMIP
 from trainers.prompting.core.learner import PromptLearner
 from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.learners.bitp import BITPLearner
 from trainers.prompting.learners.bmip import BMIPLearner
 from trainers.prompting.learners.cocoop import CoCoOpLearner
 from trainers.prompting.learners.coop import CoOpLearner
@@ -21,6 +22,7 @@ from trainers.prompting.learners.mma import MMALearner
 from trainers.prompting.learners.mma_bmip import MMABMIPLearner
 from trainers.prompting.learners.mmrl import MMRLLearner
 from trainers.prompting.learners.mmrlpp import MMRLppLearner
+from trainers.prompting.learners.proda import ProDALearner
 from trainers.prompting.learners.tcp import TCPLearner
 from trainers.prompting.learners.upt import UPTLearner
 from trainers.prompting.methods import METHODS
@@ -47,6 +49,8 @@ def make(clip_model, name: str, classes: int = 5, **settings) -> PromptLearner:
                 # So that no layer of the networks drowns the prompts.
                 is_norm = parameter.dim() == 1
                 parameter.normal_(float(is_norm), 0.3 if is_norm else parameter.shape[1] ** -0.5)
+            elif name == "BITP" and key.endswith("weight"):
+                parameter.normal_(std=0.5 * parameter.shape[1] ** -0.5)
             elif name not in ("BMIP", "MMA_BMIP") or "prompts" in key or "adapters" in key:
                 parameter.normal_(std=0.3)
             elif "gate" in key:
@@ -73,6 +77,7 @@ SETTINGS = {
     "UPT": dict(depth=3, dropout=0.0),
     "MMRL": dict(length=3, width=9, layers=(2, 3)),
     "MMRLpp": dict(length=3, width=9, layers=(2, 3), new_share=0.6, rank=2, projection_rank=3),
+    "BITP": dict(depth=3, connect="exchange"),
 }
 
 
@@ -146,6 +151,8 @@ def naive_features(
             return naive_methods.tcp_features(*given, context, *layers, learner.class_layer, *words)
         contexts = list(context) if config.class_specific else [context] * len(names)
         return naive_methods.coop_features(*given, contexts, config.words, config.position)
+    if isinstance(learner, ProDALearner):
+        return naive_methods.proda_features(*given, list(learner.text_prompts["0"]))
     if isinstance(learner, MMALearner):
         text, vision = adapters_of(learner, "text"), adapters_of(learner, "image")
         return naive_methods.mma_features(*given, text, vision, config.scale, config.context)
@@ -170,6 +177,13 @@ def naive_features(
         text, vision = naive_methods.unified_prompts(by_layer(learner.unified_prompts), layers, width, text, vision)
         if config.variant == "released" and config.depth > 1:
             del text[config.depth - 1]
+        return naive_methods.ivlp_features(*given, text, vision, config.context)
+    if isinstance(learner, BITPLearner):
+        groups = ("text_to_vision", "vision_to_text", "text_exchange", "vision_exchange")
+        heads = [{key: linear(head) for key, head in getattr(learner, group).items()} for group in groups]
+        layers = len(clip_model.transformer.resblocks), len(clip_model.visual.transformer.resblocks)
+        words = naive_methods.context_words(clip_model, config.context, config.slots)[config.length :]
+        text, vision = naive_methods.bitp_prompts(config.connect, text, vision, *heads, words, min(layers))
         return naive_methods.ivlp_features(*given, text, vision, config.context)
     if isinstance(learner, HiCroPLLearner):
         if config.variant == "paper":  # in the other, they are refined in place
@@ -198,7 +212,8 @@ def naive_logits(clip_model, learner: PromptLearner, images: Tensor, names: list
     """`[images, classes]`; of two features of an image, the weighted sum of theirs."""
     features, classes = naive_features(clip_model, learner, images, names)
     kinds = in_kinds(features, learner.class_share)
-    return sum(share * cosine_logits(clip_model, one, classes) for share, one in kinds)
+    means = isinstance(learner, ProDALearner)
+    return sum(share * cosine_logits(clip_model, one, classes, means=means) for share, one in kinds)
 
 
 def assert_equal_to_naive(clip_model, learner: PromptLearner, images, classnames, chunk: int = 0) -> None:

@@ -21,10 +21,12 @@ from trainers.prompting.methods import METHODS
 from trainers.prompting.objectives.cross_entropy import CrossEntropy
 from trainers.prompting.objectives.decomposition import Decomposition
 from trainers.prompting.objectives.objective import Objective, RunFacts
+from trainers.prompting.objectives.prompt_distribution import PromptDistribution
 from trainers.prompting.objectives.training_step import TrainingStep
 
 OBJECTIVES = {
     "cross_entropy": CrossEntropy,
+    "prompt_distribution": PromptDistribution,
     **{name.replace("-", "_").replace(" ", "_"): make for name, (make, _) in EQUATIONS.items() if "by" not in name},
 }
 # Those of one method's prompts alone: its two stages.

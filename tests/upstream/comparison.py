@@ -78,7 +78,9 @@ class Case:
         epochs: whole epochs of two steps each, in place of a single step.
         from_words: the first text prompts start as words.
         regularised: the loss has more than cross-entropy.
-        changes_prompts: a forward pass changes them, so that the training step comes after that of the evaluation.
+        tests_apart: a test gives other logits than a training step, which comes after it: a forward pass changes the
+            prompts, or a step has some of them.
+        before_test: name of a method of their model that prepares it for a test, where no code of theirs calls it.
         faint: some gradients are near 0, where half precision says nothing.
         logits: place of the logits that ours has in training among what their model returns.
         scale: of their logits, where it is a number in their code; CLIP has it then.
@@ -103,7 +105,8 @@ class Case:
     epochs: int = 0
     from_words: bool = False
     regularised: bool = False
-    changes_prompts: bool = False
+    tests_apart: bool = False
+    before_test: str = ""
     faint: bool = False
     logits: int = 0
     scale: float | None = None
@@ -199,6 +202,7 @@ def _question(case: Case, folder: Path) -> dict[str, Any]:
         (folder / path).write_text(content)
     keys = {**_common(case), "OPTIM.LR": RATE, **case.keys, **case.theirs}
     question = dict(trainer=case.theirs_name or case.trainer, module=case.module, views=case.views, epochs=case.epochs)
+    question["before_test"] = case.before_test
     return {**question, "clip": str(clip), "keys": keys, "names": dict(case.names), "engine": dict(case.engine)}
 
 

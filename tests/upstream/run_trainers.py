@@ -2,8 +2,8 @@
 
 INPUT is a torch file with `views` (two of a batch), `labels`, `classnames`, `casts` (see `comparison.py`) and `cases`,
 each a dict of `trainer`, its `module`, the dotted `keys` of its configuration, `names` to set in the module, `clip`
-(path of a state dict), the numbers of `views` and of `epochs`, and `engine`, methods of their Dassl's trainer and the
-file that has them, from the checkout.
+(path of a state dict), the numbers of `views` and of `epochs`, `before_test`, a method of the model, and `engine`,
+methods of their Dassl's trainer and the file that has them, from the checkout.
 
 OUTPUT gets an answer to each case, in order. For trained methods it has the `name` that the model is registered under,
 the values that the trained tensors had at the `start`, and, with random ones instead, its `state_dict` as it would be
@@ -32,7 +32,7 @@ from torch import nn
 
 LOSSES = ("loss", "xe_loss")  # names of the loss that a step returns
 # Of layers that are as wide as a tower.
-WIDE = ("proj", "single_layer", "adapter", "linear_", "ffn")
+WIDE = ("proj", "single_layer", "exchange", "adapter", "linear_", "ffn")
 SPREAD = 0.3  # of the random values; the initial 0.02 would leave prompts without an effect to compare
 DRAWN = 1
 
@@ -62,6 +62,11 @@ def stay_on_the_cpu() -> None:
     nn.Module.to = to
     nn.Module.cuda = lambda module: module
     torch.Tensor.cuda = lambda tensor: tensor
+    for name in ("tensor", "eye"):
+        make = getattr(torch, name)
+        setattr(torch, name, lambda *args, make=make, device=None, **kwargs: make(*args, **kwargs))
+    # As a test draws ours.
+    torch.randperm = lambda number, **_: torch.arange(number).flip(0)
 
 
 def without_dropout(model: nn.Module) -> None:
@@ -219,6 +224,8 @@ def answer(case: dict, given: dict) -> dict:
                 step(slice(2 * batch, 2 * batch + 2))
         return {**found, "end": {key: value for key, value in saved.state_dict().items() if key in trained}}
     trainer.model.eval()
+    if case["before_test"]:
+        getattr(trainer.model, case["before_test"])()
     with torch.no_grad():
         outputs = trainer.model(views[0])
     saved.train()

@@ -147,6 +147,29 @@ def test_upts_files_of_bmips_authors_have_ours_but_for_keys_without_effect():
         assert load("UPT", CONFIGS / "trainers/UPT" / path.name) == load("UPT", path, *UNSET), path.name
 
 
+# They validate whenever the best model is asked for, and ProDA's code computes in fp32 whatever its key says.
+VALIDATED = [*UNSET, "TEST.NO_TEST_EARLY", "False", "TRAIN.EARLY_STOPPING", "False"]
+EFFECTIVE = [*VALIDATED, "TRAINER.ProDA.PREC", "fp32"]
+
+
+def test_bitps_files_of_bmips_authors_have_ours_but_for_keys_without_effect():
+    paths = sorted((root("BMIP") / "configs/trainers/BITP").glob("*.yaml"))
+    assert len(paths) == 2
+    for path in paths:
+        theirs = load("BITP", path, *VALIDATED)
+        assert load("BITP", CONFIGS / "trainers/BITP" / path.name) == theirs, path.name
+
+
+def test_prodas_file_of_bmips_authors_has_ours_but_for_keys_without_effect(tmp_path):
+    name = "vit_b16_c2_e100_ctx16_warmup5_BZ64_ProDA.yaml"
+    text = (root("BMIP") / "configs/trainers/ProDA" / name).read_text()
+    for line in ("  MULTILABEL: False\n", "  STOPPING_COUNT: 3\n", '  NAME: "ProDA"\n'):
+        assert line in text
+        text = text.replace(line, "")
+    (tmp_path / name).write_text(text)
+    assert load("ProDA", CONFIGS / "trainers/ProDA" / name) == load("ProDA", tmp_path / name, *EFFECTIVE)
+
+
 def test_promptsrcs_second_few_shot_setting_is_a_file_of_its_own():
     name = "vit_b16_c2_ep50_batch4_4+4ctx_few_shot"
     path = root("PROMPTSRC") / f"configs/trainers/PromptSRC/{name}.yaml"

@@ -80,7 +80,7 @@ def test_a_checkpoint_of_theirs_gives_the_logits_loss_and_gradients_of_their_tra
     learner.load_state_dict(case.translate(given["state_dict"], learner))
     objective.prepare(model, CLASSNAMES)
     objective.before_step()
-    if case.changes_prompts:
+    if case.tests_apart:
         with torch.no_grad():
             tested = model(views()[0])
     loss, logits, terms = found = objective.loss(model, views(), LABELS)
@@ -95,7 +95,7 @@ def test_a_checkpoint_of_theirs_gives_the_logits_loss_and_gradients_of_their_tra
     least = 0.03 if objective.mixes_features else 0.1
     assert spread > least * 128**0.5, "too alike to tell a difference"
     found = {
-        "logits": [difference(tested if case.changes_prompts else logits, expected_logits)],
+        "logits": [difference(tested if case.tests_apart else logits, expected_logits)],
         "loss": [difference(loss, torch.tensor(given["loss"]))],
         "terms": [difference(terms[name], w * other) for (name, w), other in zip(case.terms.items(), others)],
     }

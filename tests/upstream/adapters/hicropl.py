@@ -18,7 +18,7 @@ def hicropl(length: int, depth: int, cross: int, words: str = WORDS, weight: flo
         sizes=dict(vision_layers=4, transformer_layers=4),
         from_words=bool(words) and length <= 4,
         regularised=True,
-        changes_prompts=True,
+        tests_apart=True,
         # The random mappers make prompts large, twice before the step.
         faint=True,
         files={"gpt_file/eurosat_prompt.json": json.dumps(SENTENCES)},

@@ -51,7 +51,7 @@ def describe_prompts(state_dict: Mapping[str, Tensor]) -> dict[str, str]:
         shapes = sorted({tuple(prompt.shape) for prompt in prompts})
         if prompts:
             found[f"{tower}_prompts"] = f"{len(prompts)} layer{'s' * (len(prompts) > 1)} of " + " or ".join(
-                (f"{shape[0]} classes, each " if len(shape) == 3 else "") + f"{shape[-2]} tokens {shape[-1]} wide"
+                (f"{shape[0]} contexts, each " if len(shape) == 3 else "") + f"{shape[-2]} tokens {shape[-1]} wide"
                 for shape in shapes
             )
     return found

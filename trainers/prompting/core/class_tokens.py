@@ -65,19 +65,24 @@ def tokenize_classes(classnames: Sequence[str], templates: Sequence[str], contex
 
 
 def place_slots(
-    tokens: ClassTokens, classnames: Sequence[str], slots: int, position: str
+    tokens: ClassTokens, classnames: Sequence[str], slots: int, positions: Sequence[str]
 ) -> tuple[ClassTokens, Tensor]:
-    """Move the first `slots` tokens after SOS, the placeholders of prompts, to their `position`.
+    """Move the first `slots` tokens after SOS, the placeholders of prompts, to their place.
 
     The class name counts as many tokens as its separate encoding, as in CoOp; sentence lengths do not change.
 
+    Args:
+        tokens: of all classes for each template in turn.
+        positions: of the class name, one of `POSITIONS` for each template.
+
     Returns:
-        The reordered sentences, and the positions of the slots, `[classes, slots]`.
+        The reordered sentences, and the positions of the slots, `[sentences, slots]`.
     """
     ids, places = tokens.ids.clone(), []
-    before = {"end": slots, "middle": slots // 2, "front": 0}[position]
-    for row, classname in zip(ids, classnames):
-        name = len(clip._tokenizer.encode(classname.replace("_", " ")))
+    lengths = [len(clip._tokenizer.encode(classname.replace("_", " "))) for classname in classnames]
+    of_sentences = ((position, name) for position in positions for name in lengths)
+    for row, (position, name) in zip(ids, of_sentences):
+        before = {"end": slots, "middle": slots // 2, "front": 0}[position]
         places.append([1 + slot + (name if slot >= before else 0) for slot in range(slots)])
         words = row[1 + slots : 1 + slots + name].clone()
         row[1 + before + name : 1 + slots + name] = row[1 + before : 1 + slots].clone()

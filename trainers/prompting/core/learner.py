@@ -86,6 +86,7 @@ class PromptLearner(nn.Module):
             layer need "end".
         conditional: the text prompts depend on the image.
         class_specific: each class has prompts of its own.
+        renormalised: the mean of the normalised features of several sentences is normalised.
         recordable: each step runs the same operations and changes nothing but gradients, without random numbers and
             values of the host that change; a recorded step (`cuda_graph`) would repeat those of its recording. False
             unless the class itself says so.
@@ -100,7 +101,7 @@ class PromptLearner(nn.Module):
         class_share: of the first feature's logits, where images have a second feature (`slot_projection`).
         fuses: which logits of a test are of both features: those of the classes of the training ("learned"), "always"
             or "never"; others are of the first alone. In training all are of both.
-        inference: says how images are tested, in a line, where it takes more than a pass of each tower and a cosine; for
+        inference: says how images are tested, where it takes more than a pass of each tower and a cosine, for
             `--summary`.
     """
 
@@ -109,6 +110,7 @@ class PromptLearner(nn.Module):
     position: str = "end"
     conditional: bool = False
     class_specific: bool = False
+    renormalised: bool = True
     recordable: bool = False
     class_sentence: str = ""
     class_features: Tensor
@@ -132,6 +134,11 @@ class PromptLearner(nn.Module):
     def templates(self) -> tuple[str, ...]:
         """All sentences of a class; the normalised features of several are averaged."""
         return (self.template,)
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """`position` for each of the `templates`."""
+        return (self.position,) * len(self.templates)
 
     @property
     def trains_text(self) -> bool:

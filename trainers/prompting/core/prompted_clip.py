@@ -33,7 +33,8 @@ class TextBatch(NamedTuple):
     Tensors are on the device.
 
     Attributes:
-        classes: labels `[classes of the batch]`.
+        classes: labels `[classes of the batch]`; with several templates, of sentences.
+        samples: the same; None for all, in order.
         ids: tokens `[classes, tokens of the longest sentence]`.
         eot: `[images * classes]`, position of EOT, image by image.
         readers: `[classes, tokens after the prompts]`, as in `TowerInput`: all tokens up to EOT alike.
@@ -41,6 +42,7 @@ class TextBatch(NamedTuple):
     """
 
     classes: Tensor
+    samples: Tensor | None
     ids: Tensor
     eot: Tensor
     readers: Tensor
@@ -97,8 +99,8 @@ class PromptedCLIP(nn.Module):
         slots, context_length = self.learner.text_slots, self.clip_model.context_length
         tokens = tokenize_classes(classnames, self.learner.templates, context_length)
         places = None
-        if self.learner.position != "end":
-            tokens, places = place_slots(tokens, classnames, slots, self.learner.position)
+        if set(self.learner.positions) != {"end"}:
+            tokens, places = place_slots(tokens, classnames, slots, self.learner.positions)
         device = self.clip_model.logit_scale.device
         self.register_buffer("ids", tokens.ids.to(device), persistent=False)
         self.register_buffer("eot", tokens.eot.to(device), persistent=False)
@@ -109,7 +111,7 @@ class PromptedCLIP(nn.Module):
         same = (after == after[0]).all(dim=0).long().cumprod(dim=0).sum()
         # Number of words after the prompts that all sentences share; at least one token, the one read, stays separate.
         self.shared_words = 0 if places is not None else min(int(same), min(self.lengths) - 2 - slots)
-        # By device and number of images. They stay, because a recorded step goes on reading them.
+        # By device and numbers of images and sentences. They stay, because a recorded step goes on reading them.
         self._plans: dict[tuple, tuple[list[TextBatch], int, Tensor | None]] = {}
         self._kept: tuple[tuple, Tensor] | None = None
         self._anchors: Tensor | None = None
@@ -124,7 +126,7 @@ class PromptedCLIP(nn.Module):
         self.clip_model.eval()
         return self
 
-    def encode_text(self, image_features: Tensor | None = None) -> Tensor:
+    def encode_text(self, image_features: Tensor | None = None, chosen: Tensor | None = None) -> Tensor:
         """Features of all sentences, not normalised: `[sentences, embed]`.
 
         Sentences are in label order; with several templates, all sentences of the first come first.
@@ -132,10 +134,14 @@ class PromptedCLIP(nn.Module):
         Args:
             image_features: for a conditional learner, normalised `[images, embed]` in fp32; the result is
                 `[images, sentences, embed]`.
+            chosen: numbers of some templates, `[m]` on the device, of which a class's sentences have equal numbers of
+                words; the sentences are those of these alone, in this order. None: of all templates.
         """
         images = 1 if image_features is None else len(image_features)
         prompts = self.learner.text() if image_features is None else None
-        batches, recomputed, order = self._batches(images)
+        batches, recomputed, order = self._batches(images, None if chosen is None else len(chosen))
+        if chosen is not None:
+            batches = [self._of_templates(batch, chosen) for batch in batches]
         features: dict[int, list[Tensor]] = {}
         for number, batch in enumerate(batches):
             encode = self._encode_batch
@@ -153,26 +159,37 @@ class PromptedCLIP(nn.Module):
         encoded = encoded if order is None else encoded[:, order]
         return encoded[0] if image_features is None else encoded
 
-    def _batches(self, images: int) -> tuple[list[TextBatch], int, Tensor | None]:
-        """The batches, the number of first ones that are recomputed for the gradient, and what sorts their classes."""
+    def _batches(self, images: int, templates: int | None = None) -> tuple[list[TextBatch], int, Tensor | None]:
+        """The batches, the number of first ones that are recomputed for the gradient, and what sorts their classes.
+
+        Args:
+            templates: number of the first ones whose sentences are encoded; None: of all.
+        """
         device = self.ids.device
-        if (device, images) not in self._plans:
-            groups = group_classes(self.lengths, device, self.class_chunk or None)
+        lengths = self.lengths if templates is None else self.lengths[: templates * len(self.classnames)]
+        if (device, images, len(lengths)) not in self._plans:
+            groups = group_classes(lengths, device, self.class_chunk or None)
             most = images_together(groups, device, self.class_chunk or None)
             spans = [slice(start, min(start + most, images)) for start in range(0, max(1, images), most)]
             held = self.class_chunk
             if held == AUTOMATIC:
                 blocks, adapted = self.clip_model.transformer.resblocks, self.learner.beside("text")
                 per_token = activation_bytes(blocks, self.precision.stream, adapted)
-                held = automatic_held(self.lengths * images, per_token, device)
+                held = automatic_held(lengths * images, per_token, device)
             # They outlive this call, which may be in inference mode, and training may need them.
             with torch.inference_mode(False):
                 batches = [self._batch(group, span) for span in spans for group in groups]
                 labels = [label for group in groups for label in group.classes]
                 order = None if len(groups) == 1 else torch.tensor(labels).argsort().to(device)
             rows = [len(batch.classes) * (batch.images.stop - batch.images.start) for batch in batches]
-            self._plans[device, images] = batches, len(batches) - held_batches(rows, held), order
-        return self._plans[device, images]
+            self._plans[device, images, len(lengths)] = batches, len(batches) - held_batches(rows, held), order
+        return self._plans[device, images, len(lengths)]
+
+    def _of_templates(self, batch: TextBatch, chosen: Tensor) -> TextBatch:
+        """A batch of the first templates' sentences with those of the chosen ones in their place."""
+        number = len(self.classnames)
+        classes = chosen[batch.classes // number] * number + batch.classes % number
+        return batch._replace(classes=classes, samples=classes, ids=self.ids[classes, : batch.ids.shape[1]])
 
     def _batch(self, group: ClassGroup, images: slice) -> TextBatch:
         classes = torch.tensor(group.classes, device=self.ids.device)
@@ -181,6 +198,7 @@ class PromptedCLIP(nn.Module):
         counted = (after <= eot[:, None]).float()
         return TextBatch(
             classes=classes,
+            samples=None if len(classes) == len(self.lengths) else classes,
             ids=self.ids[classes, : group.length],
             eot=eot.repeat(images.stop - images.start),
             readers=counted / counted.mean(dim=1, keepdim=True),
@@ -206,12 +224,11 @@ class PromptedCLIP(nn.Module):
         if image_features is not None:
             prompts = self.learner.text(image_features)
         model, stream = self.clip_model, self.precision.stream
-        classes, images = batch.classes, batch.images.stop - batch.images.start
-        samples = None if len(classes) == len(self.lengths) else classes
+        images = batch.images.stop - batch.images.start
         positions = model.positional_embedding[: batch.ids.shape[1]].to(stream)
         content = model.token_embedding(batch.ids).to(stream)
         if self.places is not None:
-            content = self._written(content, self.places[classes], prompts, samples)
+            content = self._written(content, self.places[batch.classes], prompts, batch.samples)
             prompts = None
         content = content + positions
         slots = slice(1, 1 + (self.learner.text_slots if self.places is None else 0))
@@ -227,7 +244,7 @@ class PromptedCLIP(nn.Module):
             read=batch.eot - own,
             total=len(self.lengths),
             readers=batch.readers,
-            samples=samples,
+            samples=batch.samples,
             readouts=readouts,
         )
         at_eot = run_tower(model.transformer.resblocks, source, prompts, self.learner.beside("text")).read
@@ -273,6 +290,8 @@ class PromptedCLIP(nn.Module):
     def class_features(self) -> Tensor:
         """Normalised features of all classes, `[classes, embed]` in fp32; not for conditional learners.
 
+        Those of a learner that is not `renormalised` are shorter.
+
         Without gradients, or without prompts in the text tower, they are cached per state of the learner: an in-place
         change of its tensors raises their version counters, and moving the model changes their addresses. A fused
         optimiser raises no counter, but its forward pass with gradient clears the cache; a recorded pass does not, nor
@@ -300,11 +319,28 @@ class PromptedCLIP(nn.Module):
     def _normalised_text(self, image_features: Tensor | None = None) -> Tensor:
         if self.router is not None:
             return self.router.class_features()
-        features = F.normalize(self.learner.adapt("text", self.encode_text(image_features).float()), dim=-1)
+        features = self._normalised_sentences(self.encode_text(image_features))
         if len(self.learner.templates) > 1:
-            by_template = features.unflatten(-2, (len(self.learner.templates), -1))
-            features = F.normalize(by_template.mean(dim=-3), dim=-1)
+            features = self._by_template(features).mean(dim=-3)
+            features = F.normalize(features, dim=-1) if self.learner.renormalised else features
         return features if self.learner.anchors is None else F.normalize(features + self.class_anchors(), dim=-1)
+
+    def sentence_features(self, chosen: Tensor | None = None) -> Tensor:
+        """Normalised features in fp32 of each class's sentences, `[templates, classes, embed]`.
+
+        Not for conditional learners; without a learner's `anchors`.
+
+        Args:
+            chosen: numbers of some templates, as in `encode_text`; None: all.
+        """
+        return self._by_template(self._normalised_sentences(self.encode_text(chosen=chosen)))
+
+    def _normalised_sentences(self, encoded: Tensor) -> Tensor:
+        return F.normalize(self.learner.adapt("text", encoded.float()), dim=-1)
+
+    def _by_template(self, features: Tensor) -> Tensor:
+        """`[..., sentences, embed]` as `[..., templates, classes, embed]`."""
+        return features.unflatten(-2, (-1, len(self.classnames)))
 
     def class_anchors(self) -> Tensor:
         """The features that a learner's `anchors` gives for the classes, `[classes, embed]`; computed once."""
@@ -330,10 +366,10 @@ class PromptedCLIP(nn.Module):
     def all_features(self, images: Tensor, frozen: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
         """`features`, with a list of all features of the images, which are one or two."""
         if self.learner.conditional:
-            several = self.image_features(images, frozen)
+            several = self.all_image_features(images, frozen)
             return several, self._normalised_text(self.fused(several))
         branch = Branch(images.device)
-        several = self.image_features(images, frozen)
+        several = self.all_image_features(images, frozen)
         with branch:
             class_features = self.class_features()
         return several, class_features
@@ -353,7 +389,11 @@ class PromptedCLIP(nn.Module):
         with torch.no_grad():
             return F.normalize(self.encode_image(images, prompted=False).float(), dim=-1)
 
-    def image_features(self, images: Tensor, frozen: Tensor | None = None) -> list[Tensor]:
+    def image_features(self, images: Tensor, frozen: Tensor | None = None) -> Tensor:
+        """The first of `features`."""
+        return self.fused(self.all_image_features(images, frozen))
+
+    def all_image_features(self, images: Tensor, frozen: Tensor | None = None) -> list[Tensor]:
         """Those of `all_features`. On CUDA a test, without gradients, is recorded (`cuda_graph`)."""
         recordable = self.records_tests and images.is_cuda and frozen is None
         if not recordable or self.training or torch.is_grad_enabled():

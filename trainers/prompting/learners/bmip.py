@@ -188,16 +188,8 @@ class BMIPLearner(PromptLearner):
         return prompts
 
     def _make_heads(self, tower: str, width: dict[str, int], share: bool) -> nn.ModuleDict:
-        """Heads into `tower`: one for layer 0, and a shared one for deep layers, or copies with the same start."""
-        layers = self._receiving(tower)
-        heads = {}
-        if 0 in layers:
-            heads["0"] = nn.Linear(width[OTHER[tower]], width[tower])
-        deep = [layer for layer in layers if layer > 0]
-        if deep:
-            head = nn.Linear(width[OTHER[tower]], width[tower])
-            heads.update({"deep": head} if share else {str(layer): copy.deepcopy(head) for layer in deep})
-        return nn.ModuleDict(heads)
+        """Heads into `tower`."""
+        return make_heads(self._receiving(tower), width[OTHER[tower]], width[tower], share)
 
     def _make_gates(self, tower: str) -> nn.ModuleDict:
         return nn.ModuleDict(
@@ -221,7 +213,7 @@ class BMIPLearner(PromptLearner):
         }[tower]
         rules = self.plan[tower]
         gates_by_layer = self.last_gates[tower] = {}
-        projected = _projected(heads, other_prompts, self._receiving(tower))
+        projected = project(heads, other_prompts, self._receiving(tower))
         differences = _differences(
             own_prompts, projected, [layer for layer, rule in enumerate(rules) if rule == GATED]
         )
@@ -260,7 +252,19 @@ class BMIPLearner(PromptLearner):
         return received.mean(dim=0) if self.config.variant == "released" else received
 
 
-def _projected(heads: nn.ModuleDict, prompts: nn.ParameterDict, layers: Sequence[int]) -> dict[int, Tensor]:
+def make_heads(layers: Sequence[int], source: int, target: int, share: bool) -> nn.ModuleDict:
+    """Linear layers between two widths: one for layer 0, and a shared one for deep layers, or copies of one start."""
+    heads = {}
+    if 0 in layers:
+        heads["0"] = nn.Linear(source, target)
+    deep = [layer for layer in layers if layer > 0]
+    if deep:
+        head = nn.Linear(source, target)
+        heads.update({"deep": head} if share else {str(layer): copy.deepcopy(head) for layer in deep})
+    return nn.ModuleDict(heads)
+
+
+def project(heads: nn.ModuleDict, prompts: nn.ParameterDict, layers: Sequence[int]) -> dict[int, Tensor]:
     """The other tower's prompts through the heads of `layers`; through a shared head in one product."""
     found, shared = {}, [layer for layer in layers if str(layer) not in heads]
     if shared:
