@@ -12,6 +12,7 @@ from conftest import CLASSNAMES, make_clip
 from helpers.runs import assert_refused, saved
 from torch import Tensor
 
+import train
 from trainers.base import TRAINER_REGISTRY
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.templates import SELECTED
@@ -302,3 +303,11 @@ def test_a_threshold_and_lengths_are_told_by_a_checkpoint(small_clip, learner):
     assert METHODS["DeCoOp"].told({}) == {"length": 0, "number": 0}
     with pytest.raises(InputError, match="number"):
         DeCoOpConfig(number=1)
+
+
+def test_a_summary_tells_what_a_test_costs(capsys):
+    flags = ["--trainer", "DeCoOp", "--dataset-config-file", "configs/datasets/digits.yaml", "--backbone", "tiny"]
+    assert train.main([*flags, "--summary", "TRAINER.DECOOP.K", "4"]) == 0
+    printed = capsys.readouterr().out
+    assert "each image once" in printed and "4 times for the detectors" in printed and "7 times" in printed
+    assert sum(line.startswith(("detectors.", "classifiers.")) for line in printed.splitlines()) == 8
