@@ -54,6 +54,10 @@ class Step:
         self.model._plans.clear()
         self.model._kept = None
         self.model._batches(self.batch if self.model.learner.conditional else 1)
+        if isinstance(self.objective, PromptDistribution):
+            self.model._batches(1, len(self.objective.drawn))
+            self.objective.nameless._plans.clear()
+            self.objective.nameless._batches(1)
 
     def loss(self) -> Tensor:
         self.objective.before_step()
