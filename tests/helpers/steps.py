@@ -61,6 +61,10 @@ class Step:
             model._plans.clear()
             model._kept = None
             model._batches(self.batch if model.learner.conditional else 1)
+        if isinstance(self.objective, PromptDistribution):
+            self.model._batches(1, len(self.objective.drawn))
+            self.objective.nameless._plans.clear()
+            self.objective.nameless._batches(1)
 
     def loss(self) -> Tensor:
         self.objective.before_step()

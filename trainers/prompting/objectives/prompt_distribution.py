@@ -126,7 +126,8 @@ class PromptDistribution(Objective):
         together = len(self.drawn)
         if len(self.left) < together:
             self.left += [one for one in random.sample(range(self.number), self.number) if one not in self.left]
-        self.drawn.copy_(torch.tensor(self.left[:together]))
+        for place, template in zip(self.drawn.unbind(), self.left):
+            place.fill_(template)  # waits for nothing, unlike the copy of a tensor
         self.left = self.left[together:]
 
     def loss(self, model: PromptedCLIP, views: Sequence[Tensor], labels: Tensor) -> Loss:
