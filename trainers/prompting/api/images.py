@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
-from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
+from ..core.design import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
 
 TENSOR_STEPS = (T.ToTensor(), T.Normalize(PIXEL_MEAN, PIXEL_STD))

@@ -33,7 +33,7 @@ from minidassl.own.run_folder import (
 import numpy as np
 from torch import Tensor
 
-from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
+from ..core.design import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
 from ..methods import METHODS, OBJECTIVES, of_trainer
 from ..recipes import value_at

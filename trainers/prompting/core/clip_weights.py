@@ -1,7 +1,7 @@
 """Load CLIP weights, and set their compute precision; nothing else casts CLIP.
 
-Backbones are OpenAI's by name, any checkpoint in OpenAI's state-dict layout by path, or `tiny`, the small CLIP of this
-project.
+Backbones are OpenAI's by name, any checkpoint in OpenAI's state-dict layout by path, `tiny`, the small CLIP of this
+project, `hf:` and a folder or name of Hugging Face, or `open_clip:` and an architecture with weights.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from minidassl.own.archive import is_torchscript, read_arrays, read_torchscript
-from minidassl.own.checkpoint import read_file, state_dict_of
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError, nearest
+from . import from_open_clip, from_transformers
+from .assemble import Foreign, assemble
+from .design import design_of, images_of
 from .openai_clip import CLIP, build_model, clip
+from .weight_files import read_state
 
-# OpenAI's normalisation of CLIP's training images, by channel.
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 # Elements of a tensor that `state_digest` reads, at the least.
 HASHED = 1000
 TINY = Path(__file__).parents[1] / "weights" / "tiny_clip.npz"
@@ -68,7 +67,7 @@ def use_tf32(enabled: bool) -> None:
 
 def image_resolution(model: nn.Module) -> int:
     """Side length in pixels of a CLIP's input images."""
-    return model.visual.input_resolution
+    return images_of(model).side
 
 
 def text_width(model: nn.Module) -> int:
@@ -106,25 +105,33 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
 
     Args:
         name: OpenAI's name (downloaded and checksummed by `clip` into ~/.cache/clip), a path to a checkpoint in
-            OpenAI's state-dict layout (.npz, .pt), or "tiny".
+            OpenAI's state-dict layout (.npz, .safetensors, .pt), "tiny", or one of docs/BACKBONES.md.
         precision: of the towers.
         needs_vit: refuse a ResNet, before its download.
 
     Returns:
-        OpenAI's model, whose `digest` is the `state_digest` of its weights before they are cast.
+        The CLIP in OpenAI's modules. Its `digest` is the `state_digest` of its weights before they are cast.
 
     Raises:
         SettingError: unknown name, unreadable file, or a failed download.
     """
     check_backbone(name, needs_vit)
+    reader = _reader(name)
+    if reader is not None:
+        model = _assembled(name, reader.read(name))
+        _refuse_resnet(name, needs_vit and not has_vision_transformer(model))
+        return _finished(model, precision)
     if name == "tiny":
-        state = _read_state(TINY)
+        state = read_state(TINY)
     elif is_named(name):
         state = _download(name)
     else:
-        state = _read_state(Path(name).expanduser())
+        state = read_state(Path(name).expanduser())
         _refuse_resnet(name, needs_vit and "visual.layer1.0.conv1.weight" in state)
-    model = _build(name, {key: value.float() for key, value in state.items()})
+    return _finished(_build(name, {key: value.float() for key, value in state.items()}), precision)
+
+
+def _finished(model: nn.Module, precision: Precision) -> nn.Module:
     model.digest = state_digest(model.state_dict())
     cast_matmul_weights(model, precision.matmul)
     return model.eval().requires_grad_(False)
@@ -132,10 +139,15 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
 
 def check_backbone(name: str, needs_vit: bool) -> None:
     """Raise SettingError for what is neither a name of a CLIP nor a file, and for a ResNet if `needs_vit`."""
+    reader = _reader(name)
+    if reader is not None:
+        reader.check(name, needs_vit)
+        return
     if not is_named(name) and not os.path.isfile(os.path.expanduser(name)):
         known = ["tiny", *clip.available_models()]
         raise SettingError(
-            "{backbone} is {!r}, which is neither a file, nor tiny, nor a CLIP of OpenAI. {}",
+            "{backbone} is {!r}, which is neither a file, nor tiny, nor a CLIP of OpenAI, and begins with neither "
+            "open_clip: nor hf:. {}",
             *(name, nearest(name, known, "clip.available_models()")),
         )
     _refuse_resnet(name, needs_vit and is_named(name) and name.startswith("RN"))
@@ -144,6 +156,11 @@ def check_backbone(name: str, needs_vit: bool) -> None:
 def is_named(name: str) -> bool:
     """Whether a backbone is one of OpenAI's or this project's by name, rather than the path of a file."""
     return name == "tiny" or name in clip.available_models()
+
+
+def _reader(name: str) -> ModuleType | None:
+    """The module that reads a backbone of another library."""
+    return next((reader for reader in (from_open_clip, from_transformers) if name.startswith(reader.PREFIX)), None)
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
@@ -176,21 +193,7 @@ def _download(name: str) -> dict[str, Tensor]:
             "there as {}, give a path to a checkpoint, or use tiny.",
             *(name, error, url, url.rsplit("/", 1)[1]),
         ) from error
-    return _read_state(Path(path))
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict of tensors alone, or the tensors of a TorchScript archive, without executing anything."""
-    try:
-        if path.suffix == ".npz":
-            return read_arrays(path)
-        return read_torchscript(path) if is_torchscript(path) else state_dict_of(read_file(path), path)
-    except Exception as error:  # of many kinds, depending on the bytes
-        raise SettingError(
-            "{backbone} is {!r}, which cannot be read as a checkpoint ({}). Give a state dict in OpenAI's CLIP "
-            "layout: .npz, or .pt of tensors only.",
-            *(str(path), error),
-        ) from error
+    return read_state(Path(path))
 
 
 # The copies of `clip` in MaPLe and its successors take this argument beyond OpenAI's; with these values they build
@@ -225,17 +228,35 @@ def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
     return model
 
 
+def _assembled(name: str, foreign: Foreign) -> nn.Module:
+    try:
+        return assemble(new_clip, foreign)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise SettingError("{backbone} is {!r}, whose tensors are not those of a CLIP ({}).", name, error) from error
+
+
 def cast_matmul_weights(model: nn.Module, dtype: torch.dtype) -> None:
     """Store the weights of matrix products in `dtype`; LayerNorm, embeddings and logit scale stay fp32.
 
     The same split as OpenAI's mixed storage (`clip.model.convert_weights`), for any type.
     """
+    kept = _in_fp32(model)
     for module in model.modules():
+        if module in kept:
+            continue
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.to(dtype)
         elif isinstance(module, nn.MultiheadAttention):
             module.in_proj_weight.data = module.in_proj_weight.data.to(dtype)
             module.in_proj_bias.data = module.in_proj_bias.data.to(dtype)
     model.text_projection.data = model.text_projection.data.to(dtype)
+    if getattr(model, "text_bias", None) is not None:
+        model.text_bias.data = model.text_bias.data.to(dtype)
     if has_vision_transformer(model):
         model.visual.proj.data = model.visual.proj.data.to(dtype)
+
+
+def _in_fp32(model: nn.Module) -> set[nn.Module]:
+    """Modules of other libraries, which multiply in the type that they are given."""
+    foreign = model.visual if design_of(model).whole_image_tower else getattr(model.visual, "pool", None)
+    return set() if foreign is None else set(foreign.modules())

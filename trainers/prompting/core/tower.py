@@ -3,7 +3,7 @@
 One driver for both towers calls the modules of OpenAI's blocks (`ln_1`, `attn`, `ln_2`, `mlp`) from outside. A
 sequence is a list of segments,
 
-    text      SOS | prompt slots | words that all sentences share | the rest up to EOT
+    text      SOS | prompt slots | words that all sentences share | the rest
     vision    prompt slots | CLS and patches
 
 each `[1, tokens, width]` while it is the same for the whole batch, else `[batch, tokens, width]`. For a conditional
@@ -57,7 +57,8 @@ class TowerInput:
         slot: index in `segments` at which the prompts are inserted.
         enter: applied to prompts `[..., b, width]` of layer 0: positional embedding (text) or ln_pre (vision).
         causal: a token sees only itself and earlier tokens (text).
-        read: position in the last segment of the token whose feature is read: `[batch]`, or one for all.
+        read: position in the last segment of the token whose feature is read: `[batch]`, or one for all; or a slice
+            of positions, for a pool over them, which no causal tower has.
         total: number of all classes or images.
         readers: `[batch, tokens after the slots]`, weights of the tokens that a readout averages, 1 in the mean of a
             row; None: all alike.
@@ -70,7 +71,7 @@ class TowerInput:
     slot: int
     enter: Callable[[Tensor], Tensor]
     causal: bool
-    read: Tensor | int
+    read: Tensor | int | slice
     total: int
     readers: Tensor | None = None
     samples: Tensor | None = None
@@ -93,7 +94,11 @@ def run_tower(
     prompts: TowerPrompts | None,
     beside: Mapping[int, Beside] = MappingProxyType({}),
 ) -> Tensor:
-    """Run all residual blocks, some with an adapter beside; returns the token to read, `[batch, width]`."""
+    """Run all residual blocks, some with an adapter beside.
+
+    Returns:
+        The token to read, `[batch, width]`; the tokens of a slice, `[batch, tokens, width]`.
+    """
     cost = SEGMENTS_COST[memory.kind_of(source.segments[-1].device)]
     run = _run_segments if _saved_by_segments(source, prompts) > cost else _run_as_one
     adapted = [
@@ -283,8 +288,8 @@ class _Layer:
         query, key, value = self.heads[index][0], *self._seen_by(index)
         return _finish(self.block, self.tokens[index], attend(query, key, value, self.causal))
 
-    def output_at(self, read: Tensor | int) -> Tensor:
-        """One token per sample of the last segment, `[batch, width]`, at position `read`."""
+    def output_at(self, read: Tensor | int | slice) -> Tensor:
+        """One token per sample of the last segment, `[batch, width]`, at position `read`; or those of a slice."""
         return _output_at(self.block, self.tokens[-1], *self._seen_by(len(self.tokens) - 1), read, self.causal)
 
     def _seen_by(self, index: int) -> tuple[Tensor, Tensor]:
@@ -307,8 +312,13 @@ def _heads(block: _Block, tokens: Tensor, parts: slice) -> list[Tensor]:
     return [part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected.split(width, dim=-1)]
 
 
-def _output_at(block: _Block, tokens: Tensor, key: Tensor, value: Tensor, read: Tensor | int, causal: bool) -> Tensor:
-    """One token per row of `tokens`, the last ones of the keys, after the block: `[rows, width]`."""
+def _output_at(
+    block: _Block, tokens: Tensor, key: Tensor, value: Tensor, read: Tensor | int | slice, causal: bool
+) -> Tensor:
+    """One token per row of `tokens`, the last ones of the keys, after the block: `[rows, width]`; or some of each."""
+    if isinstance(read, slice):
+        (query,) = _heads(block, tokens[:, read], slice(0, 1))
+        return _finish(block, tokens[:, read], attend(query, key, value))
     mask = None
     if isinstance(read, int):
         token = tokens[:, read : read + 1]
@@ -322,7 +332,9 @@ def _output_at(block: _Block, tokens: Tensor, key: Tensor, value: Tensor, read: 
     return _finish(block, token, attend(query, key, value, mask=mask))[:, 0]
 
 
-def _moved(position: Tensor | int, tokens: int) -> Tensor | int:
+def _moved(position: Tensor | int | slice, tokens: int) -> Tensor | int | slice:
+    if isinstance(position, slice):
+        return slice(position.start + tokens, position.stop + tokens)
     return position + tokens if tokens else position
 
 

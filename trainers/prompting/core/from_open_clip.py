@@ -1,0 +1,3 @@
+"""CLIPs of open_clip."""
+
+PREFIX = "open_clip:"
