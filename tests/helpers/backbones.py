@@ -55,3 +55,64 @@ def save_folder(model: nn.Module, folder: Path) -> str:
     images = {"image_mean": list(MEAN), "image_std": list(STD), "resample": 2, "size": {"shortest_edge": SIDE}}
     (folder / "preprocessor_config.json").write_text(json.dumps(images))
     return f"hf:{folder}"
+
+
+# ------------------------------------------------------------------------------------------------ open_clip
+
+TEXT = dict(context_length=77, vocab_size=49408, width=64, heads=2, layers=3)
+VISION = dict(image_size=SIDE, layers=3, width=96, head_width=32, patch_size=8)
+SIGLIP_TEXT = dict(no_causal_mask=True, proj_bias=True, pool_type="last", norm_kwargs={"eps": 1e-6}, context_length=24)
+
+
+def architecture(folder: Path, name: str, text: dict, vision: dict, **other) -> str:
+    """Make an architecture known to open_clip."""
+    open_clip = pytest.importorskip("open_clip")
+    config = {"embed_dim": 32, "vision_cfg": {**VISION, **vision}, "text_cfg": {**TEXT, **text}, **other}
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps(config))
+    open_clip.add_model_config(path)
+    return name
+
+
+def open_clip_model(folder: Path, name: str, text: dict, vision: dict, **other) -> tuple[nn.Module, str]:
+    """A random model that open_clip builds, and the backbone's name with its weights in a file."""
+    import open_clip
+
+    architecture(folder, name, text, vision, **other)
+    torch.manual_seed(0)
+    model = spread(open_clip.create_model(name, load_weights=False))
+    torch.save(model.state_dict(), folder / f"{name}.pt")
+    return model, f"open_clip:{name}/{folder / name}.pt"
+
+
+def word_tokenizer(folder: Path, bos: bool, pad: str) -> str:
+    """Write a tokeniser of whole words for transformers; returns its folder."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    special = ["<pad>", "</s>", "<s>", "<unk>"]
+    words = ["a", "photo", "of", "x", "X", "cat", "striped", "dog", "sea", "or", "lake", "sun", ".", "the", "big"]
+    vocabulary = {word: number for number, word in enumerate([*special, *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>" if bos else "$A </s>", special_tokens=[("<s>", 2), ("</s>", 1)]
+    )
+    names = dict(eos_token="</s>", bos_token="<s>", unk_token="<unk>", sep_token="</s>", pad_token=pad)
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    return str(folder)
+
+
+def timm_vit(name: str, **sizes) -> str:
+    """Make a plain ViT known to timm, under a name."""
+    timm = pytest.importorskip("timm")
+
+    def build(pretrained: bool = False, num_classes: int = 0, global_pool: str = "token", **_):
+        common = dict(img_size=SIDE, patch_size=8, embed_dim=96, depth=3, num_heads=3, num_classes=num_classes)
+        model = timm.models.VisionTransformer(**{**common, **sizes}, global_pool=global_pool)
+        model.default_cfg = {}
+        return model
+
+    build.__name__ = name
+    timm.models.register_model(build)
+    return name

@@ -41,8 +41,8 @@ class Plan:
         text, vision: the towers; None for a vision tower that no prompts can enter.
         design: of the model.
         visual: that vision tower, called as it is.
-        pool: of the vision tower, `[batch, tokens, width]` to `[batch, width]`, norms included, for a design that
-            pools.
+        pool: all that comes after the layers of a vision tower that pools, `[batch, tokens, width]` to
+            `[batch, embed]`.
         has_ln_pre: the vision tower has a LayerNorm before its layers.
     """
 
@@ -75,32 +75,38 @@ def scale_layer(weights: dict[str, Tensor], layer: str, gamma: Tensor) -> None:
         weights[f"{layer}.{name}"] = weights[f"{layer}.{name}"] * scale
 
 
-def assemble(new_clip: Callable[..., nn.Module], foreign: Foreign) -> nn.Module:
+# Sizes of a vision tower that gives way to another: OpenAI's class would derive the heads from the width.
+PLACEHOLDER = (64, 1, 64, 64)
+
+
+def assemble(
+    new_clip: Callable[..., nn.Module], without_prompts: Callable[[type], dict[str, dict]], foreign: Foreign
+) -> nn.Module:
     """OpenAI's model with the tensors and modules of another CLIP, in fp32.
 
     Args:
         new_clip: builds OpenAI's model from its sizes.
+        without_prompts: further arguments of a class of the imported `clip`.
 
     Raises:
         KeyError, RuntimeError: tensors lack or have wrong shapes.
     """
     state, plan = foreign.state, foreign.plan
     embed, (vocabulary, text_width) = state["text_projection"].shape[1], state["token_embedding.weight"].shape
-    if plan.vision is None:
-        vision = (64, 1, 64, 64)  # takes no room, and gives way to the whole tower
-    else:
-        width, _, patch, _ = state["visual.conv1.weight"].shape
-        vision = (plan.design.images.side, layers_of(state, "visual.transformer."), width, patch)
     text = len(state["positional_embedding"]), vocabulary, text_width, plan.text.heads
     # No memory and no random numbers for weights that are replaced.
     with torch.device("meta"):
-        model = new_clip(embed, *vision, *text, layers_of(state, "transformer."))
+        model = new_clip(embed, *PLACEHOLDER, *text, layers_of(state, "transformer."))
         _change(model.transformer, plan.text, state, "transformer.")
         model.ln_final.eps = plan.text.eps
         for name, tensor in foreign.extra.items():
             model.register_parameter(name, nn.Parameter(torch.empty_like(tensor, device="meta")))
-        visual = model.visual
         if plan.vision is not None:
+            kind, side = type(model.visual), plan.design.images.side
+            width, _, patch, _ = state["visual.conv1.weight"].shape
+            layers = layers_of(state, "visual.transformer.")
+            visual = kind(side, patch, width, layers, plan.vision.heads, embed, **without_prompts(kind))
+            model.visual = visual
             _change(visual.transformer, plan.vision, state, "visual.transformer.")
             visual.ln_pre.eps = visual.ln_post.eps = plan.vision.eps
             visual.positional_embedding = nn.Parameter(
@@ -111,7 +117,7 @@ def assemble(new_clip: Callable[..., nn.Module], foreign: Foreign) -> nn.Module:
             if not plan.has_ln_pre:
                 visual.ln_pre = nn.Identity()
             if plan.pool is not None:
-                visual.ln_post = nn.Identity()  # the pool has it
+                visual.ln_post, visual.proj = nn.Identity(), None  # the pool has them
     if plan.vision is None:
         model.visual = plan.visual
         model.visual.input_resolution = plan.design.images.side
@@ -119,13 +125,18 @@ def assemble(new_clip: Callable[..., nn.Module], foreign: Foreign) -> nn.Module:
     elif plan.pool is not None:
         visual.pool = plan.pool
         state = {**state, **{f"visual.pool.{key}": value for key, value in plan.pool.state_dict().items()}}
-    whole = {key: value.detach().float().clone() for key, value in {**state, **foreign.extra}.items()}
+    whole = {key: _in_fp32(value.detach()) for key, value in {**state, **foreign.extra}.items()}
     model.load_state_dict(whole, assign=True)
     mask = _causal_mask(model.context_length) if plan.design.causal else None
     for block in model.transformer.resblocks:
         block.attn_mask = mask
     model.design = plan.design
     return model
+
+
+def _in_fp32(tensor: Tensor) -> Tensor:
+    """A copy; counters, such as BatchNorm's, keep their type."""
+    return tensor.float().clone() if tensor.is_floating_point() else tensor.clone()
 
 
 def _change(transformer: nn.Module, tower: Tower, state: Mapping[str, Tensor], prefix: str) -> None:

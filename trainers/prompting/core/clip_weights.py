@@ -91,8 +91,8 @@ def vision_depth(model: nn.Module) -> int:
 
 
 def has_vision_transformer(model: nn.Module) -> bool:
-    """Whether the vision tower is a ViT; a ResNet has no token sequence for prompts to enter."""
-    return hasattr(model.visual, "transformer")
+    """Whether prompts can enter the vision tower; a ResNet has no token sequence."""
+    return hasattr(model.visual, "transformer") and not design_of(model).whole_image_tower
 
 
 def _vision_transformer(model: nn.Module) -> nn.Module:
@@ -118,9 +118,7 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
     check_backbone(name, needs_vit)
     reader = _reader(name)
     if reader is not None:
-        model = _assembled(name, reader.read(name))
-        _refuse_resnet(name, needs_vit and not has_vision_transformer(model))
-        return _finished(model, precision)
+        return _finished(_assembled(name, reader.read(name, needs_vit)), precision)
     if name == "tiny":
         state = read_state(TINY)
     elif is_named(name):
@@ -154,7 +152,10 @@ def check_backbone(name: str, needs_vit: bool) -> None:
 
 
 def is_named(name: str) -> bool:
-    """Whether a backbone is one of OpenAI's or this project's by name, rather than the path of a file."""
+    """Whether a backbone has a name, rather than the path of a file or folder."""
+    reader = _reader(name)
+    if reader is not None:
+        return reader.is_named(name)
     return name == "tiny" or name in clip.available_models()
 
 
@@ -230,7 +231,7 @@ def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
 
 def _assembled(name: str, foreign: Foreign) -> nn.Module:
     try:
-        return assemble(new_clip, foreign)
+        return assemble(new_clip, _without_prompts, foreign)
     except (KeyError, RuntimeError, ValueError) as error:
         raise SettingError("{backbone} is {!r}, whose tensors are not those of a CLIP ({}).", name, error) from error
 
@@ -252,7 +253,7 @@ def cast_matmul_weights(model: nn.Module, dtype: torch.dtype) -> None:
     model.text_projection.data = model.text_projection.data.to(dtype)
     if getattr(model, "text_bias", None) is not None:
         model.text_bias.data = model.text_bias.data.to(dtype)
-    if has_vision_transformer(model):
+    if has_vision_transformer(model) and model.visual.proj is not None:
         model.visual.proj.data = model.visual.proj.data.to(dtype)
 
 

@@ -41,8 +41,8 @@ class Design:
         causal: a token of the text tower sees only itself and earlier ones.
         reads_last: the text feature is read at the last token of the context, padding or not; else at the end of the
             sentence.
-        pooled_from: first of the vision tower's tokens that its module `pool` sees, after the last layer; None: the
-            image's feature is read at the class token, and there is no such module.
+        pooled: those of the vision tower's tokens that its module `pool` turns into the feature, after the last layer;
+            prompts are never among them. None: the feature is that of the class token, and there is no such module.
         whole_image_tower: `visual` is called as it is, in fp32, because no prompts can enter it.
     """
 
@@ -50,7 +50,7 @@ class Design:
     words: Words | None = None
     causal: bool = True
     reads_last: bool = False
-    pooled_from: int | None = None
+    pooled: slice | None = None
     whole_image_tower: bool = False
 
     @property

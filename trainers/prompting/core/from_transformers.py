@@ -81,13 +81,18 @@ def check(name: str, needs_vit: bool) -> None:
         )
 
 
-def images_of_folder(name: str) -> Images:
+def is_named(name: str) -> bool:
+    """Whether it is a name of the hub, rather than a folder."""
+    return _folder(name) is None
+
+
+def images_of_name(name: str) -> Images:
     """How the checkpoint wants its images, from its configuration alone; raises as `read`."""
     folder = _folder(name) or _fetched(name)
     return _images(name, folder, _config(name, folder)["vision_config"])
 
 
-def read(name: str) -> Foreign:
+def read(name: str, needs_vit: bool) -> Foreign:
     """Read a CLIPModel.
 
     Args:

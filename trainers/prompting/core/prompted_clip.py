@@ -242,7 +242,7 @@ class PromptedCLIP(nn.Module):
         visual, stream = self.clip_model.visual, self.precision.stream
         if not has_vision_transformer(self.clip_model):
             return visual(images)
-        pooled_from = design_of(self.clip_model).pooled_from
+        pooled = design_of(self.clip_model).pooled
         patches = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2).to(stream)
         if visual.class_embedding is not None:
             cls = visual.class_embedding.to(stream).expand(len(patches), 1, -1)
@@ -253,13 +253,14 @@ class PromptedCLIP(nn.Module):
             slot=0,
             enter=visual.ln_pre,
             causal=False,
-            read=0 if pooled_from is None else slice(pooled_from, content.shape[1]),
+            read=0 if pooled is None else slice(*pooled.indices(content.shape[1])[:2]),
             total=len(images),
         )
         parts = (self.learner.vision(), self.learner.beside("image")) if prompted else (None,)
         read = run_tower(visual.transformer.resblocks, source, *parts)
-        feature = visual.ln_post(read) if pooled_from is None else visual.pool(read.float())
-        return feature.to(visual.proj.dtype) @ visual.proj
+        if pooled is not None:
+            return visual.pool(read.float())
+        return visual.ln_post(read).to(visual.proj.dtype) @ visual.proj
 
     def class_features(self) -> Tensor:
         """Normalised features of all classes, `[classes, embed]` in fp32; not for conditional learners.
