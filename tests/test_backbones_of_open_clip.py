@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from helpers.backbones import SIGLIP_TEXT, open_clip_model, timm_vit, word_tokenizer
+from helpers.backbones import (
+    SIGLIP_TEXT,
+    TEXT,
+    VISION,
+    architecture,
+    open_clip_model,
+    spread,
+    timm_vit,
+    word_tokenizer,
+)
 from helpers.learners import TOLERANCE, assert_equal_to_naive, make
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.tools.straightforward_bmip import StraightforwardBMIP
-from trainers.prompting.core.clip_weights import check_backbone, load_clip
+from trainers.prompting.core.clip_weights import PRECISIONS, check_backbone, load_clip
 from trainers.prompting.core.design import design_of
+from trainers.prompting.core.from_open_clip import images_of_name
 from trainers.prompting.core.learner import FixedSentence
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.words import OPENAI_WORDS
+from trainers.prompting.errors import InputError
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -60,7 +73,8 @@ def original_features(theirs, images, tokenizer) -> tuple[torch.Tensor, torch.Te
 
 
 def images_for(theirs) -> torch.Tensor:
-    side = theirs.visual.image_size[0]
+    side = theirs.visual.image_size
+    side = side if isinstance(side, int) else side[0]
     return torch.randn(4, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
@@ -150,6 +164,7 @@ def free(request, tmp_path_factory):
     vision.pop("timm", None)
     theirs, backbone = open_clip_model(folder, name, text, vision, **other)
     check_backbone(backbone, needs_vit=True)
+    theirs.backbone = backbone
     return theirs, load_clip(backbone, needs_vit=True), images_for(theirs), open_clip.get_tokenizer(name)
 
 
@@ -302,3 +317,159 @@ def test_mixed_prompts_equal_their_equations(free, name, cost, monkeypatch):
     expected = naive(images)
     expected = expected + ours.logit_bias if hasattr(ours, "logit_bias") else expected
     assert_same_gradients(model, images, expected)
+
+
+# ------------------------------------------------------------------------------------------------ precision
+
+# Relative to the norm of a feature: two roundings to 8 bits in each of a few layers.
+BF16 = 0.03
+
+
+def test_bf16_is_near_fp32(free):
+    theirs, ours, images, _ = free
+    low = load_clip(theirs.backbone, PRECISIONS["bf16"], needs_vit=True)
+    learners = [make(model, "IVLP", len(NAMES), text_depth=2, vision_depth=2) for model in (ours, low)]
+    exact = PromptedCLIP(ours, learners[0], NAMES)
+    rounded = PromptedCLIP(low, learners[1], NAMES, PRECISIONS["bf16"]).train()
+    for one, other in zip(rounded.features(images), exact.features(images)):
+        assert (one - other).norm(dim=-1).max() < BF16
+    F.cross_entropy(rounded(images), torch.arange(4)).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in learners[1].parameters())
+
+
+# ------------------------------------------------------------------------- vision towers that prompts cannot enter
+
+WHOLE = {
+    "a ResNet": dict(layers=[1, 1, 1, 1], width=16, head_width=32, image_size=64),
+    "a ConvNeXt": dict(timm_model_name="test_convnext", image_size=64, timm_pool="", timm_proj="linear"),
+}
+
+
+@pytest.fixture(params=WHOLE, scope="module")
+def whole(request, tmp_path_factory):
+    name = "test-whole-" + request.param.replace(" ", "-")
+    return open_clip_model(tmp_path_factory.mktemp("clip"), name, {}, WHOLE[request.param])
+
+
+def test_a_method_of_the_text_alone_takes_any_vision_tower(whole):
+    theirs, backbone = whole
+    check_backbone(backbone, needs_vit=False)
+    ours, images = load_clip(backbone), images_for(theirs)
+    tokenizer = open_clip.get_tokenizer(backbone.split(":")[1].split("/")[0])
+    assert_same_features(ours, theirs, images, tokenizer)
+    learner = make(ours, "CoOp", len(NAMES), length=2)
+    torch.nn.functional.cross_entropy(PromptedCLIP(ours, learner, NAMES)(images), torch.arange(4)).backward()
+    assert learner.text_prompts["0"].grad.abs().max() > 1e-4
+    low = PromptedCLIP(load_clip(backbone, PRECISIONS["bf16"]), learner, NAMES, PRECISIONS["bf16"])
+    assert low(images).isfinite().all()
+
+
+@pytest.mark.parametrize("act", [check_backbone, lambda name, needs_vit: load_clip(name, needs_vit=needs_vit)])
+def test_a_method_with_vision_prompts_says_why_it_cannot(whole, act):
+    with pytest.raises(InputError, match="vision tower no prompts can enter: it is .*text tower alone"):
+        act(whole[1], True)
+
+
+# ------------------------------------------------------------------------------------------------ faults
+
+TINY = {"embed_dim": 32, "vision_cfg": {**VISION}, "text_cfg": {**TEXT}}
+
+REFUSED = {
+    "an unknown architecture": ("ViT-B-33/openai", "no architecture 'ViT-B-33'. Do you mean ViT-B-32"),
+    "an unknown tag": ("ViT-B-32/openay", "'openay' is neither a file nor weights.*ViT-B-32. Do you mean openai"),
+    "no weights": ("ViT-B-16", "names no weights; give open_clip:ViT-B-16/TAG .*openai"),
+    "a BERT": ("roberta-ViT-B-32/laion2b_s12b_b32k", "text tower is roberta-base of transformers"),
+    "a CoCa": ("coca_ViT-B-32/laion2b_s13b_b90k", "a CoCa"),
+    "a ConvNeXt": ("convnext_base/laion400m_s13b_b51k", "it is ConvNeXt of timm"),
+    "an EVA": ("EVA02-B-16/merged2b_s8b_b131k", "it is Eva of timm"),
+    "a stem of convolutions": ("MobileCLIP-B/datacompdr", "whose tokens are not patches"),
+    "a hybrid": ("ViTamin-S/datacomp1b", "it is VisionTransformer of timm, whose"),
+    "relative positions": ("vit_relpos_medium_patch16_cls_224/x", "neither a file"),
+    "a ResNet": ("RN50/openai", "it is a ResNet"),
+}
+
+
+@pytest.mark.parametrize("name, message", REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_used_is_refused_before_a_download(name, message, monkeypatch):
+    monkeypatch.setattr(open_clip, "download_pretrained", None)
+    with pytest.raises(InputError, match=f"backbone is 'open_clip:{name}'.*{message}"):
+        check_backbone(f"open_clip:{name}", needs_vit=True)
+
+
+ADMITTED = [
+    *("ViT-B-32/openai", "ViT-B/32/openai", "ViT-H-14/laion2b_s32b_b79k", "ViT-bigG-14/laion2b_s39b_b160k"),
+    *("ViT-L-14-CLIPA/datacomp1b", "ViT-B-16-SigLIP/webli", "ViT-SO400M-14-SigLIP-384/webli"),
+    *("ViT-B-32-SigLIP2-256/webli", "ViT-H-14-worldwide/metaclip2_worldwide"),
+]
+
+
+@pytest.mark.parametrize("name", ADMITTED)
+def test_architectures_that_people_use_are_admitted(name):
+    check_backbone(f"open_clip:{name}", needs_vit=True)
+
+
+def test_weights_that_cannot_be_downloaded_are_named_with_where_they_come_from(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(open_clip, "download_pretrained", refuse)
+    # A small one, because the model is built first.
+    monkeypatch.setattr(open_clip, "get_model_config", lambda _: dict(TINY))
+    with pytest.raises(InputError, match=r"(?s)ViT-B-32/openai.*no network.*vit_base.*open_clip:ViT-B-32/FILE"):
+        load_clip("open_clip:ViT-B-32/openai")
+
+
+def test_weights_of_another_architecture_are_named(tmp_path):
+    _, name = open_clip_model(tmp_path, "test-first", {}, {})
+    architecture(tmp_path, "test-second", dict(layers=4), {})
+    with pytest.raises(InputError, match=r"(?s)whose weights, .*test-first.pt, are not those of test-second"):
+        load_clip(f"open_clip:test-second/{name.split('/', 1)[1]}")
+
+
+@pytest.mark.parametrize(
+    "package, name", [("open_clip", "open_clip:ViT-B-32/openai"), ("safetensors", "x.safetensors")]
+)
+def test_a_package_that_is_not_installed_comes_with_the_command(package, name, monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda one: None if one == package else find(one))
+    monkeypatch.chdir(tmp_path)
+    Path("x.safetensors").touch()
+    with pytest.raises(InputError, match=rf"{package} is n.*pip install {package.replace('_', '-')}"):
+        load_clip(name)
+
+
+def test_a_tokeniser_that_cannot_be_had_is_named(tmp_path, monkeypatch):
+    words = word_tokenizer(tmp_path / "words", True, "<pad>")
+    text = dict(hf_tokenizer_name=words, pool_type="eos", eos_id=1, vocab_size=32)
+    _, name = open_clip_model(tmp_path, "test-words", text, {})
+    (tmp_path / "words" / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="(?s)whose tokeniser .*words' cannot be had.*hf download"):
+        load_clip(name)
+
+
+def test_the_activation_is_that_of_the_weights(monkeypatch):
+    monkeypatch.setattr(open_clip, "get_model_config", lambda _: dict(TINY))
+    model = open_clip.CLIP(**TINY, quick_gelu=True)
+    spread(model)
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda _: "x.pt")
+    monkeypatch.setattr(open_clip, "load_checkpoint", lambda ours, _: ours.load_state_dict(model.state_dict()))
+    tokenizer = open_clip.get_tokenizer("RN50")  # OpenAI's words
+    assert_same_features(load_clip("open_clip:ViT-B-32/openai"), model, images_for(model), tokenizer)
+    with pytest.raises(AssertionError):
+        assert_same_features(load_clip("open_clip:ViT-B-32/laion2b_s34b_b79k"), model, images_for(model), tokenizer)
+
+
+@pytest.mark.parametrize(
+    "name, mean, interpolation",
+    [
+        ("ViT-B-16-SigLIP/webli", 0.5, "bicubic"),
+        ("ViT-L-14-CLIPA/datacomp1b", 0.485, "bilinear"),
+        ("ViT-B-32/openai", 0.48145466, "bicubic"),
+    ],
+)
+def test_images_are_prepared_as_the_weights_were_trained(name, mean, interpolation, tmp_path):
+    images = images_of_name(f"open_clip:{name}")
+    assert (images.side, images.mean[0], images.interpolation) == (224, mean, interpolation)
+    # Of a file the same, where all weights of the architecture are alike.
+    (tmp_path / "x.pt").touch()
+    assert images_of_name(f"open_clip:{name.split('/')[0]}/{tmp_path / 'x.pt'}") == images
