@@ -77,6 +77,7 @@ _VALIDATOR = Draft202012Validator(SCHEMA)
 # Keys that tell the tests of one method apart, and stand in the tables' titles and columns.
 _PROTOCOL_KEYS = ("SEED", "DATASET.", "TRAINER.NAME", "TRAINER.TAG")
 _BACKBONE = "MODEL.BACKBONE.NAME"
+_OF_BACKBONE = {f"INPUT.{key}" for key in ("SIZE", "PIXEL_MEAN", "PIXEL_STD", "INTERPOLATION")}
 SMALL = "small CLIP"
 # Of the published tables, and of the embedded ones; they need not be named.
 USUAL_BACKBONES = ("ViT-B/16", SMALL)
@@ -109,6 +110,8 @@ def recipe_configuration(trainer: str, recipe: str, dataset: str) -> dict[str, A
 def _architecture(backbone: str) -> str:
     """OpenAI's name of a backbone that is given by it, or by the path of OpenAI's file."""
     path = Path(backbone)
+    if ":" in backbone:  # of another library
+        return backbone
     return path.stem.replace("ViT-B-", "ViT-B/") if path.suffix == ".pt" else backbone
 
 
@@ -127,6 +130,11 @@ class Record:
         changed = differences(files or {}, data["configuration"])
         if _BACKBONE in changed and len({_architecture(name) for name in changed[_BACKBONE]}) == 1:
             del changed[_BACKBONE]
+        if _BACKBONE in changed:
+            # How images are prepared follows it, and so does the tag that the commands give.
+            changed = {key: value for key, value in changed.items() if key not in _OF_BACKBONE}
+            if data.get("tag", "").endswith(methods.backbone_tag(data["backbone"])):
+                del changed[_BACKBONE]
         values = {key: value for key, (_, value) in changed.items()}
         values |= self.learned.get("settings", {})
         return {key: value for key, value in sorted(values.items()) if not key.startswith(_PROTOCOL_KEYS)}

@@ -33,6 +33,7 @@ from minidassl.own.run_folder import (
 import numpy as np
 from torch import Tensor
 
+from ..core.clip_weights import reader_of
 from ..core.design import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
 from ..methods import METHODS, OBJECTIVES, of_trainer
@@ -203,7 +204,8 @@ def _described(record: Mapping[str, Any]) -> tuple[dict[str, Any], list[str] | N
         return {}, None
     parameters, configuration = {"method": method.prompts, "backbone": record["backbone"]}, record.get("configuration")
     if configuration is not None:  # older records have none
-        _compare_preprocessing(configuration["INPUT"])
+        if reader_of(record["backbone"]) is None:  # others tell how, and runs do nothing else
+            _compare_preprocessing(configuration["INPUT"])
         nodes = configuration["TRAINER"]
         objective = OBJECTIVES.get(nodes.get("OBJECTIVE", ""))
         if objective is not None and objective.mixes_features:
@@ -219,7 +221,7 @@ def _described(record: Mapping[str, Any]) -> tuple[dict[str, Any], list[str] | N
 
 
 def _compare_preprocessing(recorded: Mapping[str, Any]) -> None:
-    """Warn if a run preprocessed its images otherwise than CLIP."""
+    """Warn if a run preprocessed its images otherwise than OpenAI's CLIP."""
     ours = {"INTERPOLATION": "bicubic", "PIXEL_MEAN": list(PIXEL_MEAN), "PIXEL_STD": list(PIXEL_STD)}
     differing = [f"INPUT.{key} {recorded[key]}" for key in ours if recorded[key] != ours[key]]
     if "normalize" not in recorded["TRANSFORMS"]:

@@ -6,6 +6,7 @@ project, `hf:` and a folder or name of Hugging Face, or `open_clip:` and an arch
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import os
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from ..errors import SettingError, nearest
 from . import from_open_clip, from_transformers
 from .assemble import Foreign, assemble
-from .design import design_of, images_of
+from .design import Design, Images, design_of, images_of
 from .openai_clip import CLIP, build_model, clip
 from .weight_files import read_state
 
@@ -116,7 +117,7 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
         SettingError: unknown name, unreadable file, or a failed download.
     """
     check_backbone(name, needs_vit)
-    reader = _reader(name)
+    reader = reader_of(name)
     if reader is not None:
         return _finished(_assembled(name, reader.read(name, needs_vit)), precision)
     if name == "tiny":
@@ -126,7 +127,10 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
     else:
         state = read_state(Path(name).expanduser())
         _refuse_resnet(name, needs_vit and "visual.layer1.0.conv1.weight" in state)
-    return _finished(_build(name, {key: value.float() for key, value in state.items()}), precision)
+    model = _build(name, {key: value.float() for key, value in state.items()})
+    if name in clip.available_models():
+        model.design = Design(images=images_of(model))
+    return _finished(model, precision)
 
 
 def _finished(model: nn.Module, precision: Precision) -> nn.Module:
@@ -137,7 +141,7 @@ def _finished(model: nn.Module, precision: Precision) -> nn.Module:
 
 def check_backbone(name: str, needs_vit: bool) -> None:
     """Raise SettingError for what is neither a name of a CLIP nor a file, and for a ResNet if `needs_vit`."""
-    reader = _reader(name)
+    reader = reader_of(name)
     if reader is not None:
         reader.check(name, needs_vit)
         return
@@ -153,15 +157,50 @@ def check_backbone(name: str, needs_vit: bool) -> None:
 
 def is_named(name: str) -> bool:
     """Whether a backbone has a name, rather than the path of a file or folder."""
-    reader = _reader(name)
+    reader = reader_of(name)
     if reader is not None:
         return reader.is_named(name)
     return name == "tiny" or name in clip.available_models()
 
 
-def _reader(name: str) -> ModuleType | None:
-    """The module that reads a backbone of another library."""
+def reader_of(name: str) -> ModuleType | None:
+    """The module that reads a backbone of another library; None for one in OpenAI's layout."""
     return next((reader for reader in (from_open_clip, from_transformers) if name.startswith(reader.PREFIX)), None)
+
+
+# Sides of the images of OpenAI's CLIPs that are not 224 pixels.
+SIDES = {"RN50x4": 288, "RN50x16": 384, "RN50x64": 448, "ViT-L/14@336px": 336}
+
+
+def images_of_backbone(name: str) -> Images | None:
+    """How a backbone wants its images prepared, from its name or its file.
+
+    Returns:
+        None where that cannot be told: the file is missing, or of another layout.
+
+    Raises:
+        SettingError: a name of another library that is unknown or cannot be had.
+    """
+    reader = reader_of(name)
+    if reader is not None:
+        return reader.images_of_name(name)
+    if name in clip.available_models():
+        return Images(SIDES.get(name, 224))
+    path = TINY if name == "tiny" else Path(name).expanduser()
+    return _images_of_file(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@functools.lru_cache(maxsize=8)
+def _images_of_file(path: Path, time: int) -> Images | None:
+    """Of a state dict in OpenAI's layout; `time` of the file tells the cache of a new one."""
+    state = read_state(path)
+    is_vit = "visual.conv1.weight" in state and "visual.proj" in state
+    positions = state.get("visual.positional_embedding" if is_vit else "visual.attnpool.positional_embedding")
+    if positions is None:
+        return None
+    # The last layer of a ResNet sees a 32nd of the image's side.
+    patch = state["visual.conv1.weight"].shape[-1] if is_vit else 32
+    return Images(patch * round((len(positions) - 1) ** 0.5))
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:

@@ -36,7 +36,7 @@ class Design:
     """The design of a CLIP where it may differ from OpenAI's; `load_clip` sets it as the model's `design`.
 
     Attributes:
-        images: see `Images`; None: OpenAI's, in the size of the vision tower.
+        images: see `Images`; None: a file that does not tell, so OpenAI's in the size of the vision tower.
         words: the tokeniser; None: OpenAI's.
         causal: a token of the text tower sees only itself and earlier ones.
         reads_last: the text feature is read at the last token of the context, padding or not; else at the end of the
