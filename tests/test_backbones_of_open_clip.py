@@ -18,11 +18,12 @@ from helpers.backbones import (
     timm_vit,
     word_tokenizer,
 )
-from helpers.learners import TOLERANCE, assert_equal_to_naive, make
+from helpers.learners import SETTINGS, TOLERANCE, assert_equal_to_naive, make
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.tools.straightforward_bmip import StraightforwardBMIP
+from trainers.prompting.core.class_tokens import check_context
 from trainers.prompting.core.clip_weights import PRECISIONS, check_backbone, load_clip
 from trainers.prompting.core.design import design_of
 from trainers.prompting.core.from_open_clip import images_of_name
@@ -268,7 +269,7 @@ class Straightforward(StraightforwardBMIP):
         self.start, self.design = start, design_of(clip_model)
         sentences = [learner.template.format(name.replace("_", " ")) for name in classnames]
         self.ids = tokenizer(sentences)
-        whole = (design_of(clip_model).words or OPENAI_WORDS).sentences(sentences, clip_model.context_length)
+        whole = design_words(clip_model).sentences(sentences, clip_model.context_length)
         self.end = whole.end
 
     def encode_text(self) -> Tensor:
@@ -317,6 +318,48 @@ def test_mixed_prompts_equal_their_equations(free, name, cost, monkeypatch):
     expected = naive(images)
     expected = expected + ours.logit_bias if hasattr(ours, "logit_bias") else expected
     assert_same_gradients(model, images, expected)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_every_method_gives_the_same_however_its_work_is_cut(free, name, monkeypatch):
+    _, ours, images, _ = free
+    learner = make(ours, name, len(NAMES), **SETTINGS[name])
+    logits = []
+    for cost, chunk, together in ((-1, 0, True), (float("inf"), 0, True), (float("inf"), 1, False)):
+        monkeypatch.setattr("trainers.prompting.core.tower.SEGMENTS_COST", {"cpu": cost})
+        model = PromptedCLIP(ours, learner, NAMES, class_chunk=chunk).train()
+        logits.append(model(images) if together else torch.cat([model(image[None]) for image in images]))
+    for other in logits[1:]:
+        torch.testing.assert_close(other, logits[0], **TOLERANCE)
+    F.cross_entropy(logits[0], torch.arange(4)).backward()
+    gradients = [parameter.grad for parameter in learner.parameters() if parameter.grad is not None]
+    assert max(gradient.abs().max() for gradient in gradients) > 1e-5
+
+
+@pytest.mark.parametrize("position", ["middle", "front"])
+def test_class_names_move_among_the_prompts(free, position):
+    """The words of the sentence in the order that the original's tokeniser would give them."""
+    theirs, ours, images, tokenizer = free
+    learner = make(ours, "CoOp", 2, length=2, position=position)
+    with torch.no_grad():
+        # Prompts that are words of the vocabulary: their sentence is one that the original can read.
+        a, big = (design_words(ours).encode(word)[0] for word in ("a", "big"))
+        learner.text_prompts["0"].copy_(ours.token_embedding.weight[[a, big]])
+        found = PromptedCLIP(ours, learner, ["cat", "sun"]).encode_text()
+        order = {"middle": "a {} big.", "front": "{} a big."}[position]
+        expected = theirs.encode_text(tokenizer([order.format(name) for name in ("cat", "sun")]))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def design_words(model):
+    return design_of(model).words or OPENAI_WORDS
+
+
+def test_a_context_that_is_too_short_is_named(free):
+    _, ours, _, _ = free
+    learner = make(ours, "CoOp", length=ours.context_length)
+    with pytest.raises(InputError, match=f"more than the {ours.context_length} tokens of this backbone"):
+        check_context(ours, learner.templates)
 
 
 # ------------------------------------------------------------------------------------------------ precision

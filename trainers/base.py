@@ -31,6 +31,7 @@ from .config import build_objective, check_images, check_shared, key_names, obje
 from .early_stopping import EarlyStopping, may_validate
 from .evaluation import Recorder, data_fingerprint, plain_configuration, record_of
 from .prompting.checkpoints.checks import adopt, check_adapters
+from .prompting.core.class_tokens import check_context
 from .prompting.core.clip_weights import check_backbone, get_precision, load_clip, use_tf32
 from .prompting.core.learner import PromptLearner
 from .prompting.core.prompted_clip import PromptedCLIP
@@ -198,6 +199,8 @@ class PromptTrainer(Checkpointing, TrainerX):
             if cfg.MODEL.INIT_SEED >= 0:
                 torch.random.default_generator.manual_seed(cfg.MODEL.INIT_SEED)
             self.learner, self.objective = self.build_parts(cfg, self.clip_model)
+        with worded(key_names(cfg, method)):
+            check_context(self.clip_model, self.learner.templates)
         super().build_data_loader()
 
     def build_model(self) -> None:

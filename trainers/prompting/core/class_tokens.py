@@ -65,6 +65,11 @@ def tokenize_classes(
     return tokenize_sentences(sentences, context_length, design)
 
 
+def check_context(clip_model: nn.Module, templates: Sequence[str]) -> None:
+    """Raises SettingError if a backbone's context is too short for a class of a single token."""
+    tokenize_classes(["a"], templates, clip_model.context_length, design_of(clip_model))
+
+
 def place_slots(
     tokens: ClassTokens, classnames: Sequence[str], slots: int, position: str, design: Design = OPENAI
 ) -> tuple[ClassTokens, Tensor]:

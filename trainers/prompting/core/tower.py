@@ -340,6 +340,8 @@ def _moved(position: Tensor | int | slice, tokens: int) -> Tensor | int | slice:
 
 def _finish(block: _Block, tokens: Tensor, attended: Tensor) -> Tensor:
     """The block after its attention heads: output projection and MLP, each added to the residual stream."""
+    if 1 < len(tokens) < len(attended):  # prompts of an image that see all its classes, without a causal mask
+        tokens, _ = to_one_batch(tokens, attended)
     middle = tokens + block.attn.out_proj(attended.transpose(1, 2).flatten(2))
     ended = middle + _mlp(block.mlp, block.ln_2(middle).to(attended.dtype))
     return ended if block.beside is None else ended + block.beside(block.ln_1(tokens).to(attended.dtype))

@@ -75,12 +75,21 @@ class HuggingFaceWords:
         tokenizer: of `transformers`.
         clean: applied to a text first.
         strip_sep: the closing token becomes 0, as in CLIPA.
+
+    Raises:
+        SettingError: prompts cannot take the places of its tokens.
     """
 
     def __init__(self, tokenizer: Any, clean: Callable[[str], str] = str.strip, strip_sep: bool = False):
         self.tokenizer, self.clean, self.strip_sep = tokenizer, clean, strip_sep
         (word, *_), whole = self.encode("a"), self._whole("a")
         self.first = whole.index(word)
+        if len(self.encode("X X")) != 2:
+            raise SettingError(
+                "The tokeniser of {backbone} has {} tokens for 'X X', whose two words hold the places of prompts; "
+                "choose another {backbone}.",
+                len(self.encode("X X")),
+            )
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer(self.clean(text), add_special_tokens=False).input_ids
