@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -490,12 +491,22 @@ def test_a_tokeniser_that_cannot_be_had_is_named(tmp_path, monkeypatch):
         load_clip(name)
 
 
-def test_the_activation_is_that_of_the_weights(monkeypatch):
+def test_a_tokeniser_that_pads_at_the_start_is_refused(tmp_path):
+    words = word_tokenizer(tmp_path / "words", True, "<pad>")
+    path = tmp_path / "words" / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "padding_side": "left"}))
+    text = dict(hf_tokenizer_name=words, pool_type="eos", eos_id=1, vocab_size=32)
+    _, name = open_clip_model(tmp_path, "test-left", text, {})
+    with pytest.raises(InputError, match="tokeniser of backbone does not pad sentences at their end"):
+        load_clip(name)
+
+
+def test_the_activation_is_that_of_the_weights(monkeypatch, tmp_path):
     monkeypatch.setattr(open_clip, "get_model_config", lambda _: dict(TINY))
     model = open_clip.CLIP(**TINY, quick_gelu=True)
     spread(model)
-    monkeypatch.setattr(open_clip, "download_pretrained", lambda _: "x.pt")
-    monkeypatch.setattr(open_clip, "load_checkpoint", lambda ours, _: ours.load_state_dict(model.state_dict()))
+    torch.save(model.state_dict(), tmp_path / "x.pt")
+    monkeypatch.setattr(open_clip, "download_pretrained", lambda _: str(tmp_path / "x.pt"))
     tokenizer = open_clip.get_tokenizer("RN50")  # OpenAI's words
     assert_same_features(load_clip("open_clip:ViT-B-32/openai"), model, images_for(model), tokenizer)
     with pytest.raises(AssertionError):

@@ -23,7 +23,7 @@ from . import from_open_clip, from_transformers
 from .assemble import Foreign, assemble
 from .design import Design, Images, design_of, images_of
 from .openai_clip import CLIP, build_model, clip
-from .weight_files import read_state
+from .weight_files import ARCHIVED, read_state
 
 # Elements of a tensor that `state_digest` reads, at the least.
 HASHED = 1000
@@ -254,9 +254,7 @@ def new_clip(*sizes: int | tuple[int, ...] | None) -> nn.Module:
 
 def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
     """OpenAI's model for a state dict, in fp32."""
-    state = {
-        key: value for key, value in state.items() if key not in ("input_resolution", "context_length", "vocab_size")
-    }
+    state = {key: value for key, value in state.items() if key not in ARCHIVED}
     try:
         # build_model rounds the weights to fp16, so load them again in fp32.
         model = build_model(dict(state), **_without_prompts(build_model)).float()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from ..errors import SettingError, nearest
 from .assemble import Foreign, Plan, Tower, scale_layer
 from .design import PIXEL_MEAN, PIXEL_STD, Design, Images
 from .openai_clip import QuickGELU
+from .weight_files import ARCHIVED, read_state
 from .words import HuggingFaceWords
 
 PREFIX = "open_clip:"
@@ -61,16 +63,15 @@ def read(name: str, needs_vit: bool) -> Foreign:
     Raises:
         SettingError: as `check`; also if weights or tokeniser cannot be had, or are of another architecture.
     """
-    import open_clip
-
     architecture, pretrained = _parse(name)
     config = _config(name, architecture, pretrained)
     with torch.random.fork_rng(devices=[]):
         model = _build(name, config).eval()
     path = _weights_of(name, architecture, pretrained) or _download(name, architecture, pretrained)
+    state = read_state(Path(path))
     try:
-        open_clip.load_checkpoint(model, path)
-    except Exception as error:  # of many kinds, depending on the file
+        _load(model, state)
+    except Exception as error:  # of many kinds, depending on the tensors
         raise SettingError(
             "{backbone} is {!r}, whose weights, {}, are not those of {} ({}). Give a state dict of that architecture.",
             *(name, path, architecture, str(error).strip().partition("\n")[0]),
@@ -89,6 +90,21 @@ def read(name: str, needs_vit: bool) -> Foreign:
     tensors = {**tensors, **vision.get("tensors", {})}
     parts = {key: vision[key] for key in ("visual", "pool", "has_ln_pre") if key in vision}
     return Foreign(tensors, Plan(tower, vision["tower"], design, **parts), extra)
+
+
+def _load(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Load what open_clip loads, but no positions of another size, which it would interpolate."""
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import convert_to_custom_text_state_dict
+
+    # Of a model trained on several GPUs, and of OpenAI's archives.
+    state = {key.removeprefix("module."): value for key, value in state.items() if key not in ARCHIVED}
+    state = convert_state_dict(model, state)
+    if hasattr(model, "text") and "positional_embedding" in state:
+        state = convert_to_custom_text_state_dict(state)
+    for scalar in {"logit_scale", "logit_bias"} & state.keys():
+        state[scalar] = state[scalar].reshape(getattr(model, scalar).shape)
+    model.load_state_dict(state)
 
 
 # ------------------------------------------------------------------------------------------------ names and weights

@@ -13,6 +13,8 @@ from torch import Tensor
 from ..errors import SettingError
 
 SAFETENSORS = ".safetensors"
+# Numbers in OpenAI's archives that are no weights.
+ARCHIVED = ("input_resolution", "context_length", "vocab_size")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

@@ -82,6 +82,11 @@ class HuggingFaceWords:
 
     def __init__(self, tokenizer: Any, clean: Callable[[str], str] = str.strip, strip_sep: bool = False):
         self.tokenizer, self.clean, self.strip_sep = tokenizer, clean, strip_sep
+        if tokenizer.pad_token_id is None or tokenizer.padding_side != "right":
+            raise SettingError(
+                "The tokeniser of {backbone} does not pad sentences at their end, so prompts would not stand in their "
+                "places; choose another {backbone}."
+            )
         (word, *_), whole = self.encode("a"), self._whole("a")
         self.first = whole.index(word)
         if len(self.encode("X X")) != 2:
