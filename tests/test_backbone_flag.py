@@ -6,16 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import make_clip
+from PIL import Image
 from yacs.config import CfgNode
 
 import train
 import trainers
-from experiments import compare, launch
+from experiments import compare, launch, reproduce
 from experiments.commands import absolute_backbone
 from experiments.methods import LONGEST_TAG, backbone_tag
 from experiments.store import collect
 from trainers.config import build_cfg
+from trainers.prompting import PromptClassifier
+from trainers.prompting.api.images import evaluation_transform
+from trainers.prompting.core.clip_weights import load_clip
+from trainers.prompting.core.design import images_of
+from trainers.prompting.errors import InputError
 
 QUICK = ["OPTIM.MAX_EPOCH", "1", "TRAINER.VPT.PROMPT_DEPTH_VISION", "2"]
 VIT_B16 = "configs/trainers/BMIP/vit_b16_c2_ep10_batch4_2ctx.yaml"
@@ -119,3 +126,31 @@ def test_paths_are_absolute_where_they_exist(tmp_path, monkeypatch):
         "ViT-B/16": "ViT-B/16",
     }.items():
         assert absolute_backbone(name) == absolute
+
+
+def test_the_command_of_a_table_has_the_flag_too(checkout, data_root, folder, capsys):
+    flags = ["--methods", "VPT", "--datasets", "digits", "--seeds", "1", "--data", data_root, "--dry-run"]
+    assert reproduce.main(["open-world", *flags, "--backbone", folder, "--tag", "short", *QUICK]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "train.py" in line]
+    assert len(lines) == 2
+    assert all(f"--backbone {folder}" in line and f"@short_{backbone_tag(folder)}/seed1" in line for line in lines)
+
+
+def test_a_classifier_prepares_images_for_its_backbone_and_comes_back(folder, tmp_path):
+    pictures = [Image.new("RGB", (40, 50), color) for color in ("red", "blue", "red", "blue")]
+    settings = {"vision_depth": 2, "vision_length": 2}
+    made = PromptClassifier("VPT", backbone=folder, settings=settings, epochs=1, batch_size=2, progress=False)
+    fitted = made.fit(pictures, ["red", "blue", "red", "blue"])
+    model = load_clip(folder)
+    assert images_of(model).mean == (0.5, 0.4, 0.3)
+    prepared = torch.stack([evaluation_transform(images_of(model))(picture) for picture in pictures])
+    red = prepared[0, :, 16, 16]
+    torch.testing.assert_close(red, torch.tensor([(1 - 0.5) / 0.2, (0 - 0.4) / 0.25, (0 - 0.3) / 0.3]))
+    with torch.no_grad():
+        expected = fitted.model_(prepared).softmax(dim=1).numpy()
+    np.testing.assert_allclose(fitted.predict_proba(pictures), expected, atol=1e-6)
+    fitted.save(tmp_path / "saved")
+    with pytest.raises(InputError, match="give it as backbone"):
+        PromptClassifier.load(tmp_path / "saved")
+    again = PromptClassifier.load(tmp_path / "saved", backbone=folder, progress=False)
+    np.testing.assert_allclose(again.predict_proba(pictures), expected, atol=1e-6)
