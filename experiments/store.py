@@ -77,7 +77,6 @@ _VALIDATOR = Draft202012Validator(SCHEMA)
 # Keys that tell the tests of one method apart, and stand in the tables' titles and columns.
 _PROTOCOL_KEYS = ("SEED", "DATASET.", "TRAINER.NAME", "TRAINER.TAG")
 _BACKBONE = "MODEL.BACKBONE.NAME"
-_OF_BACKBONE = {f"INPUT.{key}" for key in ("SIZE", "PIXEL_MEAN", "PIXEL_STD", "INTERPOLATION")}
 SMALL = "small CLIP"
 # Of the published tables, and of the embedded ones; they need not be named.
 USUAL_BACKBONES = ("ViT-B/16", SMALL)
@@ -132,7 +131,9 @@ class Record:
             del changed[_BACKBONE]
         if _BACKBONE in changed:
             # How images are prepared follows it; `--backbone` of the commands gives a tag, which stands for both.
-            dropped = {*_OF_BACKBONE, *([_BACKBONE] if self.is_on_another else ())}
+            from trainers.config import OF_BACKBONE  # here, because it imports torch
+
+            dropped = {*OF_BACKBONE, *([_BACKBONE] if self.is_on_another else ())}
             changed = {key: value for key, value in changed.items() if key not in dropped}
         values = {key: value for key, (_, value) in changed.items()}
         values |= self.learned.get("settings", {})

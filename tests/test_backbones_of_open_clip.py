@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from experiments.tools.straightforward_bmip import StraightforwardBMIP
 from trainers.prompting.core.class_tokens import check_context
-from trainers.prompting.core.clip_weights import PRECISIONS, check_backbone, load_clip
+from trainers.prompting.core.clip_weights import PRECISIONS, check_backbone, is_named, load_clip
 from trainers.prompting.core.design import design_of
 from trainers.prompting.core.from_open_clip import images_of_name
 from trainers.prompting.core.learner import FixedSentence
@@ -527,3 +527,11 @@ def test_images_are_prepared_as_the_weights_were_trained(name, mean, interpolati
     # Of a file the same, where all weights of the architecture are alike.
     (tmp_path / "x.pt").touch()
     assert images_of_name(f"open_clip:{name.split('/')[0]}/{tmp_path / 'x.pt'}") == images
+
+
+def test_a_recorded_file_is_no_name(tmp_path):
+    (tmp_path / "x.pt").touch()
+    for name, named in {"ViT-B-32/openai": True, "ViT-B/32/openai": True, f"ViT-B-32/{tmp_path}/x.pt": False}.items():
+        assert is_named(f"open_clip:{name}") == named
+    assert not is_named(f"open_clip:ViT-B/32/{tmp_path}/x.pt")
+    assert is_named("hf:openai/clip-vit-base-patch32") and not is_named(f"hf:{tmp_path}")

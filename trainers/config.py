@@ -253,6 +253,10 @@ def input_keys(images: Images) -> dict[str, Any]:
     return {f"INPUT.{key}": value for key, value in {**sizes, **norm, "INTERPOLATION": images.interpolation}.items()}
 
 
+# The keys that follow the backbone.
+OF_BACKBONE = frozenset(input_keys(Images(0)))
+
+
 def _prepare_images_for(cfg: CfgNode, given: Collection[str]) -> None:
     """Set the `input_keys` of a backbone that is not that of the files, except for given ones."""
     images = images_of_backbone(cfg.MODEL.BACKBONE.NAME)

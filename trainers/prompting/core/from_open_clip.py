@@ -44,7 +44,9 @@ def check(name: str, needs_vit: bool) -> None:
 
 def is_named(name: str) -> bool:
     """Whether the weights come by their tag, rather than from a file."""
-    return not os.path.isfile(os.path.expanduser(_split(name)[1]))
+    rest = _split(name)[1]
+    # The architecture may have a slash, as in ViT-B/32.
+    return not any(os.path.isfile(os.path.expanduser(path)) for path in (rest, rest.partition("/")[2]))
 
 
 def images_of_name(name: str) -> Images:
