@@ -19,8 +19,10 @@ def spread(model: nn.Module) -> nn.Module:
         for name, parameter in model.named_parameters():
             if parameter.dim() == 1:
                 parameter.add_(0.2 * torch.randn_like(parameter))
-            elif "embedding" in name or "pos_embed" in name:
+            elif "embedding" in name or parameter.dim() == 3:  # 3: timm's positions, class token and latent query
                 parameter.copy_(0.3 * torch.randn_like(parameter))
+            elif "trunk" in name:  # timm starts with layers that hardly matter
+                parameter.copy_(torch.randn_like(parameter) * parameter[0].numel() ** -0.5)
             elif "projection" in name or "proj" in name:
                 parameter.mul_(2)
     return model.eval().requires_grad_(False)
