@@ -87,6 +87,12 @@ def spoil_activation(folder):
     (folder / "config.json").write_text(json.dumps(config))
 
 
+def enlarge_images(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config["vision_config"]["image_size"] = 64
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def spoil_weights(folder):
     from safetensors.torch import load_file, save_file
 
@@ -108,6 +114,7 @@ FAULTS = {
     "no JSON": (lambda folder: (folder / "config.json").write_text("{"), "config.json cannot be read"),
     "another model": (spoil_type, "model_type 'chinese_clip'.*docs/BACKBONES.md"),
     "an unknown activation": (spoil_activation, "hidden_act is 'geluu'. Do you mean gelu"),
+    "images of another size": (enlarge_images, "17 positions do not suit images of 64 pixels"),
     "a tensor less": (spoil_weights, r"not those of a CLIP \(.*ln_final"),
     "a tensor more": (add_tensor, r"not those of a CLIPModel \(text_model.pooler.weight\)"),
     "a damaged file": (lambda folder: (folder / "model.safetensors").write_bytes(b"1234"), "cannot be read"),

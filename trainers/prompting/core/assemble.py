@@ -89,7 +89,7 @@ def assemble(
         without_prompts: further arguments of a class of the imported `clip`.
 
     Raises:
-        KeyError, RuntimeError: tensors lack or have wrong shapes.
+        KeyError, RuntimeError, ValueError: tensors lack or have wrong shapes.
     """
     state, plan = foreign.state, foreign.plan
     embed, (vocabulary, text_width) = state["text_projection"].shape[1], state["token_embedding.weight"].shape
@@ -109,10 +109,11 @@ def assemble(
             model.visual = visual
             _change(visual.transformer, plan.vision, state, "visual.transformer.")
             visual.ln_pre.eps = visual.ln_post.eps = plan.vision.eps
-            visual.positional_embedding = nn.Parameter(
-                torch.empty_like(state["visual.positional_embedding"], device="meta")
-            )
-            if "visual.class_embedding" not in state:
+            positions, has_class = state["visual.positional_embedding"], "visual.class_embedding" in state
+            if len(positions) != (side // patch) ** 2 + has_class:
+                raise ValueError(f"{len(positions)} positions do not suit images of {side} pixels")
+            visual.positional_embedding = nn.Parameter(torch.empty_like(positions, device="meta"))
+            if not has_class:
                 visual.class_embedding = None
             if not plan.has_ln_pre:
                 visual.ln_pre = nn.Identity()
