@@ -119,7 +119,7 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
     check_backbone(name, needs_vit)
     reader = reader_of(name)
     if reader is not None:
-        return _finished(_assembled(name, reader.read(name, needs_vit)), precision)
+        return _finished(assembled(name, reader.read(name, needs_vit)), precision)
     if name == "tiny":
         state = read_state(TINY)
     elif is_named(name):
@@ -266,7 +266,8 @@ def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
     return model
 
 
-def _assembled(name: str, foreign: Foreign) -> nn.Module:
+def assembled(name: str, foreign: Foreign) -> nn.Module:
+    """The CLIP of another library in OpenAI's modules; raises SettingError where its tensors do not suit its plan."""
     try:
         return assemble(new_clip, _without_prompts, foreign)
     except (KeyError, RuntimeError, ValueError) as error:
