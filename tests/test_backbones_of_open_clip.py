@@ -30,6 +30,7 @@ from trainers.prompting.core.design import design_of
 from trainers.prompting.core.from_open_clip import images_of_name
 from trainers.prompting.core.learner import FixedSentence
 from trainers.prompting.core.prompted_clip import PromptedCLIP
+from trainers.prompting.core.summary import clip_of_size, trained_numbers
 from trainers.prompting.core.words import OPENAI_WORDS
 from trainers.prompting.errors import InputError
 
@@ -535,3 +536,13 @@ def test_a_recorded_file_is_no_name(tmp_path):
         assert is_named(f"open_clip:{name}") == named
     assert not is_named(f"open_clip:ViT-B/32/{tmp_path}/x.pt")
     assert is_named("hf:openai/clip-vit-base-patch32") and not is_named(f"hf:{tmp_path}")
+
+
+def test_a_summary_needs_no_weights(monkeypatch):
+    monkeypatch.setattr(open_clip, "download_pretrained", None)
+    monkeypatch.setattr(open_clip, "get_model_config", lambda _: dict(TINY))
+    clip_model = clip_of_size("open_clip:ViT-B-32/openai")
+    learner = make(clip_model, "MaPLe", depth=2, length=2)
+    number, _ = trained_numbers(learner, clip_model)
+    text, vision = TEXT["width"], VISION["width"]
+    assert number == 2 * 2 * text + 2 * (text + 1) * vision

@@ -55,12 +55,13 @@ def images_of_name(name: str) -> Images:
     return _images(name, architecture, pretrained, _config(name, architecture, pretrained)["vision_cfg"])
 
 
-def read(name: str, needs_vit: bool) -> Foreign:
+def read(name: str, needs_vit: bool, weights: bool = True) -> Foreign:
     """Build a model of open_clip, load its weights, and translate it.
 
     Args:
         name: "open_clip:", an architecture, "/", and a tag or the path of a file.
         needs_vit: prompts enter the vision tower.
+        weights: load them; else they are random.
 
     Raises:
         SettingError: as `check`; also if weights or tokeniser cannot be had, or are of another architecture.
@@ -69,15 +70,9 @@ def read(name: str, needs_vit: bool) -> Foreign:
     config = _config(name, architecture, pretrained)
     with torch.random.fork_rng(devices=[]):
         model = _build(name, config).eval()
-    path = _weights_of(name, architecture, pretrained) or _download(name, architecture, pretrained)
-    state = read_state(Path(path))
-    try:
-        _load(model, state)
-    except Exception as error:  # of many kinds, depending on the tensors
-        raise SettingError(
-            "{backbone} is {!r}, whose weights, {}, are not those of {} ({}). Give a state dict of that architecture.",
-            *(name, path, architecture, str(error).strip().partition("\n")[0]),
-        ) from error
+    if weights:
+        path = _weights_of(name, architecture, pretrained) or _download(name, architecture, pretrained)
+        _load(name, architecture, model, path)
     text = _check_text(name, model)
     tower, tensors, extra = _text_of(text, model)
     vision = _vision_of(name, model.visual, needs_vit)
@@ -94,8 +89,19 @@ def read(name: str, needs_vit: bool) -> Foreign:
     return Foreign(tensors, Plan(tower, vision["tower"], design, **parts), extra)
 
 
-def _load(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def _load(name: str, architecture: str, model: nn.Module, path: str) -> None:
     """Load what open_clip loads, but no positions of another size, which it would interpolate."""
+    state = read_state(Path(path))
+    try:
+        model.load_state_dict(_as_open_clip_has_it(model, state))
+    except Exception as error:  # of many kinds, depending on the tensors
+        raise SettingError(
+            "{backbone} is {!r}, whose weights, {}, are not those of {} ({}). Give a state dict of that architecture.",
+            *(name, path, architecture, str(error).strip().partition("\n")[0]),
+        ) from error
+
+
+def _as_open_clip_has_it(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     from open_clip.convert import convert_state_dict
     from open_clip.model import convert_to_custom_text_state_dict
 
@@ -106,7 +112,7 @@ def _load(model: nn.Module, state: Mapping[str, Tensor]) -> None:
         state = convert_to_custom_text_state_dict(state)
     for scalar in {"logit_scale", "logit_bias"} & state.keys():
         state[scalar] = state[scalar].reshape(getattr(model, scalar).shape)
-    model.load_state_dict(state)
+    return state
 
 
 # ------------------------------------------------------------------------------------------------ names and weights
