@@ -31,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     add("--config-file", default="", help="YAML of the method")
     add("--dataset-config-file", default="", help="YAML of the data set")
     add("--trainer", help="TRAINER.NAME")
-    add("--backbone", help="MODEL.BACKBONE.NAME: OpenAI's name, a path to a checkpoint, or tiny")
+    add("--backbone", help="MODEL.BACKBONE.NAME: a CLIP's name or path (docs/BACKBONES.md)")
     add("--head", help="MODEL.HEAD.NAME, for trainers that use it")
     add("--eval-only", action="store_true", help="load a model from --model-dir and test it")
     add("--model-dir", default="", help="output folder of the run to load for --eval-only")

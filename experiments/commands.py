@@ -50,6 +50,26 @@ def add_tag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tag", default="", metavar="NAME", help=text)
 
 
+def add_backbone(parser: argparse.ArgumentParser) -> None:
+    text = "another CLIP than that of the recipes (docs/BACKBONES.md): it gets folders and rows of its own"
+    parser.add_argument("--backbone", metavar="NAME", type=absolute_backbone, help=text)
+
+
+def absolute_backbone(name: str) -> str:
+    """A backbone's name, in which a path is absolute: train.py runs in the repository's folder."""
+    opening, colon, rest = name.rpartition(":")
+    # After "open_clip:", an architecture comes before the path.
+    architecture, slash, path = rest.partition("/") if opening == "open_clip" else ("", "", rest)
+    path = os.path.expanduser(path)
+    path = os.path.abspath(path) if os.path.exists(path) else path
+    return f"{opening}{colon}{architecture}{slash}{path}"
+
+
+def backbone_flags(backbone: str | None) -> list[str]:
+    """The flags of train.py for `--backbone`."""
+    return ["--backbone", backbone] if backbone else []
+
+
 # The flags of `--import` of this process, for commands that it prints.
 IMPORTED: list[str] = []
 

@@ -2,6 +2,7 @@
 
     python scripts/compare.py                                          # Icons and Digits, small CLIP, all methods
     python scripts/compare.py eurosat "1 2 3" "CoOp MaPLe BMIP" --data $DATA
+    python scripts/compare.py eurosat --backbone open_clip:ViT-B-16/laion2b_s34b_b88k --data $DATA
 
 Each method is trained on the base classes, and tested in one pass over the test images of all classes, in which base
 and new images are told apart among their own classes (base, new) and among all (open-world). Runs that are done are
@@ -28,15 +29,17 @@ from trainers.records import read_result
 from .commands import (
     DATASETS_HELP,
     METHODS_HELP,
+    add_backbone,
     add_data,
     add_shots,
     add_tag,
+    backbone_flags,
     exit_status,
     import_flags,
     make_parser,
 )
 from .data import BUILTIN
-from .methods import BASELINE, names, parse, row_name
+from .methods import BASELINE, names, parse, row_name, with_backbone
 from .protocols import chains, plan
 from .runner import check_plan, report_failures, run_chains
 from .runs import NEW_TAG, Request, Run, check_data, check_passed_on, check_tag, parse_seeds
@@ -98,18 +101,19 @@ def compare(args: argparse.Namespace) -> int:
         raise InputError("DATASETS is empty; name some, or leave out all arguments for the built-in ones.")
     # The last, because their declarations import torch.
     methods = [parse(method) for method in args.methods or names()]
+    tag = with_backbone(check_tag(args.tag), args.backbone)
     requests = [
-        Request("open_world", name, dataset, seed, args.shots, variant=variant, tag=check_tag(args.tag))
+        Request("open_world", name, dataset, seed, args.shots, variant=variant, tag=tag)
         for seed in seeds
         for dataset in datasets
         for name, variant in methods
     ]
-    planned, options = chains(requests), (*import_flags(args.modules), *args.extra)
+    planned, options = chains(requests), (*import_flags(args.modules), *backbone_flags(args.backbone), *args.extra)
     missing = check_plan(planned, args.data, options, f"Move them away, or {NEW_TAG}.")
     check_data({run.dataset for run in missing}, args.data)
     failures = run_chains(planned, missing, args.data, options, args)
     for dataset in datasets:
-        title = f"{dataset}, {args.shots} shots, {seeds_text(seeds)}"
+        title = ", ".join(filter(None, (dataset, args.backbone, f"{args.shots} shots", seeds_text(seeds))))
         print(f"\n{title}: accuracy in per cent (mean ± std over seeds)")
         planned_for = {
             row_name(*method, args.tag): [
@@ -139,6 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     add_data(parser)
     add_shots(parser)
     add_tag(parser)
+    add_backbone(parser)
     add_flags(parser)
     args, args.extra = parser.parse_known_args(argv)
     args.flags = flags_of(parser)

@@ -33,8 +33,17 @@ from trainers.prompting.recipes import data_set_file
 from trainers.records import print_outcome
 
 from . import runs as at
-from .commands import add_data, add_shots, add_tag, exit_status, import_flags, make_parser
-from .methods import parse, path_as_recipe
+from .commands import (
+    add_backbone,
+    add_data,
+    add_shots,
+    add_tag,
+    backbone_flags,
+    exit_status,
+    import_flags,
+    make_parser,
+)
+from .methods import parse, path_as_recipe, with_backbone
 from .protocols import PROTOCOLS, listed, plan
 from .runner import check_plan, is_done, report_failures, run_chains
 from .runs import NEW_TAG, Request, Run, check_data, check_models, check_passed_on, check_tag, parse_seeds
@@ -83,6 +92,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add("--position", choices=["end", "middle", "front"], help="few-shot CoOp: place of the class name (end)")
     add("--dry-run", action="store_true", help="print the commands, run nothing")
     add_tag(parser)
+    add_backbone(parser)
     add("--force", action="store_true", help="train and test again what is done already")
     add("--verbose", action="store_true", help="print all that the runs print, such as the configuration")
     add_flags(parser)
@@ -95,7 +105,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     # By hand: Python versions differ in whether an optional word may follow a flag, and would take train.py's for it.
     args.words = list(itertools.takewhile(lambda word: not is_for_train_py(word), rest))[:5]
     args.flags = flags_of(parser)
-    args.extra = [*import_flags(args.modules), *["--verbose"] * args.verbose, *rest[len(args.words) :]]
+    own = [*import_flags(args.modules), *backbone_flags(args.backbone), *["--verbose"] * args.verbose]
+    args.extra = [*own, *rest[len(args.words) :]]
     return args
 
 
@@ -120,7 +131,7 @@ def request_of(args: argparse.Namespace) -> Request:
         recipe=path_as_recipe(args.cfg or recipe or ""),
         variant=variant,
         source=source,
-        tag=check_tag(args.tag),
+        tag=with_backbone(check_tag(args.tag), args.backbone),
         **{name: getattr(args, name) for name in ("shots", "weights", "n_ctx", "csc", "position")},
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 BASELINE = "ZeroshotCLIP"
 # Recipes of the small CLIP, which go with the built-in data, begin with this.
 TINY = "tiny"
+LONGEST_TAG = 40  # of a backbone
 
 
 class _Methods(Mapping[str, "Method"]):
@@ -83,6 +86,20 @@ def recipe_name(recipe: str) -> str:
 def folder_name(recipe: str, tag: str = "") -> str:
     """Of the outputs of a recipe, or of a tagged variant of it."""
     return f"{recipe_name(recipe)}@{tag}" if tag else recipe_name(recipe)
+
+
+def backbone_tag(backbone: str) -> str:
+    """A backbone's name as a tag, for folders and rows of its own; of a long one its end and a hash."""
+    plain = re.sub(r"[^\w.]+", "-", backbone, flags=re.ASCII).strip("-.")
+    if len(plain) <= LONGEST_TAG:
+        return plain
+    digest = hashlib.sha256(backbone.encode()).hexdigest()[:8]
+    return f"{plain[len(digest) + 1 - LONGEST_TAG :].lstrip('-.')}-{digest}"
+
+
+def with_backbone(tag: str, backbone: str | None) -> str:
+    """The tag of an experiment on a backbone, or without one on that of the recipes."""
+    return "_".join(filter(None, (tag, backbone_tag(backbone) if backbone else "")))
 
 
 def path_as_recipe(recipe: str) -> str:

@@ -24,14 +24,16 @@ from . import runs
 from .commands import (
     DATASETS_HELP,
     METHODS_HELP,
+    add_backbone,
     add_data,
     add_tag,
+    backbone_flags,
     exit_status,
     import_flags,
     make_parser,
 )
 from .data import BUILTIN
-from .methods import identify, parse
+from .methods import identify, parse, with_backbone
 from .protocols import PLANS, PROTOCOL_OF, chains
 from .runner import check_plan, estimates, report_failures, run_chains
 from .runs import Request, Run, check_data, check_tag, parse_seeds
@@ -78,8 +80,9 @@ def reproduce(args: argparse.Namespace) -> int:
             f"{' '.join(args.options)} changes the recipes; give --tag NAME, for folders and rows of the experiment's "
             "own."
         )
-    planned = planned_chains(tables, embedded, datasets, args.methods, seeds, tag)
-    options, all_runs = (*import_flags(args.modules), *args.options), [run for chain in planned for run in chain]
+    planned = planned_chains(tables, embedded, datasets, args.methods, seeds, with_backbone(tag, args.backbone))
+    options = (*import_flags(args.modules), *backbone_flags(args.backbone), *args.options)
+    all_runs = [run for chain in planned for run in chain]
     missing = check_plan(planned, args.data, options, ADVICE)
     try:
         check_data({run.dataset for run in missing}, args.data, folders=not args.dry_run)
@@ -119,6 +122,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--seeds", default="", help=f"seeds of everything random; default: 1 2 3, and five for {five}")
     add_data(parser)
     add_tag(parser)
+    add_backbone(parser)
     add("--dry-run", action="store_true", help="list the missing runs and their cost, run nothing")
     add("options", nargs="*", metavar="KEY VALUE", help="for train.py, with --tag")
     add_flags(parser)

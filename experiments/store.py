@@ -109,6 +109,8 @@ def recipe_configuration(trainer: str, recipe: str, dataset: str) -> dict[str, A
 def _architecture(backbone: str) -> str:
     """OpenAI's name of a backbone that is given by it, or by the path of OpenAI's file."""
     path = Path(backbone)
+    if ":" in backbone:  # of another library
+        return backbone
     return path.stem.replace("ViT-B-", "ViT-B/") if path.suffix == ".pt" else backbone
 
 
@@ -127,9 +129,27 @@ class Record:
         changed = differences(files or {}, data["configuration"])
         if _BACKBONE in changed and len({_architecture(name) for name in changed[_BACKBONE]}) == 1:
             del changed[_BACKBONE]
+        if _BACKBONE in changed:
+            # How images are prepared follows it; `--backbone` of the commands gives a tag, which stands for both.
+            from trainers.config import OF_BACKBONE  # here, because it imports torch
+
+            dropped = {*OF_BACKBONE, *([_BACKBONE] if self.is_on_another else ())}
+            changed = {key: value for key, value in changed.items() if key not in dropped}
         values = {key: value for key, (_, value) in changed.items()}
         values |= self.learned.get("settings", {})
         return {key: value for key, value in sorted(values.items()) if not key.startswith(_PROTOCOL_KEYS)}
+
+    @property
+    def is_on_another(self) -> bool:
+        """Whether it is of `--backbone` of the commands."""
+        return self.data.get("tag", "").endswith(methods.backbone_tag(self.data["backbone"]))
+
+    @property
+    def tag(self) -> str:
+        """That of `--tag`, without the backbone's."""
+        tag = self.data.get("tag", "")
+        own = methods.backbone_tag(self.data["backbone"])
+        return tag[: -len(own)].removesuffix("_") if self.is_on_another else tag
 
     @functools.cached_property
     def identity(self) -> tuple[str, str]:
@@ -150,7 +170,7 @@ class Record:
         name = self.identity[0]
         learned = methods.METHODS[name].learns if name in methods.METHODS else True
         given = GIVEN if learned and self.learned["classes"] is None else ""
-        return ", ".join([methods.row_name(*self.identity, self.data.get("tag", "")), *settings, *other]) + given
+        return ", ".join([methods.row_name(*self.identity, self.tag), *settings, *other]) + given
 
     @property
     def backbone(self) -> str:

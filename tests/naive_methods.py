@@ -550,7 +550,8 @@ def text_feature(
     beside: Adapters | None = None,
 ) -> Tensor:
     """Feature of one sentence `[77, width]` at the EOT of `ids`, `[embed]`; prompts of layer 0 are in it already."""
-    sequence = sentence + clip_model.positional_embedding
+    positions = clip_model.positional_embedding
+    sequence = sentence[: len(positions)] + positions
     for layer, block in enumerate(clip_model.transformer.resblocks):
         if layer > 0 and deep_prompts and layer in deep_prompts:
             prompts = deep_prompts[layer]

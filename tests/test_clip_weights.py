@@ -27,8 +27,13 @@ def save_npz(path, state):
     np.savez_compressed(path, **{key: value.numpy() for key, value in state.items()})
 
 
+def save_safetensors(path, state):
+    pytest.importorskip("safetensors.torch").save_file(state, path)
+
+
 WRITERS = {
     "npz": save_npz,
+    "safetensors": save_safetensors,
     "pt": lambda path, state: torch.save(state, path),
     "pth": lambda path, state: torch.save({"state_dict": state}, path),
 }

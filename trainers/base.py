@@ -27,11 +27,12 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .config import build_objective, check_shared, key_names, objective_of, settings_of
+from .config import build_objective, check_images, check_shared, key_names, objective_of, settings_of
 from .early_stopping import EarlyStopping, may_validate
 from .evaluation import Recorder, data_fingerprint, learned_classes, plain_configuration, record_of
 from .prompting.checkpoints.checks import adopt, check_adapters
-from .prompting.core.clip_weights import check_backbone, get_precision, image_resolution, load_clip, use_tf32
+from .prompting.core.class_tokens import check_context
+from .prompting.core.clip_weights import check_backbone, get_precision, load_clip, use_tf32
 from .prompting.core.learner import PromptLearner
 from .prompting.core.prompted_clip import PromptedCLIP
 from .prompting.declaration import CROSS_ENTROPY, Method, Settings, declare
@@ -192,17 +193,14 @@ class PromptTrainer(Checkpointing, TrainerX):
         precision = cfg.TRAINER[method.node][Method.PRECISION_KEY]
         print(f"Loading CLIP (backbone: {cfg.MODEL.BACKBONE.NAME}, precision: {precision})")
         self.clip_model = load_clip(cfg.MODEL.BACKBONE.NAME, self.precision, method.needs_vit)
-        side = image_resolution(self.clip_model)
-        if tuple(cfg.INPUT.SIZE) != (side, side):
-            raise InputError(
-                f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, but {cfg.MODEL.BACKBONE.NAME} (MODEL.BACKBONE.NAME) takes "
-                f"images of {side} x {side} pixels; set INPUT.SIZE to ({side}, {side})."
-            )
+        check_images(cfg, self.clip_model)
         # Prompts are initialised on the CPU, from its generator alone.
         with torch.random.fork_rng(devices=[], enabled=cfg.MODEL.INIT_SEED >= 0):
             if cfg.MODEL.INIT_SEED >= 0:
                 torch.random.default_generator.manual_seed(cfg.MODEL.INIT_SEED)
             self.learner, self.objective = self.build_parts(cfg, self.clip_model)
+        with worded(key_names(cfg, method)):
+            check_context(self.clip_model, self.learner.templates)
         super().build_data_loader()
 
     def build_model(self) -> None:

@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,18 @@ from typing import Any
 import minidassl  # noqa: F401  (answers to the name "dassl" where upstream is not importable)
 from minidassl.own.optim import OPTIM
 
+import numpy as np
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
+from torch import nn
 from yacs.config import CfgNode
 
 from .dassl_keys import DasslKeys
 from .early_stopping import NO_PATIENCE
+from .prompting.core.clip_weights import images_of_backbone
 from .prompting.core.cuda_graph import AUTO, MODES, OFF, ON
+from .prompting.core.design import Images, design_of, images_of
 from .prompting.core.prompted_clip import AUTOMATIC
 from .prompting.declaration import (
     LARGEST_SEED,
@@ -219,6 +223,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
             merge(cfg, keys, str(path))
             given += flatten(keys)
     cfg.TRAINER.RECIPE = Path(args.config_file).stem if args.config_file else ""
+    of_files = cfg.MODEL.BACKBONE.NAME
     for flag, key in FLAG_KEYS.items():
         # Unlike upstream's flags, which count only when true, 0 is a seed.
         if getattr(args, flag) not in (None, "", []):
@@ -242,8 +247,45 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
         if cfg.DATALOADER.K_TRANSFORMS == 1:
             cfg.DATALOADER.K_TRANSFORMS = objective.views
         _check_prompt_keys(cfg, method, objective, [*given, *options[::2]])
+        if of_files != cfg.MODEL.BACKBONE.NAME:
+            with worded(key_names(cfg, method)):
+                _prepare_images_for(cfg, set(options[::2]))
     cfg.freeze()
     return cfg
+
+
+def input_keys(images: Images) -> dict[str, Any]:
+    """The keys that say how images are prepared for a CLIP, and their values."""
+    sizes, norm = {"SIZE": (images.side, images.side)}, {"PIXEL_MEAN": [*images.mean], "PIXEL_STD": [*images.std]}
+    return {f"INPUT.{key}": value for key, value in {**sizes, **norm, "INTERPOLATION": images.interpolation}.items()}
+
+
+# The keys that follow the backbone.
+OF_BACKBONE = frozenset(input_keys(Images(0)))
+
+
+def _prepare_images_for(cfg: CfgNode, given: Collection[str]) -> None:
+    """Set the `input_keys` of a backbone that is not that of the files, except for given ones."""
+    images = images_of_backbone(cfg.MODEL.BACKBONE.NAME)
+    for key, value in input_keys(images).items() if images else ():
+        if key not in given:
+            cfg.INPUT[key.rpartition(".")[2]] = value
+
+
+def check_images(cfg: CfgNode, clip_model: nn.Module) -> None:
+    """Raises InputError where images are prepared otherwise than a CLIP wants them."""
+    name = f"{cfg.MODEL.BACKBONE.NAME} (MODEL.BACKBONE.NAME)"
+    for key, wanted in input_keys(images_of(clip_model)).items():
+        value = value_at(cfg, key)
+        same = value == wanted if isinstance(wanted, str) else np.allclose(value, wanted, rtol=0, atol=1e-6)
+        if not same and key == "INPUT.SIZE":
+            side, _ = wanted
+            raise InputError(
+                f"INPUT.SIZE is {tuple(value)}, but {name} takes images of {side} x {side} pixels; set INPUT.SIZE to "
+                f"({side}, {side})."
+            )
+        if not same and design_of(clip_model).images is not None:
+            raise InputError(f"{key} is {value!r}, but {name} was trained with {wanted!r}; set {key} to that.")
 
 
 def check_shared(cfg: CfgNode) -> None:

@@ -107,14 +107,15 @@ def commands(table: Table) -> list[str]:
     """Those of its runs: of reproduce.py, and for other shots and for tags of compare.py or launch.py."""
 
     def options(record: Record) -> tuple[str, ...] | None:
-        tag, shots = record.data.get("tag"), record.shots
+        tag, shots = record.data.get("tag"), record.shots  # with the backbone's, which is an experiment, too
         is_planned = shots == PLANNED_SHOTS or not table.needs_planned_shots
         if table.source or not (tag or record.method == record.plain_method) or (is_planned and not tag):
             return None
         pairs = [shlex.quote(str(word)) for pair in record.overrides.items() for word in pair]
         return (
             *(["--shots", shots.split()[0]] * (not is_planned)),
-            *(["--tag", shlex.quote(tag)] if tag else ()),
+            *(["--tag", shlex.quote(record.tag)] if record.tag else ()),
+            *(["--backbone", shlex.quote(record.data["backbone"])] if record.is_on_another else ()),
             *pairs,
         )
 

@@ -23,7 +23,8 @@ from datasets.registry import DATASET_REGISTRY, DatasetBase, Datum
 from datasets.table import ROWS
 from experiments.tools.drawn_batches import EVALUATED_CAPTION, DrawnBatches
 from trainers.prompting.api.images import evaluation_transform, open_image
-from trainers.prompting.core.clip_weights import PIXEL_MEAN, PIXEL_STD, load_clip
+from trainers.prompting.core.clip_weights import load_clip
+from trainers.prompting.core.design import PIXEL_MEAN, PIXEL_STD
 from trainers.prompting.core.openai_clip import CLIP, clip
 from trainers.prompting.errors import InputError
 

@@ -22,7 +22,9 @@ RESNET = (32, 64, (1, 1, 1, 1), 8, None, 77, 49408, 64, 1, 2)
 
 
 def compute() -> dict:
-    from trainers.prompting.core.clip_weights import load_clip, new_clip
+    from trainers.prompting.core.assemble import Foreign, Plan, Tower
+    from trainers.prompting.core.clip_weights import assembled, load_clip, new_clip
+    from trainers.prompting.core.design import Design, Images
     from trainers.prompting.core.learner import FixedSentence
     from trainers.prompting.core.prompted_clip import PromptedCLIP
     from trainers.prompting.learners.bmip import BMIPConfig, BMIPLearner
@@ -46,6 +48,11 @@ def compute() -> dict:
         found[f"{name} weights"] = {key: value.sum() for key, value in plain.state_dict().items()}
         pictures = torch.rand(2, 3, sizes[1], sizes[1], generator=torch.Generator().manual_seed(3))
         found[name] = PromptedCLIP(plain, FixedSentence("a photo of a {}."), CLASSNAMES)(pictures)
+        if name == "ViT":
+            # As a CLIP of another library, with another number of heads.
+            plan = Plan(Tower(heads=2), Tower(heads=4, eps=1e-3), Design(Images(sizes[1])))
+            foreign = assembled(name, Foreign(plain.state_dict(), plan))
+            found["put together"] = PromptedCLIP(foreign, FixedSentence("a photo of a {}."), CLASSNAMES)(pictures)
     return found
 
 

@@ -29,7 +29,8 @@ from tqdm import tqdm
 
 from ..checkpoints.checks import adopt
 from ..checkpoints.saved import Saved, read_saved, write_saved
-from ..core.clip_weights import Precision, check_backbone, get_precision, image_resolution, is_named, load_clip
+from ..core.clip_weights import Precision, check_backbone, get_precision, is_named, load_clip
+from ..core.design import images_of
 from ..core.prompted_clip import PromptedCLIP
 from ..declaration import Method, Settings
 from ..errors import InputError, worded
@@ -61,8 +62,8 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
 
     Args:
         method: BMIP, MaPLe, IVLP, VPT, CoOp, CoCoOp, ZeroshotCLIP or another that is trained by cross-entropy.
-        backbone: OpenAI's name of a CLIP (downloaded to ~/.cache/clip), a path to a checkpoint in their layout, or
-            "tiny", a small one for trials.
+        backbone: OpenAI's name of a CLIP (downloaded to ~/.cache/clip), a path to a checkpoint in their layout,
+            "tiny", a small one for trials, or one of another library (docs/BACKBONES.md).
         settings: of the learner, by name: the fields of the method's settings dataclass, or that dataclass.
         precision: "fp32", "bf16", "fp16" or "amp"; None: fp16 on a GPU and fp32 elsewhere.
         device: torch's name of it; None: the GPU if there is one.
@@ -158,7 +159,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         parameters = list(model.learner.parameters())
         if not parameters or not images:
             return []
-        transform = training_transform(image_resolution(model.clip_model), recipe.crop_scale, recipe.flip)
+        transform = training_transform(images_of(model.clip_model), recipe.crop_scale, recipe.flip)
         loader = DataLoader(
             TransformedImages(images, transform, labels),
             batch_size=recipe.batch_size,
@@ -277,7 +278,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         images, model = list_of(images), self.model_
         if not images:
             return torch.empty(0, len(self.classes_))
-        transform = evaluation_transform(image_resolution(model.clip_model))
+        transform = evaluation_transform(images_of(model.clip_model))
         loader = DataLoader(
             TransformedImages(images, transform, range(len(images))),
             batch_size=self.prediction_batch_size,

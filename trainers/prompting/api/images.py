@@ -17,10 +17,9 @@ from torch.utils.data import Dataset
 from torchvision import transforms as T
 from torchvision.transforms import InterpolationMode
 
-from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
+from ..core.design import Images
 from ..errors import InputError
 
-TENSOR_STEPS = (T.ToTensor(), T.Normalize(PIXEL_MEAN, PIXEL_STD))
 KINDS = "a path, a PIL image, a uint8 array [height, width(, 3)], or a tensor [3, height, width]"
 
 
@@ -89,15 +88,36 @@ def list_of(images: Any) -> list[Any]:
     return listed
 
 
-def evaluation_transform(side: int) -> Callable[[Image.Image], Tensor]:
-    """CLIP's preprocessing: resize the shorter side, crop the centre; to a tensor `[3, side, side]`."""
-    return T.Compose([T.Resize(side, InterpolationMode.BICUBIC), T.CenterCrop(side), *TENSOR_STEPS])
+def evaluation_transform(images: Images | int) -> Callable[[Image.Image], Tensor]:
+    """CLIP's preprocessing: resize the shorter side, crop the centre; to a tensor `[3, side, side]`.
+
+    Args:
+        images: how a backbone wants them (`images_of`); a number is the side of OpenAI's.
+    """
+    images = _images(images)
+    resize = T.Resize(images.side, InterpolationMode(images.interpolation))
+    return T.Compose([resize, T.CenterCrop(images.side), *_tensor_steps(images)])
 
 
-def training_transform(side: int, scale: tuple[float, float], flip: bool) -> Callable[[Image.Image], Tensor]:
-    """The augmentation of the field, crops of a share of the area and mirror images; to a tensor `[3, side, side]`."""
-    crop = T.RandomResizedCrop(side, scale=scale, interpolation=InterpolationMode.BICUBIC)
-    return T.Compose([crop, *([T.RandomHorizontalFlip()] if flip else []), *TENSOR_STEPS])
+def training_transform(
+    images: Images | int, scale: tuple[float, float], flip: bool
+) -> Callable[[Image.Image], Tensor]:
+    """The augmentation of the field, crops of a share of the area and mirror images; to a tensor `[3, side, side]`.
+
+    Args:
+        images: see `evaluation_transform`.
+    """
+    images = _images(images)
+    crop = T.RandomResizedCrop(images.side, scale=scale, interpolation=InterpolationMode(images.interpolation))
+    return T.Compose([crop, *([T.RandomHorizontalFlip()] if flip else []), *_tensor_steps(images)])
+
+
+def _images(images: Images | int) -> Images:
+    return Images(images) if isinstance(images, int) else images
+
+
+def _tensor_steps(images: Images) -> tuple[Callable, Callable]:
+    return T.ToTensor(), T.Normalize(images.mean, images.std)
 
 
 class TransformedImages(Dataset):

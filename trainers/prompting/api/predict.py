@@ -195,7 +195,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--method", help="one of docs/METHODS.md, such as BMIP; default: the recorded one")
     text = "module, or its file, that declares the method of the checkpoint, if it is yours"
     add("--import", dest="modules", action="append", default=[], metavar="MODULE", help=text)
-    add("--backbone", help="OpenAI's name of a CLIP, a path, or tiny; default: the recorded one, or ViT-B/16")
+    add("--backbone", help="a CLIP's name or path (docs/BACKBONES.md); default: the recorded one, or ViT-B/16")
     add("--setting", action="append", default=[], metavar="NAME=VALUE", help="of the method, such as depth=9")
     add("--template", action="append", help='sentence of zero-shot CLIP, such as "a photo of a {}."; averaged if many')
     add("--precision", help="fp32, bf16, fp16 or amp; default: the recorded one, or fp16 on a GPU")

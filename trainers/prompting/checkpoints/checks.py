@@ -17,13 +17,14 @@ SAME_WEIGHTS = 0.1
 def check_backbone(state_dict: Mapping[str, Tensor], clip_model: nn.Module, name: str) -> None:
     """Raises SettingError if a checkpoint holds the weights of another CLIP than `name`."""
     visual = clip_model.visual
+    first = getattr(getattr(visual, "conv1", None), "weight", None)  # a ConvNeXt has none of this name
     for key, ours in (
-        ("image_encoder.conv1.weight", visual.conv1.weight),
+        ("image_encoder.conv1.weight", first),
         # A ResNet has none; the first entry tells it from a ViT.
         ("image_encoder.positional_embedding", getattr(visual, "positional_embedding", None)),
         ("text_encoder.text_projection", clip_model.text_projection),
-        ("prompt_learner.ZS_image_encoder.conv1.weight", visual.conv1.weight),
-        ("model_distill.visual.conv1.weight", visual.conv1.weight),
+        ("prompt_learner.ZS_image_encoder.conv1.weight", first),
+        ("model_distill.visual.conv1.weight", first),
     ):
         theirs = state_dict.get(key)
         if theirs is None or ours is None:

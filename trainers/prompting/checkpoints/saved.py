@@ -35,7 +35,8 @@ from minidassl.own.safetensors_file import read_safetensors, safetensors_bytes
 import numpy as np
 from torch import Tensor, nn
 
-from ..core.clip_weights import PIXEL_MEAN, PIXEL_STD
+from ..core.clip_weights import reader_of
+from ..core.design import PIXEL_MEAN, PIXEL_STD
 from ..errors import InputError
 from ..methods import METHODS, OBJECTIVES, of_trainer
 from ..recipes import value_at
@@ -305,7 +306,8 @@ def _described(record: Mapping[str, Any]) -> tuple[dict[str, Any], list[str] | N
         return {}, None
     parameters, configuration = {"method": method.prompts, "backbone": record["backbone"]}, record.get("configuration")
     if configuration is not None:  # older records have none
-        _compare_preprocessing(configuration["INPUT"])
+        if reader_of(record["backbone"]) is None:  # others tell how, and runs do nothing else
+            _compare_preprocessing(configuration["INPUT"])
         nodes = configuration["TRAINER"]
         objective = OBJECTIVES.get(nodes.get("OBJECTIVE", ""))
         if objective is not None and objective.mixes_features:
@@ -321,7 +323,7 @@ def _described(record: Mapping[str, Any]) -> tuple[dict[str, Any], list[str] | N
 
 
 def _compare_preprocessing(recorded: Mapping[str, Any]) -> None:
-    """Warn if a run preprocessed its images otherwise than CLIP."""
+    """Warn if a run preprocessed its images otherwise than OpenAI's CLIP."""
     ours = {"INTERPOLATION": "bicubic", "PIXEL_MEAN": list(PIXEL_MEAN), "PIXEL_STD": list(PIXEL_STD)}
     differing = [f"INPUT.{key} {recorded[key]}" for key in ours if recorded[key] != ours[key]]
     if "normalize" not in recorded["TRANSFORMS"]:

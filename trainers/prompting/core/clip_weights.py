@@ -1,30 +1,30 @@
 """Load CLIP weights, and set their compute precision; nothing else casts CLIP.
 
-Backbones are OpenAI's by name, any checkpoint in OpenAI's state-dict layout by path, or `tiny`, the small CLIP of this
-project.
+Backbones are OpenAI's by name, any checkpoint in OpenAI's state-dict layout by path, `tiny`, the small CLIP of this
+project, `hf:` and a folder or name of Hugging Face, or `open_clip:` and an architecture with weights.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from minidassl.own.archive import is_torchscript, read_arrays, read_torchscript
-from minidassl.own.checkpoint import read_file, state_dict_of
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import SettingError, nearest
+from . import from_open_clip, from_transformers
+from .assemble import Foreign, assemble
+from .design import Design, Images, design_of, images_of
 from .openai_clip import CLIP, build_model, clip
+from .weight_files import ARCHIVED, read_state
 
-# OpenAI's normalisation of CLIP's training images, by channel.
-PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)
-PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 # Elements of a tensor that `state_digest` reads, at the least.
 HASHED = 1000
 TINY = Path(__file__).parents[1] / "weights" / "tiny_clip.npz"
@@ -68,7 +68,7 @@ def use_tf32(enabled: bool) -> None:
 
 def image_resolution(model: nn.Module) -> int:
     """Side length in pixels of a CLIP's input images."""
-    return model.visual.input_resolution
+    return images_of(model).side
 
 
 def text_width(model: nn.Module) -> int:
@@ -92,8 +92,8 @@ def vision_depth(model: nn.Module) -> int:
 
 
 def has_vision_transformer(model: nn.Module) -> bool:
-    """Whether the vision tower is a ViT; a ResNet has no token sequence for prompts to enter."""
-    return hasattr(model.visual, "transformer")
+    """Whether prompts can enter the vision tower; a ResNet has no token sequence."""
+    return hasattr(model.visual, "transformer") and not design_of(model).whole_image_tower
 
 
 def _vision_transformer(model: nn.Module) -> nn.Module:
@@ -106,25 +106,34 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
 
     Args:
         name: OpenAI's name (downloaded and checksummed by `clip` into ~/.cache/clip), a path to a checkpoint in
-            OpenAI's state-dict layout (.npz, .pt), or "tiny".
+            OpenAI's state-dict layout (.npz, .safetensors, .pt), "tiny", or one of docs/BACKBONES.md.
         precision: of the towers.
         needs_vit: refuse a ResNet, before its download.
 
     Returns:
-        OpenAI's model, whose `digest` is the `state_digest` of its weights before they are cast.
+        The CLIP in OpenAI's modules. Its `digest` is the `state_digest` of its weights before they are cast.
 
     Raises:
         SettingError: unknown name, unreadable file, or a failed download.
     """
     check_backbone(name, needs_vit)
+    reader = reader_of(name)
+    if reader is not None:
+        return _finished(assembled(name, reader.read(name, needs_vit)), precision)
     if name == "tiny":
-        state = _read_state(TINY)
+        state = read_state(TINY)
     elif is_named(name):
         state = _download(name)
     else:
-        state = _read_state(Path(name).expanduser())
+        state = read_state(Path(name).expanduser())
         _refuse_resnet(name, needs_vit and "visual.layer1.0.conv1.weight" in state)
     model = _build(name, {key: value.float() for key, value in state.items()})
+    if name in clip.available_models():
+        model.design = Design(images=images_of(model))
+    return _finished(model, precision)
+
+
+def _finished(model: nn.Module, precision: Precision) -> nn.Module:
     model.digest = state_digest(model.state_dict())
     cast_matmul_weights(model, precision.matmul)
     return model.eval().requires_grad_(False)
@@ -132,18 +141,66 @@ def load_clip(name: str, precision: Precision = PRECISIONS["fp32"], needs_vit: b
 
 def check_backbone(name: str, needs_vit: bool) -> None:
     """Raise SettingError for what is neither a name of a CLIP nor a file, and for a ResNet if `needs_vit`."""
+    reader = reader_of(name)
+    if reader is not None:
+        reader.check(name, needs_vit)
+        return
     if not is_named(name) and not os.path.isfile(os.path.expanduser(name)):
         known = ["tiny", *clip.available_models()]
         raise SettingError(
-            "{backbone} is {!r}, which is neither a file, nor tiny, nor a CLIP of OpenAI. {}",
+            "{backbone} is {!r}, which is neither a file, nor tiny, nor a CLIP of OpenAI, and begins with neither "
+            "open_clip: nor hf:. {}",
             *(name, nearest(name, known, "clip.available_models()")),
         )
     _refuse_resnet(name, needs_vit and is_named(name) and name.startswith("RN"))
 
 
 def is_named(name: str) -> bool:
-    """Whether a backbone is one of OpenAI's or this project's by name, rather than the path of a file."""
+    """Whether a backbone has a name, rather than the path of a file or folder."""
+    reader = reader_of(name)
+    if reader is not None:
+        return reader.is_named(name)
     return name == "tiny" or name in clip.available_models()
+
+
+def reader_of(name: str) -> ModuleType | None:
+    """The module that reads a backbone of another library; None for one in OpenAI's layout."""
+    return next((reader for reader in (from_open_clip, from_transformers) if name.startswith(reader.PREFIX)), None)
+
+
+# Sides of the images of OpenAI's CLIPs that are not 224 pixels.
+SIDES = {"RN50x4": 288, "RN50x16": 384, "RN50x64": 448, "ViT-L/14@336px": 336}
+
+
+def images_of_backbone(name: str) -> Images | None:
+    """How a backbone wants its images prepared, from its name or its file.
+
+    Returns:
+        None where that cannot be told: the file is missing, or of another layout.
+
+    Raises:
+        SettingError: a name of another library that is unknown or cannot be had.
+    """
+    reader = reader_of(name)
+    if reader is not None:
+        return reader.images_of_name(name)
+    if name in clip.available_models():
+        return Images(SIDES.get(name, 224))
+    path = TINY if name == "tiny" else Path(name).expanduser()
+    return _images_of_file(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@functools.lru_cache(maxsize=8)
+def _images_of_file(path: Path, time: int) -> Images | None:
+    """Of a state dict in OpenAI's layout; `time` of the file tells the cache of a new one."""
+    state = read_state(path)
+    is_vit = "visual.conv1.weight" in state and "visual.proj" in state
+    positions = state.get("visual.positional_embedding" if is_vit else "visual.attnpool.positional_embedding")
+    if positions is None:
+        return None
+    # The last layer of a ResNet sees a 32nd of the image's side.
+    patch = state["visual.conv1.weight"].shape[-1] if is_vit else 32
+    return Images(patch * round((len(positions) - 1) ** 0.5))
 
 
 def state_digest(state: Mapping[str, Tensor]) -> str:
@@ -176,21 +233,7 @@ def _download(name: str) -> dict[str, Tensor]:
             "there as {}, give a path to a checkpoint, or use tiny.",
             *(name, error, url, url.rsplit("/", 1)[1]),
         ) from error
-    return _read_state(Path(path))
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict of tensors alone, or the tensors of a TorchScript archive, without executing anything."""
-    try:
-        if path.suffix == ".npz":
-            return read_arrays(path)
-        return read_torchscript(path) if is_torchscript(path) else state_dict_of(read_file(path), path)
-    except Exception as error:  # of many kinds, depending on the bytes
-        raise SettingError(
-            "{backbone} is {!r}, which cannot be read as a checkpoint ({}). Give a state dict in OpenAI's CLIP "
-            "layout: .npz, or .pt of tensors only.",
-            *(str(path), error),
-        ) from error
+    return read_state(Path(path))
 
 
 # The copies of `clip` in MaPLe and its successors take this argument beyond OpenAI's; with these values they build
@@ -211,9 +254,7 @@ def new_clip(*sizes: int | tuple[int, ...] | None) -> nn.Module:
 
 def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
     """OpenAI's model for a state dict, in fp32."""
-    state = {
-        key: value for key, value in state.items() if key not in ("input_resolution", "context_length", "vocab_size")
-    }
+    state = {key: value for key, value in state.items() if key not in ARCHIVED}
     try:
         # build_model rounds the weights to fp16, so load them again in fp32.
         model = build_model(dict(state), **_without_prompts(build_model)).float()
@@ -225,17 +266,36 @@ def _build(name: str, state: dict[str, Tensor]) -> nn.Module:
     return model
 
 
+def assembled(name: str, foreign: Foreign) -> nn.Module:
+    """The CLIP of another library in OpenAI's modules; raises SettingError where its tensors do not suit its plan."""
+    try:
+        return assemble(new_clip, _without_prompts, foreign)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise SettingError("{backbone} is {!r}, whose tensors are not those of a CLIP ({}).", name, error) from error
+
+
 def cast_matmul_weights(model: nn.Module, dtype: torch.dtype) -> None:
     """Store the weights of matrix products in `dtype`; LayerNorm, embeddings and logit scale stay fp32.
 
     The same split as OpenAI's mixed storage (`clip.model.convert_weights`), for any type.
     """
+    kept = _in_fp32(model)
     for module in model.modules():
+        if module in kept:
+            continue
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.to(dtype)
         elif isinstance(module, nn.MultiheadAttention):
             module.in_proj_weight.data = module.in_proj_weight.data.to(dtype)
             module.in_proj_bias.data = module.in_proj_bias.data.to(dtype)
     model.text_projection.data = model.text_projection.data.to(dtype)
-    if has_vision_transformer(model):
+    if getattr(model, "text_bias", None) is not None:
+        model.text_bias.data = model.text_bias.data.to(dtype)
+    if has_vision_transformer(model) and model.visual.proj is not None:
         model.visual.proj.data = model.visual.proj.data.to(dtype)
+
+
+def _in_fp32(model: nn.Module) -> set[nn.Module]:
+    """Modules of other libraries, which multiply in the type that they are given."""
+    foreign = model.visual if design_of(model).whole_image_tower else getattr(model.visual, "pool", None)
+    return set() if foreign is None else set(foreign.modules())

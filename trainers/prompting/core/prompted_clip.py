@@ -1,8 +1,8 @@
 """A frozen CLIP with a learner's prompts, over a set of classes.
 
-Exact shortcuts: sentences end at their EOT, because under the causal mask later tokens cannot reach a feature; classes
-of similar length are encoded together; without gradients the text features are cached until a parameter changes; with
-gradients, activations are held for as many classes as memory allows and recomputed for the others.
+Exact shortcuts: sentences end at their EOT where later tokens cannot reach a feature, as under the causal mask;
+classes of similar length are encoded together; without gradients the text features are cached until a parameter
+changes; with gradients, activations are held for as many classes as memory allows and recomputed for the others.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .batching import ClassGroup, group_classes, held_batches, images_together
-from .class_tokens import place_slots, tokenize_classes
+from .class_tokens import place_slots, tokenize_classes, words_of
 from .clip_weights import PRECISIONS, Precision, has_vision_transformer
 from .cuda_graph import AUTO, OFF, Branch, RecordedTests
+from .design import design_of
 from .learner import FixedSentence, PromptLearner, Readout, TowerPrompts
 from .memory import automatic_held, return_unused_memory
 from .tower import Readouts, TowerInput, activation_bytes, run_tower
@@ -36,7 +37,7 @@ class TextBatch(NamedTuple):
         classes: labels `[classes of the batch]`; with several templates, of sentences.
         samples: the same; None for all, in order.
         ids: tokens `[classes, tokens of the longest sentence]`.
-        eot: `[images * classes]`, position of EOT, image by image.
+        read: `[images * classes]`, position of the token whose feature is read, image by image.
         readers: `[classes, tokens after the prompts]`, as in `TowerInput`: all tokens up to EOT alike.
         images: slice of the images; only the first if text does not depend on images.
     """
@@ -44,7 +45,7 @@ class TextBatch(NamedTuple):
     classes: Tensor
     samples: Tensor | None
     ids: Tensor
-    eot: Tensor
+    read: Tensor
     readers: Tensor
     images: slice
 
@@ -53,7 +54,7 @@ class PromptedCLIP(nn.Module):
     """See the module. Only the learner's parameters train; no state dict contains the classes.
 
     Args:
-        clip_model: OpenAI's CLIP, with weights from `clip_weights.load_clip` for the same `precision`.
+        clip_model: CLIP in OpenAI's modules, from `clip_weights.load_clip` for the same `precision`.
         learner: the prompts.
         classnames: in label order.
         precision: of the towers.
@@ -97,20 +98,24 @@ class PromptedCLIP(nn.Module):
             features = F.normalize(encode_sentences(self.clip_model, sentences, self.precision), dim=-1)
             self.learner.register_buffer("class_features", features, persistent=False)
         slots, context_length = self.learner.text_slots, self.clip_model.context_length
-        tokens = tokenize_classes(classnames, self.learner.templates, context_length)
+        design = design_of(self.clip_model)
+        tokens = tokenize_classes(classnames, self.learner.templates, context_length, design)
         places = None
         if set(self.learner.positions) != {"end"}:
-            tokens, places = place_slots(tokens, classnames, slots, self.learner.positions)
+            tokens, places = place_slots(tokens, classnames, slots, self.learner.positions, design)
         device = self.clip_model.logit_scale.device
         self.register_buffer("ids", tokens.ids.to(device), persistent=False)
         self.register_buffer("eot", tokens.eot.to(device), persistent=False)
         self.register_buffer("learned", None, persistent=False)
         self.register_buffer("places", None if places is None else places.to(device), persistent=False)
-        self.lengths = (tokens.eot + 1).tolist()
-        after = tokens.ids[:, 1 + slots :]
+        self.start = words_of(design).first
+        self.lengths = (tokens.eot + 1).tolist() if design.cut_at_end else [tokens.ids.shape[1]] * len(tokens.ids)
+        after = tokens.ids[:, self.start + slots :]
         same = (after == after[0]).all(dim=0).long().cumprod(dim=0).sum()
         # Number of words after the prompts that all sentences share; at least one token, the one read, stays separate.
-        self.shared_words = 0 if places is not None else min(int(same), min(self.lengths) - 2 - slots)
+        # Without a causal mask they see what differs.
+        alone = places is not None or not design.causal
+        self.shared_words = 0 if alone else min(int(same), min(self.lengths) - 1 - self.start - slots)
         # By device and numbers of images and sentences. They stay, because a recorded step goes on reading them.
         self._plans: dict[tuple, tuple[list[TextBatch], int, Tensor | None]] = {}
         self._kept: tuple[tuple, Tensor] | None = None
@@ -194,13 +199,14 @@ class PromptedCLIP(nn.Module):
     def _batch(self, group: ClassGroup, images: slice) -> TextBatch:
         classes = torch.tensor(group.classes, device=self.ids.device)
         eot = self.eot[classes]
-        after = torch.arange(1 + self.learner.text_slots, group.length, device=eot.device)
+        after = torch.arange(self.start + self.learner.text_slots, group.length, device=eot.device)
         counted = (after <= eot[:, None]).float()
+        read = torch.full_like(eot, group.length - 1) if design_of(self.clip_model).reads_last else eot
         return TextBatch(
             classes=classes,
             samples=None if len(classes) == len(self.lengths) else classes,
             ids=self.ids[classes, : group.length],
-            eot=eot.repeat(images.stop - images.start),
+            read=read.repeat(images.stop - images.start),
             readers=counted / counted.mean(dim=1, keepdim=True),
             images=images,
         )
@@ -231,24 +237,27 @@ class PromptedCLIP(nn.Module):
             content = self._written(content, self.places[batch.classes], prompts, batch.samples)
             prompts = None
         content = content + positions
-        slots = slice(1, 1 + (self.learner.text_slots if self.places is None else 0))
+        start = self.start
+        slots = slice(start, start + (self.learner.text_slots if self.places is None else 0))
         own = slots.stop + self.shared_words
         segments = [content[:1, : slots.start], content[:1, slots.stop : own], content[:, own:]]
         if images > 1:
             segments[-1] = segments[-1].repeat(images, 1, 1)
         source = TowerInput(
             segments=[segment for segment in segments if segment.shape[1]],
-            slot=1,
+            slot=min(start, 1),
             enter=lambda tokens: tokens + positions[slots],
-            causal=True,
-            read=batch.eot - own,
+            causal=design_of(model).causal,
+            read=batch.read - own,
             total=len(self.lengths),
             readers=batch.readers,
             samples=batch.samples,
             readouts=readouts,
         )
-        at_eot = run_tower(model.transformer.resblocks, source, prompts, self.learner.beside("text")).read
-        return model.ln_final(at_eot).to(model.text_projection.dtype) @ model.text_projection
+        read = run_tower(model.transformer.resblocks, source, prompts, self.learner.beside("text")).read
+        features = model.ln_final(read).to(model.text_projection.dtype) @ model.text_projection
+        bias = getattr(model, "text_bias", None)
+        return features if bias is None else features + bias
 
     def _written(self, content: Tensor, places: Tensor, prompts: TowerPrompts, samples: Tensor | None) -> Tensor:
         """Embeddings `[classes, tokens, width]` with the prompts at `places` `[classes, b]`, before positions."""
@@ -268,20 +277,25 @@ class PromptedCLIP(nn.Module):
         visual, stream = self.clip_model.visual, self.precision.stream
         if not has_vision_transformer(self.clip_model):
             return [visual(images)]
+        pooled = design_of(self.clip_model).pooled
         patches = visual.conv1(images.to(visual.conv1.weight.dtype)).flatten(2).transpose(1, 2).to(stream)
-        cls = visual.class_embedding.to(stream).expand(len(patches), 1, -1)
-        content = torch.cat([cls, patches], dim=1) + visual.positional_embedding.to(stream)
+        if visual.class_embedding is not None:
+            cls = visual.class_embedding.to(stream).expand(len(patches), 1, -1)
+            patches = torch.cat([cls, patches], dim=1)
+        content = patches + visual.positional_embedding.to(stream)
         source = TowerInput(
             segments=[visual.ln_pre(content)],
             slot=0,
             enter=visual.ln_pre,
             causal=False,
-            read=0,
+            read=0 if pooled is None else slice(*pooled.indices(content.shape[1])[:2]),
             total=len(images),
         )
         parts = (self.learner.vision(), self.learner.beside("image")) if prompted else (None,)
-        cls, slots = run_tower(visual.transformer.resblocks, source, *parts)
-        features = [visual.ln_post(cls).to(visual.proj.dtype) @ visual.proj]
+        read, slots = run_tower(visual.transformer.resblocks, source, *parts)
+        if pooled is not None:
+            return [visual.pool(read.float())]
+        features = [visual.ln_post(read).to(visual.proj.dtype) @ visual.proj]
         second = self.learner.slot_projection(visual.proj) if prompted else None
         if second is not None:
             features.append(visual.ln_post(slots()).mean(dim=1).to(visual.proj.dtype) @ second.to(visual.proj.dtype))
@@ -422,11 +436,14 @@ class PromptedCLIP(nn.Module):
         return self.logits_of(image_features, class_features)
 
     def logits_of(self, image_features: Tensor, class_features: Tensor) -> Tensor:
-        """CLIP's scaled cosine similarity of any normalised features, in fp32."""
+        """CLIP's scaled cosine similarity of any normalised features, and its bias, in fp32."""
         scaled = self.clip_model.logit_scale.exp().float() * image_features
         if class_features.dim() == 3:
-            return (class_features @ scaled[:, :, None])[..., 0]
-        return scaled @ class_features.t()
+            logits = (class_features @ scaled[:, :, None])[..., 0]
+        else:
+            logits = scaled @ class_features.t()
+        bias = getattr(self.clip_model, "logit_bias", None)
+        return logits if bias is None else logits + bias
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[batch, classes]` in fp32 of `images` `[batch, 3, height, width]`."""

@@ -6,7 +6,8 @@ import torch
 from tabulate import tabulate
 from torch import nn
 
-from .clip_weights import load_clip, new_clip
+from . import from_open_clip
+from .clip_weights import assembled, load_clip, new_clip
 from .learner import PromptLearner
 
 # Arguments of OpenAI's `CLIP`: embed, resolution, vision layers, width and patch, context, vocabulary, text width,
@@ -21,7 +22,10 @@ SIZES = {
 
 
 def clip_of_size(name: str) -> nn.Module:
-    """A CLIP of a backbone's sizes; with random weights for the names in `SIZES`, so that nothing is downloaded."""
+    """A CLIP of a backbone's sizes; with random weights for those of `SIZES` and open_clip, without a download."""
+    if name.startswith(from_open_clip.PREFIX):
+        from_open_clip.check(name, needs_vit=False)
+        return assembled(name, from_open_clip.read(name, needs_vit=False, weights=False)).requires_grad_(False)
     if name not in SIZES:
         return load_clip(name)
     with torch.random.fork_rng(devices=[]):

@@ -3,7 +3,7 @@
 One driver for both towers calls the modules of OpenAI's blocks (`ln_1`, `attn`, `ln_2`, `mlp`) from outside. A
 sequence is a list of segments,
 
-    text      SOS | prompt slots | words that all sentences share | the rest up to EOT
+    text      SOS | prompt slots | words that all sentences share | the rest
     vision    prompt slots | CLS and patches
 
 each `[1, tokens, width]` while it is the same for the whole batch, else `[batch, tokens, width]`. For a conditional
@@ -57,7 +57,8 @@ class TowerInput:
         slot: index in `segments` at which the prompts are inserted.
         enter: applied to prompts `[..., b, width]` of layer 0: positional embedding (text) or ln_pre (vision).
         causal: a token sees only itself and earlier tokens (text).
-        read: position in the last segment of the token whose feature is read: `[batch]`, or one for all.
+        read: position in the last segment of the token whose feature is read: `[batch]`, or one for all; or a slice
+            of positions, for a pool over them, which no causal tower has.
         total: number of all classes or images.
         readers: `[batch, tokens after the slots]`, weights of the tokens that a readout averages, 1 in the mean of a
             row; None: all alike.
@@ -70,7 +71,7 @@ class TowerInput:
     slot: int
     enter: Callable[[Tensor], Tensor]
     causal: bool
-    read: Tensor | int
+    read: Tensor | int | slice
     total: int
     readers: Tensor | None = None
     samples: Tensor | None = None
@@ -81,7 +82,7 @@ class TowerOutput(NamedTuple):
     """Output of a tower after its last layer.
 
     Attributes:
-        read: the token to read, `[batch, width]`.
+        read: the token to read, `[batch, width]`; the tokens of a slice, `[batch, tokens, width]`.
         left: computes what is in the slots, `[1 or batch, b, width]`; None unless prompts may enter the last layer.
     """
 
@@ -299,8 +300,8 @@ class _Layer:
         query, key, value = self.heads[index][0], *self._seen_by(index)
         return _finish(self.block, self.tokens[index], attend(query, key, value, self.causal))
 
-    def output_at(self, read: Tensor | int) -> Tensor:
-        """One token per sample of the last segment, `[batch, width]`, at position `read`."""
+    def output_at(self, read: Tensor | int | slice) -> Tensor:
+        """One token per sample of the last segment, `[batch, width]`, at position `read`; or those of a slice."""
         return _output_at(self.block, self.tokens[-1], *self._seen_by(len(self.tokens) - 1), read, self.causal)
 
     def _seen_by(self, index: int) -> tuple[Tensor, Tensor]:
@@ -323,8 +324,12 @@ def _heads(block: _Block, tokens: Tensor, parts: slice) -> list[Tensor]:
     return [part.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for part in projected.split(width, dim=-1)]
 
 
-def _output_at(block: _Block, tokens: Tensor, key: Tensor, value: Tensor, read: Tensor | int, causal: bool) -> Tensor:
-    """One token per row of `tokens`, the last ones of the keys, after the block: `[rows, width]`."""
+def _output_at(
+    block: _Block, tokens: Tensor, key: Tensor, value: Tensor, read: Tensor | int | slice, causal: bool
+) -> Tensor:
+    """One token per row of `tokens`, the last ones of the keys, after the block: `[rows, width]`; or some of each."""
+    if isinstance(read, slice):
+        return _output_in(block, tokens, key, value, read, causal)
     mask = None
     if isinstance(read, int):
         token = tokens[:, read : read + 1]
@@ -338,20 +343,24 @@ def _output_at(block: _Block, tokens: Tensor, key: Tensor, value: Tensor, read: 
     return _finish(block, token, attend(query, key, value, mask=mask))[:, 0]
 
 
-def _output_in(block: _Block, tokens: Tensor, key: Tensor, value: Tensor, slots: slice, causal: bool) -> Tensor:
-    """The slots' tokens, of a sequence, after the block: `[rows, b, width]`."""
-    own = tokens[:, slots]
+def _output_in(block: _Block, tokens: Tensor, key: Tensor, value: Tensor, place: slice, causal: bool) -> Tensor:
+    """Some tokens of a sequence, all of whose keys are given, after the block: `[rows, some, width]`."""
+    own = tokens[:, place]
     (query,) = _heads(block, own, slice(0, 1))
-    seen = slice(slots.stop if causal else None)
+    seen = slice(place.stop if causal else None)
     return _finish(block, own, attend(query, key[:, :, seen], value[:, :, seen], causal))
 
 
-def _moved(position: Tensor | int, tokens: int) -> Tensor | int:
+def _moved(position: Tensor | int | slice, tokens: int) -> Tensor | int | slice:
+    if isinstance(position, slice):
+        return slice(position.start + tokens, position.stop + tokens)
     return position + tokens if tokens else position
 
 
 def _finish(block: _Block, tokens: Tensor, attended: Tensor) -> Tensor:
     """The block after its attention heads: output projection and MLP, each added to the residual stream."""
+    if 1 < len(tokens) < len(attended):  # prompts of an image that see all its classes, without a causal mask
+        tokens, _ = to_one_batch(tokens, attended)
     middle = tokens + block.attn.out_proj(attended.transpose(1, 2).flatten(2))
     ended = middle + _mlp(block.mlp, block.ln_2(middle).to(attended.dtype))
     return ended if block.beside is None else ended + block.beside(block.ln_1(tokens).to(attended.dtype))

@@ -165,7 +165,7 @@ class BMIPLearner(PromptLearner):
         self.vision_gate = self._make_gates(VISION)
         if use_words:
             # Checked even if no prompt starts from them: with fewer words than slots, prompts would replace the name.
-            words = context_vectors(clip_model.token_embedding, config.context, config.slots)
+            words = context_vectors(clip_model, config.context, config.slots)
             if "0" in self.text_prompts:
                 self.text_prompts["0"].data.copy_(words[: config.length])
 

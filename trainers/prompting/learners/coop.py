@@ -90,7 +90,7 @@ class CoOpLearner(PromptLearner):
             return
         self.text_prompts = random_prompts([0], config.slots, self.width)
         if use_words:
-            words = context_vectors(clip_model.token_embedding, config.words, config.slots - config.padding)
+            words = context_vectors(clip_model, config.words, config.slots - config.padding)
             self.text_prompts["0"].data[: config.padding].zero_()
             self.text_prompts["0"].data[config.padding :].copy_(words)
 

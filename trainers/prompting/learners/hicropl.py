@@ -137,7 +137,7 @@ class HiCroPLLearner(PromptLearner):
         self.text_proxies = _copies(KnowledgeProxy(text), len(self.early))
         self.vision_proxies = _copies(KnowledgeProxy(vision), len(self.late))
         if use_words:
-            words = context_vectors(clip_model.token_embedding, config.context, config.length)
+            words = context_vectors(clip_model, config.context, config.length)
             self.text_prompts["0"].data.copy_(words)
 
         if config.variant == "released":

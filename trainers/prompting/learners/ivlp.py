@@ -94,7 +94,7 @@ class IVLPLearner(PromptLearner):
         self.text_heads = _heads(config.text_depth, text, config.head_width)
         self.vision_heads = _heads(config.vision_depth, vision, config.head_width)
         if use_words and config.text_length:
-            words = context_vectors(clip_model.token_embedding, config.context, config.text_length, "text_length")
+            words = context_vectors(clip_model, config.context, config.text_length, "text_length")
             self.text_prompts["0"].data.copy_(words)
 
     def text(self, image_features: Tensor | None = None) -> TowerPrompts | None:

@@ -21,10 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from ..core.clip_weights import text_depth, text_width, vision_depth, vision_width
+from ..core.design import design_of
 from ..core.layout import PublishedLayout
 from ..core.learner import INIT_STD, PromptLearner, Readout, TowerPrompts, check_depth
 from ..core.templates import template_of
 from ..declaration import MOST_TOKENS, Method, Recipes, Settings, declare, setting
+from ..errors import SettingError
 
 FUSES = ("learned", "always", "never")
 MOST_WIDTH = 100_000  # of the shared space
@@ -85,7 +87,7 @@ class MMRLLearner(PromptLearner):
         projection: `[d_v, embed]`.
 
     Raises:
-        InputError: a layer beyond the towers.
+        InputError: a layer beyond the towers; a CLIP that pools the tokens of images.
     """
 
     recordable = True
@@ -93,6 +95,11 @@ class MMRLLearner(PromptLearner):
 
     def __init__(self, config: MMRLConfig, clip_model: nn.Module):
         super().__init__()
+        if design_of(clip_model).pooled is not None:
+            raise SettingError(
+                "{backbone} is a CLIP that pools the tokens of images, but MMRL reads a second feature where others have "
+                "the class token's; set {backbone} to one with a class token."
+            )
         self.vision_depth = vision_depth(clip_model)
         check_depth("layers", config.layers[-1], min(text_depth(clip_model), self.vision_depth))
         self.config = config

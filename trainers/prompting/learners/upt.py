@@ -89,7 +89,7 @@ class UPTLearner(PromptLearner):
         # The tower that the last draw of dropout served, the parameters' versions, and the prompts made by it.
         self._drawn: tuple[str, list[int], dict[str, Tensor]] | None = None
         if use_words:
-            words = context_vectors(clip_model.token_embedding, config.context, config.length)
+            words = context_vectors(clip_model, config.context, config.length)
             if released:
                 self.text_prompts["0"].data.copy_(words)
 

@@ -78,7 +78,7 @@ class Anchoring(Objective):
     def encode_classes(self, clip_model: nn.Module, classnames: Sequence[str]) -> Tensor:
         """Each class's mean of the normalised features of its descriptions, normalised: `[classes, embed]` in fp32."""
         by_class = self.describe(classnames)
-        check_lengths(classnames, by_class, clip_model.context_length)
+        check_lengths(classnames, by_class, clip_model)
         sentences = [sentence for described in by_class for sentence in described]
         encoded = torch.cat(list(encode_in_steps(in_fp32(clip_model), sentences, SENTENCES_TOGETHER)))
         features = F.normalize(encoded, dim=-1).split([len(described) for described in by_class])

@@ -100,7 +100,7 @@ class Consistency(Objective):
         by_class = self.describe(classnames)
         sentences = [sentence for described in by_class for sentence in described]
         print(f"Encoding {len(sentences)} descriptions of {len(by_class)} classes")
-        check_lengths(classnames, by_class, model.clip_model.context_length)
+        check_lengths(classnames, by_class, model.clip_model)
         encoded = list(encode_in_steps(model.clip_model, sentences, SENTENCES_TOGETHER, model.precision))
         self.described = F.normalize(torch.cat(encoded), dim=-1)
         self.counts = torch.tensor([len(described) for described in by_class], device=self.described.device)

@@ -8,7 +8,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+
 from ..core.class_tokens import tokenize_sentences
+from ..core.design import design_of
 from ..core.templates import template_of
 from ..declaration import setting
 from ..errors import InputError, worded
@@ -124,8 +127,8 @@ def describe(dataset: str, place: str, classnames: Sequence[str]) -> Sequence[Se
     return [[template.format(name.replace("_", " "))] for name in classnames]
 
 
-def check_lengths(classnames: Sequence[str], by_class: Sequence[Sequence[str]], context_length: int) -> None:
+def check_lengths(classnames: Sequence[str], by_class: Sequence[Sequence[str]], clip_model: nn.Module) -> None:
     """Raises InputError for a class whose sentences have more tokens than the backbone takes."""
     for name, described in zip(classnames, by_class):
         with worded(lambda field, owner: DESCRIPTIONS_KEY, before=f"A description of {name!r} does not fit. "):
-            tokenize_sentences(described, context_length)
+            tokenize_sentences(described, clip_model.context_length, design_of(clip_model))
