@@ -27,7 +27,7 @@ from ..core.templates import template_of
 from ..declaration import MOST_TOKENS, Method, Recipes, Settings, declare, setting
 
 FUSES = ("learned", "always", "never")
-MOST_WIDTH = 100_000  # of the shared space
+MOST_WIDTH = 10_000  # of the shared space
 
 
 @dataclass(frozen=True)
