@@ -24,10 +24,10 @@ from ..core.clip_weights import text_depth, text_width, vision_depth, vision_wid
 from ..core.layout import PublishedLayout
 from ..core.learner import INIT_STD, PromptLearner, Readout, TowerPrompts, check_depth
 from ..core.templates import template_of
-from ..declaration import MOST_TOKENS, Method, Recipes, Settings, declare, setting
+from ..declaration import Method, Recipes, Settings, declare, setting
 
 FUSES = ("learned", "always", "never")
-MOST_WIDTH = 10_000  # of the shared space
+MOST_SHARED, MOST_WIDTH = 100, 10_000  # tokens of the shared space, and their width
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class MMRLConfig(Settings):
         "N_REP_TOKENS",
         "tokens of the shared space",
         least=1,
-        most=MOST_TOKENS,
+        most=MOST_SHARED,
         told_by=lambda state_dict: len(state_dict.get("shared_tokens", ())),
     )
     width: int = setting(
