@@ -24,9 +24,17 @@ from trainers.prompting.core.clip_weights import PRECISIONS
 from trainers.prompting.objectives.decomposition import Decomposition
 
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
-# As deep as the CLIP here.
+
+
+def within_two_layers(value: object) -> object:
+    """A setting of depth, or of layers, as deep as the CLIP here."""
+    if isinstance(value, tuple):
+        return tuple(sorted({min(one, 2) for one in value}))
+    return min(value, 2) if isinstance(value, int) else value
+
+
 LEARNERS = {
-    label: (name, {key: min(value, 2) if isinstance(value, int) else value for key, value in settings.items()})
+    label: (name, {key: within_two_layers(value) for key, value in settings.items()})
     for label, (name, settings) in DEEPER.items()
 }
 # One of each kind goes through every precision with all activations held and with some recomputed (chunks of classes);

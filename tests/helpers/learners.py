@@ -167,8 +167,8 @@ def naive_features(
         else:
             text, vision = ([linear(one) for one in maps] for maps in (learner.text_maps, learner.vision_maps))
             projection, kept = learner.projection, 0.0
-        maps = ({layer - 1: one for layer, one in zip(config.layers, maps)} for maps in (text, vision))
-        return naive_methods.mmrl_features(*given, learner.shared_tokens, *maps, projection, config.sentence, kept)
+        entering = ({layer - 1: one for layer, one in zip(config.layers, maps)} for maps in (text, vision))
+        return naive_methods.mmrl_features(*given, learner.shared_tokens, *entering, projection, config.sentence, kept)
     text = by_layer(learner.text_prompts)
     vision = by_layer(learner.vision_prompts)
     if isinstance(learner, UPTLearner):

@@ -25,11 +25,11 @@ from ..core.design import design_of
 from ..core.layout import PublishedLayout
 from ..core.learner import INIT_STD, PromptLearner, Readout, TowerPrompts, check_depth
 from ..core.templates import template_of
-from ..declaration import MOST_TOKENS, Method, Recipes, Settings, declare, setting
+from ..declaration import Method, Recipes, Settings, declare, setting
 from ..errors import SettingError
 
 FUSES = ("learned", "always", "never")
-MOST_WIDTH = 100_000  # of the shared space
+MOST_SHARED, MOST_WIDTH = 100, 10_000  # tokens of the shared space, and their width
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class MMRLConfig(Settings):
         "N_REP_TOKENS",
         "tokens of the shared space",
         least=1,
-        most=MOST_TOKENS,
+        most=MOST_SHARED,
         told_by=lambda state_dict: len(state_dict.get("shared_tokens", ())),
     )
     width: int = setting(
@@ -97,8 +97,8 @@ class MMRLLearner(PromptLearner):
         super().__init__()
         if design_of(clip_model).pooled is not None:
             raise SettingError(
-                "{backbone} is a CLIP that pools the tokens of images, but MMRL reads a second feature where others have "
-                "the class token's; set {backbone} to one with a class token."
+                "{backbone} is a CLIP that pools the tokens of images, but MMRL's second feature needs the projection of "
+                "a class token; set {backbone} to one that has it."
             )
         self.vision_depth = vision_depth(clip_model)
         check_depth("layers", config.layers[-1], min(text_depth(clip_model), self.vision_depth))
