@@ -37,11 +37,11 @@ def test_projected_prompts_follow_the_own_ones_in_add(small_clip):
 
 def test_words_of_the_sentence_are_in_the_other_text_slots_of_joint(small_clip):
     learner = new_learner(small_clip, "BITP", connect="joint", length=2, depth=3)
-    words = context_vectors(small_clip.token_embedding, "a photo of a", 4)
+    words = context_vectors(small_clip, "a photo of a", 4)
     assert torch.equal(tokens(learner.text(), 0), words) and learner.text_slots == 4
     longer = new_learner(small_clip, "BITP", connect="joint", length=3, depth=3)
     placeholders = tokens(longer.text(), 0)[3:]
-    assert torch.equal(placeholders, context_vectors(small_clip.token_embedding, "X X X", 3))
+    assert torch.equal(placeholders, context_vectors(small_clip, "X X X", 3))
     assert longer.template == "X X X X X X {}."
 
 

@@ -114,7 +114,7 @@ class BITPLearner(PromptLearner):
         self.text_exchange = make_heads(mixed[0], 2 * widths[0], widths[0], config.share_text)
         self.vision_exchange = make_heads(mixed[1], 2 * widths[1], widths[1], config.share_vision)
         context = config.context if use_words else self.template.replace(" {}.", "")
-        words = context_vectors(clip_model.token_embedding, context, config.slots)
+        words = context_vectors(clip_model, context, config.slots)
         if use_words:
             self.text_prompts["0"].data.copy_(words[: config.length])
         self.register_buffer("words", words[config.length :].clone(), persistent=False)
