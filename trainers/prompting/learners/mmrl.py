@@ -97,7 +97,7 @@ class MMRLLearner(PromptLearner):
         super().__init__()
         if design_of(clip_model).pooled is not None:
             raise SettingError(
-                "{backbone} is a CLIP that pools the tokens of images, but MMRL's second feature needs a class token's "
+                "{backbone} pools the tokens of images, but MMRL's second feature needs a class token's "
                 "projection; set {backbone} to one that has it."
             )
         self.vision_depth = vision_depth(clip_model)
