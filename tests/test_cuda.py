@@ -47,7 +47,7 @@ GRADIENT_COSINE, LOGIT_DIFFERENCE = 0.99, 0.01
 LEARNERS = {
     # As deep as the small CLIP of these tests.
     **{
-        name: (name, {field: 3 for field in method.config.declared() if field.endswith("depth")})
+        name: (name, {field: 3 for field in method.config.declared() if field.endswith(("depth", "last_adapter"))})
         for name, method in METHODS.items()
         if name != "LanguagePrompting"
     },
