@@ -322,7 +322,8 @@ def test_recorded_tests_give_the_same_bits(small_clip, name, precision):
 def test_the_history_of_gates_is_that_of_steps_that_are_not_recorded(train_on_cuda, tmp_path):
     found = []
     for graph in ("auto", "off"):
-        options = ["OPTIM.MAX_EPOCH", "3", "TEST.FINAL_MODEL", "best_val", "MODEL.CUDA_GRAPH", graph]
+        options = ["OPTIM.MAX_EPOCH", "3", "TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST_EARLY", "False"]
+        options += ["MODEL.CUDA_GRAPH", graph]
         run = train_on_cuda("BMIP", folder=tmp_path / graph, options=options)
         assert run.status == 0, run.errors
         found.append((run.result["gate_history"], run.result["gates"]))

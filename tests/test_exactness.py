@@ -208,7 +208,7 @@ def test_recomputation_repeats_random_draws(small_clip, classnames, monkeypatch)
         pieces, recomputed, order = model._batches(1)
         assert recomputed > 0
         plan = pieces, recomputed if recompute else 0, order
-        monkeypatch.setattr(model, "_batches", lambda images, plan=plan: plan)
+        monkeypatch.setattr(model, "_batches", lambda images, templates, plan=plan: plan)
         torch.manual_seed(0)
         gradients.append(torch.autograd.grad(model.encode_text().square().sum(), learner.prompts)[0])
     torch.testing.assert_close(*gradients, rtol=0, atol=0)
