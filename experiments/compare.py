@@ -74,22 +74,29 @@ def row(name: str, several: Iterable[Sequence[Run]]) -> list[str]:
 
 
 def losses(planned: Mapping[str, Iterable[Sequence[Run]]]) -> list[str]:
-    """A line on each method whose harmonic mean is below that of zero-shot CLIP, by the runs of each row."""
+    """Which methods have a harmonic mean below that of zero-shot CLIP, and why, by the runs of each row."""
     halves = {
         name: [statistics.fmean(values) for values in [*zip(*found)][:2]]
         for name, several in planned.items()
         if (found := measured(several))
     }
-    usual, lines = halves.pop(BASELINE, None), []
+    usual, lost = halves.pop(BASELINE, None), {}
     for name, (base, new) in halves.items() if usual else ():
         if harmonic_mean(base, new) < harmonic_mean(*usual):
-            gain, loss = base - usual[0], new - usual[1]
-            learned = "it learned its base classes, but not for new names" if gain > 0 > loss else "nothing was gained"
-            lines.append(
-                f"{name} is below zero-shot CLIP in HM, with {gain:+.1f} points on base and {loss:+.1f} on new "
-                f"classes: {learned}."
-            )
-    return lines
+            lost.setdefault(base > usual[0] and new < usual[1], []).append((name, base - usual[0], new - usual[1]))
+    return [_loss(rows, learned) for learned, rows in lost.items()]
+
+
+def _loss(rows: Sequence[tuple[str, float, float]], learned: bool) -> str:
+    """On methods that are below zero-shot CLIP by some points on base and on new classes."""
+    (_, gain, loss), *others = rows
+    names = " and ".join(filter(None, [", ".join(row[0] for row in rows[:-1]), rows[-1][0]]))
+    verb, points = (
+        ("are", "") if others else ("is", f", with {gain:+.1f} points on base and {loss:+.1f} on new classes")
+    )
+    subject, owner = ("they", "their") if others else ("it", "its")
+    reason = f"{subject} learned {owner} base classes, but not for new names" if learned else "nothing was gained"
+    return f"{names} {verb} below zero-shot CLIP in HM{points}: {reason}."
 
 
 def compare(args: argparse.Namespace) -> int:

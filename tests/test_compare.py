@@ -119,6 +119,12 @@ def test_a_method_below_zero_shot_clip_has_a_line_that_says_what_it_learned(chec
         bmip.startswith("BMIP is below") and "+10.0 points on base and -10.0 on new" in bmip and "not for new" in bmip
     )
     assert vpt.startswith("VPT is below") and vpt.endswith("nothing was gained.")
+    halves["MaPLe"] = 60.0, 40.0
+    both, _ = compare.losses(planned)
+    assert (
+        both
+        == "BMIP and MaPLe are below zero-shot CLIP in HM: they learned their base classes, but not for new names."
+    )
     del planned["ZeroshotCLIP"]
     assert compare.losses(planned) == []
 
