@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 from minidassl.own.archive import is_torchscript, read_arrays, read_torchscript
 from minidassl.own.checkpoint import read_file, state_dict_of
+from minidassl.own.safetensors_file import read_safetensors
 
 from torch import Tensor
 
@@ -21,17 +21,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict of tensors alone (.npz, .safetensors, .pt), or the tensors of a TorchScript archive.
 
     Raises:
-        SettingError: the file cannot be read, or its format needs a package that is not installed.
+        SettingError: the file cannot be read.
     """
-    if path.suffix == SAFETENSORS and importlib.util.find_spec("safetensors") is None:
-        raise SettingError("{backbone} is {!r}, and to read it safetensors is needed: pip install safetensors.", path)
     try:
         if path.suffix == ".npz":
             return read_arrays(path)
         if path.suffix == SAFETENSORS:
-            from safetensors.torch import load_file
-
-            return load_file(path)
+            return read_safetensors(path)[1]
         return read_torchscript(path) if is_torchscript(path) else state_dict_of(read_file(path), path)
     except Exception as error:  # of many kinds, depending on the bytes
         raise SettingError(
