@@ -51,7 +51,7 @@ class MMAConfig(Settings):
         least=1,
         told_by=lambda state_dict: 1 + max(adapted_layers(state_dict), default=-1),
     )
-    hidden: int = setting(32, "ADAPTER_DIM", "width of the adapters' middles", least=1, most=10_000, told_by=_width)
+    hidden: int = setting(32, "ADAPTER_DIM", "width of the adapters' middles", least=1, most=1_000, told_by=_width)
     scale: float = setting(0.001, "ADAPTER_SCALE", "factor of what an adapter adds", least=0.0, most=1000.0)
 
     def check(self) -> None:
