@@ -59,14 +59,14 @@ def test_every_work_runs_with_every_model(work, model):
 
 def test_a_test_encodes_the_classes_once_and_all_its_batches(monkeypatch):
     calls = []
-    for name in ("encode_text", "encode_image"):
+    for name in ("encode_text", "all_image_features"):
         original = getattr(benchmark.PromptedCLIP, name)
         counted = lambda self, *args, name=name, original=original: calls.append(name) or original(self, *args)  # noqa: E731
         monkeypatch.setattr(benchmark.PromptedCLIP, name, counted)
     step = benchmark.make_step(tiny("test"), benchmark.Entry(benchmark.OURS), "cpu")
     step(4)
     step(4)
-    assert calls.count("encode_text") == 2 and calls.count("encode_image") == 8
+    assert calls.count("encode_text") == 2 and calls.count("all_image_features") == 8
 
 
 def test_the_fused_attention_is_counted_as_its_matrix_products():
