@@ -323,7 +323,7 @@ def test_published_averages_stand_beside_those_of_the_published_data_sets_and_sh
     cells = dict(zip(headers[1:], found["BMIP"]))
     assert cells["published HM (11 sets)"] == "79.04" and "79.94" in notes
     assert "average of 2/11 base" in headers
-    assert found["ProDA"][:3] == [MISSING] * 3 and "ProDA lacks" not in notes
+    assert found["LASP"][:3] == [MISSING] * 3 and "LASP lacks" not in notes
     learned = {"dataset": "EuroSAT", "classes": "base", "shots": 1, "seed": 1}
     pair(tmp_path / "few", 70.0, 50.0, **more, shots=1, trained_on=learned)
     assert not any(table.compares for table in TABLES["base2new"].tables(collect(tmp_path / "few")))
