@@ -92,7 +92,7 @@ def test_a_checkpoint_of_theirs_gives_the_logits_loss_and_gradients_of_their_tra
     # Cosines of random features spread by the square root of their width.
     spread = expected_logits.float().std(dim=1).min() * model.clip_model.text_projection.shape[1] ** 0.5
     # Frozen features, which make up half of mixed ones, are alike.
-    least = 0.03 if objective.mixes_features else 0.1
+    least = 0.03 if objective.mixes_features else 0.07
     assert spread > least * 128**0.5, "too alike to tell a difference"
     found = {
         "logits": [difference(tested if case.tests_apart else logits, expected_logits)],
