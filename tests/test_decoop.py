@@ -17,7 +17,7 @@ from trainers.base import TRAINER_REGISTRY
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.templates import SELECTED
 from trainers.prompting.errors import InputError
-from trainers.prompting.learners.decoop import DeCoOpConfig, DeCoOpLearner, divisions
+from trainers.prompting.learners.decoop import DeCoOpConfig, DeCoOpLearner, divisions, membership
 from trainers.prompting.methods import METHODS
 from trainers.prompting.objectives.decomposition import Decomposition, DecompositionConfig, otsu
 from trainers.prompting.objectives.objective import RunFacts
@@ -63,6 +63,20 @@ def test_images_are_routed_as_the_equations_say_among(small_clip, learner, image
                 torch.testing.assert_close(model(images), slow, **TOLERANCE)
         numbers |= {sum(score >= learner.threshold for score in of_image).item() for of_image, *_ in parts}
     assert numbers == {0, 1, 2, 3}
+
+
+def test_an_image_at_the_threshold_is_accepted(small_clip, learner, images):
+    learner.set_base(BASE)
+    model = PromptedCLIP(small_clip, learner, BASE + NEW).eval()
+    image_features, class_features = model.features(images[:1])
+    number, tested = len(learner.detectors), len(model.classnames)
+    logits = model.logits_of(image_features, class_features)[:, : -(number + 1) * tested]
+    highest = membership(logits.unflatten(1, (number, -1)), model.router.own_number).max()
+    found = []
+    for threshold in (highest, torch.nextafter(highest, torch.tensor(2.0))):
+        learner.threshold.fill_(threshold.item())
+        found.append(model.logits(image_features, class_features))
+    assert not torch.allclose(*found)
 
 
 def test_before_training_the_classes_that_are_classified_stand_for_the_base_classes(small_clip, learner, images):
