@@ -18,7 +18,6 @@ from trainers.config import build_cfg
 from trainers.prompting import recipes
 from trainers.prompting.core.summary import clip_of_size
 from trainers.prompting.declaration import CROSS_ENTROPY
-from trainers.prompting.declaration import METHODS as DECLARED
 from trainers.prompting.errors import InputError
 from trainers.prompting.methods import OBJECTIVES, of_trainer
 
@@ -239,7 +238,7 @@ def test_names_of_no_recipe_are_refused_with_those_that_there_are(name, words):
 
 
 def test_what_can_follow_a_recipes_name_are_its_variants_and_other_files():
-    of_one = {method.objective for method in DECLARED.values() if method.own_objective}
+    of_one = {name for name, objective in OBJECTIVES.items() if objective.only_for}
     objectives = [name for name in OBJECTIVES if name not in (CROSS_ENTROPY, *of_one)]
     assert recipes.variants_of(recipes.recipe_path("VPT", "tiny")) == sorted(objectives)
     assert {"depth1", "depth12"} < set(recipes.variants_of(recipes.recipe_path("BMIP", "tiny")))

@@ -18,7 +18,7 @@ from trainers.prompting.methods import METHODS, OBJECTIVES
 from trainers.prompting.objectives.objective import Loss, Objective, register_objective
 
 LEARNERS = ["CoOp", "CoCoOp", "VPT", "IVLP", "MaPLe", "BMIP", "HiCroPL", "UPT", "MMRL", "MMRLpp", "BITP", "ProDA"]
-OF_ONE = [method.objective for method in METHODS.values() if method.own_objective]
+OF_ONE = [name for name, objective in OBJECTIVES.items() if objective.only_for]
 ANY = [name for name in OBJECTIVES if name not in OF_ONE]
 OTHERS = [name for name in ANY if name != "cross_entropy"]
 # Trainers with another objective than cross-entropy; of these, the ones that are named after it, as another's prompts
@@ -37,8 +37,7 @@ def by(objective: str) -> list[str]:
     return [*SHORT, "TRAINER.OBJECTIVE", objective]
 
 
-# Of ProDA's objective, test_proda.py has the refusal of learners with one sentence of a class.
-COMBINED = [(t, o) for t in LEARNERS for o in ANY if o != "prompt_distribution" or t == "ProDA"]
+COMBINED = [(t, o) for t in LEARNERS for o in ANY]
 
 
 @pytest.mark.parametrize("trainer, objective", COMBINED)

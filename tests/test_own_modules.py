@@ -110,8 +110,7 @@ def test_the_runs_of_ones_own_are_planned_for_the_papers_tables(own, checkout, c
     assert "--tag NAME" in capsys.readouterr().err
 
 
-# Of one method's prompts alone, or of several sentences of each class.
-OF_ONE = [*(method.objective for method in METHODS.values() if method.own_objective), "prompt_distribution"]
+OF_ONE = [name for name, objective in OBJECTIVES.items() if objective.only_for]
 
 
 @pytest.mark.parametrize("objective", [*(name for name in OBJECTIVES if name not in OF_ONE), "margin"])

@@ -131,7 +131,9 @@ def test_a_quarter_of_the_sentences_has_the_name_in_front_and_one_in_the_middle(
 @pytest.mark.parametrize("trainer", ["BMIP", "CoOp", "CoCoOp"])
 def test_a_learner_with_one_sentence_is_refused(run_train, trainer):
     run = run_train(trainer=trainer, options=["TRAINER.OBJECTIVE", "prompt_distribution"])
-    assert_refused(run, ["TRAINER.OBJECTIVE", "'prompt_distribution'", "several sentences", "ProDA (--trainer)"])
+    assert_refused(
+        run, ["TRAINER.OBJECTIVE", "'prompt_distribution'", "no other prompts than those of ProDA", "(--trainer)"]
+    )
 
 
 def test_a_file_of_the_authors_tells_its_settings_and_is_evaluated(run_train, tmp_path, small_clip):

@@ -158,8 +158,8 @@ def objective_of(cfg: CfgNode, method: Method) -> type[Objective]:
     """
     name = cfg.TRAINER.OBJECTIVE or method.objective
     check_name("TRAINER.OBJECTIVE", name, sorted(OBJECTIVES), "docs/METHODS.md")
-    owner = next((one.name for one in METHODS.values() if one.own_objective and one.objective == name), None)
-    if owner is not None and name != method.objective:
+    owner = OBJECTIVES[name].only_for
+    if owner and name != method.objective:
         raise InputError(
             f"TRAINER.OBJECTIVE is {name!r}, which trains no other prompts than those of {owner}; choose that "
             "trainer (--trainer), or another objective."

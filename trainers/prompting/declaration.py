@@ -285,7 +285,7 @@ class Method:
         recipes: names of its recipes; or the name of a method, to train by the recipes of that one.
         objective: name of its objective. TRAINER.OBJECTIVE changes it, unless the method is another one's prompts
             trained by this objective, whose name it then has.
-        own_objective: its objective and its prompts suit no others.
+        own_objective: its prompts suit no other objective.
         layout: tensor names in the checkpoints that its authors published; None if there are none.
         folder: of its checkpoints, below the output folder: the registered name of its model.
         needs_vit: it prompts the vision tower, which therefore must be a ViT.

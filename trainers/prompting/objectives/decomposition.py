@@ -127,6 +127,7 @@ class Decomposition(Objective):
     """
 
     name = "decomposition"
+    only_for = "DeCoOp"
     summary = (
         "of detectors: for images of own classes, + a margin between the entropies for own and other "
         "ones; then of sub-classifiers: for images that the detector accepts, + divergence of the others from the "

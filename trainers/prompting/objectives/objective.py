@@ -67,6 +67,7 @@ class Objective:
             step is in tensors that `before_step` writes. A recorded step (`core.cuda_graph`) would repeat all else.
             False unless the class itself says so.
         stage: of training; a recorded step is recorded again in another stage.
+        only_for: the method whose prompts alone it trains; empty: any method's.
         mixes_features: `extend` gives the learner `anchors`, so that tests need this objective, too.
         venue, arxiv: of its publication.
     """
@@ -78,6 +79,7 @@ class Objective:
     takes_all_epochs: bool = False
     recordable: bool = False
     stage: int = 0
+    only_for: str = ""
     mixes_features: bool = False
     venue: str = ""
     arxiv: str = ""

@@ -18,13 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from ..core.learner import PromptLearner
 from ..core.prompted_clip import PromptedCLIP
 from ..declaration import MOST_TOKENS, MOST_WEIGHT, Settings, setting
-from ..errors import InputError
 from .objective import Loss, Objective, register_objective
 
 VARIANTS = ("paper", "released")
@@ -98,6 +96,7 @@ class PromptDistribution(Objective):
     )
     Config = PromptDistributionConfig
     recordable = True
+    only_for = "ProDA"  # of several learned sentences of a class
     venue, arxiv = "CVPR 2022", "2205.03340"
 
     # Made by `prepare`: the number of templates; those of the step, [together]; the sentences without a class name.
@@ -108,13 +107,6 @@ class PromptDistribution(Objective):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.left: list[int] = []  # templates whose turn comes in the next steps
-
-    def extend(self, learner: PromptLearner, clip_model: nn.Module) -> None:
-        if len(learner.templates) == 1:
-            raise InputError(
-                "TRAINER.OBJECTIVE is 'prompt_distribution', which needs several sentences of each class, but there "
-                "is one; leave the key empty, or choose the trainer ProDA (--trainer)."
-            )
 
     def prepare(self, model: PromptedCLIP, classnames: Sequence[str]) -> None:
         self.number = len(model.learner.templates)
