@@ -12,6 +12,7 @@ from helpers.learners import assert_equal_to_naive, make
 
 from trainers.prompting.core.clip_weights import check_backbone, load_clip
 from trainers.prompting.core.design import images_of
+from trainers.prompting.core.from_transformers import load_tokenizer
 from trainers.prompting.core.learner import FixedSentence
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.errors import InputError
@@ -139,3 +140,13 @@ def test_a_name_of_the_hub_without_network_says_what_to_put_where(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(InputError, match=r"hf:some/clip.*no network.*config.json and model.safetensors.*hf:FOLDER"):
         load_clip("hf:some/clip")
+
+
+def test_code_that_comes_with_a_tokeniser_does_not_run(tmp_path):
+    told = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(told))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    with pytest.raises(InputError, match="whose tokeniser .* cannot be had"):
+        load_tokenizer("hf:own", str(tmp_path))
+    assert not (tmp_path / "ran").exists()

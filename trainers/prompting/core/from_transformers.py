@@ -256,7 +256,7 @@ def load_tokenizer(name: str, source: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(source)
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)  # else it may ask to run code
     except Exception as error:  # of many kinds, from missing files to no network
         raise SettingError(
             "{backbone} is {!r}, whose tokeniser {!r} cannot be had ({}). Download it where there is a network (hf "
