@@ -5,27 +5,28 @@
     python scripts/compare.py eurosat --backbone open_clip:ViT-B-16/laion2b_s34b_b88k --data $DATA
 
 Each method is trained on the base classes, and tested in one pass over the test images of all classes, in which base
-and new images are told apart among their own classes (base, new) and among all (open-world). Runs that are done are
-not done again; runs that fail are left out of the table, listed after it, and turn the exit status to 1. Flags and
-KEY VALUE pairs that the command does not know go to train.py; they need --tag where other runs are in the folders.
+and new images are told apart among their own classes (base, new) and among all (open-world). The tables and pictures
+of these runs are then in output/report.html. Runs that are done are not done again; runs that fail are left out of the
+table, listed after it, and turn the exit status to 1. Flags and KEY VALUE pairs that the command does not know go to
+train.py; they need --tag where other runs are in the folders.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 from minidassl.own.jobs.flags import add_flags, check_flags
 from minidassl.own.text import words
 
 from train import flags_of
-from trainers.prompting.core.harmonic import harmonic_mean
 from trainers.prompting.errors import InputError
 from trainers.prompting.recipes import data_set_file
 from trainers.records import read_result
 
+from . import runs
 from .commands import (
     DATASETS_HELP,
     METHODS_HELP,
@@ -43,60 +44,13 @@ from .methods import BASELINE, names, parse, row_name, with_backbone
 from .protocols import chains, plan
 from .runner import check_plan, report_failures, run_chains
 from .runs import NEW_TAG, Request, Run, check_data, check_passed_on, check_tag, parse_seeds
+from .store import Selection
+from .tables.comparison import COLUMNS_MEAN, Line, conclusion
+from .tables.results import OPEN_WORLD
 from .tables.table import seeds_text
-from .tables.text import fitted, is_within, lay_out, mean_and_spread, terminal_width
+from .tables.text import terminal_width
 
-COLUMNS = ("base", "new", "HM", "open-world", "parameters", "train s", "peak GiB")
-
-
-def measured(several: Iterable[Sequence[Run]]) -> list[tuple[float, ...]]:
-    """Base, new, HM, accuracy among all classes, parameters, seconds and GiB of each seed that came to its end."""
-    found = []
-    for runs in several:
-        trained, tested = (read_result(run.folder) for run in (runs[0], runs[-1]))
-        if tested is not None and (numbers := tested["open_world"]) is not None:
-            costs = trained["train_seconds"] or 0, trained["peak_memory_bytes"] / 2**30
-            found.append((*(numbers[key] for key in ("base", "new", "HM", "accuracy")), tested["parameters"], *costs))
-    return found
-
-
-def row(name: str, several: Iterable[Sequence[Run]]) -> list[str]:
-    """One method on one data set over the seeds: the runs of each."""
-    found = measured(several)
-    if not found:
-        return [name, *["missing"] * len(COLUMNS)]
-    *accuracies, parameters, seconds, memory = zip(*found)
-    cells = [mean_and_spread(values) for values in accuracies]
-    # As in the field's tables, the harmonic mean is that of the averages; the spread is that of the seeds' own.
-    mean = harmonic_mean(*map(statistics.fmean, accuracies[:2]))
-    cells[2] = " ".join([f"{mean:.2f}", *cells[2].split(" ")[1:]])
-    return [name, *cells, f"{parameters[0]:,}", f"{statistics.fmean(seconds):.0f}", f"{max(memory):.2f}"]
-
-
-def losses(planned: Mapping[str, Iterable[Sequence[Run]]]) -> list[str]:
-    """Which methods have a harmonic mean below that of zero-shot CLIP, and why, by the runs of each row."""
-    halves = {
-        name: [statistics.fmean(values) for values in [*zip(*found)][:2]]
-        for name, several in planned.items()
-        if (found := measured(several))
-    }
-    usual, lost = halves.pop(BASELINE, None), {}
-    for name, (base, new) in halves.items() if usual else ():
-        if harmonic_mean(base, new) < harmonic_mean(*usual):
-            lost.setdefault(base > usual[0] and new < usual[1], []).append((name, base - usual[0], new - usual[1]))
-    return [_loss(rows, learned) for learned, rows in lost.items()]
-
-
-def _loss(rows: Sequence[tuple[str, float, float]], learned: bool) -> str:
-    """On methods that are below zero-shot CLIP by some points on base and on new classes."""
-    (_, gain, loss), *others = rows
-    names = " and ".join(filter(None, [", ".join(row[0] for row in rows[:-1]), rows[-1][0]]))
-    verb, points = (
-        ("are", "") if others else ("is", f", with {gain:+.1f} points on base and {loss:+.1f} on new classes")
-    )
-    subject, owner = ("they", "their") if others else ("it", "its")
-    reason = f"{subject} learned {owner} base classes, but not for new names" if learned else "nothing was gained"
-    return f"{names} {verb} below zero-shot CLIP in HM{points}: {reason}."
+MOST_MODELS = 3  # that the report looks into: BMIP's, and the best others
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -119,22 +73,62 @@ def compare(args: argparse.Namespace) -> int:
     missing = check_plan(planned, args.data, options, f"Move them away, or {NEW_TAG}.")
     check_data({run.dataset for run in missing}, args.data)
     failures = run_chains(planned, missing, args.data, options, args)
-    for dataset in datasets:
-        title = ", ".join(filter(None, (dataset, args.backbone, f"{args.shots} shots", seeds_text(seeds))))
-        print(f"\n{title}: accuracy in per cent (mean ± std over seeds)")
-        planned_for = {
-            row_name(*method, args.tag): [
-                plan(one) for one in requests if (one.dataset, one.method, one.variant) == (dataset, *method)
-            ]
-            for method in methods
-        }
-        rows = [row(name, plans) for name, plans in planned_for.items()]
-        headers, width = ["method", *COLUMNS], terminal_width()
-        text = lay_out(headers, rows, right=True)
-        print(text if is_within(text, width) else fitted(headers, rows, width, right=True))
-        for line in losses(planned_for):
-            print("\n".join(textwrap.wrap(f"{line} docs/RESULTS.md has more." if dataset in BUILTIN else line, width)))
-    return report_failures(failures)
+    drawn = [model for dataset in datasets for model in print_table(dataset, seeds, methods, requests, args)]
+    print("\n" + "\n".join(textwrap.fill(text, terminal_width()) for text in explanation(datasets)))
+    status = report_failures(failures)
+    if args.report and any(is_tested(run) for chain in planned for run in chain):
+        from .report import print_report  # here, because libraries for pictures come with it
+
+        output, asked = runs.ROOT / "output", Selection(tuple(args.methods), tuple(datasets), tuple(seeds))
+        print_report(output, output / "report.html", drawn, args.data, [OPEN_WORLD.name], asked)
+    return status
+
+
+def print_table(
+    dataset: str,
+    seeds: Sequence[int],
+    methods: Sequence[tuple[str, str]],
+    requests: Sequence[Request],
+    args: argparse.Namespace,
+) -> list[Path]:
+    """Print what concludes the comparison on a data set; gives the training runs into which the report looks."""
+    title = ", ".join(filter(None, (dataset, args.backbone, f"{args.shots} shots", seeds_text(seeds))))
+    print(f"\n{title}: accuracy in per cent{' (mean ± std over seeds)' * (len(seeds) > 1)}")
+    plans = {
+        row_name(*method, args.tag): [
+            plan(one) for one in requests if (one.dataset, one.method, one.variant) == (dataset, *method)
+        ]
+        for method in methods
+    }
+    lines = [Line.of(name, several) for name, several in plans.items()]
+    print(conclusion(lines, row_name(BASELINE, tag=args.tag), terminal_width()))
+    # Those of other CLIPs take long where there is no GPU.
+    looked_into = worth_a_look(lines) if dataset in BUILTIN and not args.backbone else []
+    return [next(runs[0].folder for runs in plans[name] if is_tested(runs[-1])) for name in looked_into]
+
+
+def is_tested(run: Run) -> bool:
+    found = read_result(run.folder)
+    return found is not None and found["open_world"] is not None
+
+
+def worth_a_look(lines: Sequence[Line]) -> list[str]:
+    """The methods of which the report shows a model: BMIP, and the best of the others that train."""
+    trained = [line for line in lines if line.accuracies and line.parameters]
+    trained.sort(key=lambda line: (line.name != "BMIP", -line.means[2]))
+    return [line.name for line in trained[:MOST_MODELS]]
+
+
+def explanation(datasets: Sequence[str]) -> list[str]:
+    """For readers who know nothing yet: the columns, what built-in data are, and where the runs are."""
+    texts = [COLUMNS_MEAN]
+    if built_in := [dataset for dataset in datasets if dataset in BUILTIN]:
+        texts.append(
+            f"{' and '.join(built_in)}: built-in data, learned by a small built-in CLIP. They show in minutes how the "
+            "methods behave, and reproduce no published number (docs/RESULTS.md). Data of the field, with OpenAI's "
+            "ViT-B/16: docs/DATASETS.md, then scripts/compare.sh eurosat."
+        )
+    return [*texts, f"The runs, with logs and checkpoints, are in {runs.ROOT / 'output' / 'base2new'}."]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -151,6 +145,8 @@ def main(argv: list[str] | None = None) -> int:
     add_shots(parser)
     add_tag(parser)
     add_backbone(parser)
+    text = "write no output/report.html, the page of tables and pictures"
+    add("--no-report", dest="report", action="store_false", help=text)
     add_flags(parser)
     args, args.extra = parser.parse_known_args(argv)
     args.flags = flags_of(parser)

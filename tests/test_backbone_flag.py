@@ -88,7 +88,19 @@ def test_images_that_are_prepared_otherwise_are_refused(run_train, folder, no_da
 
 
 def test_methods_on_another_backbone_have_folders_and_rows_of_their_own(checkout, data_root, folder, capsys):
-    command = ["digits", "1", "VPT ZeroshotCLIP", "--shots", "1", "--data", data_root, "--backbone", folder, *QUICK]
+    command = [
+        "digits",
+        "1",
+        "VPT ZeroshotCLIP",
+        "--shots",
+        "1",
+        "--data",
+        data_root,
+        "--backbone",
+        folder,
+        *QUICK,
+        "--no-report",
+    ]
     assert compare.main([*command, "--tag", "short"]) == 0
     assert f"digits, {folder}, 1 shots" in capsys.readouterr().out
     records = collect(checkout / "output").records

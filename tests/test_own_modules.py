@@ -47,9 +47,9 @@ def quick(data_root):
 
 
 def shown_rows(text: str) -> dict[str, list[str]]:
-    """The rows of a printed table, by their names."""
-    cells = (re.split(r"  +", line) for line in text.splitlines())
-    return {first: rest for first, *rest in cells if rest}
+    """The rows of the first printed table that has them, by their names."""
+    cells = [re.split(r" [ *]+", line) for line in text.splitlines()]
+    return {first: rest for first, *rest in reversed(cells) if rest}
 
 
 def test_an_objective_of_ones_own_trains_bmips_prompts(own, run_train, tmp_path):
@@ -63,14 +63,26 @@ def test_an_objective_of_ones_own_trains_bmips_prompts(own, run_train, tmp_path)
 
 def test_an_objective_of_ones_own_is_a_variant_with_folder_and_row(own, checkout, quick, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
-    both = ["digits", "1", "VPT VPT:margin", *quick, *own["margin"], *QUICK]
+    both = ["digits", "1", "VPT VPT:margin", "--no-report", *quick, *own["margin"], *QUICK]
     assert compare.main(both) == 0
     rows = shown_rows(capfd.readouterr().out)
     assert {"VPT", "VPT, margin"} < rows.keys()
     folders = {path.parent.parent.name for path in checkout.glob("output/base2new/test_all/**/VPT/**/result.json")}
     assert folders == {"tiny", "tiny_margin"}
     # Other settings of it.
-    tagged = ["digits", "1", "VPT:margin", *quick, *own["margin"], "--tag", "much", *QUICK, "TRAINER.MARGIN", "5"]
+    tagged = [
+        "digits",
+        "1",
+        "VPT:margin",
+        "--no-report",
+        *quick,
+        *own["margin"],
+        "--tag",
+        "much",
+        *QUICK,
+        "TRAINER.MARGIN",
+        "5",
+    ]
     assert compare.main(tagged) == 0
     assert "VPT, margin, much" in shown_rows(capfd.readouterr().out)
     assert command.main([str(checkout / "output"), "--table", "open-world", *own["margin"]]) == 0
@@ -130,7 +142,10 @@ def test_a_method_of_ones_own_needs_no_recipe_in_the_repository(own, checkout, q
     before, shown = tested.stat().st_mtime_ns, capfd.readouterr().out
     accuracy = re.search(r"accuracy +([\d.]+)$", shown, re.M)[1]
     assert (
-        compare.main(["digits", "1", "OneWord OneWord:margin", *quick, *own["one_word"], *own["margin"], *QUICK]) == 0
+        compare.main(
+            ["digits", "1", "OneWord OneWord:margin", "--no-report", *quick, *own["one_word"], *own["margin"], *QUICK]
+        )
+        == 0
     )
     rows = shown_rows(capfd.readouterr().out)
     assert accuracy in rows["OneWord"] and "OneWord, margin" in rows and tested.stat().st_mtime_ns == before
@@ -149,7 +164,9 @@ def test_a_method_of_ones_own_needs_no_recipe_in_the_repository(own, checkout, q
 
 def test_prompts_by_an_objective_can_have_a_name_of_their_own(own, checkout, quick, capfd):
     methods = "BMIP:margin MarginBMIP"
-    assert compare.main(["digits", "1", methods, *quick, *own["margin"], *own["margin_bmip"], *QUICK]) == 0
+    assert (
+        compare.main(["digits", "1", methods, "--no-report", *quick, *own["margin"], *own["margin_bmip"], *QUICK]) == 0
+    )
     rows = shown_rows(capfd.readouterr().out)
     assert rows["MarginBMIP"][:4] == rows["BMIP, margin"][:4]
     assert list(checkout.glob("output/base2new/train_base/digits/shots_1/MarginBMIP/tiny/seed1/result.json"))

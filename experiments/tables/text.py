@@ -19,6 +19,7 @@ LATEX |= {character: rf"\{character}" for character in "&%$#_{}"} | {"<": r"$<$"
 ESCAPES = {"text": {}, "markdown": {"|": r"\|", "<": "&lt;"}, "latex": LATEX}
 # Mark bold text until cells are escaped; characters of the private use area, which no cell holds.
 BOLD = ("\ue000", "\ue001")
+RULE: tuple[str, ...] = ()  # a row of a table as text that is drawn as a line
 LONGEST_NAME = 30  # of a row in a narrow table, before it is wrapped
 
 
@@ -43,7 +44,7 @@ def lay_out(
     right: bool = False,
     first: int | None = None,
 ) -> str:
-    """A table as text, Markdown or LaTeX (booktabs), bold where marked.
+    """A table as text, Markdown or LaTeX (booktabs), bold where marked; as text, with a line for a row that is `RULE`.
 
     Args:
         right: aligns numbers at their ends.
@@ -54,9 +55,9 @@ def lay_out(
     options = dict(colalign=["left", *["right"] * (len(headers) - 1)] if right else None, disable_numparse=True)
     if style == "text":
         # A rule by hand: tabulate makes columns wider than their headers.
-        rule = ["-" * max(map(len, column)) for column in zip(*lines)]
+        rule = ["-" * max(map(len, column)) for column in zip(*filter(None, lines))]
         rule[0] = rule[0][:first]
-        lines[1:1] = [rule]
+        lines = [line or rule for line in (lines[0], [], *lines[1:])]
         return tabulate(lines, tablefmt=kind, maxcolwidths=first and [first], **options)
     body = tabulate(lines[1:], headers=lines[0], tablefmt=kind, **options)
     for rule in (r"\toprule", r"\midrule", r"\bottomrule") if style == "latex" else ():
@@ -82,7 +83,7 @@ def fitted(headers: Sequence[str], rows: Sequence[Sequence[object]], width: int,
         while start < len(headers):
             # One column, at least.
             for end in range(min(start + most, len(headers)), start, -1):
-                part = [[line[0], *line[start:end]] for line in (headers, *rows)]
+                part = [[*line[:1], *line[start:end]] for line in (headers, *rows)]
                 text = lay_out(part[0], part[1:], right=right, first=LONGEST_NAME)
                 if is_within(text, width):
                     break
