@@ -1,16 +1,12 @@
-"""The tables in docs/ that `python scripts/tools/describe.py --write` makes are those of the declarations."""
+"""The tables that `python scripts/tools/describe.py --write` makes in documents are those of the declarations."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 
 from experiments.tools import describe
 
-DOCUMENTS = [
-    path for path in sorted((Path(__file__).parents[1] / "docs").glob("*.md")) if "<!-- describe" in path.read_text()
-]
+DOCUMENTS = [path for path in describe.documents() if "<!-- describe" in path.read_text()]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

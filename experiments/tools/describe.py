@@ -1,9 +1,10 @@
-"""The work of `scripts/tools/describe.py`: tables made of the declarations, and their places in docs/."""
+"""The work of `scripts/tools/describe.py`: tables made of the declarations, and their places in documents."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from minidassl.own.files import write_whole
 
@@ -39,6 +40,29 @@ def methods() -> str:
         for method in in_order()
     ]
     return table(["method", "learns", "objective", "recipe", "published"], rows)
+
+
+def overview() -> str:
+    """All methods: recipe, folder of scripts, and the base, new and harmonic mean that were printed of them."""
+    rows = []
+    for method in in_order():
+        row = printed.BASE2NEW.get(method.shown or method.name)
+        marks = {column for place, column, *_ in row.marks() if place == printed.AVERAGE} if row else ()
+        numbers = zip(("base", "new", "HM"), row.average if row else ())
+        cells = [f"{number:.2f}{'!' * (column in marks)}" for column, number in numbers]
+        folders = _script_folders().get(method.name, [])
+        rows.append([method.name, method.recipes.default, ", ".join(folders), *(cells or [""] * 3)])
+    return table(["method", "recipe", "scripts/", "base", "new", "HM"], rows)
+
+
+def _script_folders() -> dict[str, list[str]]:
+    """By method, the folders in scripts/ of the field's wrappers around `launch.py PROTOCOL METHOD`."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "scripts").glob("*/*.sh")):
+        for name in re.findall(r"launch\.py \w+ (\w+)", path.read_text()):
+            folders = found.setdefault(name, [])
+            folders += [path.parent.name] * (path.parent.name not in folders)
+    return found
 
 
 def objectives() -> str:
@@ -174,7 +198,7 @@ def sources() -> str:
 
 
 _PUBLISHED = (published, published_beyond, published_marks, published_few_shot, published_calibration, sources)
-TABLES = {make.__name__: make for make in (methods, objectives, folders, keys, bmip, *_PUBLISHED)}
+TABLES = {make.__name__: make for make in (overview, methods, objectives, folders, keys, bmip, *_PUBLISHED)}
 
 
 def rewritten(text: str) -> str:
@@ -182,9 +206,13 @@ def rewritten(text: str) -> str:
     return PLACE.sub(lambda match: f"{match[1]}\n{TABLES[match[2]]()}\n\n{match[3]}", text)
 
 
+def documents() -> list[Path]:
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
 def rewrite() -> None:
-    """Rewrite the tables in docs/, and print the names of documents that changed."""
-    for path in sorted((ROOT / "docs").glob("*.md")):
+    """Rewrite the tables in README.md and docs/, and print the names of documents that changed."""
+    for path in documents():
         text = path.read_text()
         if rewritten(text) != text:
             write_whole(path, rewritten(text))

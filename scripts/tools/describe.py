@@ -1,7 +1,7 @@
 """Tables of the documentation that are made of the declarations: methods, objectives, configuration keys.
 
     python scripts/tools/describe.py            # print all
-    python scripts/tools/describe.py --write    # rewrite them in docs/
+    python scripts/tools/describe.py --write    # rewrite them in README.md and docs/
 
 A document marks the place of a table by `<!-- describe NAME -->` and `<!-- end -->` on lines of their own.
 """
@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="rewrite the tables in docs/")
+    parser.add_argument("--write", action="store_true", help="rewrite the tables in README.md and docs/")
     args = parser.parse_args(argv)
     from experiments.tools import describe  # here, because it imports torch
 
