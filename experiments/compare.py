@@ -101,7 +101,8 @@ def print_table(
         for method in methods
     }
     lines = [Line.of(name, several) for name, several in plans.items()]
-    print(conclusion(lines, row_name(BASELINE, tag=args.tag), terminal_width()))
+    reference = next((row_name(*method, args.tag) for method in methods if method[0] == BASELINE), "")
+    print(conclusion(lines, reference, terminal_width()))
     # Those of other CLIPs take long where there is no GPU.
     looked_into = worth_a_look(lines) if dataset in BUILTIN and not args.backbone else []
     return [next(runs[0].folder for runs in plans[name] if is_tested(runs[-1])) for name in looked_into]

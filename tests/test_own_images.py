@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -49,10 +50,11 @@ def test_methods_are_compared_on_a_folder(photos, checkout, capfd, monkeypatch):
     assert compare.main(words) == 0
     shown = capfd.readouterr().out
     assert "image_folder, 2 shots, seed 1:" in shown
-    assert [line.split("  ")[0] for line in shown.splitlines() if "tiny" in line and "." in line] == [
-        "ZeroshotCLIP, tiny",
-        "BMIP, tiny",
-    ]
+    plain, rule, bmip, _, difference = [
+        line for line in shown.splitlines() if "tiny" in line or line.startswith("---")
+    ][1:6]
+    assert plain.startswith("ZeroshotCLIP, tiny  ") and set(rule) == {"-", " "} and bmip.startswith("BMIP, tiny  ")
+    assert difference.startswith("BMIP, tiny  ") and re.search(r"[+-]\d", difference)
 
 
 def test_another_folder_is_another_data_set_and_a_link_to_the_same_is_not(photos, run_train):
