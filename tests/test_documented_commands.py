@@ -142,8 +142,8 @@ def test_a_block_runs_as_it_stands(outcomes, block):
 
 
 def without_numbers(line: str) -> str:
-    """A line of a table without its numbers, and the widths of its columns."""
-    return re.sub(r"\s+", " ", re.sub(r"-+", "-", re.sub(r"[\d.,]+", "", line))).strip()
+    """A line of a table without its numbers, their marks, and the widths of its columns."""
+    return re.sub(r"\s+", " ", re.sub(r"-+", "-", re.sub(r"[\d.,*]+", "", line))).strip()
 
 
 TABLES = [
