@@ -72,6 +72,7 @@ BAD_VALUES = [
     (["TEST.FINAL_MODEL", "best"], ["TEST.FINAL_MODEL", "best", "last_step", "best_val"]),
     (["DATASET.NAME", "Digitss"], ["DATASET.NAME", "Digitss", "Do you mean Digits"]),
     (["TRAINER.NAME", "BMIB"], ["TRAINER.NAME", "--trainer", "Do you mean BMIP"]),
+    (["TRAINER.NAME", "LanguagePrompting"], ["TRAINER.NAME", "'IVLP'", "_language_only.yaml"]),
 ]
 # What is Dassl's (loaders, optimiser), or concerns the data set, is refused while the run is built.
 BAD_LATER = [

@@ -14,9 +14,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from trainers.prompting.api.classifier import PromptClassifier
+from trainers.prompting.declaration import CROSS_ENTROPY
 from trainers.prompting.errors import InputError
 from trainers.prompting.learners.bmip import BMIPConfig
 from trainers.prompting.learners.maple import MaPLeConfig
+from trainers.prompting.methods import METHODS
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 TINY = dict(backbone="tiny", device="cpu", precision="fp32", progress=False)
@@ -49,25 +51,21 @@ def data_of(run):
     return DATASET_REGISTRY.get(configuration.DATASET.NAME)(configuration)
 
 
-TRAINED = {
-    "BMIP": [],
-    "MaPLe": [],
-    "IVLP": [],
-    "VPT": [],
-    "CoOp": [],
-    "CoCoOp": ["DATALOADER.TRAIN_X.BATCH_SIZE", "3"],
-}
+TRAINED = [name for name, method in METHODS.items() if method.objective == CROSS_ENTROPY and method.learns]
 
 
 @pytest.mark.parametrize("method", TRAINED)
 def test_a_fit_gives_the_weights_of_the_trainer_to_the_bit(method, run_train):
-    run = run_train(trainer=method, options=TRAINED[method])
+    recipes, batches_of_one = METHODS[method].recipes, method == "CoCoOp"
+    recipe = f"configs/trainers/{recipes.folder}/{recipes.tiny}.yaml"
+    options = ["DATALOADER.TRAIN_X.BATCH_SIZE", "3"] if batches_of_one else []
+    run = run_train("--config-file", recipe, trainer=METHODS[method].trainer, options=options)
     assert run.status == 0
     checkpoint = next(run.folder.glob("*/model.pth.tar-2"))
     weights = torch.load(checkpoint, weights_only=True)["state_dict"]
     data = data_of(run)
     images, labels = zip(*((item.impath, item.classname) for item in data.train_x))
-    batch_size = 3 if TRAINED[method] else None
+    batch_size = 3 if batches_of_one else None
     classifier = PromptClassifier(method, **TINY, epochs=2, batch_size=batch_size, random_state=1)
     classifier.fit(images, labels, classes=data.classnames)
     ours = classifier.model_.learner.state_dict()

@@ -41,7 +41,7 @@ from .prompting.declaration import (
 from .prompting.errors import InputError, check_name, worded
 from .prompting.methods import METHODS, OBJECTIVES, import_own
 from .prompting.objectives.objective import Objective, RunFacts
-from .prompting.recipes import is_plain, read_files, value_at
+from .prompting.recipes import CONFIGS, is_plain, read_files, value_at
 from .records import flatten
 
 _shared = functools.partial(setting, root=True)
@@ -123,6 +123,18 @@ def default_cfg() -> CfgNode:
     cfg = get_cfg_default()
     declare_missing(cfg, Common().keyed() | declared_keys(TRAINER_REGISTRY.registered_names()))
     return cfg
+
+
+def _check_trainer(name: str, trainers: Collection[str]) -> None:
+    """Raise InputError for a name of no trainer, or of a method that another method's trainer trains."""
+    method = METHODS.get(name)
+    if method is not None and name not in trainers:
+        recipe = CONFIGS / "trainers" / method.recipes.folder / f"{method.recipes.default}.yaml"
+        raise InputError(
+            f"TRAINER.NAME (--trainer) is {name!r}, a method whose trainer is {method.trainer!r}; set it to that, and "
+            f"--config-file to a recipe of the method, such as {recipe}."
+        )
+    check_name("TRAINER.NAME (--trainer)", name, trainers, "docs/METHODS.md")
 
 
 def method_of(trainer: str) -> Method | None:
@@ -239,7 +251,7 @@ def build_cfg(args: argparse.Namespace) -> CfgNode:
     _check_plain(cfg, defaults)
     check_shared(cfg)
     trainers, data_sets = (sorted(registry.registered_names()) for registry in (TRAINER_REGISTRY, DATASET_REGISTRY))
-    check_name("TRAINER.NAME (--trainer)", cfg.TRAINER.NAME, trainers, "docs/METHODS.md")
+    _check_trainer(cfg.TRAINER.NAME, trainers)
     check_name("DATASET.NAME (--dataset-config-file)", cfg.DATASET.NAME, data_sets, "docs/DATASETS.md")
     method = method_of(cfg.TRAINER.NAME)
     if method is not None:

@@ -68,7 +68,7 @@ class PromptClassifier(ClassifierMixin, BaseEstimator):
         precision: "fp32", "bf16", "fp16" or "amp"; None: fp16 on a GPU and fp32 elsewhere.
         device: torch's name of it; None: the GPU if there is one.
         optimizer: "sgd", "adam" or "adamw".
-        learning_rate: after the warm-up of one epoch at 1e-5.
+        learning_rate: after the recipe's warm-up, mostly one epoch at 1e-5.
         epochs: passes over the images.
         batch_size: images per training step; an incomplete last batch of an epoch is dropped.
         weight_decay: of the optimiser.
