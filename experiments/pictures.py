@@ -91,10 +91,18 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
+def narrow(height: float) -> Figure:
+    """A figure of a height in inches. Nothing else holds it, so many may wait to be saved."""
+    pyplot()  # sets up matplotlib
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(WIDTH, height), layout="constrained")
+
+
 def stacked(rows: int, height: float) -> tuple[Figure, list[Axes]]:
     """A narrow figure of some pictures one above the other, each of a height in inches."""
-    figure, axes = pyplot().subplots(rows, 1, figsize=(WIDTH, rows * height), layout="constrained", squeeze=False)
-    return figure, [*axes[:, 0]]
+    figure = narrow(rows * height)
+    return figure, [*figure.subplots(rows, 1, squeeze=False)[:, 0]]
 
 
 def draw_features(found: dict[str, Tensor], labels: Tensor, classnames: list[str], is_base: Tensor) -> Figure:
@@ -185,7 +193,7 @@ def draw_gates(
 
     colours = LinearSegmentedColormap.from_list("gates", [LOW_COLOUR, "#f0f0f0", BMIP_COLOUR])
     towers = sorted({tower for tower, _ in gates})
-    figure = pyplot().figure(figsize=(WIDTH, 3.1 * len(towers)), layout="constrained")
+    figure = narrow(3.1 * len(towers))
     for part, tower in zip(figure.subfigures(len(towers), 1, squeeze=False)[:, 0], towers):
         found = gate_map(gates, tower)
         axes, ends = part.subplots(1, 2, width_ratios=(3, 1.2))
