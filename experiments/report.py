@@ -31,7 +31,7 @@ from minidassl.own.text import printable
 import yaml
 from tqdm import tqdm
 
-from . import ROOT, pictures
+from . import ROOT, inside
 from .commands import exit_status, make_parser
 from .methods import BASELINE, names
 from .pictures import by_tower, pyplot, save, tower_title
@@ -56,10 +56,6 @@ SHADES = ("#bdbdbd", "#737373", "#252525")
 SATURATED = (0.05, 0.95)
 MOST_CLASSES = 40
 LONGEST_STEM = 120
-CAPTIONS = {
-    "features": "image features beside plain CLIP's, by t-SNE (distances between groups mean little)",
-    "attention": "attention to each prompt token by layer, in units of uniform attention",
-}
 STYLE = """
 body { font-family: sans-serif; margin: 2rem auto; max-width: 100rem; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; font-size: 0.85rem } .wide { overflow-x: auto; margin-bottom: 0.5rem }
@@ -318,10 +314,10 @@ def print_report(
     if not found.records:
         print(*map(printable, without_records(results, found)), sep="\n", file=sys.stderr)
         return 1
-    inside = [
-        (figure, f"{run}: {CAPTIONS[name]}.", (name, *run.parts[-6:]))
+    looks = [
+        (figure, f"{run}: {caption}", (name, *run.parts[-6:]))
         for run in tqdm(models, desc="models")
-        for name, figure in pictures.draw(run, data).items()
+        for name, (figure, caption) in inside.look([run], data).figures.items()
     ]
     made = [table for name in names for table in TABLES[name].tables(found)]
     tables = {f"table{number}": table for number, table in enumerate(made)}
@@ -329,7 +325,7 @@ def print_report(
     folder.mkdir(parents=True, exist_ok=True)
     drawn = (draw(found) for draw in (accuracy_bars, few_shot_curves, class_gains, gates_by_layer, gates_in_training))
     # One after another: each picture is drawn, saved and closed before the next.
-    for figure, caption, name in tqdm(itertools.chain(*drawn, inside), desc="pictures"):
+    for figure, caption, name in tqdm(itertools.chain(*drawn, looks), desc="pictures"):
         png, _ = save(figure, folder, file_stem("_".join(name)))
         pyplot().close(figure)
         encoded, caption = base64.b64encode(png.read_bytes()).decode(), html.escape(caption)
