@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from trainers.base import PromptTrainer
 
+# BMIP's in all pictures.
+BMIP_COLOUR = "#D55E00"
 # Classes from which on colours tell base from new only.
 MANY_CLASSES = 20
 

@@ -1,0 +1,117 @@
+"""Pieces of the page: tables with BMIP set off, notes, folded commands, and figures in a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..tables.command import commands, in_parts
+from ..tables.table import Table, seeds_text
+from ..tables.text import MISSING, with_marks
+from .looks import kin
+from .scores import Best, Score
+from .shown import Shown
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page with its place in the contents; those of level 3 are below the last one of level 2."""
+
+    anchor: str
+    title: str
+    body: str
+    level: int = 2
+
+    def html(self, shown: Shown) -> str:
+        heading = f"<h{self.level} id={self.anchor}>{shown.html(self.title)}</h{self.level}>"
+        return f"<section>{heading}\n{self.body}\n</section>"
+
+
+def badge(row: str, shown: Shown) -> str:
+    """The name of a method, with BMIP's colour where it is one of its kin."""
+    return f'<span class="badge {kin(row)}">{shown.html(row)}</span>'
+
+
+def folded(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>{body}</details>"
+
+
+def code(text: str, shown: Shown) -> str:
+    return f"<pre>{shown.html(text)}</pre>"
+
+
+def notes(some: Sequence[str], shown: Shown) -> str:
+    """Notes, whose second lines are commands, which are folded away."""
+    items = []
+    for note in some:
+        text, _, command = note.partition("\n")
+        items.append(f"<li>{shown.html(text)}{folded('command', code(command, shown)) if command else ''}</li>")
+    return f"<ul class=note>{''.join(items)}</ul>" if items else ""
+
+
+def number(cell: str, shown: Shown) -> str:
+    """A cell of a table: its deviation in smaller type, its best mean bold."""
+    mean, sign, rest = shown.html(cell).partition(" ± ")
+    rest = f"<span class=dev> ± {rest}</span>" if sign else ""
+    return f"<td>{with_marks(mean, '<b>', '</b>')}{rest}</td>"
+
+
+def grid(headers: Sequence[str], lines: Iterable[str], label: str, shown: Shown, caption: str = "") -> str:
+    """A table of rows that are HTML; it scrolls in its own box where it is too wide."""
+    head = "".join(f"<th scope=col>{shown.html(text)}</th>" for text in headers)
+    rows = "\n".join(lines)
+    caption = f"<caption>{shown.html(caption)}</caption>" if caption else ""
+    table = f"<table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>"
+    return f'<div class=wide tabindex=0 role=region aria-label="{shown.html(label)}">{table}</div>'
+
+
+def table(of: Table, shown: Shown) -> str:
+    """A table, one for each data set; best means are bold."""
+    parts = []
+    for name, headers, rows in in_parts(of):
+        lines = []
+        for row in rows:
+            method = row[0].rpartition(" (n=")[0] or row[0]
+            cells = "".join(number(cell, shown) for cell in row[1:])
+            lines.append(f'<tr class="{kin(method)}"><th scope=row>{shown.html(row[0])}</th>{cells}</tr>')
+        parts.append(grid([of.first, *headers], lines, f"{of.heading} {name}", shown, name))
+    count = len(of.seeds)
+    of_seeds = (
+        f"n = {count} ({seeds_text(of.seeds)}), mean ± standard deviation" if count > 1 else "n = 1, no deviation"
+    )
+    filled = "\n".join(commands(of))
+    command = folded("Command that fills it", code(filled, shown)) if filled else ""
+    return (
+        f"<p class=note>{of_seeds}; bold: best.</p><div class=parts>{''.join(parts)}</div>"
+        f"{notes(of.notes(), shown)}{command}"
+    )
+
+
+def summary(found: Sequence[Best], shown: Shown) -> str:
+    """A line for each protocol, data set and measure."""
+
+    def cell(score: Score | None, plain: Score | None = None) -> str:
+        if score is None:
+            return f"<td>{MISSING}</td>"
+        gain = f" ({score.mean - plain.mean:+.2f})" if plain else ""
+        return number(score.text() + gain, shown)
+
+    lines = []
+    for best in found:
+        names = ", ".join(badge(row, shown) for row in best.rows)
+        words = [best.table.name, best.group, best.measure]
+        cells = "".join(f"<td class=text>{shown.html(word)}</td>" for word in words[1:])
+        line = f"<td>{shown.html(words[0])}</td>{cells}<td class=text>{names}</td>"
+        numbers = number(f"{best.best.text()}", shown), f"<td>{best.best.n}</td>", cell(best.bmip), cell(best.plain)
+        lines.append(f"<tr>{line}{''.join(numbers)}</tr>")
+    headers = ["protocol", "on", "measure", "best", "accuracy in %", "n", "BMIP", "zero-shot CLIP"]
+    return grid(headers, lines, "best method of each protocol and data set", shown)
+
+
+def figure(svg: str, title: str, caption: str, shown: Shown, level: int = 3) -> str:
+    heading = f"<h{level}>{shown.html(title)}</h{level}>"
+    return f"<figure>{heading}{svg}\n<figcaption>{shown.html(caption)}</figcaption></figure>"
+
+
+def figures(some: Sequence[str]) -> str:
+    return f"<div class=figures>{''.join(some)}</div>"
