@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # A gate beyond these is called saturated: one of its two prompts hardly counts.
 SATURATED = (0.05, 0.95)
-MOST_CLASSES = 40
+MOST_CLASSES = 30
 LONGEST_NAME = 26  # of a row or a class beside a figure
 TOWERS = {"text": "text tower, over classes", "vision": "vision tower, over images"}
 

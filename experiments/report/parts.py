@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..tables.command import commands, in_parts
-from ..tables.table import Table, seeds_text
+from ..tables.table import Table
 from ..tables.text import MISSING, with_marks
 from .looks import kin
 from .scores import Best, Score
@@ -30,6 +30,11 @@ class Section:
 def badge(row: str, shown: Shown) -> str:
     """The name of a method, with BMIP's colour where it is one of its kin."""
     return f'<span class="badge {kin(row)}">{shown.html(row)}</span>'
+
+
+def row_head(name: str, shown: Shown) -> str:
+    """A row's name, which wraps where it is long."""
+    return f"<span class=row>{shown.html(name)}</span>"
 
 
 def folded(title: str, body: str) -> str:
@@ -73,14 +78,12 @@ def table(of: Table, shown: Shown) -> str:
         for row in rows:
             method = row[0].rpartition(" (n=")[0] or row[0]
             cells = "".join(number(cell, shown) for cell in row[1:])
-            lines.append(f'<tr class="{kin(method)}"><th scope=row>{shown.html(row[0])}</th>{cells}</tr>')
+            lines.append(f'<tr class="{kin(method)}"><th scope=row>{row_head(row[0], shown)}</th>{cells}</tr>')
         parts.append(grid([of.first, *headers], lines, f"{of.heading} {name}", shown, name))
     count = len(of.seeds)
-    of_seeds = (
-        f"n = {count} ({seeds_text(of.seeds)}), mean ± standard deviation" if count > 1 else "n = 1, no deviation"
-    )
+    of_seeds = f"n = {count}, mean ± standard deviation over seeds" if count > 1 else "n = 1, no deviation"
     filled = "\n".join(commands(of))
-    command = folded("Command that fills it", code(filled, shown)) if filled else ""
+    command = folded("Commands of its runs", code(filled, shown)) if filled else ""
     return (
         f"<p class=note>{of_seeds}; bold: best.</p><div class=parts>{''.join(parts)}</div>"
         f"{notes(of.notes(), shown)}{command}"
@@ -90,22 +93,21 @@ def table(of: Table, shown: Shown) -> str:
 def summary(found: Sequence[Best], shown: Shown) -> str:
     """A line for each protocol, data set and measure."""
 
-    def cell(score: Score | None, plain: Score | None = None) -> str:
-        if score is None:
-            return f"<td>{MISSING}</td>"
-        gain = f" ({score.mean - plain.mean:+.2f})" if plain else ""
-        return number(score.text() + gain, shown)
+    def cell(score: Score | None) -> str:
+        return number(score.text(), shown) if score else f"<td>{MISSING}</td>"
 
+    headers = ["protocol", "on", "measure", "best", "its value", "n", "BMIP", "zero-shot CLIP"]
     lines = []
     for best in found:
         names = ", ".join(badge(row, shown) for row in best.rows)
-        words = [best.table.name, best.group, best.measure]
-        cells = "".join(f"<td class=text>{shown.html(word)}</td>" for word in words[1:])
-        line = f"<td>{shown.html(words[0])}</td>{cells}<td class=text>{names}</td>"
-        numbers = number(f"{best.best.text()}", shown), f"<td>{best.best.n}</td>", cell(best.bmip), cell(best.plain)
-        lines.append(f"<tr>{line}{''.join(numbers)}</tr>")
-    headers = ["protocol", "on", "measure", "best", "accuracy in %", "n", "BMIP", "zero-shot CLIP"]
-    return grid(headers, lines, "best method of each protocol and data set", shown)
+        words = [shown.html(word) for word in (best.table.name, best.group, best.measure)]
+        texts = [row_head(best.table.name, shown), *words[1:], names]
+        cells = [f"<td class=text>{text}</td>" for text in texts]
+        cells += [cell(best.best), f"<td>{best.best.n}</td>", cell(best.bmip), cell(best.plain)]
+        # On a narrow page each line is a card, in which each cell has its header beside it.
+        cells = [one.replace("<td", f'<td data-label="{header}"', 1) for header, one in zip(headers, cells)]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return f"<div class=cards>{grid(headers, lines, 'best method of each protocol and data set', shown)}</div>"
 
 
 def figure(svg: str, title: str, caption: str, shown: Shown, level: int = 3) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from minidassl.own.text import printable
 
 from .. import ROOT
+from ..tables.text import BOLD
 
 # A path from the root of a disk, but no part of an address, of a tag, or of a word such as base/new.
 ABSOLUTE = re.compile(r"(?<![\w.:/<~…-])(?:/|[A-Za-z]:\\|~/)(?:[^\s'\",;:/\\]+[/\\])*([^\s'\",;:/\\]+)")
@@ -32,7 +33,7 @@ class Shown:
         for prefix, name in self._prefixes.items():
             text = text if name else text.replace(f"{prefix}/", "")
             text = re.sub(re.escape(prefix) + r"(?![\w.-])", lambda _, name=name: name or ".", text)
-        return printable(ABSOLUTE.sub(r"…/\1", text), keep="\n")
+        return printable(ABSOLUTE.sub(r"…/\1", text), keep="".join(("\n", *BOLD)))
 
     def html(self, value: object) -> str:
         """Escaped, for content and quoted attributes."""
