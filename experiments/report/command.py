@@ -16,7 +16,6 @@ import argparse
 import re
 import sys
 import zlib
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from tqdm import tqdm
 
 from .. import ROOT
 from ..commands import exit_status, make_parser
+from ..inside import look, together
 from ..pictures import pyplot, save
 from ..protocols import TABLES
 from ..runs import check_file, check_folder, check_trained
@@ -82,9 +82,8 @@ def print_report(
         models: training runs to look into.
         names: of the tables.
     """
-    by_dataset: dict[str, list[Path]] = defaultdict(list)
     for run in models:
-        by_dataset[check_trained(run, data)["DATASET"]["NAME"]].append(run)
+        check_trained(run, data)
     check_file(page)
     check_folder(page.with_suffix(""))
     found = collect(results, selection)
@@ -92,16 +91,15 @@ def print_report(
         print(*map(printable, without_records(results, found)), sep="\n", file=sys.stderr)
         return 1
     tables = [table for name in names for table in TABLES[name].tables(found)]
-    shown, folder, insides = Shown(results), page.with_suffix(""), {}
+    shown, folder, insides = Shown(results), page.with_suffix(""), []
     folder.mkdir(parents=True, exist_ok=True)
     album = Album(folder, shown)
     with pyplot().rc_context(SETTINGS):
         # One after another: each figure is drawn, saved and closed before the next.
         placed = [album.place(picture) for picture in tqdm(drawn(found), desc="figures")]
-        for dataset, runs in tqdm(by_dataset.items(), desc="models"):
-            from ..inside import look  # here, because torch comes with it
-
-            insides[dataset] = inside_html(look(runs, data), lambda one: album.place(one, 5), shown)
+        for runs in tqdm(together(models), desc="models") if models else ():
+            inside = look(runs, data)
+            insides.append((inside.dataset, inside_html(inside, lambda one: album.place(one, 5), shown)))
     where = "" if page == results / "report.html" else page.name
     text = compose(found, tables, figures(placed) if placed else "", insides, shown, names, where)
     write_whole(page, text)

@@ -13,9 +13,10 @@ from .shown import Shown
 if TYPE_CHECKING:
     from ..inside import Example, Inside, Words
 
+TITLES = {"features": "Image features", "gates": "Gates by class and image", "attention": "Attention to prompts"}
 OF_WORDS = (
     "Words whose embeddings in CLIP are nearest to a learned text prompt of the first layer, with their Euclidean "
-    "distances, as in CoOp. They need not say what a prompt does: read them with care."
+    "distances, as in CoOp. They need not tell what a prompt does: read them with care."
 )
 
 
@@ -51,6 +52,12 @@ def words(some: Sequence[Words], method: str, shown: Shown) -> str:
     return grid(headers, lines, f"nearest words of {method}", shown, method)
 
 
+def heading(name: str) -> str:
+    """Of a figure, by its kind and method."""
+    kind, _, method = name.partition("_")
+    return f"{TITLES.get(kind, kind)}, {method}" if method else TITLES.get(kind, kind)
+
+
 def inside_html(inside: Inside, place: Callable[[Picture], str], shown: Shown) -> str:
     """Everything of one data set.
 
@@ -58,8 +65,8 @@ def inside_html(inside: Inside, place: Callable[[Picture], str], shown: Shown) -
         place: draws a figure into the page.
     """
     parts = [
-        "<h4>The data</h4><p class=note>Test images of base and new classes, and each method's answer among all "
-        "classes: ✓ right, ✗ wrong with the class that it names.</p>",
+        f"<h4>The data</h4><p class=note>Test images, and each method's answer among all classes: ✓ right, ✗ wrong with "
+        f"the class that it names. The models saw {inside.images:,} images.</p>",
         gallery(inside.samples, shown),
     ]
     for (right, wrong), some in inside.differences.items():
@@ -68,7 +75,7 @@ def inside_html(inside: Inside, place: Callable[[Picture], str], shown: Shown) -
             title = shown.html(f"{right} right, {wrong} wrong: {len(some)} of {count} images")
             parts.append(f"<h4>{title}</h4>{gallery(some, shown)}")
     drawn = [
-        place(Picture(drawing, f"{name.capitalize()}, {inside.dataset}", caption, (name, inside.dataset)))
+        place(Picture(drawing, heading(name), caption, (name, inside.dataset)))
         for name, (drawing, caption) in inside.figures.items()
     ]
     parts += ["<h4>Features, attention and gates</h4>", figures(drawn)] if drawn else []

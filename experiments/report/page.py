@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from minidassl.own.text import printable
@@ -96,7 +96,7 @@ def compose(
     found: Collection,
     tables: Sequence[Table],
     figures: str,
-    insides: Mapping[str, str],
+    insides: Sequence[tuple[str, str]],
     shown: Shown,
     names: Sequence[str],
     page: str,
@@ -105,7 +105,7 @@ def compose(
 
     Args:
         figures: those from records.
-        insides: those of models, by data set.
+        insides: those of models, with the names of their data sets.
         names: of the tables that are asked for.
         page: the name of the page's file, where it is not the usual one.
     """
@@ -117,7 +117,7 @@ def compose(
         sections.append(Section("figures", "Figures", figures))
     if insides:
         sections.append(Section("models", "Inside the models", ""))
-        sections += [Section(f"models{n}", name, body, 3) for n, (name, body) in enumerate(insides.items())]
+        sections += [Section(f"models{n}", name, body, 3) for n, (name, body) in enumerate(insides)]
     selection = found.selection
     lists = dict(methods=selection.methods, datasets=selection.datasets, seeds=map(str, selection.seeds))
     asked = [shown.results, *list_flags(**lists, protocols=() if {*names} == {*TABLES} else names)]

@@ -27,12 +27,17 @@ class Words(Protocol):
 
     Attributes:
         first: number of special tokens before the first word.
+        size: number of its tokens, whose ids are 0 to size - 1.
     """
 
     first: int
+    size: int
 
     def encode(self, text: str) -> list[int]:
         """Ids of the words alone, without special tokens."""
+
+    def piece(self, number: int) -> str:
+        """The text of one token, which may be a part of a word."""
 
     def sentences(self, texts: Sequence[str], context_length: int) -> Sentences:
         """Ids of whole sentences; raises SettingError for one that is longer than the context."""
@@ -53,6 +58,13 @@ class OpenAIWords:
 
     def encode(self, text: str) -> list[int]:
         return clip._tokenizer.encode(text)
+
+    @property
+    def size(self) -> int:
+        return len(clip._tokenizer.decoder)
+
+    def piece(self, number: int) -> str:
+        return clip._tokenizer.decode([number]).strip()
 
     def sentences(self, texts: Sequence[str], context_length: int) -> Sentences:
         for text in texts:
@@ -98,6 +110,13 @@ class HuggingFaceWords:
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer(self.clean(text), add_special_tokens=False).input_ids
+
+    @property
+    def size(self) -> int:
+        return len(self.tokenizer)
+
+    def piece(self, number: int) -> str:
+        return self.tokenizer.decode([number]).strip()
 
     def sentences(self, texts: Sequence[str], context_length: int) -> Sentences:
         rows = [self._whole(text) for text in texts]
