@@ -13,10 +13,12 @@ docs/REPORT.md explains each part.
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 import zlib
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from minidassl.own.files import write_whole
@@ -98,7 +100,8 @@ def print_report(
         # One after another: each figure is drawn, saved and closed before the next.
         placed = [album.place(picture) for picture in tqdm(drawn(found), desc="figures")]
         for runs in tqdm(together(models), desc="models") if models else ():
-            inside = look(runs, data)
+            with redirect_stdout(io.StringIO()):  # how each model is loaded
+                inside = look(runs, data)
             insides.append((inside.dataset, inside_html(inside, lambda one: album.place(one, 5), shown)))
     where = "" if page == results / "report.html" else page.name
     text = compose(found, tables, figures(placed) if placed else "", insides, shown, names, where)

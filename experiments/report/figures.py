@@ -254,7 +254,8 @@ def gates_in_training(found: Collection) -> Iterator[Picture]:
                     colour = shades(place / max(1, len(gates) - 1))
                     axes.plot(range(1, len(values) + 1), values, color=colour, label=label, linewidth=1.2)
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        for one in both.values():
+            one.xaxis.get_major_locator().set_params(integer=True)
         figure.legend(*both["vision"].get_legend_handles_labels(), loc="outside lower center", ncols=4)
         caption = (
             f"{method} on {dataset}, {classes} classes, {shots}, {backbone}: gates while it trains, from the first "

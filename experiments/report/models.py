@@ -28,7 +28,7 @@ def example(one: Example, shown: Shown) -> str:
         is_right = answer == one.label
         sign, name = ("✓", "right") if is_right else ("✗", "wrong")
         text = shown.html(method if is_right else f"{method}: {answer}")
-        answers.append(f"<span class={name}><span hidden>{name}: </span>{sign} {text}</span>")
+        answers.append(f"<span class={name}><i role=img aria-label={name}>{sign}</i> {text}</span>")
     return (
         f'<figure><img alt="{shown.html(one.label)}" width=128 height=128 src="data:image/png;base64,{image}">'
         f"<figcaption><b>{shown.html(one.label)}</b>{''.join(answers)}</figcaption></figure>"
@@ -49,7 +49,7 @@ def words(some: Sequence[Words], method: str, shown: Shown) -> str:
         lines.append(f"<tr><th scope=row>layer {one.layer}, token {one.token}</th>{near}</tr>")
     most = max(len(one.nearest) for one in some)
     headers = ["prompt", *(f"{place + 1}." for place in range(most))]
-    return grid(headers, lines, f"nearest words of {method}", shown, method)
+    return grid(headers, lines, f"nearest words of {method}", shown, method, len(headers))
 
 
 def heading(name: str) -> str:
@@ -65,8 +65,8 @@ def inside_html(inside: Inside, place: Callable[[Picture], str], shown: Shown) -
         place: draws a figure into the page.
     """
     parts = [
-        f"<h4>The data</h4><p class=note>Test images, and each method's answer among all classes: ✓ right, ✗ wrong with "
-        f"the class that it names. The models saw {inside.images:,} images.</p>",
+        f"<h4>The data</h4><p class=note>Test images, and each method's answer among all classes: ✓ right, ✗ wrong "
+        f"with the class that it names. The models saw {inside.images:,} images.</p>",
         gallery(inside.samples, shown),
     ]
     for (right, wrong), some in inside.differences.items():

@@ -20,7 +20,7 @@ def versions(records: Sequence[Record], shown: Shown) -> str:
         cells = "".join(f"<td class=text>{shown.html(dict(some).get(key, MISSING))}</td>" for some in environments)
         lines.append(f"<tr><th scope=row>{shown.html(key)}</th>{cells}</tr>")
     headers = ["version of", *(f"{len(some)} records" for some in environments.values())]
-    return grid(headers, lines, "versions", shown)
+    return grid(headers, lines, "versions", shown, texts=len(headers))
 
 
 def settings(configuration: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:

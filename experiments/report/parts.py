@@ -55,15 +55,23 @@ def notes(some: Sequence[str], shown: Shown) -> str:
 
 
 def number(cell: str, shown: Shown) -> str:
-    """A cell of a table: its deviation in smaller type, its best mean bold."""
+    """The content of a cell: its deviation in smaller type, its best mean bold."""
     mean, sign, rest = shown.html(cell).partition(" ± ")
     rest = f"<span class=dev> ± {rest}</span>" if sign else ""
-    return f"<td>{with_marks(mean, '<b>', '</b>')}{rest}</td>"
+    return with_marks(mean, "<b>", "</b>") + rest
 
 
-def grid(headers: Sequence[str], lines: Iterable[str], label: str, shown: Shown, caption: str = "") -> str:
-    """A table of rows that are HTML; it scrolls in its own box where it is too wide."""
-    head = "".join(f"<th scope=col>{shown.html(text)}</th>" for text in headers)
+def grid(
+    headers: Sequence[str], lines: Iterable[str], label: str, shown: Shown, caption: str = "", texts: int = 1
+) -> str:
+    """A table of rows that are HTML; it scrolls in its own box where it is too wide.
+
+    Args:
+        label: for readers who do not see it.
+        texts: how many columns hold text, before those with numbers.
+    """
+    kinds = ["text"] * texts + ["number"] * (len(headers) - texts)
+    head = "".join(f"<th scope=col class={kind}>{shown.html(text)}</th>" for kind, text in zip(kinds, headers))
     rows = "\n".join(lines)
     caption = f"<caption>{shown.html(caption)}</caption>" if caption else ""
     table = f"<table>{caption}<thead><tr>{head}</tr></thead>\n<tbody>{rows}</tbody></table>"
@@ -77,7 +85,7 @@ def table(of: Table, shown: Shown) -> str:
         lines = []
         for row in rows:
             method = row[0].rpartition(" (n=")[0] or row[0]
-            cells = "".join(number(cell, shown) for cell in row[1:])
+            cells = "".join(f"<td>{number(cell, shown)}</td>" for cell in row[1:])
             lines.append(f'<tr class="{kin(method)}"><th scope=row>{row_head(row[0], shown)}</th>{cells}</tr>')
         parts.append(grid([of.first, *headers], lines, f"{of.heading} {name}", shown, name))
     count = len(of.seeds)
@@ -94,7 +102,7 @@ def summary(found: Sequence[Best], shown: Shown) -> str:
     """A line for each protocol, data set and measure."""
 
     def cell(score: Score | None) -> str:
-        return number(score.text(), shown) if score else f"<td>{MISSING}</td>"
+        return number(score.text(), shown) if score else MISSING
 
     headers = ["protocol", "on", "measure", "best", "its value", "n", "BMIP", "zero-shot CLIP"]
     lines = []
@@ -102,12 +110,16 @@ def summary(found: Sequence[Best], shown: Shown) -> str:
         names = ", ".join(badge(row, shown) for row in best.rows)
         words = [shown.html(word) for word in (best.table.name, best.group, best.measure)]
         texts = [row_head(best.table.name, shown), *words[1:], names]
-        cells = [f"<td class=text>{text}</td>" for text in texts]
-        cells += [cell(best.best), f"<td>{best.best.n}</td>", cell(best.bmip), cell(best.plain)]
+        texts += [cell(best.best), str(best.best.n), cell(best.bmip), cell(best.plain)]
+        kinds = ["text"] * 4 + ["number"] * 4
         # On a narrow page each line is a card, in which each cell has its header beside it.
-        cells = [one.replace("<td", f'<td data-label="{header}"', 1) for header, one in zip(headers, cells)]
+        cells = (
+            f'<td class={kind} data-label="{header}"><span>{text}</span></td>'
+            for kind, header, text in zip(kinds, headers, texts)
+        )
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<div class=cards>{grid(headers, lines, 'best method of each protocol and data set', shown)}</div>"
+    label = "best method of each protocol and data set"
+    return f"<div class=cards>{grid(headers, lines, label, shown, texts=4)}</div>"
 
 
 def figure(svg: str, title: str, caption: str, shown: Shown, level: int = 3) -> str:
