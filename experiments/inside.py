@@ -25,6 +25,16 @@ if TYPE_CHECKING:
 
 SAMPLES, DIFFERENCES, NEAREST = 12, 6, 6
 BMIP = "BMIP"
+GATES = (
+    "the weight of a layer's own prompts, by class (text) and by image (vision), mean of the tokens. One column is a "
+    "layer, one line a class or an image. Above a column stand the mean and the standard deviation of its gates; the "
+    "colour is the difference from that mean. Lines are in the order of the sum of these differences, each in units "
+    "of its column's deviation; beside them are those at both ends."
+)
+ATTENTION = (
+    "the attention that prompts receive in each layer, in units of uniform attention (dotted); mean and standard "
+    "deviation over classes (text) and images (vision)."
+)
 
 
 @dataclass(frozen=True)
@@ -211,15 +221,8 @@ def _figures(sight: Sight, chief: str) -> dict[str, tuple[Figure, str]]:
     for name in sorted(sight.models, key=lambda name: name != chief):
         model, suffix = sight.models[name], "" if name == chief else f"_{name}"
         if model.gates:
-            made[f"gates{suffix}"] = pictures.draw_gates(model.gates, sight.classnames, sight.picture), (
-                f"Gates of {name} {on}: the weight of a layer's own prompts, by class (text) and by image (vision), "
-                "mean of the tokens. One column a layer, one line a class or image, as its gate differs from the "
-                "layer's mean, which stands above it with its standard deviation. Lines are in the order of the sum "
-                "of these differences, each in units of its layer's deviation; beside them are both ends."
-            )
+            drawn = pictures.draw_gates(model.gates, sight.classnames, sight.picture)
+            made[f"gates{suffix}"] = drawn, f"Gates of {name} {on}: {GATES}"
         if model.attention:
-            made[f"attention{suffix}"] = pictures.draw_attention(model.attention), (
-                f"Attention that the prompts of {name} receive in each layer {on}, in units of uniform attention "
-                "(dotted): mean and standard deviation over classes (text) and images (vision)."
-            )
+            made[f"attention{suffix}"] = pictures.draw_attention(model.attention), f"{name} {on}: {ATTENTION}"
     return made

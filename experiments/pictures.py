@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 
 # BMIP's in all pictures, and that of low gates beside it.
 BMIP_COLOUR, LOW_COLOUR = "#D55E00", "#0072B2"
-# Base and new classes, which are no methods.
+# Base and new classes, and prompt tokens, which are no methods.
 PARTS = ("#0072B2", "#CC79A7")
+TOKENS = ("#0072B2", "#CC79A7", "#009E73", "#56B4E9", "#E69F00")
 # In inches, so that text stays legible on a narrow page.
 WIDTH = 4
 # Classes from which on colours tell base from new only.
@@ -132,7 +133,8 @@ def draw_attention(seen: Mapping[tuple[str, int], Tensor]) -> Figure:
         for token in range(max(values.shape[-1] for values in by_layer.values())):
             columns = {layer: values[:, token] for layer, values in by_layer.items() if token < values.shape[-1]}
             means, spreads = ([kind(column) for column in columns.values()] for kind in (np.mean, np.std))
-            line = dict(fmt="o-", markersize=4, capsize=2, linewidth=1, label=f"token {token}")
+            line = dict(fmt="o-", markersize=4, capsize=2, linewidth=1, color=TOKENS[token % len(TOKENS)])
+            line["label"] = f"token {token}"
             axes.errorbar([layer + 0.1 * token for layer in columns], means, spreads, **line)
         axes.axhline(1, color=pyplot().rcParams["axes.edgecolor"], linewidth=0.8, linestyle=":")
         axes.set(ylabel=f"attention, {tower}", xticks=[*by_layer])
