@@ -200,8 +200,8 @@ def test_a_plan_of_thousands_of_runs_builds_hundreds_of_configurations(tmp_path,
 
 
 def test_the_report_refuses_models_and_outputs_before_it_draws(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(pictures, "draw", None)
-    monkeypatch.setattr(report, "collect", None)
+    monkeypatch.setattr(report.command, "look", None)
+    monkeypatch.setattr(report.command, "collect", None)
     assert "nosuch has no settings.yaml" in refused(
         capsys, report, str(tmp_path), "--models", str(tmp_path / "nosuch")
     )

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from minidassl.own.text import printable
+
 from ..methods import BASELINE, row_name
 from ..pictures import BMIP_COLOUR, pyplot
 from ..store import Collection, Record, grouped
@@ -39,6 +41,8 @@ class Picture:
 
 
 def short(name: str) -> str:
+    """Of a stranger, beside a figure; a control character in an SVG would spoil the file."""
+    name = printable(name)
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
@@ -250,7 +254,7 @@ def gates_in_training(found: Collection) -> Iterator[Picture]:
             for place, name in enumerate(gates):
                 for number, record in enumerate(records):
                     values = [epoch[name] for epoch in record.data["gate_history"]]
-                    label = f"layer {name.split()[1]}" if number == 0 else None
+                    label = short(f"layer {name.split()[1]}") if number == 0 else None
                     colour = shades(place / max(1, len(gates) - 1))
                     axes.plot(range(1, len(values) + 1), values, color=colour, label=label, linewidth=1.2)
         axes.set_xlabel("epoch")

@@ -13,7 +13,7 @@ from .. import ROOT
 from ..tables.text import BOLD
 
 # A path from the root of a disk, but no part of an address, of a tag, or of a word such as base/new.
-ABSOLUTE = re.compile(r"(?<![\w.:/<~…-])(?:/|[A-Za-z]:\\|~/)(?:[^\s'\",;:/\\]+[/\\])*([^\s'\",;:/\\]+)")
+ABSOLUTE = re.compile(r"(?<![\w./<~…-])(?:/|[A-Za-z]:\\|~/)(?:[^\s'\",;:/\\]+[/\\])*([^\s'\",;:/\\]+)")
 
 
 class Shown:
