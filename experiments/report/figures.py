@@ -79,10 +79,11 @@ def accuracies(found: Collection) -> Iterator[Picture]:
         if lines:
             ordered = dict(sorted(lines.items(), key=lambda one: -one[1][-1].mean))
             counts = [line[-1].n for line in lines.values()]
+            own = ", of HM that of the seeds' own" if max(counts) > 1 else ""
             caption = (
                 f"{table.name}: accuracy on base classes (squares) and on new ones (diamonds), each told apart among "
-                f"their own, and harmonic mean HM (discs and numbers). {deviations(counts)}, of HM that of the seeds' "
-                "own. Orange: BMIP; light orange: stacks with BMIP; dotted line: HM of zero-shot CLIP."
+                f"their own, and harmonic mean HM (discs and numbers). {deviations(counts)}{own}. "
+                "Orange: BMIP; light orange: stacks with BMIP; dotted line: HM of zero-shot CLIP."
             )
             name = "accuracy", dataset, title.rpartition(", ")[2], backbone
             yield Picture(draw_accuracies(ordered), f"Base, new and HM on {dataset}", caption, name)
@@ -115,7 +116,8 @@ def draw_accuracies(lines: dict[str, list[Score]]) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("accuracy in per cent")
     axes.grid(axis="x")
-    axes.set_title(f"HM (n = {counts.pop()})" if len(counts) == 1 else "HM", loc="right", fontsize=8, x=1.32)
+    header = f"HM (n = {counts.pop()})" if len(counts) == 1 else "HM"
+    axes.text(1.03, 1.02, header, transform=axes.transAxes, ha="left", va="bottom")
     keys = [
         pyplot().Line2D([], [], linestyle="", marker=marker, markersize=4, color=NEUTRAL, markerfacecolor=fill)
         for marker, fill in zip("sDo", ("#ffffff", "#ffffff", NEUTRAL))
