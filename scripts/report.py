@@ -1,4 +1,4 @@
-"""Front end of experiments/report.py, which describes the command: --help prints it."""
+"""Front end of experiments/report/, which describes the command: --help prints it."""
 
 import sys
 from pathlib import Path

@@ -12,7 +12,7 @@ import yaml
 
 import trainers
 from datasets import check as check_data
-from experiments import compare, evaluate_checkpoint, inside, launch, models, pictures, report, reproduce, runner, runs
+from experiments import compare, evaluate_checkpoint, launch, models, pictures, report, reproduce, runner, runs
 from experiments.runs import parse_seeds
 from experiments.tables import command as tables
 from tests.helpers.runs import Finished
@@ -200,8 +200,8 @@ def test_a_plan_of_thousands_of_runs_builds_hundreds_of_configurations(tmp_path,
 
 
 def test_the_report_refuses_models_and_outputs_before_it_draws(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(inside, "look", None)
-    monkeypatch.setattr(report, "collect", None)
+    monkeypatch.setattr(report.command, "look", None)
+    monkeypatch.setattr(report.command, "collect", None)
     assert "nosuch has no settings.yaml" in refused(
         capsys, report, str(tmp_path), "--models", str(tmp_path / "nosuch")
     )

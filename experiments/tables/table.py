@@ -356,7 +356,7 @@ class Table:
         mean = Cell(harmonic_mean(base.mean, new.mean)) if base and new else None
         return {"base": base, "new": new, "HM": mean, **numbers}
 
-    def _best(self, header: tuple[str, str]) -> set[str]:
+    def best(self, header: tuple[str, str]) -> set[str]:
         """The rows with the best mean of a column, among rows of the same seeds: those that most rows have, and of as
         many rows, the most seeds. None where there is one such row."""
         groups = {header[0]} if header[0] in self.groups else {*self.averaged}
@@ -379,7 +379,7 @@ class Table:
             names_count: a number of seeds that a row has in all columns of a group follows its name, not each number.
         """
         headers = [*next(iter(self.numbers.values()), ())]
-        best = {header: self._best(header) for header in headers}
+        best = {header: self.best(header) for header in headers}
 
         def count(cell: Cell | None) -> str:
             seeds = len(cell.by_seed) if cell else 0
