@@ -26,7 +26,8 @@ _has_packages() {
 import os, sys
 from importlib.util import find_spec
 wanted = ["torch", "torchvision", "clip", "pkg_resources", "yacs", "tabulate", "tqdm", "sklearn", "tensorboard"]
-wanted += ["matplotlib", "qtawesome"] + (["pytest", "xdist", "ruff"] if "dev" in sys.argv[1] else [])
+wanted += ["matplotlib", "qtawesome"]
+wanted += ["pytest", "xdist", "ruff", "nbclient", "ipykernel"] if "dev" in sys.argv[1] else []
 # OpenAI's clip has the module, other packages of that name have not; to import it would take seconds.
 folders = find_spec("clip").submodule_search_locations if find_spec("clip") else []
 has_clip = any(os.path.isfile(os.path.join(folder, "model.py")) for folder in folders)

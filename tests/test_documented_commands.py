@@ -1,9 +1,7 @@
 """The commands of the documents, as they stand in them.
 
-Blocks that can run here are run in a copy of the repository: README first, then the other documents, two at once. In
-the copy, which makes runs short, recipes take batches of 32 images instead of 4, and no processes that read them, and
-icons have fewer pictures; all else is as published. Blocks that cannot run here (`obstacle`) are parsed, and their
-commands checked or planned.
+Blocks that can run here are run in a copy of the repository whose runs are short: README first, then the other
+documents, two at once. Blocks that cannot run here (`obstacle`) are parsed, and their commands checked or planned.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ import os
 import re
 import runpy
 import shlex
-import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +19,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from helpers.documents import DOCUMENTS, ROOT, Block, blocks_of
+from helpers.documents import DOCUMENTS, ROOT, Block, blocks_of, git, short_copy
 
 import train
 from experiments.data import BUILTIN
@@ -38,14 +35,6 @@ OTHER_DATA = {path.stem for path in (CONFIGS / "datasets").glob("*.yaml")} - {*B
 STRICT = ("-W", "error::UserWarning")
 # Programs whose flags are not this project's.
 OTHERS = ("sbatch", "ray", "kubectl")
-
-
-# In the copy.
-SHORTER = (
-    ("configs/base/few_shot.yaml", "BATCH_SIZE: 4\n", "BATCH_SIZE: 32\n"),
-    ("configs/base/few_shot.yaml", "NUM_WORKERS: 8\n", "NUM_WORKERS: 0\n"),
-    ("datasets/builtin/icons.py", '"train": 24, "val": 6, "test": 10', '"train": 2, "val": 1, "test": 1'),
-)
 
 
 def obstacle(block: Block) -> str:
@@ -73,30 +62,9 @@ RUNNING = [block for block in CODE if runs_here(block)]
 CHECKED = [block for block in CODE if not runs_here(block)]
 
 
-def git(folder: Path, *words: str) -> str:
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    command = ["git", "-C", str(folder), *identity, *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory) -> Path:
-    """A repository of all files of this one that git does not ignore."""
-    if not (ROOT / ".git").exists() or not shutil.which("git"):
-        pytest.skip("needs git")
-    folder = tmp_path_factory.mktemp("documents") / "clone"
-    for name in git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0"):
-        if name and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    for name, published, short in SHORTER:
-        text = (folder / name).read_text()
-        assert published in text
-        (folder / name).write_text(text.replace(published, short))
-    git(folder, "init", "-q")
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", "as it is")
-    return folder
+    return short_copy(tmp_path_factory.mktemp("documents") / "clone")
 
 
 @pytest.fixture(scope="module")
