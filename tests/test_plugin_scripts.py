@@ -9,8 +9,10 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "scripts" / "plugin" / "run.py"
@@ -427,3 +429,22 @@ def test_a_table_of_bmip_alone_says_so_and_counts_in_words_of_one(scripts, capfd
     assert ["BMIP", "0.0", "0.0", "0.0", "vit_b16_c2_ep10_batch4_2ctx"] in [
         line.split() for line in output.splitlines()
     ]
+
+
+def test_a_killed_script_leaves_no_training_behind(scripts):
+    ready = scripts.CHECKOUT / "ready"
+    waiting = "import pathlib, os, time\nfrom trainers.plugin import plug_in\nplug_in([], {})\n"
+    waiting += f"pathlib.Path({str(ready)!r}).write_text(str(os.getpid()))\ntime.sleep(60)\n"
+    (scripts.CHECKOUT / "train.py").write_text(waiting)
+    command = [sys.executable, str(scripts.CHECKOUT / "scripts" / "bmip" / "run.py"), "base2new_train", "BMIP"]
+    command += ["eurosat", "--data", str(scripts.CHECKOUT / "data"), "--dassl", "stand-in"]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE.parents[2])}
+    script = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (ready.exists() and ready.read_text()) and time.monotonic() < deadline and script.poll() is None:
+        time.sleep(0.1)
+    training = psutil.Process(int(ready.read_text()))
+    script.kill()
+    script.wait()
+    psutil.wait_procs([training], timeout=10)
+    assert not training.is_running()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from minidassl.own.checkpoint import CheckpointError
+from minidassl.own.processes import end_with_launcher
 
 from dassl.config import cfg_default
 from dassl.engine import TRAINER_REGISTRY
@@ -28,7 +29,8 @@ _NEEDED = "DATASET.SUBSAMPLE_CLASSES"
 def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
     """Register methods, and add their keys to the default configuration that Dassl returns from now on.
 
-    An existing key keeps its default. The plugin's errors are printed in one line, without a traceback.
+    An existing key keeps its default. The plugin's errors are printed in one line, without a traceback. A process that
+    the plugin's scripts have started ends with them.
 
     Args:
         modules: the methods' modules in this package.
@@ -37,6 +39,7 @@ def plug_in(modules: Iterable[str], names: Mapping[str, str]) -> None:
     Raises:
         InputError: a name is taken.
     """
+    end_with_launcher()
     sys.excepthook = functools.partial(in_one_line, sys.excepthook)
     OTHER_NAMES.update(names)
     before = TRAINER_REGISTRY.registered_names()

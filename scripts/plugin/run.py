@@ -36,7 +36,7 @@ from minidassl.own.jobs.errors import JobsError
 from minidassl.own.jobs.flags import add_flags, check_flags, engine_of, given
 from minidassl.own.jobs.progress import Progress
 from minidassl.own.jobs.schedule import Job
-from minidassl.own.processes import end_with_launcher
+from minidassl.own.processes import LAUNCHER, end_with_launcher
 from minidassl.own.run_folder import checkpoint_folders, newest_epoch
 from minidassl.own.text import words
 
@@ -408,7 +408,8 @@ def run_part(args: argparse.Namespace, python: list[str], part: Part) -> float |
         with replaced(CHECKOUT / output, args.force and trains):
             # Before, so that a run that was stopped is recognised; the log comes after it, and makes it a result.
             write_whole(CHECKOUT / output / RECORD, json.dumps(record, indent=1) + "\n")
-            subprocess.run(whole, cwd=CHECKOUT, check=True)
+            environment = {**os.environ, LAUNCHER: str(os.getpid())}
+            subprocess.run(whole, cwd=CHECKOUT, env=environment, check=True)
             record["log"] = log_digest(CHECKOUT / output)
             write_whole(CHECKOUT / output / RECORD, json.dumps(record, indent=1) + "\n")
     return accuracy(CHECKOUT / output, trains)
