@@ -172,7 +172,7 @@ def test_a_method_below_zero_shot_clip_has_a_line_that_says_what_it_learned(line
 
 
 def test_the_comparison_ends_with_what_it_shows_and_a_page_of_its_methods(checkout, data_root, capsys):
-    assert run(data_root, "--tag", "other", methods="CoOp") == 0
+    assert run(data_root, "--tag", "other", methods="IVLP") == 0
     assert not (checkout / "output" / "report.html").exists()
     capsys.readouterr()
     assert run(data_root, report=True) == 0
@@ -183,7 +183,7 @@ def test_the_comparison_ends_with_what_it_shows_and_a_page_of_its_methods(checko
     assert str(page) in output.splitlines()[-1] and "Loading CLIP" not in output
     assert max(map(len, output.splitlines()[:-2])) <= 80
     shown = page.read_text()
-    assert "VPT" in shown and "CoOp" not in shown
+    assert "VPT" in shown and "IVLP" not in shown
 
 
 def test_the_report_looks_into_bmip_and_the_best_others(lines_of):
