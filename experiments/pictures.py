@@ -206,7 +206,7 @@ def draw_gates(
         axes.set(xlabel="layer", yticks=[], ylabel={"text": "classes", "vision": "images"}.get(tower, tower))
         few = len(columns) <= MOST_COLUMNS
         for column, mean, spread in zip(columns, found.means, found.spreads):
-            text = f"{mean:.2f}\n± {spread:.4f}" if few else f"{mean:.2f}"
+            text = f"{mean:.2f}\n± {spread:.4f}" if few else f"{mean:.2f}".lstrip("0")
             place = dict(transform=axes.get_xaxis_transform(), ha="center", va="bottom", fontsize=8)
             axes.text(column, 1.02, text, **place)
         bar = part.colorbar(image, ax=axes, location="bottom", shrink=0.9, aspect=30, ticks=[-most, 0, most])
