@@ -28,8 +28,8 @@ BMIP = "BMIP"
 GATES = (
     "the weight of a layer's own prompts, by class (text) and by image (vision), mean of the tokens. One column is a "
     "layer, one line a class or an image. Above a column stand the mean of its gates and, of few layers, their "
-    "standard deviation; the colour is the difference from that mean. Lines are in the order of the sum of these differences, each in units "
-    "of its column's deviation; beside them are those at both ends."
+    "standard deviation; the colour is the difference from that mean. Lines are in the order of the sum of these "
+    "differences, each in units of its column's deviation; beside them are those at both ends."
 )
 ATTENTION = (
     "the attention that prompts receive in each layer, in units of uniform attention (dotted); mean and standard "

@@ -73,6 +73,16 @@ def test_answers_are_those_of_the_tests_and_examples_are_where_they_differ(two_r
     assert {*found.figures} == {"features", "gates", "attention", "attention_MaPLe"}
 
 
+def test_answers_of_a_method_with_two_features_of_an_image_are_those_of_its_test(run_train, tmp_path):
+    model = run_train(trainer="MMRL", folder=tmp_path / "model")
+    test = ["--eval-only", "--model-dir", str(model.folder)]
+    tested = run_train(*test, trainer="MMRL", folder=tmp_path / "test", options=ALL)
+    answers, labels = read(tested.folder)
+    sight = models.look_at([model.folder])
+    assert sight.models["MMRL"].answers.tolist() == answers.tolist() and sight.labels.tolist() == labels.tolist()
+    assert sight.is_base.tolist() == [True] * 5 + [False] * 5
+
+
 def test_looking_again_shows_the_same(two_runs):
     first, second = (inside.look([two_runs["BMIP"]]) for _ in range(2))
     assert first.files() == second.files() and first.lines() == second.lines()
