@@ -174,8 +174,8 @@ def measured(sight: Sight, name: str, layer: int) -> list[str]:
                 x = side + place * (size + 4) if anchor == "start" else side - size - place * (size + 4)
                 where = f'x="{x:g}" y="{below + 12:g}" width="{size}" height="{size}"'
                 parts.append(f'<image {where} href="data:image/png;base64,{data}"/>')
-    meaning = f"1: {symbol('P′')} is the own prompt", "0: it is the other encoder’s"
-    parts += [text(left, HEIGHT - 30 + 20 * line, content, 16, "start", QUIET) for line, content in enumerate(meaning)]
+    meaning = f"1: {symbol('P′')} is the own prompt;", "0: it is the other encoder’s."
+    parts += [text(left, HEIGHT - 36 + 20 * line, content, 16, "start", QUIET) for line, content in enumerate(meaning)]
     return parts
 
 
