@@ -12,7 +12,7 @@ import yaml
 
 import trainers
 from datasets import check as check_data
-from experiments import compare, evaluate_checkpoint, inside, launch, models, pictures, report, reproduce, runner, runs
+from experiments import compare, evaluate_checkpoint, launch, models, pictures, report, reproduce, runner, runs
 from experiments.runs import parse_seeds
 from experiments.tables import command as tables
 from tests.helpers.runs import Finished
