@@ -27,9 +27,9 @@ SAMPLES, DIFFERENCES, NEAREST = 12, 6, 6
 BMIP = "BMIP"
 GATES = (
     "the weight of a layer's own prompts, by class (text) and by image (vision), mean of the tokens. One column is a "
-    "layer, one line a class or an image. Above a column stand the mean and the standard deviation of its gates; the "
-    "colour is the difference from that mean. Lines are in the order of the sum of these differences, each in units "
-    "of its column's deviation; beside them are those at both ends."
+    "layer, one line a class or an image. Above a column stand the mean of its gates and, of few layers, their "
+    "standard deviation; the colour is the difference from that mean. Lines are in the order of the sum of these "
+    "differences, each in units of its column's deviation; beside them are those at both ends."
 )
 ATTENTION = (
     "the attention that prompts receive in each layer, in units of uniform attention (dotted); mean and standard "
@@ -138,7 +138,7 @@ def look(runs: Sequence[Path], data: str | None = None) -> Inside:
 
     sight = look_at(runs, data)
     names = [name for name in sight.models if name != BASELINE]
-    chief = BMIP if BMIP in names else names[0]
+    chief = next((name for name in names if name == BMIP or name.startswith(f"{BMIP}, ")), names[0])
     pairs = [pair for other in sight.models if other != chief for pair in ((chief, other), (other, chief))]
     numbers = {pair: _differ(sight, *pair) for pair in pairs}
     prompts = {name: sight.models[name].prompts for name in names}

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 import datasets.registry  # noqa: F401
 import trainers
@@ -161,18 +162,18 @@ def look_at(runs: Sequence[Path], data: str | None = None) -> Sight:
     Raises:
         InputError: no run, or runs of several data sets or CLIPs.
     """
-    first, names, models, notes = None, [], {}, {}
+    if not runs:
+        raise InputError("There is no run to look into; name the output folder of a training run.")
+    first, noted, watched, facts = None, [], [], []
     for run in runs:
         trainer = load(run, data)
         first = first or trainer
         _check_same(first, trainer, run)
-        names.append(_row(trainer))
-        # Of several seeds, each has a name of its own.
-        name = names[-1] if names.count(names[-1]) == 1 else f"{names[-1]} ({run})"
-        notes[name] = observe(trainer.learner)
-        models[name] = _watched(first, trainer)
-    if first is None:
-        raise InputError("There is no run to look into; name the output folder of a training run.")
+        facts.append((trainer.method.trainer, trainer.cfg))
+        noted.append(observe(trainer.learner))
+        watched.append(_watched(first, trainer))
+    names = _names(facts)
+    notes, models = dict(zip(names, noted)), dict(zip(names, watched))
     zero_shot = FixedSentence(*settings_of(first.cfg, METHODS[BASELINE]).templates)
     notes = {BASELINE: observe(zero_shot), **notes}
     models = {BASELINE: _watched(first, first, zero_shot), **models}
@@ -203,8 +204,12 @@ def look_at(runs: Sequence[Path], data: str | None = None) -> Sight:
     )
 
 
-def _row(trainer: PromptTrainer) -> str:
-    return row_name(*identify(trainer.method.trainer, trainer.cfg.TRAINER.RECIPE), trainer.cfg.TRAINER.TAG)
+def _names(facts: Sequence[tuple[str, CfgNode]]) -> list[str]:
+    """Row names of models, given by trainer and configuration; with seeds, then numbers, where several share one."""
+    names = [row_name(*identify(trainer, cfg.TRAINER.RECIPE), cfg.TRAINER.TAG) for trainer, cfg in facts]
+    for kind, marks in (("seed", [cfg.SEED for _, cfg in facts]), ("run", range(1, len(facts) + 1))):
+        names = [f"{name}, {kind} {mark}" if names.count(name) > 1 else name for name, mark in zip(names, marks)]
+    return names
 
 
 def _check_same(first: PromptTrainer, other: PromptTrainer, run: Path) -> None:
@@ -268,8 +273,10 @@ def _prompts(learner: PromptLearner, entering: Sequence[Tensor]) -> Tensor | str
         return "each class has text prompts of its own"
     if len(learner.templates) > 1 and entering:
         return f"it has {len(learner.templates)} contexts"
+    if learner.text_slots == 0:
+        return "no prompt of its stands in the place of a word"
     if not entering:
-        return "it has no single text prompts in the place of words"
+        return "it has several sets of text prompts"
     first = entering[0]
     return first if first.dim() == 2 else torch.cat(entering).mean(dim=0)
 

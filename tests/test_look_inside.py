@@ -73,6 +73,16 @@ def test_answers_are_those_of_the_tests_and_examples_are_where_they_differ(two_r
     assert {*found.figures} == {"features", "gates", "attention", "attention_MaPLe"}
 
 
+def test_answers_of_a_method_with_two_features_of_an_image_are_those_of_its_test(run_train, tmp_path):
+    model = run_train(trainer="MMRL", folder=tmp_path / "model")
+    test = ["--eval-only", "--model-dir", str(model.folder)]
+    tested = run_train(*test, trainer="MMRL", folder=tmp_path / "test", options=ALL)
+    answers, labels = read(tested.folder)
+    sight = models.look_at([model.folder])
+    assert sight.models["MMRL"].answers.tolist() == answers.tolist() and sight.labels.tolist() == labels.tolist()
+    assert sight.is_base.tolist() == [True] * 5 + [False] * 5
+
+
 def test_looking_again_shows_the_same(two_runs):
     first, second = (inside.look([two_runs["BMIP"]]) for _ in range(2))
     assert first.files() == second.files() and first.lines() == second.lines()
@@ -112,9 +122,15 @@ def test_runs_of_several_data_sets_are_looked_into_apart(two_runs, run_train, tm
 
 
 def test_the_runs_of_several_seeds_have_names_of_their_own(two_runs, tmp_path):
-    shutil.copytree(two_runs["BMIP"], tmp_path / "again")
-    sight = models.look_at([two_runs["BMIP"], tmp_path / "again"])
-    assert [*sight.models] == [BASELINE, "BMIP", f"BMIP ({tmp_path / 'again'})"]
+    for name, seed in (("again", 1), ("other", 2)):
+        folder = Path(shutil.copytree(two_runs["BMIP"], tmp_path / name))
+        settings = (folder / "settings.yaml").read_text()
+        (folder / "settings.yaml").write_text(re.sub(r"^SEED: 1$", f"SEED: {seed}", settings, flags=re.M))
+    found = inside.look([two_runs["MaPLe"], two_runs["BMIP"], tmp_path / "again", tmp_path / "other"])
+    names = ["BMIP, seed 1, run 2", "BMIP, seed 1, run 3", "BMIP, seed 2"]
+    assert [name for name in found.words if name != "MaPLe"] == names
+    assert {first for first, _ in found.counts} - {names[0]} == {BASELINE, "MaPLe", *names[1:]}
+    assert str(tmp_path) not in str(found.figures) + str(found.counts)
 
 
 def test_looking_changes_no_feature_and_notes_all_layers(small_clip, images, classnames):
@@ -172,8 +188,8 @@ def test_prompts_of_bmip_are_those_that_enter_the_first_layer(small_clip, images
         ("CoCoOp", {}, "depend on the image"),
         ("CoOp", dict(class_specific=True), "each class has text prompts of its own"),
         ("ProDA", dict(number=4), "it has 4 contexts"),
-        ("VPT", dict(vision_depth=2), "no single text prompts"),
-        ("MMRL", dict(length=3, width=9, layers=(2, 3)), "no single text prompts"),
+        ("VPT", dict(vision_depth=2), "no prompt of its stands in the place of a word"),
+        ("MMRL", dict(length=3, width=9, layers=(2, 3)), "no prompt of its stands in the place of a word"),
     ],
 )
 def test_where_there_are_no_words_the_reason_is_told(small_clip, images, classnames, name, settings, reason):

@@ -209,7 +209,7 @@ def test_captions_say_over_how_many_seeds_a_mean_is(tmp_path):
     assert "n = 1 to 2; bars: standard deviation over seeds" in bars.caption
     assert "n = 2; bars: standard deviation over seeds" in curves.caption
     assert "n = 2; bars: standard deviation over seeds" in gains.caption
-    assert {text.get_text() for text in bars.figure.axes[0].texts} == {"68.6 ± 0.0, n=2", "68.6, n=1"}
+    assert {text.get_text() for text in bars.figure.axes[0].texts} == {"HM (n = 2)", "68.6 ± 0.0", "68.6, n=1"}
 
 
 def test_rows_of_bmip_and_of_its_stacks_are_set_off(tmp_path):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # A gate beyond these is called saturated: one of its two prompts hardly counts.
 SATURATED = (0.05, 0.95)
 MOST_CLASSES = 30
-LONGEST_NAME = 26  # of a row or a class beside a figure
+LONGEST_NAME = 22  # of a row or a class beside a figure
 TOWERS = {"text": "text tower, over classes", "vision": "vision tower, over images"}
 
 
@@ -91,8 +91,8 @@ def accuracies(found: Collection) -> Iterator[Picture]:
 
 def draw_accuracies(lines: dict[str, list[Score]]) -> Figure:
     """A line for each row, best HM first."""
-    figure, axes = pyplot().subplots(figsize=(WIDTH, 0.75 + 0.23 * len(lines)), layout="constrained")
-    counts = {line[-1].n for line in lines.values()}
+    figure, axes = pyplot().subplots(figsize=(WIDTH, 0.9 + 0.23 * len(lines)), layout="constrained")
+    most = max(line[-1].n for line in lines.values())
     for place, (row, line) in enumerate(lines.items()):
         colour = {"bmip": BMIP_COLOUR, "stack": STACK_COLOUR}.get(kin(row), NEUTRAL)
         means, spreads = [one.mean for one in line], [one.spread or math.nan for one in line]
@@ -101,7 +101,7 @@ def draw_accuracies(lines: dict[str, list[Score]]) -> Figure:
             fill = colour if marker == "o" else "#ffffff"
             style = dict(marker=marker, markersize=size, markerfacecolor=fill, markeredgewidth=1)
             axes.errorbar([mean], [place], xerr=[spread], color=colour, capsize=2, elinewidth=1, **style)
-        n = f", n={line[-1].n}" if len(counts) > 1 else ""
+        n = f", n={line[-1].n}" if line[-1].n < most else ""
         weight = "bold" if kin(row) == "bmip" else "normal"
         beside = dict(transform=axes.get_yaxis_transform(), va="center", fontweight=weight)
         axes.text(1.03, place, line[-1].text(1) + n, ha="left", **beside)
@@ -116,13 +116,12 @@ def draw_accuracies(lines: dict[str, list[Score]]) -> Figure:
     axes.spines["left"].set_visible(False)
     axes.set_xlabel("accuracy in per cent")
     axes.grid(axis="x")
-    header = f"HM (n = {counts.pop()})" if len(counts) == 1 else "HM"
-    axes.text(1.03, 1.02, header, transform=axes.transAxes, ha="left", va="bottom")
+    axes.text(1.03, 1, f"HM (n = {most})", transform=axes.transAxes, ha="left", va="bottom")
     keys = [
         pyplot().Line2D([], [], linestyle="", marker=marker, markersize=4, color=NEUTRAL, markerfacecolor=fill)
         for marker, fill in zip("sDo", ("#ffffff", "#ffffff", NEUTRAL))
     ]
-    axes.legend(keys, ["base", "new", "HM"], ncols=3, loc="lower left", bbox_to_anchor=(-0.05, 1), handletextpad=0.1)
+    figure.legend(keys, ["base", "new", "HM"], ncols=3, loc="outside upper center", handletextpad=0.1)
     return figure
 
 

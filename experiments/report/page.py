@@ -80,7 +80,7 @@ def contents(sections: Sequence[Section], shown: Shown) -> str:
 
 def opening(found: Collection, tables: Sequence[Table], shown: Shown) -> str:
     """The summary: the best methods, and how to read them."""
-    lines = [*bests(tables)]
+    lines = bests(tables)
     seeds = {record.seed for record in found.records}
     told = (
         "Mean ± standard deviation over n seeds, in per cent; HM is the harmonic mean of base and new accuracy, with "

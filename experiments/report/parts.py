@@ -108,8 +108,8 @@ def summary(found: Sequence[Best], shown: Shown) -> str:
     lines = []
     for best in found:
         names = ", ".join(badge(row, shown) for row in best.rows)
-        words = [shown.html(word) for word in (best.table.name, best.group, best.measure)]
-        texts = [row_head(best.table.name, shown), *words[1:], names]
+        words = [shown.html(word) for word in (best.protocol, best.group, best.measure)]
+        texts = [row_head(best.protocol, shown), *words[1:], names]
         texts += [cell(best.best), str(best.best.n), cell(best.bmip), cell(best.plain)]
         kinds = ["text"] * 4 + ["number"] * 4
         # On a narrow page each line is a card, in which each cell has its header beside it.

@@ -60,9 +60,23 @@ class Best:
     bmip: Score | None
     plain: Score | None
 
+    @property
+    def protocol(self) -> str:
+        """The table's title and backbone."""
+        return ", ".join(filter(None, (self.table.title, self.table.backbone)))
 
-def bests(tables: Iterable[Table]) -> Iterator[Best]:
-    """Of the protocols' tables, by data set; studies of BMIP's parts compare nothing else."""
+
+def bests(tables: Iterable[Table]) -> list[Best]:
+    """Of the protocols' tables, by data set; where several tables have it, of that with most rows."""
+    found: dict[tuple[str, ...], Best] = {}
+    for best in _bests(tables):
+        key = best.protocol, best.group, best.measure
+        found[key] = max(found.get(key, best), best, key=lambda one: len(one.table.rows))
+    return [*found.values()]
+
+
+def _bests(tables: Iterable[Table]) -> Iterator[Best]:
+    """Studies of BMIP's parts compare nothing else."""
     for table in tables:
         if table.results in STUDIES or not table.numbers:
             continue

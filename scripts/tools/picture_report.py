@@ -16,8 +16,6 @@ import shutil
 import sys
 from pathlib import Path
 
-from PIL import Image
-
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 COLOURS = 256  # of a picture, so that it stays small
@@ -41,7 +39,8 @@ def main() -> int:
         missing = f"none of {', '.join(PROGRAMS)}" if program is None else f"no page {args.page}"
         print(f"error: there is {missing}", file=sys.stderr)
         return 1
-    from playwright.sync_api import sync_playwright  # here, so that help needs none
+    from PIL import Image  # these here, because help needs none
+    from playwright.sync_api import sync_playwright
 
     args.output.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
