@@ -19,17 +19,22 @@ def clone(tmp_path_factory) -> Path:
     return short_copy(tmp_path_factory.mktemp("notebook") / "clone")
 
 
-@pytest.fixture(scope="module")
-def cells(clone) -> dict[str, nbformat.NotebookNode]:
-    """The cells after their execution, by name; an error in one of them is raised."""
-    notebook = nbformat.read(clone / NOTEBOOK, as_version=4)
+def run(notebook: nbformat.NotebookNode, folder: Path, own: Path) -> None:
+    """Execute all cells in `folder`; an error in one of them is raised. `own` is for the files of Jupyter."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("DATA", "PYTHONPATH", "OUTPUT", "PYTHON"):
             patch.delenv(name, raising=False)
         for name in ("IPYTHONDIR", "JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR"):
-            patch.setenv(name, str(clone.parent / name))  # nothing of the user's
+            patch.setenv(name, str(own / name))  # nothing of the user's
         patch.setenv("PIP_NO_INDEX", "1")
-        NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(clone / "docs")}}).execute()
+        NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}}).execute()
+
+
+@pytest.fixture(scope="module")
+def cells(clone) -> dict[str, nbformat.NotebookNode]:
+    """The cells after their execution, by name."""
+    notebook = nbformat.read(clone / NOTEBOOK, as_version=4)
+    run(notebook, clone / "docs", clone.parent)
     return {cell.id: cell for cell in notebook.cells}
 
 
@@ -46,6 +51,17 @@ def shown(cell: nbformat.NotebookNode, kind: str) -> list[str]:
 
 def test_the_repository_that_is_there_is_used(cells):
     assert cells["get-it"].outputs == []
+
+
+def test_a_repository_is_cloned_where_there_is_none(clone, tmp_path):
+    notebook = nbformat.read(clone / NOTEBOOK, as_version=4)
+    (cell,) = (cell for cell in notebook.cells if cell.id == "get-it")
+    cell.source = cell.source.replace('REPOSITORY = ""', f'REPOSITORY = "{clone.as_uri()}"')
+    notebook.cells = [cell, nbformat.v4.new_code_cell("print(Path.cwd())")]
+    (tmp_path / "empty").mkdir()
+    run(notebook, tmp_path / "empty", tmp_path)
+    assert Path(printed(notebook.cells[1]).strip()) == (tmp_path / "empty/bmip").resolve()
+    assert (tmp_path / "empty/bmip/train.py").is_file()
 
 
 def test_the_comparison_ends_in_a_table_of_its_methods(cells):
