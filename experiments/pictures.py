@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING, Any
 from minidassl.own.files import write_whole
 from minidassl.own.text import printable
 
-import numpy as np
-
 from trainers.prompting.errors import InputError, disk_error
 
 from .commands import exit_status, make_parser
 from .runs import check_folder
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from PIL import Image
@@ -134,6 +133,8 @@ def draw_features(found: dict[str, Tensor], labels: Tensor, classnames: list[str
 
 def draw_attention(seen: Mapping[tuple[str, int], Tensor]) -> Figure:
     """Attention to each prompt token by layer, in units of uniform attention."""
+    import numpy as np
+
     towers = sorted({tower for tower, _ in seen})
     figure, rows = stacked(len(towers), 2.2)
     for tower, axes in zip(towers, rows):
@@ -173,6 +174,8 @@ class GateMap:
 
 def gate_map(gates: Mapping[tuple[str, int], Tensor], tower: str) -> GateMap:
     """Means of the tokens' gates, ordered by the sum of their differences in units of the layer's deviation."""
+    import numpy as np
+
     layers = sorted(layer for name, layer in gates if name == tower)
     values = np.stack([gates[tower, layer].numpy().astype(float).mean(axis=-1) for layer in layers], axis=1)
     means, spreads = values.mean(axis=0), values.std(axis=0)
@@ -189,6 +192,7 @@ def draw_gates(
     Args:
         picture: gives the image of a number.
     """
+    import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("gates", [LOW_COLOUR, "#f0f0f0", BMIP_COLOUR])
