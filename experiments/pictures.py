@@ -66,22 +66,6 @@ def pyplot() -> Any:
     return matplotlib.pyplot
 
 
-def by_tower(
-    title: str, ylabel: str, towers: Sequence[str] = ("text", "vision"), sharey: bool = True
-) -> tuple[Figure, dict[str, Axes]]:
-    """A figure with a picture of each tower."""
-    size = (4 * len(towers), 3.5)
-    figure, axes = pyplot().subplots(1, len(towers), figsize=size, sharey=sharey, layout="constrained", squeeze=False)
-    axes[0, 0].set_ylabel(ylabel)
-    figure.suptitle(title)
-    return figure, dict(zip(towers, axes[0]))
-
-
-def tower_title(tower: str, mark: str) -> str:
-    """With what its numbers are means over."""
-    return f"{tower}{mark} over {'classes' if tower == 'text' else 'images'}"
-
-
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write a PNG and an SVG; gives their paths."""
     paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
