@@ -52,7 +52,7 @@ def overview() -> str:
         cells = [f"{number:.2f}{'!' * (column in marks)}" for column, number in numbers]
         folders = _script_folders().get(method.name, [])
         rows.append([method.name, method.recipes.default, ", ".join(folders), *(cells or [""] * 3)])
-    return table(["method", "recipe", "scripts/", "base", "new", "HM"], rows)
+    return table(["method", "recipe", "scripts/", "paper: base", "new", "HM"], rows)
 
 
 def _script_folders() -> dict[str, list[str]]:
