@@ -18,7 +18,7 @@ from PIL import Image
 
 from experiments import inside, models, pictures
 from experiments.methods import BASELINE
-from scripts.tools import draw_gate
+from experiments.tools import draw_gate
 from trainers.prompting.core.class_tokens import context_vectors
 from trainers.prompting.core.prompted_clip import PromptedCLIP
 from trainers.prompting.core.words import OPENAI_WORDS, HuggingFaceWords
