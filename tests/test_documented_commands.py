@@ -198,6 +198,8 @@ def test_a_block_that_cannot_run_here_names_what_there_is(block, clone, checkout
         elif program in OTHERS:
             continue
         if script.endswith(".sh") and script.startswith("scripts/"):
+            # One that takes another Python than that of the environment would really run.
+            assert '"$PYTHON"' in (ROOT / script).read_text(), f"{script} cannot be looked into; name it in the text"
             script, *arguments = called_by(script, arguments, clone)
         if script == "-m" or script.startswith(("~", "/")):
             continue
