@@ -13,8 +13,8 @@ SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 OF_PAGE = {"#000000": "currentColor", "#ffffff": "var(--ground)"}
 COLOUR = re.compile("|".join(OF_PAGE), re.IGNORECASE)
 REFERENCE = re.compile(r"url\(#([^)]+)\)")
-# The page's font, in matplotlib's size.
-FAMILY = re.compile(r"(?<=px) '[^;]*(?=;|$)|font-family: [^;]*;?")
+# The page's font, in matplotlib's size; before matplotlib 3.10 it is part of a shorthand, which is void without one.
+FAMILY = re.compile(r"(?<=px )'[^;]*(?=;|$)|(?<=font-family: )[^;]*")
 
 
 def inline(text: str, name: str, title: str, description: str, shown: Shown) -> str:
@@ -46,7 +46,7 @@ def inline(text: str, name: str, title: str, description: str, shown: Shown) -> 
             else:
                 value = REFERENCE.sub(rf"url(#{name}-\1)", value)
                 value = COLOUR.sub(lambda found: OF_PAGE[found[0].lower()], value)
-                value = FAMILY.sub("", value) if key == "style" else value
+                value = FAMILY.sub("var(--font)", value) if key == "style" else value
             if not key.startswith("{"):
                 element.set(key, value)
         is_text = element.tag in ("text", "tspan")
