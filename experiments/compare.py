@@ -43,7 +43,17 @@ from .data import BUILTIN
 from .methods import BASELINE, names, parse, row_name, with_backbone
 from .protocols import chains, plan
 from .runner import check_plan, report_failures, run_chains
-from .runs import NEW_TAG, Request, Run, check_data, check_passed_on, check_tag, parse_seeds
+from .runs import (
+    NEW_TAG,
+    Request,
+    Run,
+    check_data,
+    check_file,
+    check_folder,
+    check_passed_on,
+    check_tag,
+    parse_seeds,
+)
 from .store import Selection
 from .tables.comparison import COLUMNS_MEAN, Line, conclusion
 from .tables.results import OPEN_WORLD
@@ -72,6 +82,10 @@ def compare(args: argparse.Namespace) -> int:
     planned, options = chains(requests), (*import_flags(args.modules), *backbone_flags(args.backbone), *args.extra)
     missing = check_plan(planned, args.data, options, f"Move them away, or {NEW_TAG}.")
     check_data({run.dataset for run in missing}, args.data)
+    page = runs.ROOT / "output" / "report.html"
+    if args.report:
+        check_file(page)
+        check_folder(page.with_suffix(""))
     failures = run_chains(planned, missing, args.data, options, args)
     drawn = [model for dataset in datasets for model in print_table(dataset, seeds, methods, requests, args)]
     print("\n" + "\n".join(textwrap.fill(text, terminal_width()) for text in explanation(datasets)))
@@ -79,8 +93,8 @@ def compare(args: argparse.Namespace) -> int:
     if args.report and any(is_tested(run) for chain in planned for run in chain):
         from .report import print_report  # here, because libraries for pictures come with it
 
-        output, asked = runs.ROOT / "output", Selection(tuple(args.methods), tuple(datasets), tuple(seeds))
-        print_report(output, output / "report.html", drawn, args.data, [OPEN_WORLD.name], asked)
+        asked = Selection(tuple(args.methods), tuple(datasets), tuple(seeds))
+        print_report(page.parent, page, drawn, args.data, [OPEN_WORLD.name], asked)
     return status
 
 

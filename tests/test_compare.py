@@ -186,6 +186,13 @@ def test_the_comparison_ends_with_what_it_shows_and_a_page_of_its_methods(checko
     assert "VPT" in shown and "IVLP" not in shown
 
 
+def test_a_page_that_cannot_be_written_is_named_before_the_first_run(checkout, data_root, capsys):
+    (checkout / "output" / "report.html").mkdir(parents=True)
+    assert run(data_root, report=True) == 2
+    assert "report.html" in capsys.readouterr().err
+    assert not list(checkout.glob("output/**/result.json"))
+
+
 def test_the_report_looks_into_bmip_and_the_best_others(lines_of):
     accuracies = {"ZeroshotCLIP": 90.0, "CoOp": 50.0, "VPT": 60.0, "MaPLe": 70.0, "BMIP": 40.0}
     lines = lines_of(**{name: {1: (number, number)} for name, number in accuracies.items()})

@@ -12,9 +12,9 @@ from test_tables import open_world, write
 
 from experiments.inside import Example, Inside, Words
 from experiments.report import command
+from scripts.tools.picture_report import PROGRAMS
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed (requirements-dev.txt)")
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = (420, 768, 1400)
 HOSTILE = "<img src=x onerror=hacked=1><script>hacked=1"
 LONG = "a_name_without_blanks_" * 6
